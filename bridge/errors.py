@@ -1,0 +1,58 @@
+"""Everything that `bridge` raises on purpose.
+
+    BridgeError
+    ├── SourceError        the file or object given is not a model that can be read
+    ├── ExportError        torch could not export the module, or fixed an axis that was to be dynamic
+    ├── Unsupported        nodes that cannot be built, all of them at once (`.refusals`)
+    ├── Mismatch           the converted model does not agree with its source (`.report`)
+    ├── WeightsError       weights that do not fit, or cannot go back
+    └── MissingPackage     an optional package is needed and not installed
+
+The text of each is one line that says what, where and the way out; `Unsupported` has one line per refusal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class BridgeError(Exception):
+    """Base of all errors of this package."""
+
+
+class SourceError(BridgeError):
+    """The source is not a readable, valid model."""
+
+
+class ExportError(BridgeError):
+    """torch refused to export the module as asked."""
+
+
+class Unsupported(BridgeError):
+    """Nodes of the graph that no builder can say in Keras.
+
+    `refusals` holds one `Refusal` (node, path, reason) for each, found before anything is built.
+    """
+
+    def __init__(self, refusals: Sequence[Any]):
+        self.refusals = tuple(refusals)
+        super().__init__("\n".join(str(refusal) for refusal in self.refusals))
+
+
+class Mismatch(BridgeError):
+    """The proof failed; `report` says on which leg, at which sizes and from which node on."""
+
+    def __init__(self, message: str, report: Any):
+        self.report = report
+        super().__init__(message)
+
+
+class WeightsError(BridgeError):
+    """Weights that are missing, unexpected, of the wrong shape, or cannot be taken back."""
+
+
+class MissingPackage(BridgeError):
+    """A package outside the core is needed; the text names the extra that installs it."""

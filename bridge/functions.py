@@ -1,0 +1,153 @@
+"""The operators of our own domain, each with a body in standard ONNX, so that onnxruntime can run any graph of ours.
+
+Recurrent layers as Keras has them, batch first and with the directions joined:
+
+    LSTM, GRU, RNN                 X (batch, time, input) -> Y (batch, time, hidden), then the final states
+    BiLSTM, BiGRU, BiRNN           the same with both directions, Y (batch, time, 2 * hidden)
+    LSTMFrom, BiLSTMFrom, …        the same, starting from given states
+
+States are (batch, hidden) each, in Keras's order: h, c; both directions: forward h, c, then backward h, c.
+W, R, B, P and the attributes are ONNX's. `LSTMP` is torch's projected LSTM in ONNX's own layout (time first).
+`Linear` is x W + b. `FeatureDropout` is torch's Dropout1d/2d/3d.
+
+Projections in standard ONNX: with u = o * tanh(c) and h = Wr u, the recurrence R h is (R Wr) u, an ordinary LSTM
+over u. Only the first step sees a given h0, so R h0 enters as an input of that one step.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import onnx
+import onnx.parser
+import onnx_ir as ir
+
+DOMAIN = "bridge"
+STATES = {"LSTM": ("h", "c"), "GRU": ("h",), "RNN": ("h",)}
+EXTRA = {"LSTM": {"input_forget": "int"}, "GRU": {"linear_before_reset": "int"}, "RNN": {}}
+COMMON = {
+    "hidden_size": "int",
+    "direction": "string",
+    "activations": "strings",
+    "activation_alpha": "floats",
+    "activation_beta": "floats",
+    "clip": "float",
+}
+
+
+def recurrent_name(op: str, directions: int, given_state: bool) -> str:
+    """The operator of ours for ONNX's `op`."""
+    return f"{'Bi' if directions == 2 else ''}{op}{'From' if given_state else ''}"
+
+
+def _recurrent(op: str, directions: int, given_state: bool) -> str:
+    sides = range(directions)
+    kinds = STATES[op]
+    peepholes = ", P" if op == "LSTM" else ""
+    attributes = COMMON | EXTRA[op]
+    given = [f"{kind}0_{side}" for side in sides for kind in kinds] if given_state else []
+    finals = [f"{kind}_{side}" for side in sides for kind in kinds]
+    lines = ["Xt = Transpose <perm = [1, 0, 2]> (X)", "zero = Constant <value_ints = [0]> ()"]
+    for kind in kinds if given_state else ():
+        lines += [f"{kind}0_{side}_u = Unsqueeze ({kind}0_{side}, zero)" for side in sides]
+        lines.append(f"{kind}0 = Concat <axis = 0> ({', '.join(f'{kind}0_{side}_u' for side in sides)})")
+    initial = [f"{kind}0" if given_state else "" for kind in kinds]
+    passed = ", ".join(f"{name}: {kind} = @{name}" for name, kind in attributes.items())
+    outputs = ", ".join(f"{kind}_all" for kind in kinds)
+    lines.append(f"Yt, {outputs} = {op} <{passed}> (Xt, W, R, B, lens, {', '.join(initial)}{peepholes})")
+    lines += [
+        "Yb = Transpose <perm = [2, 0, 1, 3]> (Yt)",
+        "joined = Constant <value_ints = [0, 0, -1]> ()",
+        "Y = Reshape (Yb, joined)",
+    ]
+    for kind in kinds:
+        rows = ", ".join(f"{kind}_{side}_u" for side in sides)
+        lines.append(f"{rows} = Split <axis = 0, num_outputs = {directions}> ({kind}_all)")
+        lines += [f"{kind}_{side} = Squeeze ({kind}_{side}_u, zero)" for side in sides]
+    body = "\n".join(lines)
+    return f"""
+<domain: "bridge", opset_import: ["" : 23]>
+{recurrent_name(op, directions, given_state)} <{", ".join(attributes)}>
+(X, W, R, B, lens{peepholes}{"".join(f", {name}" for name in given)}) => (Y, {", ".join(finals)})
+{{ {body} }}"""
+
+
+_LSTMP = """
+<domain: "bridge", opset_import: ["" : 23]>
+LSTMP <hidden_size, direction, packed> (X, W, R, B, lens, h0, c0, P) => (Y, Y_h, Y_c)
+{
+    zero = Constant <value_int = 0> ()
+    one = Constant <value_int = 1> ()
+    first = Constant <value_ints = [0]> ()
+    second = Constant <value_ints = [1]> ()
+    third = Constant <value_ints = [2]> ()
+    last = Constant <value_ints = [-1]> ()
+    x_shape = Shape (X)
+    time = Gather <axis = 0> (x_shape, zero)
+    r_shape = Shape (R)
+    directions = Slice (r_shape, first, second)
+    rows = Slice (r_shape, second, third)
+    columns = Mul (directions, rows)
+
+    R_u = MatMul (R, P)
+    R_t = Transpose <perm = [0, 2, 1]> (R)
+    start = MatMul (h0, R_t)
+
+    ends = Cast <to = 7> (lens)
+    begins = Sub (ends, ends)
+    backward = Sub (ends, one)
+    steps = Concat <axis = 0> (begins, backward)
+    two = Constant <value_ints = [2, -1]> ()
+    steps_2 = Reshape (steps, two)
+    at = Slice (steps_2, first, directions, first)
+    clock = Range (zero, time, one)
+    clock_shape = Constant <value_ints = [-1, 1, 1]> ()
+    clock_3 = Reshape (clock, clock_shape)
+    hit = Equal (clock_3, at)
+    hit_x = CastLike (hit, X)
+    hit_4 = Unsqueeze (hit_x, last)
+    pushed = Mul (hit_4, start)
+    pushed_b = Transpose <perm = [0, 2, 1, 3]> (pushed)
+    joined = Constant <value_ints = [0, 0, -1]> ()
+    extra = Reshape (pushed_b, joined)
+    X_u = Concat <axis = 2> (X, extra)
+
+    square = Concat <axis = 0> (columns, columns)
+    blank = ConstantOfShape (square)
+    eye = EyeLike (blank)
+    eye_x = CastLike (eye, W)
+    stacked = Concat <axis = 0> (directions, rows, columns)
+    eye_3 = Reshape (eye_x, stacked)
+    W_u = Concat <axis = 2> (W, eye_3)
+
+    Y_u, Y_u_h, Y_c = LSTM <hidden_size: int = @hidden_size, direction: string = @direction>
+        (X_u, W_u, R_u, B, lens, , c0)
+    P_t = Transpose <perm = [0, 2, 1]> (P)
+    Y = MatMul (Y_u, P_t)
+    Y_h = MatMul (Y_u_h, P_t)
+}"""
+
+_FEATURE_DROPOUT = """
+<domain: "bridge", opset_import: ["" : 23]>
+FeatureDropout <ratio> (x) => (y) { y = Identity (x) }"""
+
+_LINEAR = """
+<domain: "bridge", opset_import: ["" : 23]>
+Linear (x, w, b) => (y) { xw = MatMul (x, w)  y = Add (xw, b) }"""
+
+
+@functools.cache
+def functions() -> tuple[onnx.FunctionProto, ...]:
+    """The bodies of all operators of our domain."""
+    recurrent = [
+        _recurrent(op, directions, given) for op in STATES for directions in (1, 2) for given in (False, True)
+    ]
+    return tuple(map(onnx.parser.parse_function, [*recurrent, _LSTMP, _LINEAR, _FEATURE_DROPOUT]))
+
+
+def add_functions(model: ir.Model) -> None:
+    """Give `model` the bodies of all operators of our domain."""
+    model.opset_imports[DOMAIN] = 1
+    for proto in functions():
+        function = ir.serde.deserialize_function(proto)
+        model.functions[function.identifier()] = function

@@ -1,0 +1,110 @@
+"""An `.onnx` file, a ModelProto or an `onnx_ir.Model` -> the same ONNX IR that `export.py` gives.
+
+Files are hostile until checked: sizes are bounded, external data stays inside the model's folder, `onnx.checker`
+has the first word. Older opsets are raised to `OPSET` here, so that no builder knows about versions. Every
+floating-point initializer becomes a `Weight` named after itself.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import onnx
+import onnx.version_converter
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from bridge.errors import SourceError
+from bridge.functions import add_functions
+from bridge.weights import Source, Weight
+
+OPSET = 23
+MAX_BYTES = 8 << 30  # of the file together with its external data
+
+
+def load(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
+    """Read, check and raise the model. Raises `SourceError` saying what is wrong with it."""
+    if isinstance(source, ir.Model):
+        source = ir.to_proto(source)
+    if isinstance(source, str | Path):
+        proto, where = _read(Path(source)), str(source)
+        subject: onnx.ModelProto | str = str(source)
+    else:
+        proto, where = source, "the model given"
+        subject = proto
+    try:
+        onnx.checker.check_model(subject)
+    except Exception as error:
+        raise SourceError(f"{where}: not a valid ONNX model: {_first_line(error)}") from error
+    return _with_weights(ir.from_proto(_raise(proto, where)))
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        raise SourceError(f"{path}: no such file")
+    if path.stat().st_size > MAX_BYTES:
+        raise SourceError(f"{path}: larger than {MAX_BYTES >> 30} GiB")
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except (DecodeError, onnx.onnx_cpp2py_export.checker.ValidationError) as error:
+        raise SourceError(f"{path}: not an ONNX file, or a truncated one ({_first_line(error)})") from error
+    if not proto.HasField("graph"):
+        raise SourceError(f"{path}: not an ONNX file: it holds no graph")
+    _read_external(proto, path)
+    return proto
+
+
+def _read_external(proto: onnx.ModelProto, path: Path) -> None:
+    folder = path.resolve().parent
+    names = {
+        entry.value
+        for tensor in proto.graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    for name in sorted(names):
+        target = (folder / name).resolve()
+        if not target.is_relative_to(folder):
+            raise SourceError(f"{path}: external data {name!r} lies outside the model's folder")
+        if not target.is_file():
+            raise SourceError(f"{path}: external data {name!r} is missing beside it")
+    total = path.stat().st_size + sum((folder / name).stat().st_size for name in names)
+    if total > MAX_BYTES:
+        raise SourceError(f"{path}: larger than {MAX_BYTES >> 30} GiB with its external data")
+    try:
+        onnx.load_external_data_for_model(proto, str(folder))
+    except Exception as error:
+        raise SourceError(f"{path}: external data cannot be read: {_first_line(error)}") from error
+
+
+def _raise(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
+    """The model at `OPSET` (newer ones are left as they are)."""
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    version = versions.get("", versions.get("ai.onnx", OPSET))
+    if version >= OPSET:
+        return proto
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return onnx.version_converter.convert_version(proto, OPSET)
+    except Exception as error:
+        raise SourceError(f"{where}: opset {version} cannot be raised to {OPSET}: {_first_line(error)}") from error
+
+
+def _with_weights(model: ir.Model) -> ir.Model:
+    source = Source()
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and tensor.dtype.is_floating_point():
+            source.values[name] = tensor.numpy()
+            value.const_value = Weight.param(name, source)
+    model.meta["source"] = source
+    add_functions(model)
+    return model
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

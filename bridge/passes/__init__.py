@@ -1,0 +1,59 @@
+"""From the exporter's graph to one whose nodes are the layers a person would name. One file, one idea.
+
+A pass takes an `onnx_ir.Model` and changes it in place. Whatever it makes, onnxruntime can run (operators of our
+own have bodies, `bridge.functions`), so a wrong pass is found by running the graph after each.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from bridge.functions import DOMAIN
+from bridge.passes.cancel import cancel
+from bridge.passes.fold import fold
+from bridge.passes.infer import infer
+from bridge.passes.linear import linear
+from bridge.passes.recurrent import recurrent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def inline(model: ir.Model) -> None:
+    common.InlinePass(criteria=lambda function: function.domain != DOMAIN)(model)
+
+
+def lift_constants(model: ir.Model) -> None:
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+
+
+def drop_identities(model: ir.Model) -> None:
+    common.IdentityEliminationPass()(model)
+
+
+def drop_unused(model: ir.Model) -> None:
+    common.RemoveUnusedNodesPass()(model)
+
+
+PASSES: tuple[Callable[[ir.Model], None], ...] = (
+    inline,  # first, so that the others see operators and not calls
+    lift_constants,  # a constant is an initializer, whoever wrote it
+    infer,  # shapes, and the symbolic contents of shape arithmetic
+    fold,  # weights reach their consumers; needs the shapes, for Reshape and Slice
+    recurrent,  # ONNX's recurrent nodes become ours; needs W, R and B whole
+    infer,  # shapes of what recurrent made
+    cancel,  # stacks that are taken apart again, most of them made by recurrent
+    linear,  # MatMul and Add become one Dense; needs folded weights
+    drop_identities,  # what the others left between nodes
+    drop_unused,  # last: the nodes nobody reads any more
+)
+
+
+def simplify(model: ir.Model) -> ir.Model:
+    """Run all passes over `model`, in place."""
+    for run in PASSES:
+        run(model)
+    return model

@@ -1,0 +1,169 @@
+"""Constants are computed; weights are not: moving a weight about extends its recipe.
+
+Runs the ONNX reference evaluator on nodes whose inputs are all known, whatever their size. A node that only moves
+the elements of a `Weight` (`MOVES`) gives a `Weight` with a longer recipe; other arithmetic on weights gives a
+`Computed` recipe, which names its parameters but cannot go back.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
+
+from bridge.weights import Computed, Weight
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+MAX_ELEMENTS = 1 << 26  # a constant that is larger was not meant to be folded
+RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+
+
+def fold(model: ir.Model) -> None:
+    graph = model.graph
+    for node in list(graph):
+        if node.domain not in ("", "ai.onnx") or node.op_type in RANDOM or not node.outputs:
+            continue
+        if any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()):
+            continue
+        inputs = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs]
+        if any(value is not None and tensor is None for value, tensor in zip(node.inputs, inputs, strict=True)):
+            continue
+        if any(_size(value.shape) > MAX_ELEMENTS for value in node.outputs):
+            continue
+        for value, tensor in zip(node.outputs, _fold_node(node, inputs), strict=False):
+            _replace(graph, value, tensor)
+
+
+def _size(shape: ir.Shape | None) -> int:
+    dims = [] if shape is None else list(shape)
+    return math.prod(dim for dim in dims if isinstance(dim, int))
+
+
+def _replace(graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> None:
+    constant = ir.Value(name=f"{value.name}_folded", const_value=tensor)
+    constant.shape, constant.dtype = ir.Shape(tensor.shape), tensor.dtype
+    graph.register_initializer(constant)
+    value.replace_all_uses_with(constant, replace_graph_outputs=True)
+
+
+def _fold_node(node: ir.Node, inputs: Sequence[Any]) -> list[Any]:
+    weights = [tensor for tensor in inputs if isinstance(tensor, Weight)]
+    if not weights:
+        return _evaluate(node, inputs)
+    moved = MOVES[node.op_type](node, *inputs) if node.op_type in MOVES else None
+    if moved is not None:
+        return moved
+    results = _evaluate(node, inputs)
+    return [
+        Weight(Computed(t.numpy(), tuple(w.recipe for w in weights), node.op_type.lower()), weights[0].source, t.dtype)
+        if t.dtype.is_floating_point()
+        else t
+        for t in results
+    ]
+
+
+def _evaluate(node: ir.Node, inputs: Sequence[Any]) -> list[ir.TensorProtocol]:
+    proto = ir.to_proto(node)
+    names = [value.name for value in node.inputs if value is not None]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [proto],
+            "fold",
+            [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in dict.fromkeys(names)],
+            [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in proto.output if name],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", node.version or 23)],
+    )
+    feeds = {v.name: t.numpy() for v, t in zip(node.inputs, inputs, strict=True) if v is not None}
+    results = ReferenceEvaluator(model).run(None, feeds)
+    return [ir.tensor(np.asarray(result), name=name) for result, name in zip(results, proto.output, strict=True)]
+
+
+# --- operators that move a weight's elements and change none: node, input tensors -> weights, or None ------------
+
+
+def _attribute(node: ir.Node, name: str, default: Any) -> Any:
+    return node.attributes[name].value if name in node.attributes else default
+
+
+def _identity(node, w):
+    return [w]
+
+
+def _transpose(node, w):
+    return [w.transpose(*_attribute(node, "perm", range(len(w.dims))[::-1]))]
+
+
+def _reshape(node, w, *_):
+    shape = node.outputs[0].shape
+    return [w.reshape(*shape)] if shape is not None and all(isinstance(dim, int) for dim in shape) else None
+
+
+def _slice(node, w, starts, ends, axes=None, steps=None):
+    if steps is not None and np.any(steps.numpy() != 1):
+        return None
+    axes = range(len(starts.numpy())) if axes is None else axes.numpy().tolist()
+    for axis, start, end in zip(axes, starts.numpy().tolist(), ends.numpy().tolist(), strict=True):
+        low, high, _ = slice(start, end).indices(w.dims[axis])
+        w = w.narrow(axis, low, max(low, high))
+    return [w]
+
+
+def _concat(node, *parts):
+    axis = _attribute(node, "axis", 0)
+    weights = [part for part in parts if isinstance(part, Weight)]
+    filled = [part if isinstance(part, Weight) else _as_fill(weights[0], part) for part in parts]
+    return None if None in filled else [Weight.concat(filled, axis % len(filled[0].dims))]
+
+
+def _as_fill(beside: Weight, tensor: Any) -> Weight | None:
+    """A constant as a fill value, if it holds one value only."""
+    value = tensor.numpy()
+    return beside.fill(float(value.flat[0]), value.shape) if value.size and np.all(value == value.flat[0]) else None
+
+
+def _split(node, w, split=None):
+    axis = _attribute(node, "axis", 0) % len(w.dims)
+    count = len(node.outputs)
+    size = -(-w.dims[axis] // count)
+    sizes = split.numpy().tolist() if split is not None else [size] * (count - 1) + [w.dims[axis] - size * (count - 1)]
+    ends = np.cumsum(sizes).tolist()
+    return [w.narrow(axis, end - size, end) for size, end in zip(sizes, ends, strict=True)]
+
+
+def _gather(node, w, indices):
+    index = indices.numpy()
+    if index.ndim or not isinstance(w, Weight):
+        return None
+    axis = _attribute(node, "axis", 0) % len(w.dims)
+    return [w.select(axis, int(index) % w.dims[axis])]
+
+
+def _cast(node, w):
+    return [w] if _attribute(node, "to", None) == w.dtype else None
+
+
+def _cast_like(node, w, like):
+    return [w] if isinstance(w, Weight) and like.dtype == w.dtype else None
+
+
+MOVES: dict[str, Callable[..., list[Any] | None]] = {
+    "Identity": _identity,
+    "Transpose": _transpose,
+    "Reshape": _reshape,
+    "Flatten": _reshape,
+    "Squeeze": _reshape,
+    "Unsqueeze": _reshape,
+    "Slice": _slice,
+    "Concat": _concat,
+    "Split": _split,
+    "Gather": _gather,
+    "Cast": _cast,
+    "CastLike": _cast_like,
+}

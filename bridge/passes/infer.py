@@ -1,0 +1,15 @@
+"""Symbolic shapes for every value, and symbolic contents for shape arithmetic."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import onnx_shape_inference
+
+
+def infer(model: ir.Model) -> None:
+    """Infer all shapes anew from the graph's inputs, so that equal dims are written alike."""
+    for node in model.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None
+    onnx_shape_inference.infer_symbolic_shapes(model, warn_on_missing=False)

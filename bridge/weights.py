@@ -1,0 +1,651 @@
+"""A weight remembers where it came from.
+
+A `Recipe` says how an array is made from named torch parameters. It is built while the graph is simplified
+(transposing an initializer extends its recipe) and while layers are built (`"o i h w -> h w i o"`), and it runs
+both ways: `push` makes the array from the parameters, `pull` writes a changed array back into them.
+
+    push(pull(v)) == v                    for every recipe that can go back
+    pull(push(s)) == s, bit for bit       an untouched weight returns untouched, sums included
+
+`Weight` is a recipe with the values it draws from, usable wherever ONNX IR wants a tensor. `WeightMap` is the
+finished table: one recipe for each variable of the Keras model.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from bridge.errors import WeightsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+
+Arrays = dict[str, np.ndarray]
+AXIS_NAMES = {1: "o", 2: "o i", 3: "o i w", 4: "o i h w", 5: "o i d h w"}
+
+
+class Recipe(ABC):
+    """How one array is made from named parameters. Immutable, hashable; two equal recipes are one weight."""
+
+    shape: tuple[int, ...]
+    sources: tuple[Recipe, ...]
+    kinds: ClassVar[dict[str, type[Recipe]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        Recipe.kinds[cls.__name__.lower()] = cls
+
+    @abstractmethod
+    def push(self, source: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The array, from the parameters in `source`. May be a view of them."""
+
+    @abstractmethod
+    def put(self, value: np.ndarray, into: MutableMapping[str, np.ndarray]) -> None:
+        """Write `value` back where no writable view of the parameters exists."""
+
+    def view(self, into: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """A writable view of the parameters in this recipe's layout, or None."""
+        return None
+
+    def pull(self, value: np.ndarray, into: MutableMapping[str, np.ndarray]) -> None:
+        """Write `value` back into the parameters `into`, which hold their values from before."""
+        target = self.view(into)
+        if target is None:
+            self.put(value, into)
+        else:
+            target[...] = value
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The parameters this recipe draws from, each once, in order."""
+        return tuple(dict.fromkeys(name for source in self.sources for name in source.names))
+
+    @cached_property
+    def invertible(self) -> bool:
+        return all(source.invertible for source in self.sources)
+
+    @abstractmethod
+    def to_json(self) -> list[Any]:
+        """`[kind, arguments…]`, read back by `Recipe.from_json`."""
+
+    @staticmethod
+    def from_json(data: Sequence[Any]) -> Recipe:
+        kind, *arguments = data
+        return Recipe.kinds[kind].parse(*arguments)
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, *arguments: Any) -> Recipe: ...
+
+
+@dataclass(frozen=True)
+class Param(Recipe):
+    """A torch parameter or buffer (or an ONNX initializer), by name."""
+
+    name: str
+    shape: tuple[int, ...]
+    sources = ()
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def push(self, source):
+        return source[self.name]
+
+    def view(self, into):
+        return into[self.name]
+
+    def put(self, value, into):
+        into[self.name] = value
+
+    def __str__(self) -> str:
+        return self.name
+
+    def to_json(self):
+        return ["param", self.name, list(self.shape)]
+
+    @classmethod
+    def parse(cls, name, shape):
+        return cls(name, tuple(shape))
+
+
+@dataclass(frozen=True)
+class Fill(Recipe):
+    """A constant that no parameter gives, such as the zeros of a missing bias."""
+
+    value: float
+    shape: tuple[int, ...]
+    sources = ()
+    invertible = False
+
+    def push(self, source):
+        return np.full(self.shape, self.value)
+
+    def put(self, value, into):
+        if not np.array_equal(value, self.push(into)):
+            raise WeightsError(f"a constant {self.value} that no parameter holds was changed")
+
+    def __str__(self) -> str:
+        return f"{self.value:g}"
+
+    def to_json(self):
+        return ["fill", self.value, list(self.shape)]
+
+    @classmethod
+    def parse(cls, value, shape):
+        return cls(value, tuple(shape))
+
+
+@dataclass(frozen=True)
+class Transpose(Recipe):
+    source: Recipe
+    perm: tuple[int, ...]
+
+    @cached_property
+    def sources(self):
+        return (self.source,)
+
+    @cached_property
+    def shape(self):
+        return tuple(self.source.shape[axis] for axis in self.perm)
+
+    def push(self, source):
+        return self.source.push(source).transpose(self.perm)
+
+    def view(self, into):
+        view = self.source.view(into)
+        return None if view is None else view.transpose(self.perm)
+
+    def put(self, value, into):
+        self.source.pull(value.transpose(np.argsort(self.perm)), into)
+
+    def __str__(self) -> str:
+        names = AXIS_NAMES.get(len(self.perm), " ".join(map(str, self.perm))).split()
+        return f"{self.source}: {' '.join(names)} -> {' '.join(names[axis] for axis in self.perm)}"
+
+    def to_json(self):
+        return ["transpose", self.source.to_json(), list(self.perm)]
+
+    @classmethod
+    def parse(cls, source, perm):
+        return cls(Recipe.from_json(source), tuple(perm))
+
+
+@dataclass(frozen=True)
+class Reshape(Recipe):
+    source: Recipe
+    shape: tuple[int, ...]
+
+    @cached_property
+    def sources(self):
+        return (self.source,)
+
+    def push(self, source):
+        return self.source.push(source).reshape(self.shape)
+
+    def view(self, into):
+        view = self.source.view(into)
+        if view is None:
+            return None
+        try:
+            return view.reshape(self.shape, copy=False)
+        except ValueError:
+            return None
+
+    def put(self, value, into):
+        self.source.pull(value.reshape(self.source.shape), into)
+
+    def __str__(self) -> str:
+        return f"{self.source} as {list(self.shape)}"
+
+    def to_json(self):
+        return ["reshape", self.source.to_json(), list(self.shape)]
+
+    @classmethod
+    def parse(cls, source, shape):
+        return cls(Recipe.from_json(source), tuple(shape))
+
+
+@dataclass(frozen=True)
+class Narrow(Recipe):
+    """Rows `start:stop` along one axis."""
+
+    source: Recipe
+    axis: int
+    start: int
+    stop: int
+
+    @cached_property
+    def sources(self):
+        return (self.source,)
+
+    @cached_property
+    def shape(self):
+        shape = list(self.source.shape)
+        shape[self.axis] = self.stop - self.start
+        return tuple(shape)
+
+    @property
+    def key(self) -> tuple[slice, ...]:
+        return (slice(None),) * self.axis + (slice(self.start, self.stop),)
+
+    def push(self, source):
+        return self.source.push(source)[self.key]
+
+    def view(self, into):
+        view = self.source.view(into)
+        return None if view is None else view[self.key]
+
+    def put(self, value, into):
+        whole = np.array(self.source.push(into))
+        whole[self.key] = value
+        self.source.pull(whole, into)
+
+    def __str__(self) -> str:
+        return f"{self.source}[{':, ' * self.axis}{self.start}:{self.stop}]"
+
+    def to_json(self):
+        return ["narrow", self.source.to_json(), self.axis, self.start, self.stop]
+
+    @classmethod
+    def parse(cls, source, axis, start, stop):
+        return cls(Recipe.from_json(source), axis, start, stop)
+
+
+@dataclass(frozen=True)
+class Concat(Recipe):
+    sources: tuple[Recipe, ...]
+    axis: int
+
+    @cached_property
+    def shape(self):
+        shape = list(self.sources[0].shape)
+        shape[self.axis] = sum(part.shape[self.axis] for part in self.sources)
+        return tuple(shape)
+
+    def push(self, source):
+        return np.concatenate([part.push(source) for part in self.sources], self.axis)
+
+    def put(self, value, into):
+        ends = np.cumsum([part.shape[self.axis] for part in self.sources])[:-1]
+        for part, piece in zip(self.sources, np.split(value, ends, self.axis), strict=True):
+            part.pull(piece, into)
+
+    def __str__(self) -> str:
+        return f"[{', '.join(map(str, self.sources))}]"
+
+    def to_json(self):
+        return ["concat", [part.to_json() for part in self.sources], self.axis]
+
+    @classmethod
+    def parse(cls, sources, axis):
+        return cls(tuple(map(Recipe.from_json, sources)), axis)
+
+
+@dataclass(frozen=True)
+class Sum(Recipe):
+    """`left + right`, such as torch's two biases. Going back, `right` keeps its value and `left` takes the change;
+    elements whose sum is unchanged keep both, bit for bit."""
+
+    left: Recipe
+    right: Recipe
+
+    @cached_property
+    def sources(self):
+        return (self.left, self.right)
+
+    @cached_property
+    def shape(self):
+        return self.left.shape
+
+    @cached_property
+    def invertible(self):
+        return self.left.invertible
+
+    def push(self, source):
+        return self.left.push(source) + self.right.push(source)
+
+    def put(self, value, into):
+        left, right = self.left.push(into), self.right.push(into)
+        self.left.pull(np.where(left + right == value, left, value - right).astype(left.dtype), into)
+
+    def __str__(self) -> str:
+        return f"{self.left} + {self.right}"
+
+    def to_json(self):
+        return ["sum", self.left.to_json(), self.right.to_json()]
+
+    @classmethod
+    def parse(cls, left, right):
+        return cls(Recipe.from_json(left), Recipe.from_json(right))
+
+
+@dataclass(frozen=True)
+class Scale(Recipe):
+    """`factor * source`; the factor is a constant of the graph and not zero."""
+
+    source: Recipe
+    factor: float
+
+    @cached_property
+    def sources(self):
+        return (self.source,)
+
+    @cached_property
+    def shape(self):
+        return self.source.shape
+
+    def push(self, source):
+        value = self.source.push(source)
+        return (value * self.factor).astype(value.dtype)
+
+    def put(self, value, into):
+        old = self.source.push(into)
+        self.source.pull(np.where(self.push(into) == value, old, value / self.factor).astype(old.dtype), into)
+
+    def __str__(self) -> str:
+        return f"{self.factor:g} * {self.source}"
+
+    def to_json(self):
+        return ["scale", self.source.to_json(), self.factor]
+
+    @classmethod
+    def parse(cls, source, factor):
+        return cls(Recipe.from_json(source), factor)
+
+
+@dataclass(frozen=True, eq=False)
+class Computed(Recipe):
+    """A value that other parameters amount to, by a formula that is not kept: one-way."""
+
+    value: np.ndarray = field(repr=False)
+    sources: tuple[Recipe, ...]
+    formula: str
+    invertible = False
+
+    @cached_property
+    def shape(self):
+        return self.value.shape
+
+    def push(self, source):
+        return self.value
+
+    def put(self, value, into):
+        raise WeightsError(f"{self} is computed from {', '.join(self.names)} and cannot go back")
+
+    def __str__(self) -> str:
+        return f"{self.formula}({', '.join(map(str, self.sources))})"
+
+    def to_json(self):
+        return ["computed", self.formula, [source.to_json() for source in self.sources], list(self.shape)]
+
+    @classmethod
+    def parse(cls, formula, sources, shape):
+        return cls(np.broadcast_to(np.nan, shape), tuple(map(Recipe.from_json, sources)), formula)
+
+
+def transpose(source: Recipe, perm: Sequence[int]) -> Recipe:
+    perm = tuple(int(axis) for axis in perm)
+    if isinstance(source, Transpose):
+        source, perm = source.source, tuple(source.perm[axis] for axis in perm)
+    return source if perm == tuple(range(len(perm))) else Transpose(source, perm)
+
+
+def reshape(source: Recipe, shape: Sequence[int]) -> Recipe:
+    shape = tuple(int(size) for size in shape)
+    if isinstance(source, Reshape):
+        source = source.source
+    return source if shape == source.shape else Reshape(source, shape)
+
+
+def narrow(source: Recipe, axis: int, start: int, stop: int) -> Recipe:
+    """Rows `start:stop`, taken as close to the parameter as the recipe allows."""
+    if (start, stop) == (0, source.shape[axis]):
+        return source
+    match source:
+        case Narrow(inner, inner_axis, offset, _) if inner_axis == axis:
+            return Narrow(inner, axis, offset + start, offset + stop)
+        case Transpose(inner, perm):
+            return Transpose(narrow(inner, perm[axis], start, stop), perm)
+        case Sum(left, right):
+            return Sum(narrow(left, axis, start, stop), narrow(right, axis, start, stop))
+        case Fill(value, _):
+            return Fill(value, Narrow(source, axis, start, stop).shape)
+        case Concat(parts, joined) if joined != axis:
+            return concat([narrow(part, axis, start, stop) for part in parts], joined)
+        case Concat(parts, _):
+            taken, offset = [], 0
+            for part in parts:
+                size = part.shape[axis]
+                low, high = max(start - offset, 0), min(stop - offset, size)
+                if low < high:
+                    taken.append(narrow(part, axis, low, high))
+                offset += size
+            return concat(taken, axis)
+        case Reshape(inner, shape):
+            kept = [k for k in range(len(inner.shape)) if inner.shape[: k + 1] == _leading(shape, axis)]
+            if kept:
+                size = (*shape[:axis], stop - start, *shape[axis + 1 :])
+                return reshape(narrow(inner, kept[0], start, stop), size)
+    return Narrow(source, axis, start, stop)
+
+
+def _leading(shape: Sequence[int], axis: int) -> tuple[int, ...]:
+    """The sizes up to and with `axis`, without the ones that Unsqueeze put before it."""
+    return (*(size for size in shape[:axis] if size != 1), shape[axis])
+
+
+def concat(parts: Sequence[Recipe], axis: int) -> Recipe:
+    """Parts one after the other; neighbouring rows of one source become one part again."""
+    joined: list[Recipe] = []
+    for part in parts:
+        last = joined[-1] if joined else None
+        match last, part:
+            case Narrow(a, i, start, middle), Narrow(b, j, again, stop) if (a, i, middle) == (b, j, again) and i == axis:
+                joined[-1] = narrow(a, axis, start, stop)
+            case Transpose(a, p), Transpose(b, q) if p == q:
+                inner = concat([a, b], p[axis])
+                if isinstance(inner, Concat):
+                    joined.append(part)
+                else:
+                    joined[-1] = transpose(inner, p)
+            case _:
+                joined.append(part)
+    return joined[0] if len(joined) == 1 else Concat(tuple(joined), axis)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The named values weights draw from, and what torch says of them.
+
+    `trainable` is False for a buffer and for `requires_grad=False`; a name it lacks (an ONNX file says nothing) is
+    trainable. `parameters` are the names that torch knows as parameters, frozen or not.
+    """
+
+    values: Arrays = field(default_factory=dict)
+    trainable: dict[str, bool] = field(default_factory=dict)
+    parameters: set[str] = field(default_factory=set)
+    aliases: dict[str, str] = field(default_factory=dict)  # a tied parameter's other names -> its first
+
+
+class Weight(ir.LazyTensor):
+    """An ONNX IR tensor that is a recipe over named parameters; computed when looked at."""
+
+    __slots__ = ("recipe", "source")
+
+    def __init__(self, recipe: Recipe, source: Source, dtype: ir.DataType):
+        self.recipe = recipe
+        self.source = source
+        super().__init__(
+            lambda: ir.tensor(np.ascontiguousarray(self.numpy())), dtype, ir.Shape(recipe.shape), name=str(recipe)
+        )
+
+    @classmethod
+    def param(cls, name: str, source: Source) -> Weight:
+        name = source.aliases.get(name, name)
+        value = source.values[name]
+        return cls(Param(name, value.shape), source, ir.DataType.from_numpy(value.dtype))
+
+    def numpy(self) -> np.ndarray:
+        return np.asarray(self.recipe.push(self.source.values), self.dtype.numpy())
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        return self.recipe.shape
+
+    @property
+    def trainable(self) -> bool:
+        return all(self.source.trainable.get(name, True) for name in self.recipe.names)
+
+    @property
+    def is_parameter(self) -> bool:
+        return any(name in self.source.parameters for name in self.recipe.names)
+
+    def _with(self, recipe: Recipe) -> Weight:
+        return Weight(recipe, self.source, self.dtype)
+
+    def transpose(self, *perm: int) -> Weight:
+        return self._with(transpose(self.recipe, perm))
+
+    def reshape(self, *shape: int) -> Weight:
+        if -1 in shape:
+            rest = math.prod(size for size in shape if size != -1)
+            shape = tuple(math.prod(self.dims) // rest if size == -1 else size for size in shape)
+        return self._with(reshape(self.recipe, shape))
+
+    def narrow(self, axis: int, start: int, stop: int) -> Weight:
+        """Rows `start:stop` along `axis`."""
+        return self._with(narrow(self.recipe, axis % len(self.dims), start, stop))
+
+    def select(self, axis: int, index: int) -> Weight:
+        """One row; the axis disappears."""
+        shape = self.dims[:axis] + self.dims[axis + 1 :]
+        return self.narrow(axis, index, index + 1).reshape(*shape)
+
+    def blocks(self, order: Sequence[int], axis: int = 0) -> Weight:
+        """The axis cut into as many equal blocks as `order` has, joined again in that order."""
+        size = self.dims[axis] // len(order)
+        return Weight.concat([self.narrow(axis, i * size, (i + 1) * size) for i in order], axis)
+
+    def rearrange(self, pattern: str) -> Weight:
+        """Reorder axes as einops writes it: `"o i ... -> ... i o"`."""
+        before, after = (side.split() for side in pattern.split("->"))
+        dots = [f".{i}" for i in range(len(self.dims) - len(before) + 1)]
+
+        def spell(side: list[str]) -> list[str]:
+            return [name for word in side for name in (dots if word == "..." else [word])]
+
+        axes = spell(before)
+        return self.transpose(*(axes.index(name) for name in spell(after)))
+
+    def scale(self, factor: float) -> Weight:
+        return self if factor == 1 else self._with(Scale(self.recipe, factor))
+
+    def __add__(self, other: Weight) -> Weight:
+        return self._with(Sum(self.recipe, other.recipe))
+
+    def fill(self, value: float, shape: Sequence[int]) -> Weight:
+        """A constant of the same dtype, to be joined with this weight."""
+        return self._with(Fill(value, tuple(shape)))
+
+    @staticmethod
+    def concat(parts: Sequence[Weight], axis: int = 0) -> Weight:
+        return parts[0]._with(concat([part.recipe for part in parts], axis))
+
+
+class Variable(Protocol):
+    """What the map needs of a Keras variable."""
+
+    path: str
+    shape: tuple[int, ...]
+    trainable: bool
+
+    def assign(self, value: np.ndarray) -> Any: ...
+    def numpy(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One Keras variable and the recipe that fills it."""
+
+    variable: Variable
+    weight: Weight
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.weight.recipe
+
+
+class WeightMap:
+    """Which Keras variable is made from which torch parameters, and how; both ways.
+
+    `source` holds every entry of the state_dict the conversion started from, converted or not, so that what no
+    variable shows (an unused parameter, `num_batches_tracked`) comes back as it was.
+    """
+
+    def __init__(self, entries: Sequence[Entry], source: Source):
+        self.entries = tuple(entries)
+        self.source = source
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def one_way(self) -> tuple[str, ...]:
+        """The parameters whose recipes cannot be run backwards."""
+        return tuple(name for entry in self if not entry.recipe.invertible for name in entry.recipe.names)
+
+    def pull(self) -> Arrays:
+        """The state_dict as arrays: the source's values with every Keras variable written back into them."""
+        if self.one_way:
+            raise WeightsError(f"cannot go back to torch: {', '.join(self.one_way)} were folded into other weights")
+        state = {name: np.array(value) for name, value in self.source.values.items()}
+        for entry in self:
+            entry.recipe.pull(np.asarray(entry.variable.numpy(), entry.weight.dtype.numpy()), state)
+        for alias, name in self.source.aliases.items():
+            state[alias] = state[name]
+        return state
+
+    def push(self, state: Mapping[str, np.ndarray]) -> None:
+        """Fill every variable from arrays named as in the state_dict; all or nothing."""
+        needed = {name: self.source.values[name].shape for entry in self for name in entry.recipe.names}
+        wrong = [f"{name} is missing" for name in needed if name not in state]
+        wrong += [f"{name} is not of this model" for name in state if name not in self.source.values]
+        wrong += [
+            f"{name} has shape {tuple(state[name].shape)}, expected {shape}"
+            for name, shape in needed.items()
+            if name in state and tuple(state[name].shape) != shape
+        ]
+        if wrong:
+            raise WeightsError("; ".join(wrong))
+        for entry in self:
+            entry.variable.assign(entry.recipe.push(state))
+        self.source.values.update(state)
+
+    def to_torch(self) -> dict[str, Any]:
+        """A state_dict of torch tensors that `module.load_state_dict(strict=True)` takes."""
+        import torch
+
+        return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in self.pull().items()}
+
+    def load_torch(self, state_dict: Mapping[str, Any]) -> None:
+        """Fill the Keras model from a newer state_dict of the same network; changes nothing if it does not fit."""
+        self.push({name: np.asarray(value.detach().cpu()) for name, value in state_dict.items()})
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [
+            {"variable": e.variable.path, "trainable": e.variable.trainable, "recipe": e.recipe.to_json()} for e in self
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{entry.variable.path} <- {entry.recipe}" for entry in self)
