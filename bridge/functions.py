@@ -5,6 +5,7 @@ Recurrent layers as Keras has them, batch first and with the directions joined:
     LSTM, GRU, RNN                 X (batch, time, input) -> Y (batch, time, hidden), then the final states
     BiLSTM, BiGRU, BiRNN           the same with both directions, Y (batch, time, 2 * hidden)
     LSTMFrom, BiLSTMFrom, …        the same, starting from given states
+    LSTMCell, GRUCell, RNNCell     one step, x (batch, input) and the states -> the new states
 
 States are (batch, hidden) each, in Keras's order: h, c; both directions: forward h, c, then backward h, c.
 W, R, B, P and the attributes are ONNX's. `LSTMP` is torch's projected LSTM in ONNX's own layout (time first).
@@ -33,6 +34,27 @@ COMMON = {
     "activation_beta": "floats",
     "clip": "float",
 }
+
+
+def _cell(op: str) -> str:
+    kinds = STATES[op]
+    peepholes = ", P" if op == "LSTM" else ""
+    attributes = COMMON | EXTRA[op]
+    passed = ", ".join(f"{name}: {kind} = @{name}" for name, kind in attributes.items())
+    given = ", ".join(f"{kind}0" for kind in kinds)
+    lifted = "\n".join(f"{kind}0_u = Unsqueeze ({kind}0, zero)" for kind in kinds)
+    lowered = "\n".join(f"{kind} = Squeeze ({kind}_u, zero)" for kind in kinds)
+    return f"""
+<domain: "bridge", opset_import: ["" : 23]>
+{op}Cell <{", ".join(attributes)}> (x, W, R, B{peepholes}, {given}) => ({", ".join(kinds)})
+{{
+    zero = Constant <value_ints = [0]> ()
+    x_u = Unsqueeze (x, zero)
+    {lifted}
+    Y, {", ".join(f"{kind}_u" for kind in kinds)} = {op} <{passed}>
+        (x_u, W, R, B, , {", ".join(f"{kind}0_u" for kind in kinds)}{peepholes})
+    {lowered}
+}}"""
 
 
 def recurrent_name(op: str, directions: int, given_state: bool) -> str:
@@ -142,7 +164,7 @@ def functions() -> tuple[onnx.FunctionProto, ...]:
     recurrent = [
         _recurrent(op, directions, given) for op in STATES for directions in (1, 2) for given in (False, True)
     ]
-    return tuple(map(onnx.parser.parse_function, [*recurrent, _LSTMP, _LINEAR, _FEATURE_DROPOUT]))
+    return tuple(map(onnx.parser.parse_function, [*recurrent, *map(_cell, STATES), _LSTMP, _LINEAR, _FEATURE_DROPOUT]))
 
 
 def add_functions(model: ir.Model) -> None:

@@ -36,7 +36,7 @@ class Speech(nn.Module):
             nn.Hardtanh(0.0, 0.7),
             nn.Conv2d(6, 9, kernel_size=(5, 3), stride=(1, 2), padding=(2, 1), bias=False),
             nn.BatchNorm2d(9),
-            nn.Hardtanh(0.0, 0.7),
+            nn.Hardtanh(-0.6, 0.2),
         )
         self.recurrent = nn.Sequential(BatchGRU(9 * 4, 10), BatchGRU(10, 8))
         self.classify = nn.Linear(8, characters)

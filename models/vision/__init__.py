@@ -5,7 +5,6 @@ A file's other makers, ``make_<variant>()``, give variants of its design; the co
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from models import Example, settle
 
@@ -22,17 +21,17 @@ def noise(*shape: int) -> Tensor:
 def example(module: nn.Module, x: Tensor, axes: dict[int, str]) -> Example:
     """`module` settled, with x as its input.
 
-    As after training, each BatchNorm knows the statistics of what reaches it (too small a variance is raised).
+    As after training, each BatchNorm knows the statistics of what reaches it (a tiny variance is raised).
     Foreign ones would damp the signal layer by layer, until the output hardly depended on the input.
     """
 
-    def meet(norm: _BatchNorm, inputs: tuple[Tensor]) -> None:
+    def meet(norm: nn.BatchNorm2d | nn.BatchNorm3d, inputs: tuple[Tensor]) -> None:
         values = inputs[0].transpose(0, 1).flatten(1)
         norm.running_mean.copy_(values.mean(1))
         norm.running_var.copy_(values.var(1).clamp(min=0.1))
 
     settle(module)
-    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d)]
     hooks = [norm.register_forward_pre_hook(meet) for norm in norms]
     module(x)
     for hook in hooks:

@@ -40,7 +40,7 @@ def square(inputs: int, width: int) -> Branches:
 
 
 def factored(inputs: int, width: int) -> Branches:
-    """1x1, 1x7 after 7x1, a maximum, and an average that leaves the padding out: 4 `width` channels."""
+    """1x1, 1x7 then 7x1, a maximum, and an average that leaves the padding out: 4 `width` channels."""
     return Branches(
         [
             Conv(inputs, width, 1),

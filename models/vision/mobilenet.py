@@ -100,10 +100,10 @@ class MobileNet(nn.Module):
 
 
 def make() -> Example:
-    """The third version."""
+    """MobileNetV3."""
     return example(MobileNet(V3, nn.Hardswish), noise(2, 3, 40, 48), IMAGE)
 
 
 def make_v2() -> Example:
-    """The second."""
+    """MobileNetV2."""
     return example(MobileNet(V2, nn.ReLU6), noise(2, 3, 40, 48), IMAGE)

@@ -20,7 +20,7 @@ def whole(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 def apart(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """As many parameters as `whole`, so says the width between space and time."""
+    """Space, then time; the width in between is chosen for as many parameters as `whole` has."""
     middle = 27 * inputs * outputs // (9 * inputs + 3 * outputs)
     return nn.Sequential(
         nn.Conv3d(inputs, middle, (1, 3, 3), (1, stride, stride), padding=(0, 1, 1), bias=False),

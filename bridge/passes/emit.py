@@ -1,0 +1,69 @@
+"""Writing nodes into a graph, for passes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+
+class Emitter:
+    """Makes nodes in place of `node`: before it, and with its metadata (torch path and source line)."""
+
+    def __init__(self, node: ir.Node):
+        self.node = node
+        self.graph = node.graph
+
+    def __call__(self, op: str, *inputs: ir.Value | None, domain: str = "", outputs: int = 1, **attributes: Any) -> Any:
+        """One new node; returns its output, or a tuple where `outputs` is not 1."""
+        new = ir.node(
+            op,
+            list(inputs),
+            {key: value for key, value in attributes.items() if value is not None},
+            domain=domain,
+            num_outputs=outputs,
+            metadata_props=dict(self.node.metadata_props),
+        )
+        self.graph.insert_before(self.node, new)
+        if new.name is None or not new.name:
+            new.name = f"{self.node.name}_{op}"
+        return new.outputs[0] if outputs == 1 else tuple(new.outputs)
+
+    def constant(self, value: Any, dtype: Any = np.int64) -> ir.Value:
+        return self.tensor(ir.tensor(np.asarray(value, dtype)))
+
+    def tensor(self, tensor: ir.TensorProtocol) -> ir.Value:
+        """An initializer that holds `tensor` (a `Weight`, for instance)."""
+        value = ir.Value(name=f"{self.node.name}_const_{len(self.graph.initializers)}", const_value=tensor)
+        value.shape, value.dtype = ir.Shape(tensor.shape), tensor.dtype
+        self.graph.register_initializer(value)
+        return value
+
+
+def replace(old: ir.Value, new: ir.Value) -> None:
+    """Everything that read `old` reads `new`; what is known of `old` is kept."""
+    if new.shape is None:
+        new.shape = old.shape
+    if new.dtype is None:
+        new.dtype = old.dtype
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+
+
+def used(value: ir.Value) -> bool:
+    return bool(value.uses()) or value.is_graph_output()
+
+
+def constant(value: ir.Value | None) -> Any:
+    """The tensor behind `value`, or None."""
+    return None if value is None else ir.convenience.get_const_tensor(value)
+
+
+def integers(value: ir.Value | None) -> list[int] | None:
+    """The contents of a constant integer tensor, flat, or None."""
+    tensor = constant(value)
+    return None if tensor is None else [int(item) for item in tensor.numpy().reshape(-1)]
+
+
+def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
+    return node.attributes[name].value if name in node.attributes else default

@@ -1,0 +1,60 @@
+"""Gemm, and MatMul followed by Add, -> `Linear`: x W + b with W (in, out), as Keras's Dense has it."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bridge.functions import DOMAIN
+from bridge.passes.emit import Emitter, attribute, constant, replace
+from bridge.weights import Weight
+
+
+def linear(model: ir.Model) -> None:
+    for node in list(model.graph):
+        if node.domain in ("", "ai.onnx") and node.op_type in ("Gemm", "MatMul"):
+            {"Gemm": _gemm, "MatMul": _matmul}[node.op_type](node)
+
+
+def _bias(value: ir.Value | None, units: int) -> Weight | None:
+    """The weight behind `value`, if it is one number for each unit."""
+    weight = constant(value)
+    if isinstance(weight, Weight) and weight.dims in ((units,), (1, units)):
+        return weight.reshape(units)
+    return None
+
+
+def _gemm(node: ir.Node) -> None:
+    x, w, c = [*node.inputs, None][:3]
+    weight = constant(w)
+    if not isinstance(weight, Weight):
+        return
+    emit = Emitter(node)
+    if attribute(node, "transA", 0):
+        x = emit("Transpose", x, perm=[1, 0])
+    weight = weight.transpose(1, 0) if attribute(node, "transB", 0) else weight
+    weight = weight.scale(attribute(node, "alpha", 1.0))
+    beta = attribute(node, "beta", 1.0)
+    bias = _bias(c, weight.dims[1])
+    kernel = emit.tensor(weight)
+    if bias is not None and beta:
+        out = emit("Linear", x, kernel, emit.tensor(bias.scale(beta)), domain=DOMAIN)
+    else:
+        out = emit("MatMul", x, kernel)
+        if c is not None and beta:
+            scaled = c if beta == 1 else emit("Mul", c, emit.constant(beta, x.dtype.numpy()))
+            out = emit("Add", out, scaled)
+    replace(node.outputs[0], out)
+
+
+def _matmul(node: ir.Node) -> None:
+    weight = constant(node.inputs[1])
+    uses = list(node.outputs[0].uses())
+    if not isinstance(weight, Weight) or len(weight.dims) != 2 or len(uses) != 1 or node.outputs[0].is_graph_output():
+        return
+    add = uses[0].node
+    if add.op_type != "Add" or add.domain not in ("", "ai.onnx"):
+        return
+    bias = _bias(add.inputs[1 - uses[0].idx], weight.dims[1])
+    if bias is not None and len(node.inputs[0].shape or ()) > 1:
+        emit = Emitter(add)
+        replace(add.outputs[0], emit("Linear", node.inputs[0], node.inputs[1], emit.tensor(bias), domain=DOMAIN))
