@@ -13,3 +13,12 @@ def infer(model: ir.Model) -> None:
             if not value.is_graph_output():
                 value.shape = None
     onnx_shape_inference.infer_symbolic_shapes(model, warn_on_missing=False)
+    for node in model.graph:
+        for value in node.outputs:
+            if value.shape is not None:
+                value.shape = ir.Shape([_plain(dim) for dim in value.shape])
+
+
+def _plain(dim: int | ir.SymbolicDim) -> int | ir.SymbolicDim:
+    """A symbol that is a number, as a number."""
+    return int(dim.value) if isinstance(dim, ir.SymbolicDim) and (dim.value or "").isdigit() else dim

@@ -1,0 +1,329 @@
+"""Walk the plan, call each operator's builder, name the layers, put the weights in.
+
+A builder sees a `Site`: `site.layer(keras.layers.Dense, units=…, weights={"kernel": w})` gives a layer that is
+named after the torch module and is made once for the same weights and configuration, so that tied weights are one
+variable. Only this file assigns weights.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import onnx_ir as ir
+from keras import ops
+
+from bridge.errors import Unsupported
+from bridge.ops.registry import Kind
+from bridge.plan import Operand, Perm, Plan, Refusal, Step, torch_path
+from bridge.weights import Entry, Source, Weight, WeightMap
+
+INTEGERS = {"int64": "int64", "int32": "int32"}
+
+
+@dataclass(frozen=True)
+class Made:
+    """One row of the account: an ONNX node and the Keras layer or operation it became."""
+
+    path: str
+    op: str
+    layer: str
+    name: str
+    parameters: int
+
+
+@dataclass
+class Built:
+    """A Keras model with its weight map and the account of what became what."""
+
+    model: keras.Model
+    weights: WeightMap
+    made: list[Made]
+    tensors: dict[ir.Value, Any]  # the Keras tensor of each value, in its stored order
+    transposes: int  # how many were put between nodes
+
+
+@dataclass
+class _Weighted:
+    """A layer that waits for its weights until it is built."""
+
+    layer: keras.layers.Layer
+    weights: dict[str, Weight]
+
+
+@dataclass
+class Builder:
+    """The model under construction."""
+
+    plan: Plan
+    dtype: str | None = None  # overrides every floating dtype (float64, for the proof)
+    tensors: dict[ir.Value, Any] = field(default_factory=dict)
+    orders: dict[tuple[ir.Value, Perm], Any] = field(default_factory=dict)
+    layers: dict[Any, _Weighted] = field(default_factory=dict)
+    names: dict[str, int] = field(default_factory=dict)
+    made: list[Made] = field(default_factory=list)
+    transposes: int = 0
+
+    def name(self, wanted: str) -> str:
+        """`wanted` as a legal layer name that no other layer has."""
+        base = re.sub(r"[^A-Za-z0-9_]+", "_", wanted).strip("_") or "layer"
+        count = self.names.get(base, 0)
+        self.names[base] = count + 1
+        return self.name(f"{base}_{count}") if count else base
+
+    def float_type(self, dtype: ir.DataType | None) -> str:
+        if dtype is None or (dtype.is_floating_point() and self.dtype):
+            return self.dtype or "float32"
+        return "bool" if dtype == ir.DataType.BOOL else dtype.numpy().name
+
+    def array(self, value: np.ndarray) -> np.ndarray:
+        """A constant in the dtype of this build."""
+        return value.astype(self.dtype) if self.dtype and np.issubdtype(value.dtype, np.floating) else value
+
+    def ordered(self, value: ir.Value, perm: Perm) -> Any:
+        """The tensor of `value` stored in the order `perm`."""
+        stored = self.plan.perms.get(value)
+        if perm == stored:
+            return self.tensors[value]
+        key = (value, perm)
+        if key not in self.orders:
+            rank = value.shape.rank()
+            have, want = stored or range(rank), perm or range(rank)
+            axes = [list(have).index(axis) for axis in want]
+            self.orders[key] = self._transposed(value, axes, have)
+        return self.orders[key]
+
+    def _transposed(self, value: ir.Value, axes: list[int], have: Sequence[int]) -> Any:
+        tensor = self.tensors[value]
+        dims = [value.shape[axis] for axis in have]
+        moved = [axis for axis in axes if dims[axis] != 1]
+        if moved == sorted(moved):  # only axes of size one move: the elements stay where they are
+            unknown = [dims[axis] for axis in axes if not isinstance(dims[axis], int)]
+            if len(unknown) <= 1:
+                return ops.reshape(tensor, [dims[a] if isinstance(dims[a], int) else -1 for a in axes])
+        self.transposes += 1
+        return ops.transpose(tensor, axes)
+
+    def donor(self, dim: ir.SymbolicDim) -> tuple[Any, int] | None:
+        """A tensor that has `dim` among its axes, and that axis as stored. Inputs first."""
+        for value, tensor in self.tensors.items():
+            stored = self.plan.perms.get(value) or range(value.shape.rank())
+            for position, axis in enumerate(stored):
+                if value.shape[axis] == dim and tensor is not None:
+                    return tensor, position
+        return None
+
+
+class Refused(Exception):
+    """A builder found that its node cannot be said in Keras; the message is the reason."""
+
+
+class Site:
+    """The place of one node in the model under construction: what builders work with."""
+
+    def __init__(self, step: Step, builder: Builder):
+        self.step = step
+        self._builder = builder
+        self._made: list[tuple[str, str, int]] = []
+
+    @property
+    def node(self) -> ir.Node:
+        return self.step.node
+
+    @property
+    def dtype(self) -> str:
+        """The Keras dtype of the node's first output."""
+        return self._builder.float_type(self.node.outputs[0].dtype)
+
+    def shape(self, index: int = 0) -> tuple[Any, ...]:
+        """The dims of input `index` in the order in which the builder gets it."""
+        return _stored(self.node.inputs[index], self.step.operands[index].perm)
+
+    def out_shape(self, index: int = 0) -> tuple[Any, ...]:
+        """The dims of output `index` in the order in which the builder has to give it."""
+        return _stored(self.node.outputs[index], self.step.perms[index])
+
+    def used(self, index: int) -> bool:
+        return self.step.used(index)
+
+    def array(self, value: Any) -> np.ndarray:
+        """A constant in the dtype of this build."""
+        return self._builder.array(np.asarray(value))
+
+    def float_type(self, dtype: ir.DataType) -> str:
+        return self._builder.float_type(dtype)
+
+    def layer(self, cls: type, *, weights: dict[str, Weight] | None = None, name: str = "", **config: Any) -> Any:
+        """A layer of class `cls` whose variables are filled from `weights` ({path below the layer: weight}).
+
+        The same class, configuration and weights give the same layer, whoever asks.
+        """
+        weights = {path: weight for path, weight in (weights or {}).items() if weight is not None}
+        key = (cls, repr(sorted(config.items(), key=str)), tuple((p, w.recipe) for p, w in weights.items()))
+        found = self._builder.layers.get(key) if weights else None
+        if found is None:
+            if self._builder.dtype:
+                config["dtype"] = self._builder.dtype
+            layer = cls(name=self._builder.name(name or _layer_name(weights, self.step)), **config)
+            found = _Weighted(layer, weights)
+            self._builder.layers[key if weights else layer.name] = found
+        self._note(found)
+        return found.layer
+
+    def _note(self, found: _Weighted) -> None:
+        size = sum(math.prod(weight.dims) for weight in found.weights.values())
+        self._made.append((type(found.layer).__name__, found.layer.name, size))
+
+    def length(self, dim: ir.SymbolicDim) -> Any:
+        """A vector of zeros as long as `dim`, made from a tensor that has such an axis. Raises `Refused`."""
+        found = self._builder.donor(dim)
+        if found is None:
+            raise Refused(f"the size {dim} is not the size of any tensor")
+        tensor, axis = found
+        rank = len(tensor.shape)
+        corner = tensor[tuple(slice(None) if i == axis else slice(0, 1) for i in range(rank))]
+        zeros = ops.zeros_like(corner, dtype=self._builder.dtype or "float32")
+        return ops.sum(zeros, axis=[i for i in range(rank) if i != axis]) if rank > 1 else zeros
+
+    def made(self) -> list[Made]:
+        rows = self._made or [("keras.ops", "", 0)]
+        return [Made(self.step.path, self.node.op_type, layer, name, size) for layer, name, size in rows]
+
+
+def _stored(value: ir.Value, perm: Perm) -> tuple[Any, ...]:
+    dims = tuple(value.shape)
+    return dims if perm is None else tuple(dims[axis] for axis in perm)
+
+
+def _layer_name(weights: dict[str, Weight], step: Step) -> str:
+    """The torch module of the weights (with its layer number, where it has several), or of the node."""
+    names = [name for weight in weights.values() for name in weight.recipe.names if "." in name]
+    if not names:
+        return step.path or step.node.op_type.lower()
+    module, leaf = names[0].rsplit(".", 1)
+    number = re.search(r"_l(\d+)(_reverse)?$", leaf)
+    source = next(iter(weights.values())).source
+    stacked = number and leaf.replace(number[0], "_l1") in {n.rpartition(".")[2] for n in source.values}
+    return f"{module}_l{number[1]}" if stacked and f"{module}.weight_ih_l1" in source.values else module
+
+
+def build(plan: Plan, *, dtype: str | None = None, name: str = "model") -> Built:
+    """Build the Keras model that `plan` describes. `dtype` overrides every floating dtype."""
+    plan.require()
+    builder = Builder(plan, dtype)
+    inputs = [_input(builder, value) for value in plan.model.graph.inputs]
+    refusals = []
+    for step in plan.steps:
+        site = Site(step, builder)
+        try:
+            _build_step(site, builder)
+        except Refused as reason:
+            refusals.append(Refusal(step.node.op_type, step.path, str(reason)))
+            break
+        builder.made += site.made() if step.node.op_type != "Transpose" else []
+    if refusals:
+        raise Unsupported(refusals)
+    outputs = [_output(builder, value) for value in plan.model.graph.outputs]
+    model = keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=builder.name(name))
+    entries = [entry for weighted in builder.layers.values() for entry in _fill(weighted)]
+    source = plan.model.meta.get("source") or Source()
+    return Built(model, WeightMap(entries, source), builder.made, builder.tensors, builder.transposes)
+
+
+def _input(builder: Builder, value: ir.Value) -> Any:
+    dims = [dim if isinstance(dim, int) else None for dim in value.shape]
+    tensor = keras.Input(batch_shape=dims, dtype=builder.float_type(value.dtype), name=builder.name(value.name))
+    builder.tensors[value] = tensor
+    return tensor
+
+
+def _output(builder: Builder, value: ir.Value) -> Any:
+    constant = ir.convenience.get_const_tensor(value)
+    if constant is not None and value not in builder.tensors:
+        raise Unsupported([Refusal("output", value.name, "is a constant; a Keras model gives what depends on its input")])
+    return builder.ordered(value, None)
+
+
+def _build_step(site: Site, builder: Builder) -> None:
+    step = site.step
+    if step.node.op_type == "Transpose" and step.node.domain in ("", "ai.onnx"):
+        operand = step.operands[0]
+        results: Any = builder.ordered(operand.value, operand.perm) if operand.is_tensor else operand.known
+    else:
+        arguments = [_argument(operand, step, builder, site) for operand in step.operands]
+        place = [site] if step.builder.takes_site else []
+        results = step.builder.function(*place, *arguments, **step.attributes)
+    if not isinstance(results, tuple | list):
+        results = (results,)
+    builder.tensors.update(zip(step.node.outputs, results, strict=False))
+
+
+def _argument(operand: Operand, step: Step, builder: Builder, site: Site) -> Any:
+    if operand.value is None:
+        return None
+    if operand.is_tensor:
+        return builder.ordered(operand.value, operand.perm)
+    if operand.kind is Kind.TENSOR:  # a parameter where the graph has a tensor
+        return site_parameter(site, operand)
+    if operand.kind is Kind.ARRAY and operand.perm is not None:
+        return builder.array(_reordered(operand.known, operand.perm))
+    return builder.array(operand.known) if operand.kind is Kind.ARRAY else operand.known
+
+
+def _reordered(array: np.ndarray, perm: tuple[int, ...]) -> np.ndarray:
+    """A constant that broadcasts as before when the others are stored in the order `perm`."""
+    if array.ndim == 0:
+        return array
+    return array.reshape((1,) * (len(perm) - array.ndim) + array.shape).transpose(perm)
+
+
+def site_parameter(site: Site, operand: Operand) -> Any:
+    """A parameter that enters the graph as a tensor: the one row of an Embedding, so that it stays trainable."""
+    weight: Weight = operand.known
+    dims = weight.dims
+    table = site.layer(
+        keras.layers.Embedding,
+        input_dim=1,
+        output_dim=math.prod(dims),
+        weights={"embeddings": weight.reshape(1, -1)},
+        name=weight.recipe.names[0],
+    )
+    first = next(iter(site._builder.tensors.values()))
+    corner = first[tuple(slice(0, 1) for _ in first.shape)]
+    index = ops.reshape(ops.zeros_like(corner, dtype="int32"), (1,))
+    tensor = ops.reshape(table(index), dims)
+    if operand.perm is None:
+        return tensor
+    padded = ops.reshape(tensor, (1,) * (len(operand.perm) - len(dims)) + tuple(dims))
+    return ops.transpose(padded, operand.perm)
+
+
+def _fill(weighted: _Weighted) -> list[Entry]:
+    """Assign the weights; every variable of the layer must get one."""
+    entries = []
+    for path, weight in weighted.weights.items():
+        variable: Any = weighted.layer
+        for attribute in path.split("."):
+            variable = getattr(variable, attribute)
+        if tuple(variable.shape) != weight.dims:
+            raise ValueError(f"{variable.path} has shape {tuple(variable.shape)}, its weight {weight.dims}: {weight.recipe}")
+        variable.assign(weight.numpy())
+        if not weight.trainable:
+            variable.trainable = False
+        entries.append(Entry(variable, weight))
+    filled = {id(entry.variable) for entry in entries}
+    left = [v.path for v in weighted.layer.variables if id(v) not in filled and "seed_generator" not in v.path]
+    if left:
+        raise ValueError(f"variables that no weight fills: {', '.join(left)}")
+    if entries and not any(entry.weight.trainable for entry in entries):
+        weighted.layer.trainable = False
+    return entries
+
+
+BuilderFunction = Callable[..., Any]
+__all__ = ["Built", "Made", "Refused", "Site", "build", "torch_path"]

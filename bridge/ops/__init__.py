@@ -1,0 +1,16 @@
+"""The operators, one file for each family; importing this package registers all of them."""
+
+from bridge.ops import (  # noqa: F401
+    convolution,
+    elementwise,
+    indexing,
+    linear,
+    normalization,
+    pooling,
+    recurrent,
+    reduction,
+    shape,
+)
+from bridge.ops.registry import builders, find
+
+__all__ = ["builders", "find"]

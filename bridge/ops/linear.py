@@ -1,0 +1,22 @@
+"""Matrix products: Dense, tied embeddings, and plain MatMul."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from bridge.ops.registry import LAST, op
+from bridge.weights import Weight
+
+
+@op("Linear", domain="bridge", layout=LAST)
+def linear(site, x, w: Weight, b: Weight):
+    return site.layer(keras.layers.Dense, units=w.dims[1], weights={"kernel": w, "bias": b})(x)
+
+
+@op("MatMul", layout=LAST)
+def matmul(site, a, b: Weight | None):
+    """x W with a parameter is a Dense without bias; anything else is a product of tensors."""
+    if isinstance(b, Weight) and len(b.dims) == 2 and len(a.shape) > 1:
+        return site.layer(keras.layers.Dense, units=b.dims[1], use_bias=False, weights={"kernel": b})(a)
+    return ops.matmul(a, site.array(b.numpy()) if isinstance(b, Weight) else b)

@@ -1,0 +1,151 @@
+"""One builder for each operator: the signature is the schema.
+
+    @op("Softmax", layout=ANY, axes="axis")
+    def softmax(x, *, axis=-1): ...
+
+Positional parameters are the operator's ONNX inputs in order, keyword-only ones its attributes with ONNX's names
+and defaults (a test compares each with `onnx.defs.get_schema`). A first parameter called `site` is the place of the
+node in the model under construction (`bridge.build.Site`). Annotations say what an input has to be:
+
+    none            a Keras tensor; a constant arrives as a numpy array
+    Weight          a parameter, known now
+    Weight | None   a parameter, or a tensor that the graph computes
+    Array           a constant, as a numpy array
+    Ints            known integers: a list, or an int for a scalar
+    Dims            integers of which some may be symbolic (`onnx_ir.SymbolicDim`)
+
+`layout` is what the operator does with the order of its axes:
+
+    ANY             nothing: it works in whatever order its input is in; `axes` names what holds axis numbers
+    LAST            works on the last axis, carries the others
+    CHANNELS_LAST   wants (batch, spatial…, channels) and gives it
+    ONNX            wants and gives the order that the graph states
+
+`check` names a function of the planned `Step` that gives a reason why the node cannot be built, or None.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+
+from bridge.weights import Weight
+
+if TYPE_CHECKING:
+    from bridge.plan import Step
+
+Array = Annotated[np.ndarray, "constant"]
+Ints = Annotated[Any, "integers"]
+Dims = Annotated[Any, "dims"]
+
+
+class Layout(Enum):
+    ANY = "any"
+    LAST = "last"
+    CHANNELS_LAST = "channels last"
+    ONNX = "as stated"
+
+
+ANY, LAST, CHANNELS_LAST, ONNX = Layout
+
+
+class Kind(Enum):
+    """What a builder's input has to be."""
+
+    TENSOR = "a tensor"
+    WEIGHT = "a parameter"
+    EITHER = "a parameter or a tensor"
+    ARRAY = "a constant"
+    INTS = "known integers"
+    DIMS = "known or symbolic integers"
+
+    @property
+    def known(self) -> bool:
+        """Whether the value is read while planning and never as a tensor."""
+        return self not in (Kind.TENSOR, Kind.EITHER)
+
+
+KINDS = {Weight: Kind.WEIGHT, Array: Kind.ARRAY, Ints: Kind.INTS, Dims: Kind.DIMS, Weight | None: Kind.EITHER}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    name: str
+    kind: Kind
+    optional: bool
+    variadic: bool
+
+
+@dataclass(frozen=True)
+class Builder:
+    """A registered operator."""
+
+    op: str
+    domain: str
+    function: Callable[..., Any]
+    layout: Layout
+    axes: str | None
+    check: Callable[[Step], str | None] | None
+    takes_site: bool
+    inputs: tuple[Parameter, ...]
+    attributes: dict[str, Any]  # name -> default, `inspect.Parameter.empty` where required
+    family: str
+
+    def parameter(self, index: int) -> Parameter | None:
+        if index < len(self.inputs):
+            return self.inputs[index]
+        return self.inputs[-1] if self.inputs and self.inputs[-1].variadic else None
+
+
+_registry: dict[tuple[str, str], Builder] = {}
+
+
+def op(
+    *names: str,
+    domain: str = "",
+    layout: Layout = ONNX,
+    axes: str | None = None,
+    check: Callable[[Step], str | None] | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a builder for the operators `names`."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        hints = typing.get_type_hints(function, include_extras=True)
+        parameters = list(inspect.signature(function).parameters.values())
+        takes_site = bool(parameters) and parameters[0].name == "site"
+        inputs = tuple(
+            Parameter(
+                p.name,
+                KINDS[hints[p.name]] if p.name in hints else Kind.TENSOR,
+                p.default is not p.empty,
+                p.kind is p.VAR_POSITIONAL,
+            )
+            for p in parameters[takes_site:]
+            if p.kind is not p.KEYWORD_ONLY
+        )
+        attributes = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        for name in names:
+            key = (domain, name)
+            if key in _registry:
+                raise ValueError(f"{name} has two builders")
+            _registry[key] = Builder(
+                name, domain, function, layout, axes, check, takes_site, inputs, attributes, function.__module__
+            )
+        return function
+
+    return register
+
+
+def find(domain: str, name: str) -> Builder | None:
+    return _registry.get(("" if domain == "ai.onnx" else domain, name))
+
+
+def builders() -> Iterator[Builder]:
+    """All of them, by family and name."""
+    yield from sorted(_registry.values(), key=lambda builder: (builder.family, builder.op))

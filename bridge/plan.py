@@ -1,0 +1,341 @@
+"""What becomes what, before anything is built: the nodes needed, what their inputs are, the order of every value's
+axes, and the list of refusals. Pure: nothing here knows Keras.
+
+Axis order. A value's `perm` says how its axes are stored: stored axis i is the value's axis perm[i]; `None` is as
+stated. A convolution wants channels last and gives it; most operators work in whatever order they get, their axis
+numbers renumbered here; a Transpose in the graph only changes a perm. Where a consumer needs another order than a
+value has, the build inserts one transpose, shared by all such consumers.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnx_shape_inference
+
+from bridge.errors import Unsupported
+from bridge.ops.registry import Builder, Kind, Layout, find
+from bridge.weights import Weight
+
+Perm = tuple[int, ...] | None
+MISSING = object()
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One input of a node, as its builder will get it."""
+
+    value: ir.Value | None
+    kind: Kind
+    known: Any = None  # the weight, array, integers or dims; None for a tensor made at run time
+    perm: Perm = None  # the order in which the builder wants it
+
+    @property
+    def is_tensor(self) -> bool:
+        return self.value is not None and self.known is None
+
+
+@dataclass
+class Step:
+    """A node with everything its builder needs."""
+
+    node: ir.Node
+    builder: Builder
+    operands: list[Operand]
+    attributes: dict[str, Any]
+    perms: list[Perm] = field(default_factory=list)  # of the outputs
+
+    @property
+    def path(self) -> str:
+        return torch_path(self.node)
+
+    def argument(self, name: str) -> Any:
+        """The input or attribute `name`: what is known of it, the `ir.Value` of a tensor, or None."""
+        if name in self.attributes:
+            return self.attributes[name]
+        index = next((i for i, p in enumerate(self.builder.inputs) if p.name == name), None)
+        if index is None or index >= len(self.operands):
+            return self.builder.attributes.get(name)
+        operand = self.operands[index]
+        return operand.value if operand.is_tensor else operand.known
+
+    def shape(self, index: int = 0) -> tuple[Any, ...]:
+        """The dims of input `index` as the graph states them."""
+        return tuple(self.node.inputs[index].shape)
+
+    def used(self, index: int) -> bool:
+        """Whether anything reads output `index`."""
+        return index < len(self.node.outputs) and (
+            bool(self.node.outputs[index].uses()) or self.node.outputs[index].is_graph_output()
+        )
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A node that cannot be built: where it stands, and why."""
+
+    op: str
+    path: str
+    reason: str
+    line: str = ""
+
+    def __str__(self) -> str:
+        where = f" at {self.path}" if self.path else ""
+        line = f" ({self.line})" if self.line else ""
+        return f"{self.op}{where}{line}: {self.reason}"
+
+
+@dataclass
+class Plan:
+    """Steps in the order of building, the axis order of every value, and what stands in the way."""
+
+    model: ir.Model
+    steps: list[Step]
+    perms: dict[ir.Value, Perm]
+    refusals: list[Refusal]
+
+    def require(self) -> Plan:
+        """Raise `Unsupported` with all refusals, if there are any."""
+        if self.refusals:
+            raise Unsupported(self.refusals)
+        return self
+
+
+def plan(model: ir.Model) -> Plan:
+    """Plan the build of `model`, which `passes.simplify` has seen."""
+    refusals: list[Refusal] = []
+    steps = _needed_steps(model.graph, refusals)
+    perms: dict[ir.Value, Perm] = {}
+    for step in steps:
+        _lay_out(step, perms)
+        reason = step.builder.check(step) if step.builder.check else None
+        if reason:
+            refusals.append(_refusal(step.node, reason))
+    return Plan(model, steps, perms, refusals)
+
+
+# --- nodes and their operands ------------------------------------------------------------------------------------
+
+
+def _needed_steps(graph: ir.Graph, refusals: list[Refusal]) -> list[Step]:
+    """Steps for the nodes that outputs depend on as tensors; shape arithmetic that is only read is left out."""
+    steps: dict[ir.Node, Step] = {}
+    wanted = [value.producer() for value in graph.outputs]
+    seen: set[ir.Node | None] = {None}
+    while wanted:
+        node = wanted.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        step = _step(node, refusals)
+        if step is None:
+            wanted += [value.producer() for value in node.inputs if value is not None and value.const_value is None]
+            continue
+        steps[node] = step
+        wanted += [operand.value.producer() for operand in step.operands if operand.is_tensor]
+    return [steps[node] for node in graph if node in steps]
+
+
+def _step(node: ir.Node, refusals: list[Refusal]) -> Step | None:
+    builder = find(node.domain, node.op_type)
+    if builder is None:
+        refusals.append(_refusal(node, "no builder for this operator"))
+        return None
+    reasons: list[str] = []
+    operands = []
+    for index, value in enumerate(node.inputs):
+        parameter = builder.parameter(index)
+        if parameter is None:
+            if value is not None:
+                reasons.append(f"input {index} is not handled")
+            continue
+        operand = _operand(value, parameter.kind)
+        if operand is None:
+            name = node.inputs[index].name
+            reasons.append(f"input {parameter.name} ({name}) has to be {parameter.kind.value} and is computed at run time")
+            continue
+        operands.append(operand)
+    attributes = {}
+    for name, attribute in node.attributes.items():
+        if name not in builder.attributes:
+            reasons.append(f"attribute {name} is not handled")
+        elif attribute.value is not None:
+            attributes[name] = attribute.value
+    if reasons:
+        refusals.append(_refusal(node, "; ".join(reasons)))
+        return None
+    return Step(node, builder, operands, attributes)
+
+
+def _operand(value: ir.Value | None, kind: Kind) -> Operand | None:
+    """What the builder gets for `value`; None if it cannot be had in that kind."""
+    if value is None:
+        return Operand(None, kind)
+    tensor = ir.convenience.get_const_tensor(value)
+    if kind is Kind.DIMS:
+        dims = symbolic_contents(value)
+        return None if dims is None else Operand(value, kind, dims)
+    if tensor is None:
+        return None if kind.known else Operand(value, kind)
+    if kind is Kind.INTS:
+        return Operand(value, kind, tensor.numpy().tolist())
+    if kind is Kind.ARRAY:
+        return Operand(value, kind, tensor.numpy())
+    if isinstance(tensor, Weight) and (kind is not Kind.TENSOR or tensor.is_parameter):
+        return Operand(value, kind, tensor)
+    if kind is Kind.WEIGHT:
+        return None
+    return Operand(value, Kind.ARRAY, tensor.numpy())
+
+
+def symbolic_contents(value: ir.Value) -> list[int | ir.SymbolicDim] | None:
+    """The integers in `value`, some of them symbolic, from shape inference; None if not known."""
+    tensor = ir.convenience.get_const_tensor(value)
+    if tensor is not None:
+        return [int(item) for item in tensor.numpy().reshape(-1)]
+    text = value.metadata_props.get(onnx_shape_inference.SYM_DATA_KEY)
+    if text is None:
+        return None
+    return [item if isinstance(item, int) else ir.SymbolicDim(item) for item in json.loads(text)]
+
+
+# --- the order of axes -------------------------------------------------------------------------------------------
+
+
+def channels_last(rank: int) -> Perm:
+    return (0, *range(2, rank), 1) if rank > 2 else None
+
+
+def _plain(perm: Sequence[int] | None) -> Perm:
+    """`perm`, or None where it changes nothing."""
+    return None if perm is None or list(perm) == list(range(len(perm))) else tuple(perm)
+
+
+def _rank(value: ir.Value) -> int:
+    if value.shape is None:
+        raise Unsupported([_refusal(value.producer(), f"the rank of {value.name} is not known")])
+    return value.shape.rank()
+
+
+def _lay_out(step: Step, perms: dict[ir.Value, Perm]) -> None:
+    """Choose the order of every operand and output of `step`, and renumber its axes."""
+    layout = step.builder.layout
+    outputs = step.node.outputs
+    if step.node.op_type == "Transpose" and step.node.domain in ("", "ai.onnx"):
+        source = step.operands[0].value
+        stored = perms.get(source) or tuple(range(_rank(source)))
+        perm = list(step.attributes.get("perm", range(_rank(source))[::-1]))
+        step.operands[0] = _ordered(step.operands[0], _plain(stored))
+        step.perms = [_plain([perm.index(axis) for axis in stored])]
+    elif layout is Layout.CHANNELS_LAST:
+        step.operands = [
+            _ordered(operand, channels_last(_rank(operand.value)) if operand.is_tensor else None)
+            for operand in step.operands
+        ]
+        step.perms = [channels_last(_rank(value)) for value in outputs]
+    elif layout is Layout.ANY:
+        _carry(step, perms)
+    elif layout is Layout.LAST:
+        perm = perms.get(step.operands[0].value)
+        beside = any(operand.is_tensor and _rank(operand.value) > 1 for operand in step.operands[1:])
+        perm = None if perm is None or beside or perm[-1] != len(perm) - 1 else perm
+        step.operands = [_ordered(o, perm if i == 0 else None) for i, o in enumerate(step.operands)]
+        step.perms = [perm if _rank(value) == len(perm or ()) else None for value in outputs]
+    else:
+        step.perms = [None] * len(outputs)
+    perms.update(zip(outputs, step.perms, strict=True))
+
+
+def _ordered(operand: Operand, perm: Perm) -> Operand:
+    return Operand(operand.value, operand.kind, operand.known, perm)
+
+
+def _carry(step: Step, perms: dict[ir.Value, Perm]) -> None:
+    """An operator that works in any order: all inputs of full rank take the order that most of them have."""
+    tensors = [operand for operand in step.operands if not operand.kind.known and operand.value is not None]
+    rank = max((_rank(operand.value) for operand in tensors), default=0)
+    orders = Counter(perms.get(o.value) for o in tensors if o.is_tensor and _rank(o.value) == rank)
+    perm = max(orders, key=lambda order: (orders[order], order is not None), default=None)
+    step.operands = [
+        _ordered(operand, perm) if not operand.kind.known or operand.kind is Kind.ARRAY else operand
+        for operand in step.operands
+    ]
+    step.perms = [_carried(step, perm, rank, _rank(value)) for value in step.node.outputs]
+    if perm is not None:
+        _renumber(step, perm, rank)
+
+
+def _carried(step: Step, perm: Perm, rank: int, out_rank: int) -> Perm:
+    """The order of an output, whose rank may differ by the axes that the operator removes or puts in."""
+    if perm is None or out_rank == rank:
+        return perm
+    axes = _axes(step)
+    if out_rank < rank:
+        removed = {axis % rank for axis in axes} if axes is not None else set(range(rank))
+        kept = [axis for axis in perm if axis not in removed]
+        return _plain([sorted(kept).index(axis) for axis in kept])
+    added = sorted(axis % out_rank for axis in axes or ())
+    rest = [axis for axis in range(out_rank) if axis not in added]
+    order = [rest[axis] for axis in perm]
+    for axis in added:
+        order.insert(axis, axis)
+    return _plain(order)
+
+
+def _axes(step: Step) -> list[int] | None:
+    given = step.argument(step.builder.axes) if step.builder.axes else None
+    default = step.builder.attributes.get(step.builder.axes)
+    given = default if given is None else given
+    if given is None:
+        return None
+    return [int(axis) for axis in np.atleast_1d(given)]
+
+
+def _renumber(step: Step, perm: tuple[int, ...], rank: int) -> None:
+    """Axis numbers of the graph -> axis numbers in the stored order."""
+    name = step.builder.axes
+    if name is None:
+        return
+    axes = _axes(step)
+    out_rank = _rank(step.node.outputs[0])
+    if axes is not None and out_rank > rank:
+        return  # axes that are put in stand where the graph says
+    stored = [perm.index(axis % rank) for axis in (range(rank) if axes is None else axes)]
+    if name in step.builder.attributes:
+        step.attributes[name] = stored[0] if isinstance(step.argument(name), int) else stored
+        return
+    index = next(i for i, parameter in enumerate(step.builder.inputs) if parameter.name == name)
+    while len(step.operands) <= index:
+        step.operands.append(Operand(None, step.builder.inputs[len(step.operands)].kind))
+    step.operands[index] = Operand(step.operands[index].value, Kind.INTS, stored)
+
+
+# --- where a node comes from -------------------------------------------------------------------------------------
+
+
+def torch_path(node: ir.Node) -> str:
+    """The path of the torch module that made `node` ("encoder.lstm"), or the node's own name."""
+    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+    if scopes is None:
+        return node.name or ""
+    names = [name for name in ast.literal_eval(scopes)[:-1] if name and not name.startswith("_")]
+    return names[-1] if names else ""
+
+
+def _source_line(node: ir.Node) -> str:
+    """File and line of the innermost frame in the user's code, from torch's stack trace."""
+    frames = re.findall(r'File "([^"]+)", line (\d+)', node.metadata_props.get("pkg.torch.onnx.stack_trace", ""))
+    return f"{frames[-1][0].rsplit('/', 1)[-1]}:{frames[-1][1]}" if frames else ""
+
+
+def _refusal(node: ir.Node, reason: str) -> Refusal:
+    name = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+    return Refusal(name, torch_path(node), reason, _source_line(node))
