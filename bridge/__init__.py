@@ -1,0 +1,60 @@
+"""Give it a trained PyTorch model; get back the Keras 3 model you would have written by hand, proved equal.
+
+    result = bridge.convert(module, args, dynamic_shapes=...)
+    result.model, result.weights, result.report
+    result.save("model.keras")
+
+Heavy frameworks are imported when they are used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from bridge.errors import (
+    BridgeError,
+    ExportError,
+    MissingPackage,
+    Mismatch,
+    SourceError,
+    Unsupported,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    from bridge.convert import Conversion, convert
+    from bridge.report import Report
+    from bridge.transfer import transfer
+    from bridge.weights import WeightMap
+
+_LAZY = {
+    "Conversion": "bridge.convert",
+    "convert": "bridge.convert",
+    "Report": "bridge.report",
+    "WeightMap": "bridge.weights",
+    "transfer": "bridge.transfer",
+}
+
+__all__ = [
+    "BridgeError",
+    "Conversion",
+    "ExportError",
+    "Mismatch",
+    "MissingPackage",
+    "Report",
+    "SourceError",
+    "Unsupported",
+    "WeightMap",
+    "WeightsError",
+    "convert",
+    "transfer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'bridge' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,250 @@
+"""The whole path: export or load, simplify, plan, build, compare."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from bridge.errors import BridgeError, MissingPackage, Mismatch
+from bridge.passes import simplify
+from bridge.report import Report, Row, Variable
+from bridge.weights import WeightMap
+
+if TYPE_CHECKING:
+    import keras
+
+    from bridge.build import Built
+    from bridge.plan import Plan
+    from bridge.verify import Torch
+
+ROOMS = ("export", "simplify", "plan", "build", "compare")
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A finished conversion: the Keras model, the way its weights came, and the proof."""
+
+    model: keras.Model
+    weights: WeightMap
+    report: Report
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the model as one `.keras` file; nothing is left half-written."""
+        path = Path(path)
+        if path.suffix != ".keras":
+            raise BridgeError(f"{path}: a Keras model is saved as .keras; give the path that ending")
+        beside = path.with_name(f".{path.stem}.part.keras")
+        try:
+            self.model.save(beside)
+            os.replace(beside, path)
+        except OSError as error:
+            raise BridgeError(f"{path}: cannot be written: {error.strerror or error}") from error
+        finally:
+            beside.unlink(missing_ok=True)
+        return path
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent in each room; tells `progress` when one is entered."""
+
+    progress: Progress | None
+    seconds: dict[str, float]
+
+    @contextmanager
+    def room(self, name: str) -> Iterator[None]:
+        if self.progress is not None:
+            self.progress(name)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source as ONNX IR, with the torch side where there is one."""
+
+    model: ir.Model
+    title: str
+    torch: Torch | None = None
+    notes: tuple[str, ...] = ()
+
+
+def convert(
+    source: Any,
+    args: tuple[Any, ...] | Any = None,
+    kwargs: dict[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    verify: bool = True,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Convert a trained model to Keras and prove the result.
+
+    Args:
+        source: an `nn.Module` (with `args`), an `ExportedProgram`, a path to an `.onnx` or `.pt2` file, an
+            `onnx.ModelProto` or an `onnx_ir.Model`.
+        args: the module's example inputs; a single tensor stands for a tuple of one.
+        kwargs: keyword inputs of the module.
+        dynamic_shapes: as `torch.onnx.export` takes them. Without them the batch axis is free wherever torch allows.
+        verify: compare torch, onnxruntime and Keras at several sizes.
+        progress: called with the name of each room as it is entered.
+
+    Raises:
+        SourceError, ExportError: the source cannot be read or exported.
+        Unsupported: with every node that cannot be built.
+        Mismatch: the proof failed; carries the report.
+    """
+    watch = Stopwatch(progress, {})
+    with watch.room("export"):
+        opened = open_source(source, args, kwargs, dynamic_shapes)
+        witness = opened.model.clone()
+    planned = _planned(opened.model, watch)
+    with watch.room("build"):
+        from bridge.build import build
+
+        built = build(planned, name=opened.title)
+    report = _account(opened, planned, built, watch.seconds)
+    if verify:
+        with watch.room("compare"):
+            report = _proved(report, opened, witness, planned, built)
+        report = replace(report, seconds=watch.seconds)
+        if not report.verified:
+            raise Mismatch(f"{opened.title}: {report.blame}", report)
+    return Conversion(built.model, built.weights, report)
+
+
+def inspect(source: Any, args: Any = None, kwargs: dict[str, Any] | None = None, *, dynamic_shapes: Any = None) -> Report:
+    """The plan as a report: what becomes what, and every refusal; builds nothing."""
+    watch = Stopwatch(None, {})
+    opened = open_source(source, args, kwargs, dynamic_shapes)
+    planned = _planned(opened.model, watch)
+    rows = tuple(
+        Row(step.path, step.node.op_type, step.builder.function.__name__, "", 0)
+        for step in planned.steps
+    )
+    return Report(opened.title, axes=_axes(opened.model), notes=opened.notes, rows=rows,
+                  refusals=tuple(map(str, planned.refusals)), seconds=watch.seconds)  # fmt: skip
+
+
+def open_source(source: Any, args: Any = None, kwargs: dict[str, Any] | None = None, dynamic_shapes: Any = None) -> Opened:
+    """Whatever `convert` takes, as ONNX IR."""
+    if isinstance(source, str | os.PathLike) and Path(source).suffix == ".pt2":
+        from bridge.export import load_program
+
+        source = load_program(Path(source))
+    if isinstance(source, str | os.PathLike | ir.Model) or hasattr(source, "graph") and hasattr(source, "opset_import"):
+        from bridge.load import load
+
+        model = load(source)
+        title = Path(source).stem if isinstance(source, str | os.PathLike) else model.graph.name or "model"
+        return Opened(model, title)
+    return _open_torch(source, args, kwargs, dynamic_shapes)
+
+
+def _open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Opened:
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingPackage("converting a torch model needs torch: pip install 'onnx-keras-bridge[torch]'") from error
+    from bridge.export import export_module, export_program
+    from bridge.verify import Torch
+
+    if isinstance(source, torch.export.ExportedProgram):
+        exported = export_program(source)
+        example_args, example_kwargs = source.example_inputs
+        return Opened(exported.model, "program", Torch(source.module(), example_args, example_kwargs), exported.notes)
+    if not isinstance(source, torch.nn.Module):
+        raise BridgeError(
+            f"cannot convert a {type(source).__name__}; give an nn.Module with args, an ExportedProgram, an .onnx or "
+            f".pt2 file, or an ONNX model"
+        )
+    if args is None:
+        raise BridgeError(f"{type(source).__name__} needs example inputs: convert(module, args)")
+    args = tuple(args) if isinstance(args, tuple | list) else (args,)
+    exported = export_module(source, args, kwargs, dynamic_shapes)
+    return Opened(exported.model, type(source).__name__, Torch(source, args, kwargs), exported.notes)
+
+
+def _planned(model: ir.Model, watch: Stopwatch) -> Plan:
+    with watch.room("simplify"):
+        simplify(model)
+    with watch.room("plan"):
+        import bridge.ops  # noqa: F401 - registers the operators
+        from bridge.plan import plan
+
+        return plan(model)
+
+
+def _axes(model: ir.Model) -> tuple[str, ...]:
+    """Of every input: its axes, free ones by name, fixed ones by size."""
+    return tuple(
+        f"{value.name}: ({', '.join(f'{dim} free' if not isinstance(dim, int) else f'{dim} fixed' for dim in value.shape)})"
+        for value in model.graph.inputs
+    )
+
+
+def _account(opened: Opened, planned: Plan, built: Built, seconds: dict[str, float]) -> Report:
+    import keras
+
+    source = opened.model.meta.get("source")
+    parameters = None
+    if opened.torch is not None and source is not None:
+        parameters = sum(
+            value.size for name, value in source.values.items() if source.trainable[name] and name not in source.aliases
+        )
+    return Report(
+        source=opened.title,
+        backend=keras.backend.backend(),
+        versions={name: version(name) for name in ("onnx", "onnx-ir", "keras", "numpy")},
+        axes=_axes(opened.model),
+        notes=opened.notes,
+        rows=tuple(Row(made.path, made.op, made.layer, made.name, made.parameters) for made in built.made),
+        variables=tuple(
+            Variable(e.variable.path, e.weight.dims, e.variable.trainable, str(e.recipe), not e.recipe.invertible)
+            for e in built.weights
+        ),
+        source_parameters=parameters,
+        trainable=_count(built.model.trainable_variables),
+        non_trainable=_count(built.model.non_trainable_variables),
+        transposes=built.transposes,
+        custom_layers=tuple(l.name for l in built.model.layers if type(l).__module__.startswith("bridge")),
+        seconds=seconds,
+    )  # fmt: skip
+
+
+def _count(variables: list[Any]) -> int:
+    return sum(math.prod(variable.shape) for variable in variables if "seed_generator" not in variable.path)
+
+
+def _proved(report: Report, opened: Opened, witness: ir.Model, planned: Plan, built: Built) -> Report:
+    from bridge import verify
+
+    sampler = verify.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
+    tried, refused = verify.trials(sampler, verify.OnnxRuntime(witness), opened.torch)
+    checks = list(verify.compare(built.model, tried))
+    errors = verify.node_errors(planned, built, tried[0].inputs)
+    by_path = {(step.path, step.node.op_type): errors[step.node] for step in planned.steps if step.node in errors}
+    rows = tuple(replace(row, error=by_path.get((row.path, row.op))) for row in report.rows)
+    report = replace(report, checks=tuple(checks), rows=rows, notes=(*report.notes, *refused))
+    return report if report.verified else replace(report, blame=_blame(report, planned, errors))
+
+
+def _blame(report: Report, planned: Plan, errors: dict[ir.Node, float]) -> str:
+    """The leg that failed, and the first node that departs on it."""
+    failed = next(check for check in report.checks if not check.passed)
+    text = f"{failed.leg} differ by {failed.error:.2g} (limit {failed.limit:.0e}) at {failed.sizes}"
+    first = next((step for step in planned.steps if errors.get(step.node, 0.0) > failed.limit), None)
+    if first is not None:
+        text += f"; first at {first.node.op_type} {first.path or first.node.name} (error {errors[first.node]:.2g})"
+    return text

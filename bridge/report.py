@@ -1,0 +1,104 @@
+"""What a conversion has to say for itself, as frozen dataclasses that go to JSON and back. Knows nobody."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+TORCH_ORT, ORT_KERAS, TORCH_KERAS = "torch ↔ onnxruntime", "onnxruntime ↔ Keras", "torch ↔ Keras"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one ONNX node became. `error` is the relative error of its output against onnxruntime, if compared."""
+
+    path: str  # of the torch module, or the node's name
+    op: str
+    layer: str  # the Keras class, or "keras.ops"
+    name: str  # of the Keras layer
+    parameters: int
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: largest relative error over all outputs on one leg, at one choice of sizes."""
+
+    leg: str
+    sizes: str  # "batch=3, time=7"
+    error: float
+    limit: float
+    dtype: str = "float32"
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.limit
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A Keras variable and the torch parameters it is made from."""
+
+    path: str
+    shape: tuple[int, ...]
+    trainable: bool
+    recipe: str
+    one_way: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """Frozen account of one conversion.
+
+    `axes` says of every input which axes are free and which are fixed; `notes` are conditions that hold beyond the
+    checks (a simplification that is exact only for valid input, for instance). `seconds` is the time of each room.
+    """
+
+    source: str
+    backend: str = ""
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    axes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
+    checks: tuple[Check, ...] = ()
+    variables: tuple[Variable, ...] = ()
+    source_parameters: int | None = None  # trainable ones in torch; None for a file that does not say
+    trainable: int = 0
+    non_trainable: int = 0
+    transposes: int = 0  # between nodes of the built model
+    custom_layers: tuple[str, ...] = ()  # layers that plain Keras cannot load
+    blame: str = ""  # leg and first node that departs, when a check failed
+    refusals: tuple[str, ...] = ()
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def verified(self) -> bool:
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def worst(self) -> dict[str, float]:
+        """The largest error of each leg."""
+        legs: dict[str, float] = {}
+        for check in self.checks:
+            legs[check.leg] = max(legs.get(check.leg, 0.0), check.error)
+        return legs
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        data: dict[str, Any] = json.loads(text)
+        for name, kind in (("rows", Row), ("checks", Check), ("variables", Variable)):
+            data[name] = tuple(kind(**item) for item in data[name])
+        data["variables"] = tuple(dataclasses.replace(v, shape=tuple(v.shape)) for v in data["variables"])
+        for name in ("axes", "notes", "custom_layers", "refusals"):
+            data[name] = tuple(data[name])
+        return cls(**data)
+
+    def __str__(self) -> str:
+        from bridge.render.text import render
+
+        return render(self)

@@ -1,0 +1,336 @@
+"""The proof: torch, onnxruntime and Keras on the same inputs, at several sizes of every free axis.
+
+    torch ↔ onnxruntime    the export leg, and the noise floor
+    onnxruntime ↔ Keras    the conversion leg
+    torch ↔ Keras          the whole; also in float64, where a wrong formula cannot hide behind rounding
+
+The relative error of two arrays is the largest difference over the largest magnitude of the reference.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx_ir as ir
+
+from bridge.build import Built
+from bridge.errors import MissingPackage, SourceError
+from bridge.plan import Plan
+from bridge.report import ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
+
+LIMIT = 1e-5  # float32
+LIMIT_DOUBLE = 1e-10
+IN_MEMORY = 1 << 30  # larger models reach onnxruntime through a file with external data
+
+Arrays = list[np.ndarray]
+
+
+def relative_error(got: np.ndarray, want: np.ndarray) -> float:
+    """Largest difference over the largest magnitude; infinite where shapes differ or one is not finite alone."""
+    got, want = np.asarray(got), np.asarray(want)
+    if got.shape != want.shape:
+        return float("inf")
+    if not want.size:
+        return 0.0
+    if want.dtype.kind in "bui":
+        return 0.0 if np.array_equal(got, want) else float("inf")
+    finite = np.isfinite(want)
+    if not np.array_equal(np.isfinite(got), finite) or not np.array_equal(got[~finite], want[~finite], equal_nan=True):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    got, want = got[finite].astype(np.float64), want[finite].astype(np.float64)
+    return float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-30))
+
+
+def worst_error(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
+    if len(got) != len(want):
+        return float("inf")
+    return max((relative_error(a, b) for a, b in zip(got, want, strict=True)), default=0.0)
+
+
+# --- the three witnesses -----------------------------------------------------------------------------------------
+
+
+class OnnxRuntime:
+    """onnxruntime on an IR model, one thread."""
+
+    def __init__(self, model: ir.Model):
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingPackage("the proof needs onnxruntime: pip install onnxruntime") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+        try:
+            if size < IN_MEMORY:
+                self._session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
+            else:
+                with tempfile.TemporaryDirectory() as folder:
+                    path = Path(folder) / "model.onnx"
+                    ir.save(model, path, external_data="model.data")
+                    self._session = onnxruntime.InferenceSession(str(path), options)
+        except Exception as error:
+            raise SourceError(f"onnxruntime refuses the model: {str(error).splitlines()[0]}") from error
+        self._inputs = [value.name for value in self._session.get_inputs()]
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        feeds = dict(zip(self._inputs, inputs, strict=True))
+        return [np.asarray(output) for output in self._session.run(None, feeds)]
+
+
+class Torch:
+    """A module called as it was exported, on numpy arrays; `double()` gives it in float64."""
+
+    def __init__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None):
+        import torch
+
+        self._torch = torch
+        self.module = module
+        self._leaves, self._spec = torch.utils._pytree.tree_flatten((args, kwargs or {}))
+        self.examples = [x.detach().cpu().numpy() for x in self._leaves if isinstance(x, torch.Tensor)]
+
+    def double(self) -> Torch:
+        module = copy.deepcopy(self.module).double()
+        args, kwargs = self._torch.utils._pytree.tree_unflatten(self._leaves, self._spec)
+        return Torch(module, args, kwargs)
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        torch, given = self._torch, iter(inputs)
+        leaves = [torch.from_numpy(next(given)) if isinstance(x, torch.Tensor) else x for x in self._leaves]
+        args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
+        training = getattr(self.module, "training", False)
+        if training:
+            self.module.eval()
+        try:
+            with torch.no_grad():
+                result = self.module(*args, **kwargs)
+        finally:
+            if training:
+                self.module.train()
+        outputs = torch.utils._pytree.tree_leaves(result)
+        return [x.detach().cpu().numpy() for x in outputs if isinstance(x, torch.Tensor)]
+
+
+def keras_call(model: keras.Model) -> Callable[[Arrays], Arrays]:
+    """A Keras model as a function of numpy arrays."""
+
+    def call(inputs: Arrays) -> Arrays:
+        tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
+        outputs = model(tensors if len(tensors) != 1 else tensors[0], training=False)
+        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+        return [keras.ops.convert_to_numpy(output) for output in outputs]
+
+    return call
+
+
+# --- inputs ------------------------------------------------------------------------------------------------------
+
+Sizes = dict[str, int]
+
+
+def sizes_text(sizes: Sizes) -> str:
+    return ", ".join(f"{name}={size}" for name, size in sizes.items()) or "as exported"
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws inputs of any size that fit the model: values like the example's, indices within their tables, lengths
+    within their sequences (the longest as long as the sequence)."""
+
+    inputs: Sequence[ir.Value]
+    examples: Arrays
+    lengths: dict[str, Any]  # input name -> the dim that bounds it
+    tables: dict[str, int]  # input name -> how many rows its values choose from
+
+    @classmethod
+    def of(cls, model: ir.Model, examples: Arrays | None = None) -> Sampler:
+        """For `model` as `passes.simplify` left it; without examples every free axis starts at a small size."""
+        lengths, tables = _lengths(model.graph), _tables(model.graph)
+        inputs = list(model.graph.inputs)
+        sampler = cls(inputs, [], lengths, tables)
+        if examples is None:
+            sizes = {name: 3 + 2 * i for i, name in enumerate(sampler.symbols())}
+            rng = np.random.default_rng(0)
+            examples = [sampler._draw(value, None, sizes, rng) for value in inputs]
+        return cls(inputs, examples, lengths, tables)
+
+    def symbols(self) -> list[str]:
+        return list(dict.fromkeys(s for v in self.inputs for d in v.shape if not isinstance(d, int) for s in d.free_symbols()))
+
+    def exported(self) -> Sizes:
+        """The sizes of the examples."""
+        sizes: Sizes = {}
+        for value, example in zip(self.inputs, self.examples, strict=True):
+            for dim, size in zip(value.shape, example.shape, strict=True):
+                if not isinstance(dim, int) and dim.value in self.symbols():
+                    sizes.setdefault(dim.value, size)
+        return sizes
+
+    def others(self) -> Iterator[Sizes]:
+        """Other sizes to try, the likeliest to be legal and the most telling first."""
+        base = self.exported()
+        first = next(iter(base), None)
+        rules: list[Callable[[str, int], int]] = [
+            lambda name, n: n + 1,
+            lambda name, n: 1 if name == first else 3 * n,
+            lambda name, n: 2 * n,
+            lambda name, n: 3 * n,
+            lambda name, n: n + 3 if name == first else 4 * n,
+            lambda name, n: n + 2,
+        ]
+        if base:
+            yield from ({name: rule(name, n) for name, n in base.items()} for rule in rules)
+
+    def draw(self, sizes: Sizes, seed: int = 0) -> Arrays:
+        rng = np.random.default_rng(seed)
+        return [self._draw(v, e, sizes, rng) for v, e in zip(self.inputs, self.examples, strict=True)]
+
+    def _draw(self, value: ir.Value, example: np.ndarray | None, sizes: Sizes, rng: np.random.Generator) -> np.ndarray:
+        shape = tuple(_evaluate(dim, sizes) for dim in value.shape)
+        dtype = value.dtype.numpy() if example is None else example.dtype
+        if value.name in self.lengths:
+            longest = _evaluate(self.lengths[value.name], sizes)
+            drawn = rng.integers(1, longest + 1, shape)
+            drawn.reshape(-1)[:1] = longest
+            if example is not None and example.ndim == 1 and np.all(np.diff(example) <= 0):
+                drawn = np.sort(drawn)[::-1]  # packing may insist on sorted lengths
+            return np.ascontiguousarray(drawn, dtype)
+        if dtype.kind == "b":
+            return rng.integers(0, 2, shape).astype(bool)
+        if dtype.kind in "ui":
+            low, high = 0, self.tables.get(value.name, 10)
+            if example is not None and example.size:
+                low, high = int(example.min()), int(example.max()) + 1
+            return rng.integers(low, max(high, low + 1), shape).astype(dtype)
+        if example is not None and example.size > 1 and example.std() > 0:
+            return rng.permutation(np.resize(example, max(int(np.prod(shape)), 1)))[: int(np.prod(shape))].reshape(shape)
+        return rng.standard_normal(shape).astype(dtype)
+
+
+def _evaluate(dim: Any, sizes: Sizes) -> int:
+    return dim if isinstance(dim, int) else int(dim.evaluate(sizes))
+
+
+def _root(value: ir.Value | None) -> ir.Value | None:
+    """The value that `value` is a cast or a copy of."""
+    while value is not None and value.producer() is not None and value.producer().op_type in ("Cast", "Identity"):
+        value = value.producer().inputs[0]
+    return value
+
+
+def _lengths(graph: ir.Graph) -> dict[str, Any]:
+    found = {}
+    for node in graph:
+        if node.domain == "bridge" and len(node.inputs) > 4 and node.op_type not in ("LSTMCell", "GRUCell", "RNNCell"):
+            root, time = _root(node.inputs[4]), 0 if node.op_type == "LSTMP" else 1
+            if root is not None and root.is_graph_input():
+                found[root.name] = node.inputs[0].shape[time]
+    return found
+
+
+def _tables(graph: ir.Graph) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for node in graph:
+        if node.op_type == "Gather" and node.inputs[0].shape is not None and isinstance(node.inputs[0].shape[0], int):
+            root = _root(node.inputs[1])
+            if root is not None and root.is_graph_input():
+                found[root.name] = min(found.get(root.name, 1 << 62), node.inputs[0].shape[0])
+    return found
+
+
+# --- comparing ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Inputs at one choice of sizes, with what the reference witnesses say."""
+
+    sizes: Sizes
+    inputs: Arrays
+    torch: Arrays | None
+    onnx: Arrays
+
+
+def trials(sampler: Sampler, onnx: OnnxRuntime, torch: Torch | None, count: int = 3) -> tuple[list[Trial], list[str]]:
+    """The examples themselves and `count - 1` other sizes that the source runs at; and the sizes it refused."""
+    refused = []
+    done = [_trial(sampler.exported(), sampler.examples, onnx, torch)]
+    for seed, sizes in enumerate(sampler.others(), 1):
+        if len(done) == count:
+            break
+        inputs = sampler.draw(sizes, seed)
+        try:
+            if torch is not None:
+                torch(inputs)
+            elif onnx is not None:
+                onnx(inputs)
+        except Exception as error:
+            refused.append(f"the source itself does not run at {sizes_text(sizes)}: {str(error).splitlines()[0][:120]}")
+            continue
+        done.append(_trial(sizes, inputs, onnx, torch))
+    return done, refused
+
+
+def _trial(sizes: Sizes, inputs: Arrays, onnx: OnnxRuntime, torch: Torch | None) -> Trial:
+    try:
+        said = onnx(inputs)
+    except Exception as error:
+        if torch is None:
+            raise
+        raise SourceError(
+            f"the exported graph does not run at {sizes_text(sizes)} although torch does: {str(error).splitlines()[0]}"
+        ) from error
+    return Trial(sizes, inputs, torch(inputs) if torch is not None else None, said)
+
+
+def compare(model: keras.Model, tried: Sequence[Trial]) -> Iterator[Check]:
+    """All legs at all sizes."""
+    call = keras_call(model)
+    for trial in tried:
+        text = sizes_text(trial.sizes)
+        try:
+            got = call(trial.inputs)
+        except Exception as error:
+            raise SourceError(f"the Keras model does not run at {text}: {str(error).splitlines()[0]}") from error
+        if trial.torch is not None:
+            yield Check(TORCH_ORT, text, worst_error(trial.onnx, trial.torch), LIMIT)
+        yield Check(ORT_KERAS, text, worst_error(got, trial.onnx), LIMIT)
+        if trial.torch is not None:
+            yield Check(TORCH_KERAS, text, worst_error(got, trial.torch), LIMIT)
+
+
+def compare_double(model: keras.Model, torch: Torch, tried: Sequence[Trial]) -> Iterator[Check]:
+    """torch in float64 against a Keras model built in float64."""
+    call, double = keras_call(model), torch.double()
+    for trial in tried:
+        inputs = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in trial.inputs]
+        error = worst_error(call(inputs), double(inputs))
+        yield Check(TORCH_KERAS, sizes_text(trial.sizes), error, LIMIT_DOUBLE, "float64")
+
+
+def node_errors(plan: Plan, built: Built, inputs: Arrays) -> dict[ir.Node, float]:
+    """The relative error of every step's first output against onnxruntime on the same (simplified) graph."""
+    shown = [s for s in plan.steps if s.node.outputs[0] in built.tensors and s.node.outputs[0].dtype is not None]
+    if not shown:
+        return {}
+    model = plan.model.clone()
+    names = {value.name: value for node in model.graph for value in node.outputs}
+    model.graph.outputs[:] = [names[step.node.outputs[0].name] for step in shown]
+    want = OnnxRuntime(model)(inputs)
+    tensors = [built.tensors[step.node.outputs[0]] for step in shown]
+    got = keras_call(keras.Model(built.model.inputs, tensors))(inputs)
+    errors = {}
+    for step, ours, theirs in zip(shown, got, want, strict=True):
+        perm = plan.perms.get(step.node.outputs[0])
+        errors[step.node] = relative_error(ours, theirs if perm is None else theirs.transpose(perm))
+    return errors
