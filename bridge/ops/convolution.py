@@ -1,1 +1,102 @@
-"""convolution"""
+"""Conv and ConvTranspose in one to three dimensions: Keras's own layers, padded first where they cannot say the pads.
+
+Kernels are ONNX's (outputs, inputs / group, spatial…), transposed ones (inputs, outputs / group, spatial…); a kernel
+that the graph computes goes through `keras.ops`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from bridge.ops.registry import CHANNELS_LAST, op
+from bridge.ops.windows import Axis, check_padding, is_same, is_valid, padded, windows
+from bridge.weights import Weight
+
+if TYPE_CHECKING:
+    from bridge.plan import Step
+
+layers = keras.layers
+CONV = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}
+DEPTHWISE = {1: layers.DepthwiseConv1D, 2: layers.DepthwiseConv2D}
+TRANSPOSED = {1: layers.Conv1DTranspose, 2: layers.Conv2DTranspose, 3: layers.Conv3DTranspose}
+
+
+def _kernel(step: Step) -> list[int] | None:
+    """The spatial sizes of the kernel, which the weights know best."""
+    w = step.argument("w")
+    dims = w.dims if isinstance(w, Weight) else w.shape
+    spatial = list(dims[2:])
+    return spatial if all(isinstance(dim, int) for dim in dims) else step.argument("kernel_shape")
+
+
+def _check_conv(step: Step) -> str | None:
+    return check_padding(step, _kernel(step))
+
+
+@op("Conv", layout=CHANNELS_LAST, check=_check_conv)
+def conv(
+    site, x, w: Weight | None, b: Weight | None = None,
+    *, auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None,
+):  # fmt: skip
+    axes = windows(site.shape()[1:-1], _kernel(site.step), strides, pads, dilations, auto_pad)
+    padding, x = _pad(site, x, axes)
+    thinned = max(axis.stride for axis in axes) > 1 and max(axis.dilation for axis in axes) > 1
+    steps = [axis.stride for axis in axes]
+    if thinned:  # Keras refuses strides beside dilations: every place is computed, some are kept
+        if padding == "same":
+            x, padding = padded(site, x, [axis.same for axis in axes]), "valid"
+        axes = [replace(axis, stride=1) for axis in axes]
+    y = _convolved(site, x, w, b, axes, group, padding)
+    return y[(slice(None), *(slice(None, None, step) for step in steps))] if thinned else y
+
+
+def _pad(site, x: Any, axes: Sequence[Axis]) -> tuple[str, Any]:
+    """Keras's word for the padding, and x with what that word does not say."""
+    if is_valid(axes):
+        return "valid", x
+    if is_same(axes):
+        return "same", x
+    if len(axes) == 1 and axes[0].pads == (axes[0].span - 1, 0):
+        return "causal", x
+    return "valid", padded(site, x, [axis.pads for axis in axes])
+
+
+def _convolved(site, x, w, b, axes: Sequence[Axis], group: int, padding: str) -> Any:
+    config: dict[str, Any] = {
+        "strides": tuple(axis.stride for axis in axes),
+        "padding": padding,
+        "dilation_rate": tuple(axis.dilation for axis in axes),
+    }
+    if not isinstance(w, Weight) or not _is_bias(b):
+        return _computed(x, w, b, axes, config)
+    kernel = tuple(axis.kernel for axis in axes)
+    weights = {"bias": b} if isinstance(b, Weight) else {}
+    config |= {"kernel_size": kernel, "use_bias": bool(weights)}
+    if group == x.shape[-1] > 1 and len(axes) in DEPTHWISE and len(set(config["strides"])) == 1:
+        weights["kernel"] = w.reshape(group, -1, *kernel).rearrange("c m ... -> ... c m")
+        return site.layer(DEPTHWISE[len(axes)], depth_multiplier=w.dims[0] // group, weights=weights, **config)(x)
+    weights["kernel"] = w.rearrange("o i ... -> ... i o")
+    return site.layer(CONV[len(axes)], filters=w.dims[0], groups=group, weights=weights, **config)(x)
+
+
+def _is_bias(b: Any) -> bool:
+    """A parameter, or none, or the zeros that exporters write for none."""
+    return b is None or isinstance(b, Weight) or (isinstance(b, np.ndarray) and not b.any())
+
+
+def _computed(x, w, b, axes: Sequence[Axis], config: dict[str, Any]) -> Any:
+    """A convolution whose kernel or bias is a tensor."""
+    if config["padding"] == "causal":
+        x = ops.pad(x, ((0, 0), axes[0].pads, (0, 0)))
+        config["padding"] = "valid"
+    w = w.numpy() if isinstance(w, Weight) else w
+    y = ops.conv(x, ops.transpose(w, (*range(2, len(axes) + 2), 1, 0)), **config)
+    if b is None:
+        return y
+    return y + (b.numpy() if isinstance(b, Weight) else b)
