@@ -2,11 +2,12 @@
 
 Recurrent layers as Keras has them, batch first and with the directions joined:
 
-    LSTM, GRU, RNN                 X (batch, time, input) -> Y (batch, time, hidden), then the final states
+    LSTM, GRU, RNN                 X (batch, time, input) -> Y (batch, time, hidden), the final states, last
     BiLSTM, BiGRU, BiRNN           the same with both directions, Y (batch, time, 2 * hidden)
     LSTMFrom, BiLSTMFrom, …        the same, starting from given states
     LSTMCell, GRUCell, RNNCell     one step, x (batch, input) and the states -> the new states
 
+`last` is the final hidden states, joined like Y (what Keras gives without `return_sequences`).
 States are (batch, hidden) each, in Keras's order: h, c; both directions: forward h, c, then backward h, c.
 W, R, B, P and the attributes are ONNX's. `LSTMP` is torch's projected LSTM in ONNX's own layout (time first).
 `Linear` is x W + b. `FeatureDropout` is torch's Dropout1d/2d/3d.
@@ -86,17 +87,18 @@ def _recurrent(op: str, directions: int, given_state: bool) -> str:
         rows = ", ".join(f"{kind}_{side}_u" for side in sides)
         lines.append(f"{rows} = Split <axis = 0, num_outputs = {directions}> ({kind}_all)")
         lines += [f"{kind}_{side} = Squeeze ({kind}_{side}_u, zero)" for side in sides]
+    lines.append(f"last = Concat <axis = 1> ({', '.join(f'h_{side}' for side in sides)})")
     body = "\n".join(lines)
     return f"""
 <domain: "bridge", opset_import: ["" : 23]>
 {recurrent_name(op, directions, given_state)} <{", ".join(attributes)}>
-(X, W, R, B, lens{peepholes}{"".join(f", {name}" for name in given)}) => (Y, {", ".join(finals)})
+(X, W, R, B, lens{peepholes}{"".join(f", {name}" for name in given)}) => (Y, {", ".join(finals)}, last)
 {{ {body} }}"""
 
 
 _LSTMP = """
 <domain: "bridge", opset_import: ["" : 23]>
-LSTMP <hidden_size, direction, packed> (X, W, R, B, lens, h0, c0, P) => (Y, Y_h, Y_c)
+LSTMP <hidden_size, direction, packed, given_state> (X, W, R, B, lens, h0, c0, P) => (Y, Y_h, Y_c)
 {
     zero = Constant <value_int = 0> ()
     one = Constant <value_int = 1> ()

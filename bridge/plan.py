@@ -168,11 +168,16 @@ def _step(node: ir.Node, refusals: list[Refusal]) -> Step | None:
         if name not in builder.attributes:
             reasons.append(f"attribute {name} is not handled")
         elif attribute.value is not None:
-            attributes[name] = attribute.value
+            attributes[name] = _shortest(attribute) if attribute.type == ir.AttributeType.FLOAT else attribute.value
     if reasons:
         refusals.append(_refusal(node, "; ".join(reasons)))
         return None
     return Step(node, builder, operands, attributes)
+
+
+def _shortest(attribute: ir.Attr) -> float:
+    """The number that was written before ONNX made it 32 bits wide: 1e-05, not 9.999999747378752e-06."""
+    return float(str(np.float32(attribute.value)))
 
 
 def _operand(value: ir.Value | None, kind: Kind) -> Operand | None:

@@ -1,1 +1,293 @@
-"""Recurrent layers."""
+"""LSTM, GRU and RNN, batch first: Keras's own layers, or a registered cell for what they cannot say.
+
+ONNX's W (directions, gates * hidden, input), R and B become kernel, recurrent_kernel and bias. Gates: ONNX's LSTM has
+i o f c, Keras i f c o; both have z r h for GRU. B holds Wb then Rb: one bias in Keras is their sum, except a GRU with
+`linear_before_reset` (`reset_after`), which keeps both as two rows because Rb of h stands inside the reset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops
+
+from bridge import layers
+from bridge.functions import DOMAIN, STATES, recurrent_name
+from bridge.ops.registry import op
+from bridge.weights import Weight
+
+ORDER = layers.ONNX_TO_KERAS
+DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+NATIVE = {
+    "LSTM": (keras.layers.LSTM, keras.layers.LSTMCell),
+    "GRU": (keras.layers.GRU, keras.layers.GRUCell),
+    "RNN": (keras.layers.SimpleRNN, keras.layers.SimpleRNNCell),
+}
+KERAS_ACTIVATIONS = {"sigmoid", "tanh", "relu", "softsign", "softplus"}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A recurrent node's attributes, in ONNX's terms."""
+
+    mode: str
+    hidden_size: int
+    direction: str = "forward"
+    activations: Any = None
+    activation_alpha: Any = None
+    activation_beta: Any = None
+    clip: float | None = None
+    input_forget: int = 0
+    linear_before_reset: int = 0
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.direction == "bidirectional" else 1
+
+    def functions(self, side: int) -> list[layers.Function]:
+        """The activation functions of one direction, with their alpha and beta."""
+        names = [name.lower() for name in self.activations or DEFAULTS[self.mode] * self.directions]
+        alphas, betas = list(self.activation_alpha or []), list(self.activation_beta or [])
+        functions = [layers.function(name, alphas, betas) for name in names]
+        count = len(DEFAULTS[self.mode])
+        return functions[side * count : (side + 1) * count]
+
+    def native(self, side: int) -> dict[str, Any] | None:
+        """Arguments of Keras's own layer for one direction, or None where it cannot say this node."""
+        functions = self.functions(side)
+        if self.clip or self.input_forget or len(set(functions[1:])) > 1:
+            return None
+        if any(name not in KERAS_ACTIVATIONS for name, *_ in functions):
+            return None
+        config: dict[str, Any] = {"units": self.hidden_size, "activation": functions[-1][0]}
+        if self.mode != "RNN":
+            config["recurrent_activation"] = functions[0][0]
+        if self.mode == "GRU":
+            config["reset_after"] = bool(self.linear_before_reset)
+        return config
+
+    def custom(self, side: int, peephole: bool, projection: int | None, bias: bool) -> dict[str, Any]:
+        """Arguments of the registered cell for one direction."""
+        return {
+            "mode": self.mode,
+            "units": self.hidden_size,
+            "functions": self.functions(side),
+            "use_bias": bias,
+            "clip": self.clip or None,
+            "input_forget": bool(self.input_forget),
+            "reset_after": bool(self.linear_before_reset),
+            "peephole": peephole,
+            "projection": projection,
+        }
+
+
+def _side_weights(node: Node, side: int, w: Weight, r: Weight, b: Weight | None, p: Weight | None) -> dict[str, Weight]:
+    """The variables of one direction's cell."""
+    order = ORDER[node.mode]
+    weights = {
+        "kernel": w.select(0, side).blocks(order).rearrange("g i -> i g"),
+        "recurrent_kernel": r.select(0, side).blocks(order).rearrange("g h -> h g"),
+    }
+    if b is not None:
+        rows = b.select(0, side).reshape(2, len(order) * node.hidden_size)
+        wb, rb = (rows.select(0, row).blocks(order) for row in (0, 1))
+        two = node.mode == "GRU" and node.linear_before_reset
+        weights["bias"] = Weight.concat([wb.reshape(1, -1), rb.reshape(1, -1)]) if two else wb + rb
+    if p is not None:
+        weights["peephole"] = p.select(0, side).reshape(3, node.hidden_size)
+    return weights
+
+
+def _one(name: str, cls: type, config: dict[str, Any], cell: dict[str, Any] | None, **common: Any) -> Any:
+    """One direction: a Keras layer, or `RNN` around the registered cell."""
+    dtype = common.get("dtype")
+    if cell is None:
+        return cls(**config, name=name, **common)
+    inner = layers.Cell(**cell, **({"dtype": dtype} if dtype else {}))
+    return keras.layers.RNN(inner, name=name, **common)
+
+
+def _forward(*, name: str, cls: type, sides: list[tuple[dict, dict | None]], **common: Any) -> Any:
+    return _one(name, cls, *sides[0], **common)
+
+
+def _bidirectional(*, name: str, cls: type, sides: list[tuple[dict, dict | None]], **common: Any) -> Any:
+    dtype = {"dtype": common["dtype"]} if "dtype" in common else {}
+    inner = cls.__name__.lower()
+    forward = _one(inner, cls, *sides[0], **common)
+    backward = None
+    if sides[1] != sides[0]:
+        backward = _one(inner, cls, *sides[1], go_backwards=True, **common)
+    return keras.layers.Bidirectional(forward, backward_layer=backward, name=name, **dtype)
+
+
+def _run(site, node: Node, x, w, r, b, lens, p, states, projection: Weight | None = None):
+    """Build the layer and call it. Gives Y, the final states, and the joined last hidden states."""
+    if not all(isinstance(value, Weight) for value in (w, r, b, p) if value is not None):
+        return _run_with_tensors(site, node, x, w, r, b, lens, p, states)
+    side_weights = [_side_weights(node, side, w, r, b, p) for side in range(node.directions)]
+    sides: list[tuple[dict, dict | None]] = []
+    for side, weights in enumerate(side_weights):
+        config = node.native(side)
+        if projection is not None:
+            weights["projection"] = projection.select(0, side).rearrange("p h -> h p")
+        if config is None or p is not None or projection is not None:
+            units = None if projection is None else projection.dims[1]
+            sides.append(({}, node.custom(side, p is not None, units, b is not None)))
+        else:
+            sides.append((config | {"use_bias": b is not None}, None))
+    if any(cell is not None for _, cell in sides):  # both directions alike, so that one name fits both
+        sides = [
+            ({}, cell or node.custom(side, p is not None, None, b is not None)) for side, (_, cell) in enumerate(sides)
+        ]
+    count = len(STATES[node.mode]) * node.directions
+    common: dict[str, Any] = {"return_sequences": site.used(0)}
+    common["return_state"] = any(site.used(1 + i) for i in range(count))
+    if node.direction == "reverse":
+        common["go_backwards"] = True
+    call: dict[str, Any] = {}
+    if lens is not None:
+        call["mask"] = _inside(x, lens)
+        common["zero_output_for_mask"] = True
+        if sides[0][1] is None and node.mode != "RNN":
+            common["use_cudnn"] = False  # cuDNN refuses rows of length zero
+    if states:
+        call["initial_state"] = list(states)
+    if node.directions == 2:
+        named = [f"{side}_layer.cell.{path}" for side in ("forward", "backward") for path in side_weights[0]]
+    else:
+        named = [f"cell.{path}" for path in side_weights[0]]
+    weights = dict(zip(named, (w for side in side_weights for w in side.values()), strict=True))
+    make = _bidirectional if node.directions == 2 else _forward
+    layer = site.layer(make, cls=NATIVE[node.mode][0], sides=sides, weights=weights, **common)
+    results = layer(x, **call)
+    y, *finals = results if common["return_state"] else [results]
+    if node.direction == "reverse" and common["return_sequences"]:
+        y = ops.flip(y, axis=1)
+    last = None if common["return_sequences"] else y
+    if last is None and finals:
+        hidden = finals[:: len(STATES[node.mode])]
+        last = hidden[0] if len(hidden) == 1 else ops.concatenate(hidden, axis=-1)
+    return [y, *(finals or [None] * count), last]
+
+
+def _inside(x, lens):
+    """(batch, time): whether a step lies within its row's length."""
+    clock = ops.cumsum(ops.ones_like(x[:, :, 0]), axis=1)
+    return clock <= ops.expand_dims(ops.cast(lens, clock.dtype), 1)
+
+
+def _run_with_tensors(site, node: Node, x, w, r, b, lens, p, states):
+    """Weights that the graph computes or is given: a registered layer that takes them as inputs."""
+    given = [value for value in (w, r, b, lens, p) if value is not None]
+    layer = site.layer(
+        layers.Recurrent,
+        mode=node.mode,
+        units=node.hidden_size,
+        direction=node.direction,
+        functions=[node.functions(side) for side in range(node.directions)],
+        clip=node.clip or None,
+        input_forget=bool(node.input_forget),
+        reset_after=bool(node.linear_before_reset),
+        has=[value is not None for value in (w, r, b, lens, p)],
+    )
+    tensors = [v.numpy() if isinstance(v, Weight) else v for v in given]
+    y, *finals = layer([x, *tensors, *states])
+    hidden = finals[:: len(STATES[node.mode])]
+    return [y, *finals, hidden[0] if len(hidden) == 1 else ops.concatenate(hidden, axis=-1)]
+
+
+def _names(mode: str) -> list[str]:
+    return [recurrent_name(mode, directions, given) for directions in (1, 2) for given in (False, True)]
+
+
+@op(*_names("LSTM"), domain=DOMAIN)
+def lstm(
+    site, x, w: Weight | None, r: Weight | None, b: Weight | None = None, lens=None, p: Weight | None = None, *states,
+    hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
+    input_forget=0,
+):  # fmt: skip
+    node = Node("LSTM", hidden_size, direction, activations, activation_alpha, activation_beta, clip, input_forget)
+    return _run(site, node, x, w, r, b, lens, p, states)
+
+
+@op(*_names("GRU"), domain=DOMAIN)
+def gru(
+    site, x, w: Weight | None, r: Weight | None, b: Weight | None = None, lens=None, *states,
+    hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
+    linear_before_reset=0,
+):  # fmt: skip
+    node = Node("GRU", hidden_size, direction, activations, activation_alpha, activation_beta, clip,
+                linear_before_reset=linear_before_reset)  # fmt: skip
+    return _run(site, node, x, w, r, b, lens, None, states)
+
+
+@op(*_names("RNN"), domain=DOMAIN)
+def rnn(
+    site, x, w: Weight | None, r: Weight | None, b: Weight | None = None, lens=None, *states,
+    hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
+):  # fmt: skip
+    node = Node("RNN", hidden_size, direction, activations, activation_alpha, activation_beta, clip)
+    return _run(site, node, x, w, r, b, lens, None, states)
+
+
+@op("LSTMP", domain=DOMAIN)
+def lstmp(
+    site, x, w: Weight, r: Weight, b: Weight | None, lens, h0, c0, p: Weight,
+    *, hidden_size, direction="forward", packed=0, given_state=1,
+):  # fmt: skip
+    """torch's projected LSTM, in ONNX's layout: X (time, batch, input), Y (time, directions, batch, projection)."""
+    node = Node("LSTM", hidden_size, direction)
+    states = [state[side] for side in range(node.directions) for state in (h0, c0)] if given_state else []
+    x = ops.transpose(x, (1, 0, 2))
+    y, *finals, _ = _run(site, node, x, w, r, b, lens if packed else None, None, states, projection=p)
+    if y is not None and site.used(0):
+        y = ops.stack(ops.split(y, node.directions, axis=-1), axis=1) if node.directions > 1 else y[:, None]
+        y = ops.transpose(y, (2, 1, 0, 3))
+    h, c = (ops.stack(finals[i::2], axis=0) if finals[i] is not None else None for i in (0, 1))
+    return y, h, c
+
+
+def _cell(site, node: Node, x, w, r, b, p, states):
+    """One step with a cell; a cell stepped by hand is one layer called at every step."""
+    weights = _side_weights(node, 0, w, r, b, p)
+    config = node.native(0)
+    if config is None or p is not None:
+        config = node.custom(0, p is not None, None, b is not None)
+        layer = site.layer(layers.Cell, weights=weights, **config)
+    else:
+        layer = site.layer(NATIVE[node.mode][1], use_bias=b is not None, weights=weights, **config)
+    _, finals = layer(x, list(states))
+    return list(finals)
+
+
+@op("LSTMCell", domain=DOMAIN)
+def lstm_cell(
+    site, x, w: Weight, r: Weight, b: Weight, p: Weight, *states,
+    hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
+    input_forget=0,
+):  # fmt: skip
+    node = Node("LSTM", hidden_size, direction, activations, activation_alpha, activation_beta, clip, input_forget)
+    return _cell(site, node, x, w, r, b, p, states)
+
+
+@op("GRUCell", domain=DOMAIN)
+def gru_cell(
+    site, x, w: Weight, r: Weight, b: Weight, *states,
+    hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
+    linear_before_reset=0,
+):  # fmt: skip
+    node = Node("GRU", hidden_size, direction, activations, activation_alpha, activation_beta, clip,
+                linear_before_reset=linear_before_reset)  # fmt: skip
+    return _cell(site, node, x, w, r, b, None, states)
+
+
+@op("RNNCell", domain=DOMAIN)
+def rnn_cell(
+    site, x, w: Weight, r: Weight, b: Weight, *states,
+    hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
+):  # fmt: skip
+    node = Node("RNN", hidden_size, direction, activations, activation_alpha, activation_beta, clip)
+    return _cell(site, node, x, w, r, b, None, states)

@@ -13,6 +13,7 @@ from onnx_ir.passes import common
 
 from bridge.functions import DOMAIN
 from bridge.passes.cancel import cancel
+from bridge.passes.cast import cast
 from bridge.passes.fold import fold
 from bridge.passes.infer import infer
 from bridge.passes.linear import linear
@@ -42,6 +43,7 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
     inline,  # first, so that the others see operators and not calls
     lift_constants,  # a constant is an initializer, whoever wrote it
     infer,  # shapes, and the symbolic contents of shape arithmetic
+    cast,  # CastLike names its type, so that constants behind it fold; needs the types
     fold,  # weights reach their consumers; needs the shapes, for Reshape and Slice
     recurrent,  # ONNX's recurrent nodes become ours; needs W, R and B whole
     infer,  # shapes of what recurrent made

@@ -79,7 +79,17 @@ def _last_step(y: ir.Value, axis: int, row: int, size: int | None) -> ir.Value |
         return None
     if layer.op_type.removesuffix("From") not in STATES or attribute(layer, "direction") == "reverse":
         return None
-    return layer.outputs[1] if y is layer.outputs[0] and layer.inputs[4] is None else None
+    return layer.outputs[-1] if y is layer.outputs[0] and layer.inputs[4] is None else None
+
+
+def _concat(node: ir.Node) -> ir.Value | None:
+    """Both directions' final hidden states side by side are what the layer itself gives last."""
+    layer = node.inputs[0].producer()
+    if layer is None or layer.domain != DOMAIN or not layer.op_type.startswith("Bi"):
+        return None
+    kinds = len(STATES[layer.op_type.removeprefix("Bi").removesuffix("From")])
+    hidden = list(layer.outputs[1:-1:kinds])
+    return layer.outputs[-1] if list(node.inputs) == hidden and _axis(node, 0, 2) == 1 else None
 
 
 def _slice(node: ir.Node) -> ir.Value | None:
@@ -135,6 +145,7 @@ def _split(node: ir.Node) -> None:
 
 
 RULES: dict[str, Callable[[ir.Node], ir.Value | None]] = {
+    "Concat": _concat,
     "Gather": _gather,
     "Slice": _slice,
     "Split": _split,

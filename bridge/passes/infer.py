@@ -7,16 +7,20 @@ import onnx_shape_inference
 
 
 def infer(model: ir.Model) -> None:
-    """Infer all shapes anew from the graph's inputs, so that equal dims are written alike."""
-    for node in model.graph:
-        for value in node.outputs:
-            if not value.is_graph_output():
-                value.shape = None
-    onnx_shape_inference.infer_symbolic_shapes(model, warn_on_missing=False)
-    for node in model.graph:
-        for value in node.outputs:
-            if value.shape is not None:
-                value.shape = ir.Shape([_plain(dim) for dim in value.shape])
+    """Infer all shapes anew from the graph's inputs, so that equal dims are written alike.
+
+    What the graph declares of its outputs is kept only where nothing can be inferred.
+    """
+    values = [value for node in model.graph for value in node.outputs]
+    declared = [value.shape for value in values]
+    for value in values:
+        value.shape = None
+    onnx_shape_inference.infer_symbolic_shapes(model, warn_on_missing=False, adopt_declared_symbols=False)
+    for value, shape in zip(values, declared, strict=True):
+        if value.shape is not None:
+            value.shape = ir.Shape([_plain(dim) for dim in value.shape])
+        elif value.is_graph_output():
+            value.shape = shape
 
 
 def _plain(dim: int | ir.SymbolicDim) -> int | ir.SymbolicDim:

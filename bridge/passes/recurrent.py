@@ -21,6 +21,9 @@ def recurrent(model: ir.Model) -> None:
     for node in list(model.graph):
         if node.domain in ("", "ai.onnx") and node.op_type in STATES:
             _rewrite(node)
+        elif (node.domain, node.op_type) == (DOMAIN, "LSTMP"):
+            given = not (is_zero(node.inputs[5]) and is_zero(node.inputs[6]))
+            node.attributes["given_state"] = ir.AttrInt64("given_state", int(given))
 
 
 def _rewrite(node: ir.Node) -> None:
@@ -40,11 +43,11 @@ def _rewrite(node: ir.Node) -> None:
         y = emit("Unsqueeze", finals[0], emit.constant([1]))
     else:
         given = _initial(emit, states, directions, batch_first)
-        y, *finals = emit(
+        y, *finals, _ = emit(
             recurrent_name(op, directions, bool(given)),
             x if batch_first else emit("Transpose", x, perm=[1, 0, 2]),
             w, r, b, lens, *peepholes, *given,
-            domain=DOMAIN, outputs=1 + directions * len(states), **attributes,
+            domain=DOMAIN, outputs=2 + directions * len(states), **attributes,
         )  # fmt: skip
     if outputs[0] is not None:
         _replace_sequence(emit, outputs[0], y, directions, attributes["hidden_size"], batch_first)
