@@ -19,7 +19,7 @@ import onnx_ir as ir
 from keras import ops
 
 from bridge.errors import Unsupported
-from bridge.ops.registry import Kind
+from bridge.ops.registry import Kind, Layout
 from bridge.plan import Operand, Perm, Plan, Refusal, Step, torch_path
 from bridge.weights import Entry, Source, Weight, WeightMap
 
@@ -225,11 +225,11 @@ def build(plan: Plan, *, dtype: str | None = None, name: str = "model") -> Built
         except Refused as reason:
             refusals.append(Refusal(step.node.op_type, step.path, str(reason)))
             break
-        builder.made += site.made() if step.node.op_type != "Transpose" else []
+        builder.made += site.made() if step.builder.layout is not Layout.RENAMES else []
     if refusals:
         raise Unsupported(refusals)
     outputs = [_output(builder, value) for value in plan.model.graph.outputs]
-    model = keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=builder.name(name))
+    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs[0] if len(outputs) == 1 else outputs, name=builder.name(name))
     entries = [entry for weighted in builder.layers.values() for entry in _fill(weighted)]
     source = plan.model.meta.get("source") or Source()
     return Built(model, WeightMap(entries, source), builder.made, builder.tensors, builder.transposes)
@@ -251,13 +251,9 @@ def _output(builder: Builder, value: ir.Value) -> Any:
 
 def _build_step(site: Site, builder: Builder) -> None:
     step = site.step
-    if step.node.op_type == "Transpose" and step.node.domain in ("", "ai.onnx"):
-        operand = step.operands[0]
-        results: Any = builder.ordered(operand.value, operand.perm) if operand.is_tensor else operand.known
-    else:
-        arguments = [_argument(operand, step, builder, site) for operand in step.operands]
-        place = [site] if step.builder.takes_site else []
-        results = step.builder.function(*place, *arguments, **step.attributes)
+    arguments = [_argument(operand, step, builder, site) for operand in step.operands]
+    place = [site] if step.builder.takes_site else []
+    results = step.builder.function(*place, *arguments, **step.attributes)
     if not isinstance(results, tuple | list):
         results = (results,)
     builder.tensors.update(zip(step.node.outputs, results, strict=False))

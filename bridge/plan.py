@@ -234,7 +234,7 @@ def _lay_out(step: Step, perms: dict[ir.Value, Perm]) -> None:
     """Choose the order of every operand and output of `step`, and renumber its axes."""
     layout = step.builder.layout
     outputs = step.node.outputs
-    if step.node.op_type == "Transpose" and step.node.domain in ("", "ai.onnx"):
+    if layout is Layout.RENAMES:
         source = step.operands[0].value
         stored = perms.get(source) or tuple(range(_rank(source)))
         perm = list(step.attributes.get("perm", range(_rank(source))[::-1]))

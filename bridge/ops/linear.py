@@ -1,12 +1,18 @@
-"""Matrix products: Dense, tied embeddings, and plain MatMul."""
+"""Matrix products and transposes: Dense, plain MatMul."""
 
 from __future__ import annotations
 
 import keras
 from keras import ops
 
-from bridge.ops.registry import LAST, op
+from bridge.ops.registry import LAST, RENAMES, op
 from bridge.weights import Weight
+
+
+@op("Transpose", layout=RENAMES)
+def transpose(x, *, perm=None):
+    """Nothing moves here: the plan has renamed the axes, and whoever needs another order asks for it."""
+    return x
 
 
 @op("Linear", domain="bridge", layout=LAST)

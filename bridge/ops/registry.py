@@ -20,6 +20,7 @@ node in the model under construction (`bridge.build.Site`). Annotations say what
     LAST            works on the last axis, carries the others
     CHANNELS_LAST   wants (batch, spatial…, channels) and gives it
     ONNX            wants and gives the order that the graph states
+    RENAMES         moves nothing: only the names of the axes change (Transpose)
 
 `check` names a function of the planned `Step` that gives a reason why the node cannot be built, or None.
 """
@@ -50,9 +51,10 @@ class Layout(Enum):
     LAST = "last"
     CHANNELS_LAST = "channels last"
     ONNX = "as stated"
+    RENAMES = "renames axes"
 
 
-ANY, LAST, CHANNELS_LAST, ONNX = Layout
+ANY, LAST, CHANNELS_LAST, ONNX, RENAMES = Layout
 
 
 class Kind(Enum):
