@@ -45,29 +45,30 @@ def conv(
     *, auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None,
 ):  # fmt: skip
     axes = windows(site.shape()[1:-1], _kernel(site.step), strides, pads, dilations, auto_pad)
-    padding, x = _pad(site, x, axes)
+    depthwise = isinstance(w, Weight) and group == x.shape[-1] > 1 and len(axes) in DEPTHWISE
+    padding, x = _pad(site, x, axes, causal=not depthwise)
     thinned = max(axis.stride for axis in axes) > 1 and max(axis.dilation for axis in axes) > 1
     steps = [axis.stride for axis in axes]
     if thinned:  # Keras refuses strides beside dilations: every place is computed, some are kept
         if padding == "same":
             x, padding = padded(site, x, [axis.same for axis in axes]), "valid"
         axes = [replace(axis, stride=1) for axis in axes]
-    y = _convolved(site, x, w, b, axes, group, padding)
+    y = _convolved(site, x, w, b, axes, group, padding, depthwise)
     return y[(slice(None), *(slice(None, None, step) for step in steps))] if thinned else y
 
 
-def _pad(site, x: Any, axes: Sequence[Axis]) -> tuple[str, Any]:
+def _pad(site, x: Any, axes: Sequence[Axis], causal: bool) -> tuple[str, Any]:
     """Keras's word for the padding, and x with what that word does not say."""
     if is_valid(axes):
         return "valid", x
     if is_same(axes):
         return "same", x
-    if len(axes) == 1 and axes[0].pads == (axes[0].span - 1, 0):
+    if causal and len(axes) == 1 and axes[0].pads == (axes[0].span - 1, 0):
         return "causal", x
     return "valid", padded(site, x, [axis.pads for axis in axes])
 
 
-def _convolved(site, x, w, b, axes: Sequence[Axis], group: int, padding: str) -> Any:
+def _convolved(site, x, w, b, axes: Sequence[Axis], group: int, padding: str, depthwise: bool) -> Any:
     config: dict[str, Any] = {
         "strides": tuple(axis.stride for axis in axes),
         "padding": padding,
@@ -78,7 +79,7 @@ def _convolved(site, x, w, b, axes: Sequence[Axis], group: int, padding: str) ->
     kernel = tuple(axis.kernel for axis in axes)
     weights = {"bias": b} if isinstance(b, Weight) else {}
     config |= {"kernel_size": kernel, "use_bias": bool(weights)}
-    if group == x.shape[-1] > 1 and len(axes) in DEPTHWISE and len(set(config["strides"])) == 1:
+    if depthwise and len(set(config["strides"])) == 1:
         weights["kernel"] = w.reshape(group, -1, *kernel).rearrange("c m ... -> ... c m")
         return site.layer(DEPTHWISE[len(axes)], depth_multiplier=w.dims[0] // group, weights=weights, **config)(x)
     weights["kernel"] = w.rearrange("o i ... -> ... i o")
@@ -100,3 +101,79 @@ def _computed(x, w, b, axes: Sequence[Axis], config: dict[str, Any]) -> Any:
     if b is None:
         return y
     return y + (b.numpy() if isinstance(b, Weight) else b)
+
+
+# --- transposed --------------------------------------------------------------------------------------------------
+
+
+def _check_transposed(step: Step) -> str | None:
+    kernel = _kernel(step)
+    if kernel is None:
+        return "the size of its kernel is not known"
+    if not isinstance(step.argument("w"), Weight) and step.argument("group") != 1:
+        return "its kernel is computed at run time, in groups"
+    if step.argument("output_shape") and not all(isinstance(dim, int) for dim in step.shape()[2:]):
+        return "output_shape with an input of unknown size; give pads and output_padding"
+    return None
+
+
+@op("ConvTranspose", layout=CHANNELS_LAST, check=_check_transposed)
+def conv_transpose(
+    site, x, w: Weight | None, b: Weight | None = None,
+    *, auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, output_padding=None, output_shape=None,
+    pads=None, strides=None,
+):  # fmt: skip
+    """What the pads cut off the whole output is cropped; what lies behind it (output_padding) Keras makes itself."""
+    axes = windows(site.shape()[1:-1], _kernel(site.step), strides, pads, dilations)
+    extra = output_padding or [0] * len(axes)
+    if auto_pad in ("SAME_UPPER", "SAME_LOWER") or output_shape:
+        axes = [replace(a, pads=p) for a, p in zip(axes, _fitted(axes, extra, output_shape, auto_pad), strict=True)]
+    cut = [(axis.pads[0], axis.pads[1] - more) for axis, more in zip(axes, extra, strict=True)]
+    config: dict[str, Any] = {
+        "strides": tuple(axis.stride for axis in axes),
+        "dilation_rate": tuple(axis.dilation for axis in axes),
+    }
+    if any(map(any, cut)) and all(_is_same_transposed(axis, ends) for axis, ends in zip(axes, cut, strict=True)):
+        config["padding"], cut = "same", [(0, 0)] * len(axes)
+    else:
+        config |= {"padding": "valid", "output_padding": tuple(max(-end, 0) for _, end in cut)}
+        cut = [(begin, max(end, 0)) for begin, end in cut]
+    y = _spread(site, x, w, b, axes, group, config)
+    return padded(site, y, [(-begin, -end) for begin, end in cut])
+
+
+def _fitted(axes: Sequence[Axis], extra: Sequence[int], output_shape: Sequence[int] | None, auto_pad: str) -> list:
+    """The pads that give `output_shape`, or the input's size times the stride."""
+    pads = []
+    for index, axis in enumerate(axes):
+        if output_shape:
+            total = axis.stride * (axis.size - 1) + extra[index] + axis.span - output_shape[index]
+        else:
+            total = extra[index] + axis.span - axis.stride
+        half = max(total, 0) // 2
+        pads.append((half, total - half) if auto_pad == "SAME_UPPER" else (total - half, half))
+    return pads
+
+
+def _is_same_transposed(axis: Axis, cut: tuple[int, int]) -> bool:
+    """Whether Keras's "same", an output as long as the input times the stride, cuts this much."""
+    total = axis.span - axis.stride
+    return total >= 0 and cut == (total // 2, total - total // 2)
+
+
+def _spread(site, x, w, b, axes: Sequence[Axis], group: int, config: dict[str, Any]) -> Any:
+    """The whole transposed convolution, one layer for each group."""
+    if not isinstance(w, Weight) or not _is_bias(b):
+        kernel = ops.transpose(w.numpy() if isinstance(w, Weight) else w, (*range(2, len(axes) + 2), 1, 0))
+        y = ops.conv_transpose(x, kernel, **config)
+        return y if b is None else y + (b.numpy() if isinstance(b, Weight) else b)
+    cls, inputs, outputs = TRANSPOSED[len(axes)], w.dims[0] // group, w.dims[1]
+    config |= {"kernel_size": tuple(axis.kernel for axis in axes), "use_bias": isinstance(b, Weight)}
+    parts = []
+    for index in range(group):
+        weights = {"kernel": w.narrow(0, index * inputs, (index + 1) * inputs).rearrange("i o ... -> ... o i")}
+        if isinstance(b, Weight):
+            weights["bias"] = b.narrow(0, index * outputs, (index + 1) * outputs)
+        part = x if group == 1 else x[..., index * inputs : (index + 1) * inputs]
+        parts.append(site.layer(cls, filters=outputs, weights=weights, **config)(part))
+    return parts[0] if group == 1 else ops.concatenate(parts, axis=-1)

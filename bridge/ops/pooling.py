@@ -32,6 +32,13 @@ def _check_pool(step: Step) -> str | None:
     return check_padding(step, step.argument("kernel_shape"))
 
 
+def _check_average(step: Step) -> str | None:
+    known = all(isinstance(dim, int) for dim in step.shape()[2:])
+    if step.argument("auto_pad") == "SAME_UPPER" and step.argument("count_include_pad") and not known:
+        return "auto_pad='SAME_UPPER' counts its padding over an axis of unknown size; give explicit pads"
+    return _check_pool(step)
+
+
 def _check_max(step: Step) -> str | None:
     if step.used(1):
         return "the indices of a maximum are used"
@@ -63,7 +70,7 @@ def max_pool(
 ):
     axes, overhang = _axes(site, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
     axes = _behind(axes, overhang)
-    if max(axis.dilation for axis in axes) > 1:
+    if not _native(site, axes):
         x = padded(site, x, [axis.pads or axis.same for axis in axes], -float("inf"))
         return functools.reduce(ops.maximum, corners(x, axes))
     if not is_valid(axes) and is_same(axes):
@@ -71,12 +78,12 @@ def max_pool(
     return _layer(site, MAX, axes, "valid")(padded(site, x, [axis.pads for axis in axes], -float("inf")))
 
 
-@op("AveragePool", layout=CHANNELS_LAST, check=_check_pool)
+@op("AveragePool", layout=CHANNELS_LAST, check=_check_average)
 def average_pool(
     site, x, *, kernel_shape, auto_pad="NOTSET", ceil_mode=0, count_include_pad=0, dilations=None, pads=None, strides=None
 ):  # fmt: skip
     axes, overhang = _axes(site, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
-    if not any(overhang) and not is_valid(axes) and is_same(axes) and not count_include_pad and _dense(axes):
+    if not any(overhang) and not is_valid(axes) and is_same(axes) and not count_include_pad and _native(site, axes):
         return _layer(site, AVERAGE, axes, "same")(x)
     whole = _behind(axes, overhang)
     y = _averaged(site, padded(site, x, [axis.pads for axis in whole]), whole)
@@ -90,12 +97,13 @@ def average_pool(
     return y / _averaged(site, counted, whole)
 
 
-def _dense(axes: Sequence[Axis]) -> bool:
-    return max(axis.dilation for axis in axes) == 1
+def _native(site, axes: Sequence[Axis]) -> bool:
+    """Keras has no dilated pools; TensorFlow has no pools of doubles in three dimensions."""
+    return max(axis.dilation for axis in axes) == 1 and not (len(axes) == 3 and site.dtype == "float64")
 
 
 def _averaged(site, x: Any, axes: Sequence[Axis]) -> Any:
-    if _dense(axes):
+    if _native(site, axes):
         return _layer(site, AVERAGE, axes, "valid")(x)
     views = corners(x, axes)
     return functools.reduce(ops.add, views) / len(views)

@@ -48,7 +48,9 @@ class Axis:
     def overhang(self) -> int:
         """How many cells behind the padding a last, incomplete window needs (`ceil_mode`); with an unknown size,
         so many that it is always complete. A window that would start in the padding is no window."""
-        begin, end = self.pads or (0, 0)
+        if self.pads is None:
+            return 0
+        begin, end = self.pads
         most = min(self.stride - 1, self.span - 1 - end)
         if self.size is None:
             return max(most, 0)
