@@ -109,17 +109,17 @@ def _one(name: str, cls: type, config: dict[str, Any], cell: dict[str, Any] | No
     return keras.layers.RNN(inner, name=name, **common)
 
 
-def _forward(*, name: str, cls: type, sides: list[tuple[dict, dict | None]], **common: Any) -> Any:
-    return _one(name, cls, *sides[0], **common)
+def _forward(*, name: str, native: type, sides: list[tuple[dict, dict | None]], **common: Any) -> Any:
+    return _one(name, native, *sides[0], **common)
 
 
-def _bidirectional(*, name: str, cls: type, sides: list[tuple[dict, dict | None]], **common: Any) -> Any:
+def _bidirectional(*, name: str, native: type, sides: list[tuple[dict, dict | None]], **common: Any) -> Any:
     dtype = {"dtype": common["dtype"]} if "dtype" in common else {}
-    inner = cls.__name__.lower()
-    forward = _one(inner, cls, *sides[0], **common)
+    inner = native.__name__.lower()
+    forward = _one(inner, native, *sides[0], **common)
     backward = None
     if sides[1] != sides[0]:
-        backward = _one(inner, cls, *sides[1], go_backwards=True, **common)
+        backward = _one(inner, native, *sides[1], go_backwards=True, **common)
     return keras.layers.Bidirectional(forward, backward_layer=backward, name=name, **dtype)
 
 
@@ -161,7 +161,7 @@ def _run(site, node: Node, x, w, r, b, lens, p, states, projection: Weight | Non
         named = [f"cell.{path}" for path in side_weights[0]]
     weights = dict(zip(named, (w for side in side_weights for w in side.values()), strict=True))
     make = _bidirectional if node.directions == 2 else _forward
-    layer = site.layer(make, cls=NATIVE[node.mode][0], sides=sides, weights=weights, **common)
+    layer = site.layer(make, native=NATIVE[node.mode][0], sides=sides, weights=weights, **common)
     results = layer(x, **call)
     y, *finals = results if common["return_state"] else [results]
     if node.direction == "reverse" and common["return_sequences"]:
