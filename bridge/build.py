@@ -94,12 +94,17 @@ class Builder:
         if key not in self.orders:
             rank = value.shape.rank()
             have, want = stored or range(rank), perm or range(rank)
-            axes = [list(have).index(axis) for axis in want]
-            self.orders[key] = self._transposed(value, axes, have)
+            missing = len(want) - rank  # it broadcasts: axes of size one stand before its own
+            axes = [list(have).index(axis - missing) for axis in want if axis >= missing]
+            tensor = self._transposed(value, axes, have)
+            places = [place for place, axis in enumerate(want) if axis < missing]
+            self.orders[key] = ops.expand_dims(tensor, places) if places and rank else tensor
         return self.orders[key]
 
     def _transposed(self, value: ir.Value, axes: list[int], have: Sequence[int]) -> Any:
         tensor = self.tensors[value]
+        if axes == sorted(axes):
+            return tensor
         dims = [value.shape[axis] for axis in have]
         moved = [axis for axis in axes if dims[axis] != 1]
         if moved == sorted(moved):  # only axes of size one move: the elements stay where they are
@@ -167,8 +172,9 @@ class Site:
         key = (cls, repr(sorted(config.items(), key=str)), tuple((p, w.recipe) for p, w in weights.items()))
         found = self._builder.layers.get(key) if weights else None
         if found is None:
-            if self._builder.dtype:
-                config["dtype"] = self._builder.dtype
+            dtype = self._builder.dtype or self.dtype
+            if "float" in dtype and dtype != "float32":  # a layer casts floats to its own dtype
+                config["dtype"] = dtype
             layer = cls(name=self._builder.name(name or _layer_name(weights, self.step)), **config)
             found = _Weighted(layer, weights)
             self._builder.layers[key if weights else layer.name] = found

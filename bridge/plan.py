@@ -246,7 +246,7 @@ def _lay_out(step: Step, perms: dict[ir.Value, Perm]) -> None:
             for operand in step.operands
         ]
         step.perms = [channels_last(_rank(value)) for value in outputs]
-    elif layout is Layout.ANY:
+    elif layout in (Layout.ANY, Layout.FIRST):
         _carry(step, perms)
     elif layout is Layout.LAST:
         perm = perms.get(step.operands[0].value)
@@ -265,14 +265,17 @@ def _ordered(operand: Operand, perm: Perm) -> Operand:
 
 def _carry(step: Step, perms: dict[ir.Value, Perm]) -> None:
     """An operator that works in any order: all inputs of full rank take the order that most of them have."""
-    tensors = [operand for operand in step.operands if not operand.kind.known and operand.value is not None]
+    carried = step.operands if step.builder.layout is Layout.ANY else step.operands[:1]
+    tensors = [operand for operand in carried if not operand.kind.known and operand.value is not None]
     rank = max((_rank(operand.value) for operand in tensors), default=0)
     orders = Counter(perms.get(o.value) for o in tensors if o.is_tensor and _rank(o.value) == rank)
     perm = max(orders, key=lambda order: (orders[order], order is not None), default=None)
+    if step.builder.layout is Layout.FIRST and any(_rank(value) > rank for value in step.node.outputs):
+        perm = None
     step.operands = [
         _ordered(operand, perm) if not operand.kind.known or operand.kind is Kind.ARRAY else operand
-        for operand in step.operands
-    ]
+        for operand in carried
+    ] + step.operands[len(carried):]
     step.perms = [_carried(step, perm, rank, _rank(value)) for value in step.node.outputs]
     if perm is not None:
         _renumber(step, perm, rank)
@@ -284,9 +287,11 @@ def _carried(step: Step, perm: Perm, rank: int, out_rank: int) -> Perm:
         return perm
     axes = _axes(step)
     if out_rank < rank:
-        removed = {axis % rank for axis in axes} if axes is not None else set(range(rank))
+        ones = [axis for axis, dim in enumerate(step.shape()) if dim == 1]  # Squeeze without axes
+        axes = axes or (range(rank) if out_rank == 0 else ones)
+        removed = {axis % rank for axis in axes}
         kept = [axis for axis in perm if axis not in removed]
-        return _plain([sorted(kept).index(axis) for axis in kept])
+        return _plain([sorted(kept).index(axis) for axis in kept]) if len(kept) == out_rank else None
     added = sorted(axis % out_rank for axis in axes or ())
     rest = [axis for axis in range(out_rank) if axis not in added]
     order = [rest[axis] for axis in perm]

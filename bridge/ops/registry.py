@@ -17,6 +17,7 @@ node in the model under construction (`bridge.build.Site`). Annotations say what
 `layout` is what the operator does with the order of its axes:
 
     ANY             nothing: it works in whatever order its input is in; `axes` names what holds axis numbers
+    FIRST           the same for its first input; the others come as the graph states them
     LAST            works on the last axis, carries the others
     CHANNELS_LAST   wants (batch, spatial…, channels) and gives it
     ONNX            wants and gives the order that the graph states
@@ -48,13 +49,14 @@ Dims = Annotated[Any, "dims"]
 
 class Layout(Enum):
     ANY = "any"
+    FIRST = "any for the first input"
     LAST = "last"
     CHANNELS_LAST = "channels last"
     ONNX = "as stated"
     RENAMES = "renames axes"
 
 
-ANY, LAST, CHANNELS_LAST, ONNX, RENAMES = Layout
+ANY, FIRST, LAST, CHANNELS_LAST, ONNX, RENAMES = Layout
 
 
 class Kind(Enum):
