@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OPSET = 23
+REASON = 300  # characters of torch's own words in an error
 
 
 def own_op(name: str, inputs: str, outputs: str, **attributes: str) -> onnxscript.values.Op:
@@ -325,6 +326,7 @@ def export_module(
     finally:
         module.train(training)
     model = _with_weights(program.model, module.state_dict(keep_vars=True))
+    _fix_axes(model, program.exported_program)
     if dynamic_shapes is None:
         return Exported(model, _name_axes(model))
     _refuse_frozen(model, dynamic_shapes)
@@ -367,11 +369,12 @@ def _title(model: Any) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of the innermost cause that says something."""
+    """What the innermost cause says, on one line and short."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+    text = " ".join(lines[:2]) if lines else "no reason given"
+    return f"{type(error).__name__}: {text if len(text) <= REASON else text[: REASON - 1] + '…'}"
 
 
 def _batch_axes(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -395,6 +398,15 @@ def _batch_axes(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str
     return torch.utils._pytree.tree_map(axes, (*args, *kwargs.values())) if not kwargs else dict(
         zip(names, torch.utils._pytree.tree_map(axes, (*args, *kwargs.values())), strict=True)
     )
+
+
+def _fix_axes(model: ir.Model, program: torch.export.ExportedProgram) -> None:
+    """Write as numbers the symbols that torch kept although it allows them one value only."""
+    ranges = program.range_constraints.items()
+    fixed = {str(symbol): int(r.lower) for symbol, r in ranges if r.lower == r.upper}
+    for value in [*model.graph.inputs, *model.graph.outputs]:
+        if fixed and value.shape is not None:
+            value.shape = ir.Shape([fixed.get(str(dim), dim) for dim in value.shape])
 
 
 def _name_axes(model: ir.Model) -> tuple[str, ...]:

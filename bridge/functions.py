@@ -10,7 +10,8 @@ Recurrent layers as Keras has them, batch first and with the directions joined:
 `last` is the final hidden states, joined like Y (what Keras gives without `return_sequences`).
 States are (batch, hidden) each, in Keras's order: h, c; both directions: forward h, c, then backward h, c.
 W, R, B, P and the attributes are ONNX's. `LSTMP` is torch's projected LSTM in ONNX's own layout (time first).
-`Linear` is x W + b. `FeatureDropout` is torch's Dropout1d/2d/3d.
+`Linear` is x W + b. `TiedEmbedding` looks up rows of w, `TiedProjection` is x times w transposed, for one w.
+`FeatureDropout` is torch's Dropout1d/2d/3d.
 
 Projections in standard ONNX: with u = o * tanh(c) and h = Wr u, the recurrence R h is (R Wr) u, an ordinary LSTM
 over u. Only the first step sees a given h0, so R h0 enters as an input of that one step.
@@ -159,6 +160,16 @@ _LINEAR = """
 <domain: "bridge", opset_import: ["" : 23]>
 Linear (x, w, b) => (y) { xw = MatMul (x, w)  y = Add (xw, b) }"""
 
+_TIED_EMBEDDING = """
+<domain: "bridge", opset_import: ["" : 23]>
+TiedEmbedding (w, ids) => (y) { y = Gather <axis = 0> (w, ids) }"""
+
+_TIED_PROJECTION = """
+<domain: "bridge", opset_import: ["" : 23]>
+TiedProjection (x, w) => (y) { wt = Transpose <perm = [1, 0]> (w)  y = MatMul (x, wt) }"""
+
+_SMALL = (_FEATURE_DROPOUT, _TIED_EMBEDDING, _TIED_PROJECTION)
+
 
 @functools.cache
 def functions() -> tuple[onnx.FunctionProto, ...]:
@@ -166,7 +177,7 @@ def functions() -> tuple[onnx.FunctionProto, ...]:
     recurrent = [
         _recurrent(op, directions, given) for op in STATES for directions in (1, 2) for given in (False, True)
     ]
-    return tuple(map(onnx.parser.parse_function, [*recurrent, *map(_cell, STATES), _LSTMP, _LINEAR, _FEATURE_DROPOUT]))
+    return tuple(map(onnx.parser.parse_function, [*recurrent, *map(_cell, STATES), _LSTMP, _LINEAR, *_SMALL]))
 
 
 def add_functions(model: ir.Model) -> None:

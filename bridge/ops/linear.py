@@ -26,3 +26,20 @@ def matmul(site, a, b: Weight | None):
     if isinstance(b, Weight) and len(b.dims) == 2 and len(a.shape) > 1:
         return site.layer(keras.layers.Dense, units=b.dims[1], use_bias=False, weights={"kernel": b})(a)
     return ops.matmul(a, site.array(b.numpy()) if isinstance(b, Weight) else b)
+
+
+def _tied(site, w: Weight):
+    rows, columns = w.dims
+    return site.layer(
+        keras.layers.ReversibleEmbedding, input_dim=rows, output_dim=columns, weights={"embeddings": w}
+    )
+
+
+@op("TiedEmbedding", domain="bridge")
+def tied_embedding(site, w: Weight, ids):
+    return _tied(site, w)(ids)
+
+
+@op("TiedProjection", domain="bridge", layout=LAST)
+def tied_projection(site, x, w: Weight):
+    return _tied(site, w)(x, reverse=True)

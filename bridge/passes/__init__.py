@@ -18,6 +18,7 @@ from bridge.passes.fold import fold
 from bridge.passes.infer import infer
 from bridge.passes.linear import linear
 from bridge.passes.recurrent import recurrent
+from bridge.passes.tied import tied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,7 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
     infer,  # shapes of what recurrent made
     cancel,  # stacks that are taken apart again, most of them made by recurrent
     linear,  # MatMul and Add become one Dense; needs folded weights
+    tied,  # an embedding that is also the output layer; needs Linear
     drop_identities,  # what the others left between nodes
     drop_unused,  # last: the nodes nobody reads any more
 )
