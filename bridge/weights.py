@@ -636,7 +636,7 @@ class WeightMap:
         """A state_dict of torch tensors that `module.load_state_dict(strict=True)` takes."""
         import torch
 
-        return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in self.pull().items()}
+        return {name: torch.from_numpy(np.asarray(value, order="C")) for name, value in self.pull().items()}
 
     def load_torch(self, state_dict: Mapping[str, Any]) -> None:
         """Fill the Keras model from a newer state_dict of the same network; changes nothing if it does not fit."""
