@@ -1,0 +1,146 @@
+"""The two laws of recipes, over random compositions of their steps, and what a map refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.errors import WeightsError
+from bridge.weights import Entry, Param, Recipe, Source, Weight, WeightMap
+
+SHAPES = [(6,), (4, 6), (2, 3, 4), (4, 1, 2, 3)]
+
+
+def fresh(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@st.composite
+def weights(draw: st.DrawFn, depth: int = 4) -> Weight:
+    """A weight over one to three parameters, through up to `depth` random steps; every parameter is used once."""
+    shape = draw(st.sampled_from(SHAPES))
+    names = draw(st.integers(1, 3))
+    source = Source({f"p{i}": fresh(shape, i) for i in range(names)})
+    weight = Weight.concat([Weight.param(name, source) for name in source.values], draw(st.integers(0, len(shape) - 1)))
+    for _ in range(draw(st.integers(0, depth))):
+        rank = len(weight.dims)
+        match draw(st.sampled_from(["transpose", "reshape", "blocks", "unsqueeze"])):
+            case "transpose":
+                weight = weight.transpose(*draw(st.permutations(range(rank))))
+            case "reshape" if rank > 1:
+                weight = weight.reshape(-1, *weight.dims[2:])
+            case "blocks":
+                axis = draw(st.integers(0, rank - 1))
+                divisors = [n for n in (1, 2, 3, 4) if weight.dims[axis] % n == 0]
+                weight = weight.blocks(draw(st.permutations(range(draw(st.sampled_from(divisors))))), axis)
+            case "unsqueeze" if rank < 5:
+                weight = weight.reshape(1, *weight.dims)
+    return weight
+
+
+def copies(source: Source) -> dict[str, np.ndarray]:
+    return {name: value.copy() for name, value in source.values.items()}
+
+
+@given(weights(), st.integers(0, 99))
+@settings(max_examples=200, deadline=None)
+def test_push_after_pull_gives_the_value_back(weight: Weight, seed: int) -> None:
+    state = copies(weight.source)
+    value = fresh(weight.dims, 100 + seed)
+    weight.recipe.pull(value, state)
+    np.testing.assert_array_equal(weight.recipe.push(state), value)
+
+
+@given(weights())
+@settings(max_examples=200, deadline=None)
+def test_pull_after_push_gives_the_parameters_back(weight: Weight) -> None:
+    state = {name: np.zeros_like(value) for name, value in weight.source.values.items()}
+    weight.recipe.pull(weight.numpy(), state)
+    for name, value in weight.source.values.items():
+        np.testing.assert_array_equal(state[name], value)
+
+
+@given(weights())
+@settings(max_examples=100, deadline=None)
+def test_a_recipe_survives_json(weight: Weight) -> None:
+    again = Recipe.from_json(weight.recipe.to_json())
+    assert again == weight.recipe
+    np.testing.assert_array_equal(again.push(weight.source.values), weight.numpy())
+
+
+@given(weights(), weights(), st.integers(0, 99))
+@settings(max_examples=100, deadline=None)
+def test_an_untouched_sum_returns_bit_for_bit_and_a_changed_one_keeps_its_sum(left, right, seed) -> None:
+    right = Weight.param("q", Source({"q": fresh(left.dims, 7)}))
+    source = Source(left.source.values | right.source.values)
+    total = Weight(left.recipe, source, left.dtype) + Weight(right.recipe, source, left.dtype)
+    state = copies(source)
+    total.recipe.pull(total.numpy(), state)
+    for name, value in source.values.items():
+        np.testing.assert_array_equal(state[name], value)
+    changed = fresh(left.dims, 200 + seed)
+    total.recipe.pull(changed, state)
+    np.testing.assert_allclose(total.recipe.push(state), changed, rtol=1e-6, atol=1e-6)
+
+
+def test_gates_reordered_twice_are_the_parameter_again() -> None:
+    """torch i f g o -> ONNX i o f c -> Keras i f c o: no step is left but the transpose."""
+    weight = Weight.param("w", Source({"w": fresh((20, 3), 0)}))
+    onnx = weight.blocks([0, 3, 1, 2]).reshape(1, 20, 3)
+    keras = onnx.select(0, 0).blocks([0, 2, 3, 1]).rearrange("g i -> i g")
+    assert keras.recipe == weight.transpose(1, 0).recipe
+
+
+class Variable:
+    """Stands in for a Keras variable."""
+
+    def __init__(self, value: np.ndarray):
+        self.value, self.path, self.shape, self.trainable = value, "layer/kernel", value.shape, True
+
+    def assign(self, value: np.ndarray) -> None:
+        self.value = np.array(value)
+
+    def numpy(self) -> np.ndarray:
+        return self.value
+
+
+def one_entry_map() -> WeightMap:
+    source = Source({"w": fresh((4, 3), 0), "unused": fresh((2,), 1)})
+    weight = Weight.param("w", source).transpose(1, 0)
+    return WeightMap([Entry(Variable(weight.numpy()), weight)], source)
+
+
+def test_a_map_returns_what_no_variable_holds() -> None:
+    weights = one_entry_map()
+    state = weights.pull()
+    assert set(state) == {"w", "unused"}
+    np.testing.assert_array_equal(state["unused"], weights.source.values["unused"])
+
+
+def test_a_wrong_state_changes_nothing_and_lists_everything() -> None:
+    weights = one_entry_map()
+    before = weights.entries[0].variable.numpy().copy()
+    with pytest.raises(WeightsError, match=r"stranger is not of this model.*w has shape \(3, 4\), expected \(4, 3\)"):
+        weights.push({"w": fresh((3, 4), 2), "unused": fresh((2,), 1), "stranger": fresh((1,), 3)})
+    with pytest.raises(WeightsError, match="w is missing"):
+        weights.push({})
+    np.testing.assert_array_equal(weights.entries[0].variable.numpy(), before)
+
+
+def test_a_state_goes_in_and_comes_out() -> None:
+    weights = one_entry_map()
+    state = {"w": fresh((4, 3), 5), "unused": fresh((2,), 6)}
+    weights.push(state)
+    np.testing.assert_array_equal(weights.entries[0].variable.numpy(), state["w"].T)
+    for name, value in weights.pull().items():
+        np.testing.assert_array_equal(value, state[name])
+
+
+def test_the_text_of_a_recipe() -> None:
+    source = Source({"conv.weight": fresh((2, 3, 4, 5), 0), "b": fresh((4,), 1), "c": fresh((4,), 2)})
+    weight = Weight.param("conv.weight", source)
+    assert str(weight.rearrange("o i h w -> h w i o").recipe) == "conv.weight: o i h w -> h w i o"
+    assert str((Weight.param("b", source) + Weight.param("c", source)).recipe) == "b + c"
+    assert weight.recipe == Param("conv.weight", (2, 3, 4, 5))
