@@ -4,11 +4,13 @@
     transfer(state_dict, [keras_lstm_1, keras_lstm_2], prefix="encoder.lstm")
     transfer(module, keras_model)
 
-`RULES` says for each Keras class which variable is made from which torch parameter. Classes are known by name, so
-that layers of `keras` and of `tf_keras` (Keras 2, `CuDNNLSTM` and `CuDNNGRU` among them) are filled alike.
+`RULES` says for each Keras class which variable is made from which torch parameter. Classes are known by
+name, so that layers of `keras` and of `tf_keras` (Keras 2, `CuDNNLSTM` and `CuDNNGRU` among them) are filled
+alike.
 
-Gates: torch's LSTM has i f g o, Keras's i f c o, which is the same; torch's GRU r z n, Keras's z r h. cuDNN keeps both
-biases, the input's then the recurrent one's, and torch's matrices as they lie in memory, gate by gate.
+Gates: torch's LSTM has i f g o, Keras's i f c o, which is the same; torch's GRU r z n, Keras's z r h. cuDNN
+keeps both biases, the input's then the recurrent one's, and torch's matrices as they lie in memory, gate by
+gate.
 """
 
 from __future__ import annotations
@@ -40,18 +42,18 @@ def transfer(torch_part: Any, keras_target: Any, *, prefix: str = "") -> WeightM
 
     Args:
         torch_part: an `nn.Module`, or a `state_dict` (a mapping of names to tensors or arrays).
-        keras_target: a built Keras layer or model, or a sequence of them. A torch RNN of several layers goes into as
-            many Keras layers. Layers are matched by name (the torch path with `_` for `.`) if all of them have
-            such a name, in order otherwise.
+        keras_target: a built Keras layer or model, or a sequence of them. A torch RNN of several layers goes
+            into as many Keras layers. Layers are matched by name (the torch path with `_` for `.`) if all of
+            them have such a name, in order otherwise.
         prefix: take only the part of the weights below this path.
 
     Returns:
         The map of the weights, which also brings trained ones back: `.to_torch()`, under torch's names.
 
     Raises:
-        WeightsError: parts or shapes that do not fit, each named on both sides; nothing is changed then. With a module
-            (not with a `state_dict`, which does not know them) also settings that make the two differ although
-            their weights are equal: `eps`, and an RNN's `nonlinearity`.
+        WeightsError: parts or shapes that do not fit, each named on both sides; nothing is changed then. With
+            a module (not with a `state_dict`, which does not know them) also settings that make the two
+            differ although their weights are equal: `eps`, and an RNN's `nonlinearity`.
     """
     source = Source(_named_arrays(torch_part, prefix))
     if not source.values:
@@ -68,7 +70,7 @@ def transfer(torch_part: Any, keras_target: Any, *, prefix: str = "") -> WeightM
     return WeightMap(entries, source)
 
 
-# --- the torch side ----------------------------------------------------------------------------------------------
+# --- the torch side -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def _parts(source: Source, settings: Mapping[str, Any], prefix: str) -> Iterator
             )
 
 
-# --- the Keras side ----------------------------------------------------------------------------------------------
+# --- the Keras side -----------------------------------------------------------------------------------------
 
 
 def _weighted_layers(target: Any) -> Iterator[Any]:
@@ -174,11 +176,9 @@ def _listed(things: Sequence[Any]) -> str:
     return f"{count} ({', '.join(map(str, things))})" if things else count
 
 
-# --- which variable is made from which parameter -----------------------------------------------------------------
+# --- which variable is made from which parameter ------------------------------------------------------------
 
-Holding = dict[
-    str, Weight | None
-]  # variable path below the layer -> the weight that fills it, if torch has it
+Holding = dict[str, Weight | None]  # variable path below the layer -> what fills it, if torch has it
 Rule = Callable[[Any, Part], Holding]
 
 
@@ -207,7 +207,7 @@ def _depthwise(layer: Any, part: Part) -> Holding:
 
 
 def _einsum_dense(layer: Any, part: Part) -> Holding:
-    """torch's rows are the kernel's axes that stay in the output, its columns the ones that are summed over."""
+    """torch's rows are the kernel's axes that stay in the output, its columns those that are summed over."""
     given, kernel, made = re.split(",|->", layer.equation.replace(".", "").replace(" ", ""))
     order = [axis for axis in made if axis in kernel] + [
         axis for axis in given if axis in kernel and axis not in made
@@ -303,11 +303,11 @@ def _rule(layer: Any) -> Rule | None:
     return RULES[kind] if kind else None
 
 
-# --- whether they fit --------------------------------------------------------------------------------------------
+# --- whether they fit ---------------------------------------------------------------------------------------
 
 
 def _entries(layer: Any, part: Part, problems: list[str]) -> Iterator[Entry]:
-    """The variables of `layer` with the weights that fit them; everything that does not fit goes to `problems`."""
+    """The variables of `layer` with the weights that fit them; whatever does not fit goes to `problems`."""
     rule = _rule(layer)
     if rule is None or not layer.built:
         reason = "is not built; call it once" if rule else "is of a class that no rule fills from torch"
@@ -329,27 +329,25 @@ def _entries(layer: Any, part: Part, problems: list[str]) -> Iterator[Entry]:
     ]
 
 
-def _misfit(
-    layer: Any, path: str, variable: Variable | None, weight: Weight | None, part: Part
-) -> str | None:
-    """Why `weight` does not fill `variable`, where one of them may be missing; None if all is well."""
+def _misfit(layer: Any, path: str, variable: Any, weight: Weight | None, part: Part) -> str | None:
+    """Why `weight` does not fill `variable`; None if it does, or if the one without the other changes nothing."""
+    if variable is None and weight is None:
+        return None
+    if variable is not None and weight is not None:
+        given = f": it gives {weight.dims}" if len(weight.dims) > 1 else ""
+        fits = weight.dims == tuple(variable.shape)
+        return None if fits else f"{_described(weight)} does not fit {_place(variable)}{given}"
     neutral = NEUTRAL.get(path.rpartition(".")[2])
-    present = weight.numpy() if weight is not None else variable.numpy() if variable is not None else None
-    if (weight is None or variable is None) and (
-        present is None or neutral is not None and np.all(present == neutral)
-    ):
+    if neutral is not None and np.all((variable if weight is None else weight).numpy() == neutral):
         return None
     kept = "" if neutral is None else f", which is not all {neutral:g}"
-    if variable is None:
-        return f"{type(layer).__name__} {layer.name!r} has no {path} for {_described(weight)}{kept}"
-    where = f"{variable.path} {tuple(variable.shape)}"
     if weight is None:
-        return f"{part} has no weight for {where}{kept}; it has {', '.join(part.weights)}"
-    if weight.dims == tuple(variable.shape):
-        return None
-    return f"{_described(weight)} does not fit {where}" + (
-        f": it gives {weight.dims}" if len(weight.dims) > 1 else ""
-    )
+        return f"{part} has no weight for {_place(variable)}{kept}; it has {', '.join(part.weights)}"
+    return f"{type(layer).__name__} {layer.name!r} has no {path} for {_described(weight)}{kept}"
+
+
+def _place(variable: Variable) -> str:
+    return f"{variable.path} {tuple(variable.shape)}"
 
 
 def _described(weight: Weight) -> str:
@@ -361,14 +359,14 @@ def _differing_settings(layer: Any, part: Part) -> Iterator[str]:
     for side in sides:
         cell = getattr(side, "cell", side)
         if _kind(cell, {"GRUCell"}) and not cell.reset_after:
-            yield f"GRU {side.name!r} has reset_after=False; torch's GRU resets after the product: make it reset_after=True"
+            yield f"GRU {side.name!r} has reset_after=False; torch resets after the product: use reset_after=True"
         activation = getattr(getattr(cell, "activation", None), "__name__", None)
         wanted = getattr(part.module, "nonlinearity", activation)
         if _kind(cell, {"SimpleRNNCell"}) and activation != wanted:
             yield f"{side.name!r} has activation={activation!r}, torch's {part} nonlinearity={wanted!r}"
     epsilon, eps = getattr(layer, "epsilon", None), getattr(part.module, "eps", None)
     if epsilon is not None and eps is not None and not math.isclose(epsilon, eps, rel_tol=1e-6):
-        yield f"{layer.name!r} has epsilon={epsilon:g}, torch's {part} eps={eps:g}: make it epsilon={eps:g}"
+        yield f"{layer.name!r} has epsilon={epsilon:g}, torch's {part} eps={eps:g}: use epsilon={eps:g}"
 
 
 @dataclass(frozen=True)

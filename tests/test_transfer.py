@@ -1,4 +1,4 @@
-"""`bridge.transfer`: equal outputs in torch and Keras, weights back bit for bit, and errors that change nothing."""
+"""`bridge.transfer`: equal outputs in torch and Keras, weights back bit for bit, harmless errors."""
 
 import keras
 import numpy as np
@@ -267,7 +267,7 @@ def test_bfloat16_is_widened():
     np.testing.assert_array_equal(layer.kernel.numpy(), module.weight.detach().float().numpy().T)
 
 
-# --- what does not fit -------------------------------------------------------------------------------------------
+# --- what does not fit --------------------------------------------------------------------------------------
 
 
 def refused(torch_part, target, *says, **options):
@@ -352,7 +352,7 @@ def test_recurrent_layers_that_do_not_fit(module, layer, says):
             keras.layers.LayerNormalization(epsilon=1e-5),
             ["weight (4, 5) does not fit", "gamma (5,)"],
         ),
-        (nn.LayerNorm(I), keras.layers.LayerNormalization(), ["epsilon=0.001", "make it epsilon=1e-05"]),
+        (nn.LayerNorm(I), keras.layers.LayerNormalization(), ["epsilon=0.001", "use epsilon=1e-05"]),
         (
             nn.LSTM(I, H),
             keras.layers.Dense(H),
@@ -402,7 +402,7 @@ def test_not_a_model(part, target):
         bridge.transfer(part, target)
 
 
-# --- Keras 2 -----------------------------------------------------------------------------------------------------
+# --- Keras 2 ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -412,7 +412,7 @@ def keras_2():
 
 @pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3)])
 def test_cudnn_layers_keep_both_biases(keras_2, kind, gates):
-    """tf_keras's own conversion from the cuDNN layer to the plain one is the witness: cuDNN itself needs a GPU."""
+    """The witness is tf_keras's own conversion from the cuDNN layer to the plain one: cuDNN needs a GPU."""
     from tf_keras.src.saving.legacy.hdf5_format import preprocess_weights_for_loading
 
     module = settle(getattr(nn, kind)(I, H, batch_first=True))
