@@ -87,6 +87,7 @@ def convert(
     *,
     dynamic_shapes: Any = None,
     verify: bool = True,
+    float64: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
     """Convert a trained model to Keras and prove the result.
@@ -98,6 +99,7 @@ def convert(
         kwargs: keyword inputs of the module.
         dynamic_shapes: as `torch.onnx.export` takes them. Without them the batch axis is free wherever torch allows.
         verify: compare torch, onnxruntime and Keras at several sizes.
+        float64: also compare torch and Keras in double precision, which tells rounding from a wrong formula.
         progress: called with the name of each room as it is entered.
 
     Raises:
@@ -117,7 +119,7 @@ def convert(
     report = _account(opened, planned, built, watch.seconds)
     if verify:
         with watch.room("compare"):
-            report = _proved(report, opened, witness, planned, built)
+            report = _proved(report, opened, witness, planned, built, float64)
         report = replace(report, seconds=watch.seconds)
         if not report.verified:
             raise Mismatch(f"{opened.title}: {report.blame}", report)
@@ -227,12 +229,18 @@ def _count(variables: list[Any]) -> int:
     return sum(math.prod(variable.shape) for variable in variables if "seed_generator" not in variable.path)
 
 
-def _proved(report: Report, opened: Opened, witness: ir.Model, planned: Plan, built: Built) -> Report:
+def _proved(
+    report: Report, opened: Opened, witness: ir.Model, planned: Plan, built: Built, float64: bool
+) -> Report:
     from bridge import verify
 
     sampler = verify.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
     tried, refused = verify.trials(sampler, verify.OnnxRuntime(witness), opened.torch)
     checks = list(verify.compare(built.model, tried))
+    if float64 and opened.torch is not None:
+        from bridge.build import build
+
+        checks += verify.compare_double(build(planned, dtype="float64").model, opened.torch, tried)
     errors = verify.node_errors(planned, built, tried[0].inputs)
     by_path = {(step.path, step.node.op_type): errors[step.node] for step in planned.steps if step.node in errors}
     rows = tuple(replace(row, error=by_path.get((row.path, row.op))) for row in report.rows)

@@ -1,0 +1,151 @@
+"""Every network in `models/`: converted, proved, native, loadable without us, and back in torch bit for bit."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import bridge
+
+ROOT = Path(__file__).parent.parent
+MODELS = [
+    "attention_pooling",
+    "autoencoder",
+    "char_stream",
+    "conv_gru",
+    "crnn",
+    "crnn:make_fixed",
+    "digit_strips",
+    "digits",
+    "forecaster",
+    "frames",
+    "hand_stepped",
+    "language_model",
+    "packed",
+    "residual_lstm",
+    "seq2seq",
+    "speech",
+    "sunspots",
+    "tagger",
+    "text_classifier",
+]
+# transposes between nodes; each with its reason
+TRANSPOSES = {
+    "crnn": 2,
+}
+RECURRENT = {"LSTM", "GRU", "SimpleRNN", "Bidirectional", "LSTMCell", "GRUCell", "SimpleRNNCell"}
+
+torch.set_num_threads(1)
+
+
+def example(name: str):
+    module, _, maker = name.partition(":")
+    return getattr(importlib.import_module(f"models.{module}"), maker or "make")()
+
+
+@functools.cache
+def converted(name: str) -> tuple[bridge.Conversion, torch.nn.Module, tuple]:
+    module, args, dynamic_shapes = example(name)
+    return bridge.convert(module, args, dynamic_shapes=dynamic_shapes, float64=True), module, args
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_proved_three_ways_at_three_sizes_and_in_double(name: str) -> None:
+    report = converted(name)[0].report
+    assert report.verified
+    assert len({check.sizes for check in report.checks}) == 3
+    assert max(check.error for check in report.checks if check.dtype == "float64") <= 1e-10
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_native_layers_with_torchs_parameters(name: str) -> None:
+    conversion, module, _ = converted(name)
+    report = conversion.report
+    assert not report.custom_layers
+    assert report.transposes <= TRANSPOSES.get(name, 0)
+    assert report.trainable == sum(p.numel() for p in module.parameters()) - two_biases(module)
+    paths = {path.replace(".", "_") for path, _ in module.named_modules()}
+    for layer in conversion.model.layers:
+        if layer.weights:
+            assert layer.name in paths or layer.name.rsplit("_", 1)[0] in paths, layer.name
+
+
+def two_biases(module: torch.nn.Module) -> int:
+    """How many numbers fewer Keras has, which keeps the sum of torch's two biases (but both of a GRU)."""
+    kinds = (torch.nn.LSTM, torch.nn.RNN, torch.nn.LSTMCell, torch.nn.RNNCell)
+    owners = [m for m in module.modules() if isinstance(m, kinds)]
+    return sum(p.numel() for m in owners for n, p in m.named_parameters() if n.startswith("bias_hh"))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_recurrent_node_is_a_native_layer(name: str) -> None:
+    rows = converted(name)[0].report.rows
+    recurrent = [row for row in rows if any(kind in row.op for kind in ("LSTM", "GRU", "RNN"))]
+    assert all(row.layer in RECURRENT for row in recurrent)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_untouched_model_comes_back_bit_for_bit(name: str) -> None:
+    conversion, module, _ = converted(name)
+    state = conversion.weights.to_torch()
+    module.load_state_dict(state, strict=True)
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+LOADER = """
+import sys, json
+sys.modules["bridge"] = None  # cannot be imported
+import keras, numpy as np
+folder, names = sys.argv[1], json.loads(sys.argv[2])
+worst = {}
+for name in names:
+    model = keras.saving.load_model(f"{folder}/{name}.keras", safe_mode=True)
+    data = np.load(f"{folder}/{name}.npz")
+    inputs = [data[f"x{i}"] for i in range(sum(k.startswith("x") for k in data))]
+    tensors = [keras.ops.convert_to_tensor(x) for x in inputs]
+    got = model(tensors if len(tensors) > 1 else tensors[0], training=False)
+    got = got if isinstance(got, (list, tuple)) else [got]
+    wanted = [data[f"y{i}"] for i in range(len(got))]
+    worst[name] = max(
+        float(np.abs(keras.ops.convert_to_numpy(g) - w).max() / max(np.abs(w).max(), 1e-30))
+        for g, w in zip(got, wanted, strict=True)
+    )
+print(json.dumps(worst))
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keras")
+    for name in MODELS:
+        conversion, module, args = converted(name)
+        with torch.no_grad():
+            outputs = [y.numpy() for y in torch.utils._pytree.tree_leaves(module(*args))]
+        stem = name.replace(":", "_")
+        conversion.save(folder / f"{stem}.keras")
+        arrays = {f"x{i}": x.numpy() for i, x in enumerate(args)} | {f"y{i}": y for i, y in enumerate(outputs)}
+        np.savez(folder / f"{stem}.npz", **arrays)
+    return folder
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_saved_files_run_in_plain_keras(saved: Path, backend: str) -> None:
+    names = [name.replace(":", "_") for name in MODELS]
+    environment = os.environ | {"KERAS_BACKEND": backend}
+    done = subprocess.run(
+        [sys.executable, "-c", LOADER, str(saved), json.dumps(names)],
+        capture_output=True, text=True, env=environment, cwd=saved,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    worst = json.loads(done.stdout.splitlines()[-1])
+    assert {name: error for name, error in worst.items() if not error <= 1e-5} == {}

@@ -1,0 +1,250 @@
+"""Recurrent layers: ONNX's forms as rows, and one grid of torch's own through the whole path.
+
+Every row is converted, proved against onnxruntime (and torch) at three sizes, and must be native where Keras can
+say it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper as helper
+import onnx.numpy_helper
+import pytest
+import torch
+from torch import nn
+
+import bridge
+
+torch.set_num_threads(1)
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+NATIVE = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "SimpleRNN"}
+INPUT, HIDDEN = 3, 5
+
+
+def onnx_model(
+    op: str, *, direction: str = "forward", bias: bool = True, lengths: bool = False, state: bool = False,
+    peepholes: bool = False, outputs: str = "yhc", computed: bool = False, **attributes: Any,
+) -> onnx.ModelProto:  # fmt: skip
+    """A model of one recurrent node, time and batch symbolic. `computed`: W reaches the node by Slice and Concat."""
+    rng = np.random.default_rng(1)
+    sides, gates = 2 if direction == "bidirectional" else 1, GATES[op]
+    initializers, nodes = [], []
+
+    def weight(name: str, *shape: int) -> str:
+        initializers.append(onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32) * 0.5, name))
+        return name
+
+    def given(name: str, *shape: Any, kind: int = onnx.TensorProto.FLOAT) -> str:
+        inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
+        return name
+
+    inputs: list[onnx.ValueInfoProto] = []
+    names = [given("X", "T", "N", INPUT)]
+    if computed:
+        blocks = [weight(f"w{i}", HIDDEN, INPUT) for i in range(sides * gates)]
+        nodes.append(helper.make_node("Concat", blocks, ["rows"], axis=0))
+        weight_shape = onnx.numpy_helper.from_array(np.array([sides, gates * HIDDEN, INPUT]), "w_shape")
+        initializers.append(weight_shape)
+        nodes.append(helper.make_node("Reshape", ["rows", "w_shape"], ["W"]))
+        names.append("W")
+    else:
+        names.append(weight("W", sides, gates * HIDDEN, INPUT))
+    names.append(weight("R", sides, gates * HIDDEN, HIDDEN))
+    names.append(weight("B", sides, 2 * gates * HIDDEN) if bias else "")
+    names.append(given("lengths", "N", kind=onnx.TensorProto.INT32) if lengths else "")
+    kinds = ["h", "c"] if op == "LSTM" else ["h"]
+    names += [given(f"{kind}0", sides, "N", HIDDEN) if state else "" for kind in kinds]
+    if peepholes:
+        names.append(weight("P", sides, 3 * HIDDEN))
+    made = [name if name[-1] in outputs else "" for name in ["y", *(f"final_{kind}" for kind in kinds)]]
+    nodes.append(helper.make_node(op, names, made, hidden_size=HIDDEN, direction=direction, **attributes))
+    shapes = {"y": [f"y{i}" for i in range(4)]}
+    infos = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shapes.get(name, [f"{name}_{i}" for i in range(3)]))
+        for name in made
+        if name
+    ]
+    graph = helper.make_graph(nodes, op, inputs, infos, initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+
+
+def rows() -> list[tuple[str, dict[str, Any]]]:
+    directions = ("forward", "reverse", "bidirectional")
+    common = [
+        *({"direction": d} for d in directions),
+        *({"direction": d, "lengths": True} for d in directions),
+        {"direction": "bidirectional", "lengths": True, "state": True},
+        {"bias": False, "state": True},
+        {"outputs": "y"},
+        {"outputs": "h"},
+        {"direction": "bidirectional", "outputs": "h"},
+        {"direction": "bidirectional", "computed": True},
+    ]
+    cases = [(op, row) for op in GATES for row in common]
+    cases += [("GRU", row | {"linear_before_reset": 1}) for row in common]
+    return cases
+
+
+CUSTOM: list[tuple[str, dict[str, Any]]] = [
+    *((op, {"clip": 0.3}) for op in GATES),
+    ("GRU", {"clip": 0.3, "linear_before_reset": 1, "direction": "bidirectional"}),
+    ("LSTM", {"peepholes": True, "direction": "bidirectional", "state": True}),
+    ("LSTM", {"peepholes": True, "direction": "bidirectional", "lengths": True, "clip": 0.4}),
+    ("LSTM", {"input_forget": 1}),
+    ("LSTM", {"activations": ["Sigmoid", "Tanh", "Relu"]}),
+    ("LSTM", {"activations": ["HardSigmoid", "Tanh", "Tanh"], "activation_alpha": [0.3], "activation_beta": [0.4]}),
+    ("RNN", {"activations": ["Affine"], "activation_alpha": [0.5], "activation_beta": [0.1]}),
+    ("RNN", {"activations": ["Elu"], "activation_alpha": [0.5]}),
+    ("RNN", {"activations": ["ThresholdedRelu"], "activation_alpha": [0.3]}),
+    ("RNN", {"activations": ["Tanh", "LeakyRelu"], "activation_alpha": [0.3], "direction": "bidirectional"}),
+    (
+        "GRU",
+        {
+            "activations": ["HardSigmoid", "ScaledTanh"],
+            "activation_alpha": [0.2, 0.9],
+            "activation_beta": [0.5, 0.8],
+        },
+    ),
+]
+ACTIVATED: list[tuple[str, dict[str, Any]]] = [
+    ("RNN", {"activations": ["Relu"]}),
+    ("GRU", {"activations": ["Sigmoid", "Softsign"]}),
+    ("LSTM", {"activations": ["Sigmoid", "Tanh", "Tanh", "Sigmoid", "Relu", "Relu"], "direction": "bidirectional"}),
+]
+
+
+def text(case: tuple[str, dict[str, Any]]) -> str:
+    op, row = case
+    return "-".join([op, *(f"{key}={value}" for key, value in row.items())]).replace(" ", "")
+
+
+@pytest.mark.parametrize("case", [*rows(), *ACTIVATED], ids=text)
+def test_native(case: tuple[str, dict[str, Any]]) -> None:
+    op, row = case
+    report = bridge.convert(onnx_model(op, **row)).report
+    assert report.verified
+    layers = {made.layer for made in report.rows if op in made.op}
+    assert layers == {"Bidirectional" if row.get("direction") == "bidirectional" else NATIVE[op]}
+    assert not report.custom_layers
+
+
+@pytest.mark.parametrize("case", CUSTOM, ids=text)
+def test_a_registered_cell_where_keras_has_none(case: tuple[str, dict[str, Any]], tmp_path) -> None:
+    import keras
+
+    op, row = case
+    conversion = bridge.convert(onnx_model(op, **row))
+    assert conversion.report.verified
+    loaded = keras.saving.load_model(conversion.save(tmp_path / "cell.keras"), safe_mode=True)
+    inputs = [np.random.default_rng(0).normal(size=[d or 4 for d in x.shape]).astype("float32") for x in loaded.inputs]
+    for i, x in enumerate(loaded.inputs):
+        if "int" in x.dtype:
+            inputs[i] = np.array([4, 2, 3, 1], "int32")
+    given = inputs if len(inputs) > 1 else inputs[0]
+    for again, once in zip(loaded(given), conversion.model(given), strict=True):
+        np.testing.assert_array_equal(again, once)
+
+
+@pytest.mark.parametrize("op", GATES)
+def test_layout_one_is_batch_first(op: str) -> None:
+    """onnxruntime cannot run layout=1, so the proof is the same weights in layout 0, transposed."""
+    transposed = {"X": (1, 0, 2), "h0": (1, 0, 2), "c0": (1, 0, 2)}
+    plain = onnx_model(op, direction="bidirectional", state=True)
+    other = onnx_model(op, direction="bidirectional", state=True, layout=1)
+    for value in other.graph.input:
+        dims = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        value.CopyFrom(
+            helper.make_tensor_value_info(value.name, 1, [dims[axis] for axis in transposed[value.name]])
+        )
+    first = bridge.convert(plain)
+    second = bridge.convert(other, verify=False)
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(size=[{0: 7, 1: 4}.get(i, d) if d is None else d for i, d in enumerate(x.shape)]).astype("f")
+              for x in first.model.inputs]  # fmt: skip
+    want = first.model(inputs)
+    got = second.model([x.transpose(1, 0, 2) for x in inputs])
+    for (a, b), perm in zip(zip(got, want, strict=True), [(2, 0, 1, 3)] + [(1, 0, 2)] * 2, strict=False):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b).transpose(perm), atol=1e-6)
+
+
+class Around(nn.Module):
+    """A recurrent module and the choice of its outputs that a network makes."""
+
+    def __init__(self, rnn: nn.Module, pick: str):
+        super().__init__()
+        self.rnn, self.pick = rnn, pick
+
+    def forward(self, x: torch.Tensor, *state: torch.Tensor) -> Any:
+        y, final = self.rnn(x, state if len(state) > 1 else state[0] if state else None)
+        time = 1 if self.rnn.batch_first else 0
+        match self.pick:
+            case "sequence":
+                return y
+            case "last":
+                return y.select(time, -1)
+            case "final":
+                return final
+            case "h_n":
+                return final[0] if isinstance(final, tuple) else final
+            case "c_n":
+                return final[1] if isinstance(final, tuple) else final
+        return y, final
+
+
+TORCH = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
+PICKS = ("sequence", "last", "final", "h_n", "c_n", "all")
+
+
+def grid() -> list[tuple[str, dict[str, Any], bool, str]]:
+    """Rows that show every pair of settings at least once for each kind, and all of them in turn."""
+    cases = []
+    settings = itertools.product(TORCH, (1, 2, 3), (False, True))
+    for number, (kind, layers, both) in enumerate(settings):
+        options: dict[str, Any] = {"num_layers": layers, "bidirectional": both}
+        options["batch_first"] = bool((number // 2 + number) % 2)
+        options["bias"] = number % 3 != 0
+        if layers > 1:
+            options["dropout"] = 0.3
+        if kind == "RNN" and number % 2:
+            options["nonlinearity"] = "relu"
+        cases.append((kind, options, number % 4 < 2, PICKS[number % len(PICKS)]))
+    cases += [
+        ("LSTM", {"proj_size": 2}, False, "all"),
+        ("LSTM", {"proj_size": 2, "num_layers": 2, "bidirectional": True, "bias": False}, True, "all"),
+    ]
+    return cases
+
+
+@pytest.mark.parametrize("case", grid(), ids=str)
+def test_torch(case: tuple[str, dict[str, Any], bool, str]) -> None:
+    kind, options, with_state, pick = case
+    torch.manual_seed(0)
+    module = Around(TORCH[kind](INPUT, HIDDEN, **options), pick).eval()
+    axes = {0: "batch", 1: "time"} if options.get("batch_first") else {0: "time", 1: "batch"}
+    args = [torch.randn(4, 7, INPUT)]
+    batch = 4 if options.get("batch_first") else 7
+    rows = options.get("num_layers", 1) * (2 if options.get("bidirectional") else 1)
+    sizes = [options.get("proj_size") or HIDDEN, *([HIDDEN] if kind == "LSTM" else [])] if with_state else []
+    args += [torch.randn(rows, batch, size) for size in sizes]
+    shapes = (axes, tuple({1: "batch"} for _ in sizes))
+    conversion = bridge.convert(module, tuple(args), dynamic_shapes=shapes, float64=True)
+    report = conversion.report
+    assert report.verified
+    made = [row for row in report.rows if kind in row.op]
+    assert len(made) == options.get("num_layers", 1)
+    if "proj_size" not in options:
+        assert {row.layer for row in made} == {"Bidirectional" if options["bidirectional"] else NATIVE[kind]}
+    dropouts = [row for row in report.rows if row.layer == "Dropout"]
+    assert len(dropouts) == (made and options.get("num_layers", 1) - 1)
+    for name, value in module.state_dict().items():
+        assert torch.equal(conversion.weights.to_torch()[name], value), name
+
+
+@pytest.mark.parametrize("kind", TORCH)
+def test_unbatched_input(kind: str) -> None:
+    module = TORCH[kind](INPUT, HIDDEN).eval()
+    assert bridge.convert(module, torch.randn(7, INPUT), dynamic_shapes=({0: "time"},)).report.verified
