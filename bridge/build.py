@@ -19,7 +19,7 @@ import onnx_ir as ir
 from keras import ops
 
 from bridge.errors import Unsupported
-from bridge.ops.registry import Kind, Layout
+from bridge.ops.registry import Kind, Layout, Refused
 from bridge.plan import Operand, Perm, Plan, Refusal, Step, torch_path
 from bridge.weights import Entry, Source, Weight, WeightMap
 
@@ -93,6 +93,11 @@ class Builder:
         key = (value, perm)
         if key not in self.orders:
             rank = value.shape.rank()
+            if perm is not None and len(perm) > rank:  # it broadcasts beside a tensor with more axes
+                plain = self.ordered(value, None)
+                lifted = ops.expand_dims(plain, tuple(range(len(perm) - rank)))
+                self.orders[key] = ops.transpose(lifted, perm)
+                return self.orders[key]
             have, want = stored or range(rank), perm or range(rank)
             missing = len(want) - rank  # it broadcasts: axes of size one stand before its own
             axes = [list(have).index(axis - missing) for axis in want if axis >= missing]
@@ -122,10 +127,6 @@ class Builder:
                 if value.shape[axis] == dim and tensor is not None:
                     return tensor, position
         return None
-
-
-class Refused(Exception):
-    """A builder found that its node cannot be said in Keras; the message is the reason."""
 
 
 class Site:

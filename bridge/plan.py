@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -21,11 +22,11 @@ import numpy as np
 import onnx_ir as ir
 import onnx_shape_inference
 
+from bridge.axes import Mix, Perm, channels_last, plain, reshaped
 from bridge.errors import Unsupported
 from bridge.ops.registry import Builder, Kind, Layout, find
 from bridge.weights import Weight
 
-Perm = tuple[int, ...] | None
 MISSING = object()
 
 
@@ -114,8 +115,9 @@ def plan(model: ir.Model) -> Plan:
     refusals: list[Refusal] = []
     steps = _needed_steps(model.graph, refusals)
     perms: dict[ir.Value, Perm] = {}
+    readers = {step.node: step for step in steps}
     for step in steps:
-        _lay_out(step, perms)
+        _lay_out(step, perms, readers)
         reason = step.builder.check(step) if step.builder.check else None
         if reason:
             refusals.append(_refusal(step.node, reason))
@@ -215,22 +217,13 @@ def symbolic_contents(value: ir.Value) -> list[int | ir.SymbolicDim] | None:
 # --- the order of axes -------------------------------------------------------------------------------------------
 
 
-def channels_last(rank: int) -> Perm:
-    return (0, *range(2, rank), 1) if rank > 2 else None
-
-
-def _plain(perm: Sequence[int] | None) -> Perm:
-    """`perm`, or None where it changes nothing."""
-    return None if perm is None or list(perm) == list(range(len(perm))) else tuple(perm)
-
-
 def _rank(value: ir.Value) -> int:
     if value.shape is None:
         raise Unsupported([_refusal(value.producer(), f"the rank of {value.name} is not known")])
     return value.shape.rank()
 
 
-def _lay_out(step: Step, perms: dict[ir.Value, Perm]) -> None:
+def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]) -> None:
     """Choose the order of every operand and output of `step`, and renumber its axes."""
     layout = step.builder.layout
     outputs = step.node.outputs
@@ -238,14 +231,18 @@ def _lay_out(step: Step, perms: dict[ir.Value, Perm]) -> None:
         source = step.operands[0].value
         stored = perms.get(source) or tuple(range(_rank(source)))
         perm = list(step.attributes.get("perm", range(_rank(source))[::-1]))
-        step.operands[0] = _ordered(step.operands[0], _plain(stored))
-        step.perms = [_plain([perm.index(axis) for axis in stored])]
+        step.operands[0] = _ordered(step.operands[0], plain(stored))
+        step.perms = [plain([perm.index(axis) for axis in stored])]
     elif layout is Layout.CHANNELS_LAST:
         step.operands = [
             _ordered(operand, channels_last(_rank(operand.value)) if operand.is_tensor else None)
             for operand in step.operands
         ]
         step.perms = [channels_last(_rank(value)) for value in outputs]
+    elif layout is Layout.RESHAPES:
+        perm, out = _regroup(step, perms, steps)
+        step.operands[0] = _ordered(step.operands[0], perm)
+        step.perms = [out]
     elif layout in (Layout.ANY, Layout.FIRST):
         _carry(step, perms)
     elif layout is Layout.LAST:
@@ -291,13 +288,13 @@ def _carried(step: Step, perm: Perm, rank: int, out_rank: int) -> Perm:
         axes = axes or (range(rank) if out_rank == 0 else ones)
         removed = {axis % rank for axis in axes}
         kept = [axis for axis in perm if axis not in removed]
-        return _plain([sorted(kept).index(axis) for axis in kept]) if len(kept) == out_rank else None
+        return plain([sorted(kept).index(axis) for axis in kept]) if len(kept) == out_rank else None
     added = sorted(axis % out_rank for axis in axes or ())
     rest = [axis for axis in range(out_rank) if axis not in added]
     order = [rest[axis] for axis in perm]
     for axis in added:
         order.insert(axis, axis)
-    return _plain(order)
+    return plain(order)
 
 
 def _axes(step: Step) -> list[int] | None:
@@ -326,6 +323,158 @@ def _renumber(step: Step, perm: tuple[int, ...], rank: int) -> None:
     while len(step.operands) <= index:
         step.operands.append(Operand(None, step.builder.inputs[len(step.operands)].kind))
     step.operands[index] = Operand(step.operands[index].value, Kind.INTS, stored)
+
+
+# --- a reshape between a convolution and a Dense: the weights move, the tensor does not ---------------------------
+
+
+def _regroup(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]) -> tuple[Perm, Perm]:
+    """The orders before and after a reshape that moves nothing, or as stated where it has to move."""
+    source, target = step.operands[0].value, step.node.outputs[0]
+    if not step.operands[0].is_tensor:
+        return None, None
+    perm = perms.get(source)
+    if perm is None:
+        return None, _spread_channels(source, target, steps)
+    found = reshaped(perm, list(source.shape), list(target.shape))
+    if found is None:
+        return None, None
+    out, mix = found
+    if mix is not None:
+        edits = _read_mixed(target, mix, steps)
+        if edits is None:
+            return None, None
+        _apply(edits)
+    return perm, out
+
+
+Edit = tuple[Step, int, Any]  # operand number `int` of the step becomes this
+
+
+def _apply(edits: list[Edit]) -> None:
+    for step, index, known in edits:
+        step.operands[index] = Operand(step.operands[index].value, step.operands[index].kind, known)
+
+
+def _read_mixed(value: ir.Value, mix: Mix, steps: dict[ir.Node, Step]) -> list[Edit] | None:
+    """What has to change in the readers of `value` if it is stored mixed; None if one of them cannot."""
+    if value.is_graph_output():
+        return None
+    edits: list[Edit] = []
+    for node, index in value.uses():
+        step = steps.get(node)
+        if step is None:
+            continue
+        found = _reader_edits(step, index, mix, steps)
+        if found is None:
+            return None
+        edits += found
+    return edits
+
+
+def _reader_edits(step: Step, index: int, mix: Mix, steps: dict[ir.Node, Step]) -> list[Edit] | None:
+    builder, out = step.builder, step.node.outputs[0]
+    if builder.layout is Layout.RENAMES:
+        return _read_mixed(out, mix.along(list(step.attributes["perm"]).index(mix.axis)), steps)
+    if builder.features and index == 0:
+        edits = _weight_edits(step, builder.features, mix) if mix.axis == _feature_axis(step) else None
+        if edits is None or not _keeps_features(step):
+            return edits
+    elif _is_elementwise(step):
+        edits = _constant_edits(step, index, mix)
+    else:
+        return None
+    rest = None if edits is None else _read_mixed(out, mix, steps)
+    return None if rest is None else edits + rest
+
+
+def _feature_axis(step: Step) -> int:
+    return 1 if step.node.op_type == "BatchNormalization" else _rank(step.node.inputs[0]) - 1
+
+
+def _keeps_features(step: Step) -> bool:
+    """Whether the features of the input are still there in the output (a normalisation), or used up (a Dense)."""
+    return step.builder.layout not in (Layout.LAST, Layout.ONNX)
+
+
+def _is_elementwise(step: Step) -> bool:
+    return step.builder.layout is Layout.ANY and step.builder.axes is None and len(step.node.outputs) == 1
+
+
+def _weight_edits(step: Step, axes: dict[str, int], mix: Mix) -> list[Edit] | None:
+    edits = []
+    for index, (parameter, operand) in enumerate(zip(step.builder.inputs, step.operands, strict=False)):
+        if parameter.name not in axes or operand.value is None:
+            continue
+        axis, known = axes[parameter.name], operand.known
+        dims = tuple(operand.value.shape)
+        if known is None or len(operand.value.uses()) > 1 or dims[axis] != math.prod(mix.sizes):
+            return None
+        edits.append((step, index, mix.apply(known, axis)))
+    return edits
+
+
+def _constant_edits(step: Step, index: int, mix: Mix) -> list[Edit] | None:
+    """An operator on every element: its constants take the order too; another tensor beside must be the same there."""
+    edits: list[Edit] = []
+    rank = _rank(step.node.outputs[0])
+    for other, operand in enumerate(step.operands):
+        if other == index or operand.value is None or operand.kind.known and operand.kind is not Kind.ARRAY:
+            continue
+        axis = mix.axis - rank + _rank(operand.value)
+        if axis < 0 or operand.value.shape[axis] == 1:
+            continue
+        if operand.known is None or len(operand.value.uses()) > 1:
+            return None
+        edits.append((step, other, mix.apply(operand.known, axis)))
+    return edits
+
+
+def _spread_channels(source: ir.Value, target: ir.Value, steps: dict[ir.Node, Step]) -> Perm:
+    """A Dense whose units become (channels, spatial…) for a convolution gives them channels last instead."""
+    before, after = list(source.shape), list(target.shape)
+    rank = len(after)
+    if rank < 3 or before[:-1] != after[:1] or not all(isinstance(dim, int) for dim in after[1:]):
+        return None
+    if not wants_channels_last(target, steps):
+        return None
+    mix = Mix(1, tuple(after[1:]), (*range(1, rank - 1), 0))
+    edits = _write_mixed(source, mix, steps)
+    if edits is None:
+        return None
+    _apply(edits)
+    return channels_last(rank)
+
+
+def wants_channels_last(value: ir.Value, steps: dict[ir.Node, Step]) -> bool:
+    """Whether a convolution or its kin reads `value`, perhaps behind operators that work in any order."""
+    for node, index in value.uses():
+        step = steps.get(node)
+        if step is None or index > 0 and step.builder.layout is not Layout.ANY:
+            continue
+        if step.builder.layout is Layout.CHANNELS_LAST:
+            return True
+        passing = step.builder.layout in (Layout.ANY, Layout.FIRST) and len(node.outputs) == 1
+        if passing and _rank(node.outputs[0]) == _rank(value) and wants_channels_last(node.outputs[0], steps):
+            return True
+    return False
+
+
+def _write_mixed(value: ir.Value, mix: Mix, steps: dict[ir.Node, Step]) -> list[Edit] | None:
+    """What has to change in the makers of `value`, which has one reader, for it to be stored mixed."""
+    step = steps.get(value.producer())
+    if step is None or len(value.uses()) > 1 or value.is_graph_output():
+        return None
+    if step.builder.units:
+        return _weight_edits(step, step.builder.units, mix)
+    if step.builder.features and _keeps_features(step) and _feature_axis(step) == mix.axis:
+        edits = _weight_edits(step, step.builder.features, mix)
+    elif _is_elementwise(step):
+        edits = _constant_edits(step, 0, mix)
+    else:
+        return None
+    rest = None if edits is None else _write_mixed(step.node.inputs[0], mix, steps)
+    return None if rest is None else edits + rest
 
 
 # --- where a node comes from -------------------------------------------------------------------------------------

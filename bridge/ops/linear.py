@@ -15,12 +15,12 @@ def transpose(x, *, perm=None):
     return x
 
 
-@op("Linear", domain="bridge", layout=LAST)
+@op("Linear", domain="bridge", layout=LAST, features={"w": 0}, units={"w": 1, "b": 0})
 def linear(site, x, w: Weight, b: Weight):
     return site.layer(keras.layers.Dense, units=w.dims[1], weights={"kernel": w, "bias": b})(x)
 
 
-@op("MatMul", layout=LAST)
+@op("MatMul", layout=LAST, features={"b": 0}, units={"b": 1})
 def matmul(site, a, b: Weight | None):
     """x W with a parameter is a Dense without bias; anything else is a product of tensors."""
     if isinstance(b, Weight) and len(b.dims) == 2 and len(a.shape) > 1:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from bridge.ops.registry import ANY, op
+from bridge.ops.registry import FIRST, op
 from bridge.weights import Weight
 
 if TYPE_CHECKING:
@@ -59,7 +59,10 @@ def _check_batch(step: Step) -> str | None:
     return None
 
 
-@op("BatchNormalization", layout=ANY, check=_check_batch)
+@op(
+    "BatchNormalization", layout=FIRST, check=_check_batch,
+    features={"scale": 0, "b": 0, "input_mean": 0, "input_var": 0},
+)  # fmt: skip
 def batch_normalization(
     site, x, scale: Weight | None, b: Weight | None, input_mean: Weight, input_var: Weight,
     *, epsilon=1e-5, momentum=0.9, training_mode=0,
@@ -72,7 +75,7 @@ def batch_normalization(
     )  # fmt: skip
 
 
-@op("LayerNormalization", layout=ANY)
+@op("LayerNormalization", layout=FIRST, features={"scale": -1, "b": -1})
 def layer_normalization(site, x, scale: Weight | None, b: Weight | None = None, *, axis=-1, epsilon=1e-5, stash_type=1):
     axes, scale, b = _trailing(site, axis, scale, b)
     config = {"axis": axes[0] if axes == [-1] else axes, "epsilon": epsilon}
@@ -89,7 +92,7 @@ def _trailing(site, axis: int, *weights: Any) -> tuple[list[int], ...]:
     return [-1] if places == [rank - 1] else sorted(places), *moved
 
 
-@op("GroupNormalization", layout=ANY)
+@op("GroupNormalization", layout=FIRST)
 def group_normalization(site, x, scale: Weight | None, bias: Weight | None, *, num_groups, epsilon=1e-5, stash_type=1):
     axis = _position(site, 1)
     return _normalised(
@@ -97,7 +100,7 @@ def group_normalization(site, x, scale: Weight | None, bias: Weight | None, *, n
     )
 
 
-@op("InstanceNormalization", layout=ANY)
+@op("InstanceNormalization", layout=FIRST)
 def instance_normalization(site, input, scale: Weight | None, b: Weight | None, *, epsilon=1e-5):
     axis = _position(site, 1)
     return _normalised(

@@ -22,6 +22,12 @@ node in the model under construction (`bridge.build.Site`). Annotations say what
     CHANNELS_LAST   wants (batch, spatial…, channels) and gives it
     ONNX            wants and gives the order that the graph states
     RENAMES         moves nothing: only the names of the axes change (Transpose)
+    RESHAPES        regroups axes without moving an element; `site.out_shape()` has the dims to give
+
+An operator that is ANY and names no `axes` works on every element for itself. `features` names the weights that run
+along the features of the first input ({weight: its axis}; the features are axis 1 of a BatchNormalization, the last
+axis elsewhere) and `units` those that run along the last axis of the output: there the plan may reorder a weight
+instead of moving a tensor.
 
 `check` names a function of the planned `Step` that gives a reason why the node cannot be built, or None.
 """
@@ -31,7 +37,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +53,10 @@ Ints = Annotated[Any, "integers"]
 Dims = Annotated[Any, "dims"]
 
 
+class Refused(Exception):
+    """A builder found that its node cannot be said in Keras; the message is the reason."""
+
+
 class Layout(Enum):
     ANY = "any"
     FIRST = "any for the first input"
@@ -54,9 +64,10 @@ class Layout(Enum):
     CHANNELS_LAST = "channels last"
     ONNX = "as stated"
     RENAMES = "renames axes"
+    RESHAPES = "regroups axes"
 
 
-ANY, FIRST, LAST, CHANNELS_LAST, ONNX, RENAMES = Layout
+ANY, FIRST, LAST, CHANNELS_LAST, ONNX, RENAMES, RESHAPES = Layout
 
 
 class Kind(Enum):
@@ -100,6 +111,8 @@ class Builder:
     inputs: tuple[Parameter, ...]
     attributes: dict[str, Any]  # name -> default, `inspect.Parameter.empty` where required
     family: str
+    features: dict[str, int] = field(default_factory=dict)
+    units: dict[str, int] = field(default_factory=dict)
 
     def parameter(self, index: int) -> Parameter | None:
         if index < len(self.inputs):
@@ -116,6 +129,8 @@ def op(
     layout: Layout = ONNX,
     axes: str | None = None,
     check: Callable[[Step], str | None] | None = None,
+    features: dict[str, int] | None = None,
+    units: dict[str, int] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a builder for the operators `names`."""
 
@@ -139,8 +154,9 @@ def op(
             if key in _registry:
                 raise ValueError(f"{name} has two builders")
             _registry[key] = Builder(
-                name, domain, function, layout, axes, check, takes_site, inputs, attributes, function.__module__
-            )
+                name, domain, function, layout, axes, check, takes_site, inputs, attributes, function.__module__,
+                features or {}, units or {},
+            )  # fmt: skip
         return function
 
     return register
