@@ -78,6 +78,24 @@ class Report:
         return bool(self.checks) and all(check.passed for check in self.checks)
 
     @property
+    def limit(self) -> float:
+        """The largest error that float32 values may have to pass."""
+        return min((check.limit for check in self.checks if check.dtype == "float32"), default=1e-5)
+
+    @property
+    def verdict(self) -> str:
+        """One line: proved, and how closely; or what failed; or why nothing is proved."""
+        if self.refusals:
+            return f"cannot be converted: {len(self.refusals)} node{'s' * (len(self.refusals) > 1)} refused"
+        if not self.checks:
+            return "planned, not built" if not self.backend else "converted, not compared"
+        if not self.verified:
+            return f"NOT equal: {self.blame or ', '.join(leg for leg in self.worst)}"
+        sizes = len({check.sizes for check in self.checks})
+        worst = max(check.error for check in self.checks)
+        return f"proved equal: largest relative error {worst:.1e} at {sizes} choice{'s' * (sizes > 1)} of sizes"
+
+    @property
     def worst(self) -> dict[str, float]:
         """The largest error of each leg."""
         legs: dict[str, float] = {}
