@@ -1,1 +1,343 @@
-"""elementwise"""
+"""Operators that work element by element: arithmetic, comparison, logic, activations, casts, dropout."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from keras import layers, ops
+
+from bridge.ops.dims import cast
+from bridge.ops.registry import ANY, CHANNELS_LAST, FIRST, Array, op
+from bridge.weights import Weight
+
+if TYPE_CHECKING:
+    from bridge.plan import Step
+
+CASTABLE = {"bool", "float16", "float32", "float64", "bfloat16"} | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
+
+# --- arithmetic, comparison, logic --------------------------------------------------------------------------
+
+UNARY = {
+    "Abs": ops.abs,
+    "Acos": ops.arccos,
+    "Acosh": ops.arccosh,
+    "Asin": ops.arcsin,
+    "Asinh": ops.arcsinh,
+    "Atan": ops.arctan,
+    "Atanh": ops.arctanh,
+    "BitwiseNot": ops.bitwise_not,
+    "Ceil": ops.ceil,
+    "Cos": ops.cos,
+    "Cosh": ops.cosh,
+    "Erf": ops.erf,
+    "Exp": ops.exp,
+    "Floor": ops.floor,
+    "IsNaN": ops.isnan,
+    "Log": ops.log,
+    "Neg": ops.negative,
+    "Not": ops.logical_not,
+    "Reciprocal": ops.reciprocal,
+    "Round": ops.round,
+    "Sign": ops.sign,
+    "Sin": ops.sin,
+    "Sinh": ops.sinh,
+    "Sqrt": ops.sqrt,
+    "Tan": ops.tan,
+}
+
+BINARY = {
+    "And": ops.logical_and,
+    "BitwiseAnd": ops.bitwise_and,
+    "BitwiseOr": ops.bitwise_or,
+    "BitwiseXor": ops.bitwise_xor,
+    "Equal": ops.equal,
+    "Greater": ops.greater,
+    "GreaterOrEqual": ops.greater_equal,
+    "Less": ops.less,
+    "LessOrEqual": ops.less_equal,
+    "Or": ops.logical_or,
+    "Xor": ops.logical_xor,
+}
+
+MERGES = {
+    "Add": (ops.add, layers.Add),
+    "Mul": (ops.multiply, layers.Multiply),
+    "Sub": (ops.subtract, layers.Subtract),
+}
+
+VARIADIC = {
+    "Max": (ops.maximum, layers.Maximum),
+    "Min": (ops.minimum, layers.Minimum),
+    "Sum": (ops.add, layers.Add),
+}
+
+
+def _unary(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x: function(x)
+
+
+def _binary(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda a, b: function(a, b)
+
+
+def _merge(function: Callable[..., Any], layer: type) -> Callable[..., Any]:
+    return lambda site, a, b: _merged(site, function, layer, (a, b))
+
+
+def _variadic(function: Callable[..., Any], layer: type) -> Callable[..., Any]:
+    return lambda site, *xs: _merged(site, function, layer, xs)
+
+
+def _merged(site, function: Callable[..., Any], layer: type, xs: tuple[Any, ...]) -> Any:
+    """A layer where tensors of one shape come together, as in a residual connection; otherwise a function."""
+    if len(xs) > 1 and _alike(site) and len(site.shape()) > 1 and "float" in site.dtype:
+        return site.layer(layer)(list(xs))
+    return functools.reduce(function, xs)
+
+
+def _alike(site) -> bool:
+    """Whether all inputs are tensors of one shape."""
+    operands = site.step.operands
+    return all(operand.is_tensor for operand in operands) and len({site.shape(i) for i in range(len(operands))}) == 1
+
+
+for _name, _function in UNARY.items():
+    op(_name, layout=ANY)(_unary(_function))
+for _name, _function in BINARY.items():
+    op(_name, layout=ANY)(_binary(_function))
+for _name, _both in MERGES.items():
+    op(_name, layout=ANY)(_merge(*_both))
+for _name, _both in VARIADIC.items():
+    op(_name, layout=ANY)(_variadic(*_both))
+
+
+@op("Mean", layout=ANY)
+def mean(site, *xs):
+    return _merged(site, ops.add, layers.Average, xs) if _alike(site) else functools.reduce(ops.add, xs) / len(xs)
+
+
+@op("Div", layout=ANY)
+def div(site, a, b):
+    """Integers are divided towards zero."""
+    if "float" in site.dtype:
+        return ops.divide(a, b)
+    if site.dtype.startswith("u"):
+        return ops.floor_divide(a, b)
+    return ops.sign(a) * ops.sign(b) * ops.floor_divide(ops.abs(a), ops.abs(b))
+
+
+@op("Mod", layout=ANY)
+def mod(a, b, *, fmod=0):
+    """The sign is the divisor's, or with `fmod` the dividend's."""
+    return ops.sign(a) * ops.mod(ops.abs(a), ops.abs(b)) if fmod else ops.mod(a, b)
+
+
+@op("Pow", layout=ANY)
+def pow_(site, x, y):
+    """The type is that of the base, whatever the exponent's."""
+    if np.ndim(y) == 0 and isinstance(y, np.ndarray) and y == 2:
+        return ops.square(x)
+    base, exponent = (site.node.inputs[i].dtype for i in (0, 1))
+    if base == exponent:
+        return ops.power(x, y)
+    if base.is_floating_point():
+        return ops.power(x, cast(y, site.dtype))
+    return ops.cast(ops.power(cast(x, site.float_type(exponent)), y), site.dtype)
+
+
+@op("BitShift", layout=ANY)
+def bit_shift(x, y, *, direction):
+    return {"LEFT": ops.left_shift, "RIGHT": ops.right_shift}[direction](x, y)
+
+
+@op("IsInf", layout=ANY)
+def is_inf(x, *, detect_negative=1, detect_positive=1):
+    signs = [ops.less] * bool(detect_negative) + [ops.greater] * bool(detect_positive)
+    found = [ops.logical_and(ops.isinf(x), sign(x, 0)) for sign in signs]
+    return functools.reduce(ops.logical_or, found, ops.zeros_like(x, dtype="bool"))
+
+
+@op("Where", layout=ANY)
+def where(condition, x, y):
+    return ops.where(condition, x, y)
+
+
+@op("Clip", layout=ANY)
+def clip(site, x, low=None, high=None):
+    if _is_scalar(low, 0) and _is_scalar(high) and "float" in site.dtype:
+        return site.layer(layers.ReLU, max_value=float(high))(x)
+    x = x if low is None else ops.maximum(x, low)
+    return x if high is None else ops.minimum(x, high)
+
+
+def _is_scalar(value: Any, number: float | None = None) -> bool:
+    """Whether `value` is a known scalar: that number, or any finite one."""
+    if not isinstance(value, np.ndarray) or value.ndim or not np.isfinite(value):
+        return False
+    return number is None or float(value) == number
+
+
+# --- types --------------------------------------------------------------------------------------------------
+
+
+def _check_type(step: Step) -> str | None:
+    dtype = step.node.outputs[0].dtype
+    return None if dtype is not None and dtype.numpy().name in CASTABLE else f"Keras has no type {dtype}"
+
+
+@op("Cast", layout=ANY, check=_check_type)
+def cast_(site, x, *, to, saturate=1, round_mode="up"):
+    """`saturate` and `round_mode` say how to cast to types of 8 bits and less, which Keras lacks."""
+    return cast(x, site.dtype)
+
+
+@op("CastLike", layout=FIRST, check=_check_type)
+def cast_like(site, x, like, *, saturate=1, round_mode="up"):
+    return cast(x, site.dtype)
+
+
+@op("Identity", layout=ANY)
+def identity(x):
+    return x
+
+
+# --- activations --------------------------------------------------------------------------------------------
+
+ACTIVATIONS = {
+    "HardSwish": "hard_swish",
+    "Mish": "mish",
+    "Sigmoid": "sigmoid",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
+    "Tanh": "tanh",
+}
+
+
+def _activation(name: str) -> Callable[..., Any]:
+    return lambda site, x: site.layer(layers.Activation, activation=name)(x)
+
+
+for _name, _activated in ACTIVATIONS.items():
+    op(_name, layout=ANY)(_activation(_activated))
+
+
+@op("Relu", layout=ANY)
+def relu(site, x):
+    return site.layer(layers.ReLU)(x) if "float" in site.dtype else ops.maximum(x, np.zeros((), site.dtype))
+
+
+@op("LeakyRelu", layout=ANY)
+def leaky_relu(site, x, *, alpha=0.01):
+    return site.layer(layers.LeakyReLU, negative_slope=alpha)(x)
+
+
+@op("PRelu", layout=ANY)
+def prelu(site, x, slope: Weight | None):
+    """A PReLU where each slope belongs to one index of some axes, as torch's belong to channels."""
+    if not isinstance(slope, Weight):
+        return ops.where(ops.less(x, 0), x * slope, x)
+    dims = (1,) * (len(x.shape) - len(slope.dims)) + slope.dims
+    slope = slope.reshape(*dims).transpose(*(site.step.operands[0].perm or range(len(dims))))
+    batch, *rest = slope.dims or (0,)
+    if batch != 1 or any(dim not in (1, size) for dim, size in zip(rest, x.shape[1:], strict=True)):
+        return ops.where(ops.less(x, 0), x * site.array(slope.numpy()), x)
+    shared = [axis for axis, dim in enumerate(rest, 1) if dim == 1]
+    return site.layer(layers.PReLU, shared_axes=shared or None, weights={"alpha": slope.reshape(*rest)})(x)
+
+
+@op("Elu", layout=ANY)
+def elu(site, x, *, alpha=1.0):
+    return site.layer(layers.ELU, alpha=alpha)(x)
+
+
+@op("Celu", layout=ANY)
+def celu(site, x, *, alpha=1.0):
+    return site.layer(layers.Activation, activation="celu")(x) if alpha == 1 else ops.celu(x, alpha)
+
+
+@op("Selu", layout=ANY)
+def selu(site, x, *, alpha=1.6732632, gamma=1.050701):
+    if (alpha, gamma) == (1.6732632, 1.050701):
+        return site.layer(layers.Activation, activation="selu")(x)
+    return gamma * ops.elu(x, alpha)
+
+
+@op("Gelu", layout=ANY)
+def gelu(site, x, *, approximate="none"):
+    if approximate == "none":
+        return site.layer(layers.Activation, activation="gelu")(x)
+    return ops.gelu(x, approximate=True)
+
+
+@op("Swish", layout=ANY)
+def swish(site, x, *, alpha=1.0):
+    return site.layer(layers.Activation, activation="silu")(x) if alpha == 1 else x * ops.sigmoid(alpha * x)
+
+
+@op("HardSigmoid", layout=ANY)
+def hard_sigmoid(site, x, *, alpha=0.2, beta=0.5):
+    if np.float32(alpha) == np.float32(1 / 6) and beta == 0.5:
+        return site.layer(layers.Activation, activation="hard_sigmoid")(x)
+    return ops.clip(alpha * x + beta, 0, 1)
+
+
+@op("ThresholdedRelu", layout=ANY)
+def thresholded_relu(x, *, alpha=1.0):
+    return ops.where(ops.greater(x, alpha), x, ops.zeros_like(x))
+
+
+@op("Shrink", layout=ANY)
+def shrink(x, *, bias=0.0, lambd=0.5):
+    above = ops.where(ops.greater(x, lambd), x - bias, ops.zeros_like(x))
+    return ops.where(ops.less(x, -lambd), x + bias, above)
+
+
+@op("Softmax", layout=ANY, axes="axis")
+def softmax(site, x, *, axis=-1):
+    return site.layer(layers.Softmax, axis=axis)(x)
+
+
+@op("LogSoftmax", layout=ANY, axes="axis")
+def log_softmax(x, *, axis=-1):
+    return ops.log_softmax(x, axis=axis)
+
+
+@op("Hardmax", layout=ANY, axes="axis")
+def hardmax(site, x, *, axis=-1):
+    """One at the first maximum, zero elsewhere."""
+    highest = ops.cast(ops.equal(x, ops.max(x, axis=axis, keepdims=True)), "int32")
+    first = ops.equal(ops.cumsum(highest, axis=axis) * highest, 1)
+    return ops.cast(first, site.dtype)
+
+
+# --- dropout ------------------------------------------------------------------------------------------------
+
+SPATIAL_DROPOUT = {3: layers.SpatialDropout1D, 4: layers.SpatialDropout2D, 5: layers.SpatialDropout3D}
+
+
+def _check_dropout(step: Step) -> str | None:
+    training = step.argument("training_mode")
+    return None if training is None or not np.any(training) else "training_mode is true: every run drops others"
+
+
+@op("Dropout", layout=ANY, check=_check_dropout)
+def dropout(site, x, ratio: Array = None, training_mode: Array = None, *, seed=None):
+    rate = 0.5 if ratio is None else _number(ratio)
+    y = site.layer(layers.Dropout, rate=rate)(x) if rate else x
+    return (y, ops.ones_like(x, dtype="bool")) if site.used(1) else y
+
+
+@op("FeatureDropout", domain="bridge", layout=CHANNELS_LAST)
+def feature_dropout(site, x, *, ratio):
+    """Whole channels are dropped."""
+    return site.layer(SPATIAL_DROPOUT.get(len(x.shape), layers.Dropout), rate=ratio)(x)
+
+
+def _number(value: np.ndarray) -> float:
+    """The number as it was written before it was 32 bits wide: 0.1, not 0.10000000149."""
+    return float(str(np.float32(value)))

@@ -1,1 +1,277 @@
-"""indexing"""
+"""Operators that pick elements by index, and that write them: Gather, Slice, Split, Pad, Scatter, OneHot."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+from keras import layers, ops
+
+from bridge.ops import dims
+from bridge.ops.registry import ANY, FIRST, Dims, Ints, Refused, op
+from bridge.ops.windows import padded
+from bridge.weights import Weight
+
+if TYPE_CHECKING:
+    from bridge.plan import Step
+
+FAR = 1 << 30  # an index beyond means: to the end
+
+
+# --- reading by index ---------------------------------------------------------------------------------------
+
+
+@op("Gather", layout=FIRST, axes="axis")
+def gather(site, data: Weight | None, indices, *, axis=0):
+    if isinstance(data, Weight):
+        return _lookup(site, data, indices, axis)
+    if isinstance(indices, np.ndarray) and not indices.ndim:
+        return data[(slice(None),) * (axis % len(data.shape)) + (int(indices),)]
+    return ops.take(data, indices, axis=axis)
+
+
+def _lookup(site, weight: Weight, indices: Any, axis: int) -> Any:
+    """Rows of a parameter: an Embedding, whose vectors are the other axes flattened."""
+    axis %= len(weight.dims)
+    rest = [k for k in range(len(weight.dims)) if k != axis]
+    table = weight.transpose(axis, *rest).reshape(weight.dims[axis], -1)
+    rows = site.layer(
+        layers.Embedding, input_dim=table.dims[0], output_dim=table.dims[1], weights={"embeddings": table}
+    )(indices)
+    sizes = [weight.dims[k] for k in rest]
+    count = len(rows.shape) - 1
+    if len(sizes) != 1:
+        picked = site.out_shape()[axis : axis + count]
+        rows = dims.reshape(site, rows, [*picked, table.dims[1]], [*picked, *sizes])
+    return ops.moveaxis(rows, range(count), range(axis, axis + count)) if axis else rows
+
+
+@op("GatherElements", layout=ANY, axes="axis")
+def gather_elements(site, data, indices, *, axis=0):
+    """Keras wants the two of one size along the other axes, ONNX the indices no larger."""
+    axis %= len(data.shape)
+    have, want = site.shape(0), site.shape(1)
+    cut = [
+        slice(None) if k == axis or a == b else slice(0, b if isinstance(b, int) else _refuse(b))
+        for k, (a, b) in enumerate(zip(have, want, strict=True))
+    ]
+    return ops.take_along_axis(data[tuple(cut)], _wrapped(site, indices, have[axis]), axis=axis)
+
+
+def _refuse(dim: ir.SymbolicDim) -> Any:
+    raise Refused(f"its indices are of another size, {dim}, than its data")
+
+
+def _wrapped(site, indices: Any, dim: Any) -> Any:
+    """Indices with the negative ones counted from the end."""
+    if isinstance(indices, np.ndarray) and (indices >= 0).all():
+        return indices
+    return ops.where(ops.less(indices, 0), indices + dims.size(site, dim, _dtype(indices)), indices)
+
+
+def _dtype(x: Any) -> str:
+    return x.dtype.name if isinstance(x, np.ndarray) else x.dtype
+
+
+@op("GatherND")
+def gather_nd(site, data, indices, *, batch_dims=0):
+    """Elements or slices by index tuples: one gather along the indexed axes laid out as one."""
+    shape, places = site.shape(0), site.shape(1)
+    depth = batch_dims + places[-1]
+    numbers: Any = np.zeros((), "int64")
+    for k, dim in enumerate(shape[:depth]):
+        if k < batch_dims:
+            step = ops.reshape(dims.positions(site, dim, "int64"), [-1] + [1] * (len(places) - 2 - k))
+        else:
+            step = dims.cast(_wrapped(site, indices[..., k - batch_dims], dim), "int64")
+        numbers = numbers * dims.size(site, dim, "int64") + step
+    flat = functools.reduce(lambda total, dim: dim * total, shape[:depth], 1)
+    return ops.take(dims.reshape(site, data, shape, [flat, *shape[depth:]]), numbers, axis=0)
+
+
+@op("ReverseSequence")
+def reverse_sequence(site, x, lengths, *, batch_axis=1, time_axis=0):
+    """Each row's first steps in the other order, as many as its length says."""
+    rank = len(x.shape)
+    along = [[-1 if k == axis else 1 for k in range(rank)] for axis in (time_axis, batch_axis)]
+    place = ops.reshape(dims.positions(site, site.shape()[time_axis]), along[0])
+    last = ops.reshape(ops.cast(lengths, "int32"), along[1])
+    steps = ops.where(ops.less(place, last), last - 1 - place, place)
+    return ops.take_along_axis(x, steps + ops.zeros_like(x, dtype="int32"), axis=time_axis)
+
+
+# --- slices -------------------------------------------------------------------------------------------------
+
+
+@op("Slice", layout=ANY, axes="axes")
+def slice_(site, data: Weight | None, starts: Dims, ends: Dims, axes: Ints = None, steps: Ints = None):
+    rank = len(site.shape())
+    axes = [axis % rank for axis in (range(len(starts)) if axes is None else axes)]
+    x, key = data, [slice(None)] * rank
+    for axis, start, end, step in zip(axes, starts, ends, steps or [1] * len(starts), strict=False):
+        dim = site.shape()[axis]
+        bounds = _bound(start, dim), _bound(end, dim)
+        if None in bounds:
+            x = _window(site, x, axis, dim, start, end, step)
+        elif step < 0:  # in the mirror, where index i is ~i
+            x = ops.flip(_tensor(site, x), axis=axis)
+            key[axis] = _slice(~bounds[0], ~bounds[1], -step)
+        else:
+            key[axis] = _slice(*bounds, step)
+    return x if all(part == slice(None) for part in key) else _tensor(site, x)[tuple(key)]
+
+
+def _slice(start: int, end: int, step: int) -> slice:
+    start = None if start in (0, -FAR) else start
+    return slice(start, end if end < FAR - 1 else None, step if step > 1 else None)
+
+
+def _bound(bound: Any, dim: Any) -> int | None:
+    """`bound` of a slice along `dim` as a number, negative where it follows the end; None if that cannot be."""
+    if not isinstance(bound, int):
+        bound = dims.difference(bound, dim)
+        bound = FAR if bound is not None and bound >= 0 else bound
+    return None if bound is None else max(-FAR, min(bound, FAR))
+
+
+def _window(site, x: Any, axis: int, dim: Any, start: Any, end: Any, step: int) -> Any:
+    """`start:end` where a bound is the size of something else."""
+    if step != 1 or any(isinstance(bound, int) and bound < 0 for bound in (start, end)):
+        raise Refused(f"Keras cannot say the slice {start}:{end}:{step} of an axis of size {dim}")
+    end = dim if isinstance(end, int) and end >= FAR else end
+    steps = dims.positions(site, end - start) + dims.size(site, start)
+    return _lookup(site, x, steps, axis) if isinstance(x, Weight) else ops.take(x, steps, axis=axis)
+
+
+def _tensor(site, x: Any) -> Any:
+    return site.array(x.numpy()) if isinstance(x, Weight) else x
+
+
+@op("Split", layout=ANY, axes="axis")
+def split(site, x, split: Ints = None, *, axis=0, num_outputs=None):
+    count = len(site.node.outputs)
+    dim = site.shape()[axis]
+    if count == 1:
+        return x
+    if split is None and not isinstance(dim, int):
+        raise Refused(f"an axis of unknown size, {dim}, is split into {count} equal parts")
+    ends = np.cumsum(split)[:-1] if split is not None else np.arange(1, count) * -(-dim // count)
+    return ops.split(x, [int(end) for end in ends], axis=axis)
+
+
+# --- padding ------------------------------------------------------------------------------------------------
+
+
+@op("Pad", layout=ANY, axes="axes")
+def pad(site, data, pads: Ints, value=None, axes: Ints = None, *, mode="constant"):
+    """Negative pads cut off."""
+    rank = len(data.shape)
+    axes = [axis % rank for axis in (range(rank) if axes is None else axes)]
+    widths = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :], strict=True), strict=True))
+    cut = [slice(max(-b, 0), min(e, 0) or None) for b, e in (widths.get(k, (0, 0)) for k in range(rank))]
+    x = data[tuple(cut)] if any(part != slice(0, None) for part in cut) else data
+    full = [tuple(max(width, 0) for width in widths.get(axis, (0, 0))) for axis in range(rank)]
+    if not any(map(any, full)):
+        return x
+    if mode == "constant":
+        return _pad_constant(site, x, full, value)
+    if mode == "reflect":
+        return ops.pad(x, full, mode="reflect")
+    for axis, (before, after) in enumerate(full):
+        if before or after:
+            x = ops.take(x, _sources(site, site.out_shape()[axis], before, after, mode), axis=axis)
+    return x
+
+
+def _pad_constant(site, x: Any, widths: list[tuple[int, int]], value: Any) -> Any:
+    value = 0 if value is None else value
+    if not isinstance(value, int | np.ndarray):
+        inside = ops.pad(ops.ones_like(x, dtype="int32"), widths)
+        return ops.where(ops.equal(inside, 1), ops.pad(x, widths), value)
+    number = site.array(value).item()
+    if not number and 3 <= len(widths) <= 5 and not any(widths[0] + widths[-1]) and "float" in site.dtype:
+        return padded(site, x, widths[1:-1])
+    return ops.pad(x, widths, constant_values=number)
+
+
+def _sources(site, dim: Any, before: int, after: int, mode: str) -> Any:
+    """Where each index of an axis padded to `dim` takes its element from."""
+    source = dims.positions(site, dim) - before
+    inner = dims.size(site, dim) - before - after
+    if mode == "wrap":
+        return source % inner
+    among = np if isinstance(dim, int) else ops
+    return among.minimum(among.maximum(source, 0), inner - 1)
+
+
+# --- writing by index ---------------------------------------------------------------------------------------
+
+REDUCTIONS = {"none": None, "add": "add", "mul": "mul", "max": "max", "min": "min"}
+
+
+@op("ScatterND")
+def scatter_nd(site, data, indices, updates, *, reduction="none"):
+    shape, places = site.shape(0), site.shape(1)
+    depth = places[-1]
+    columns = [_wrapped(site, indices[..., k], shape[k]) for k in range(depth)]
+    rows = ops.reshape(ops.stack(columns, axis=-1), (-1, depth))
+    count = functools.reduce(lambda total, dim: dim * total, places[:-1], 1)
+    values = dims.reshape(site, updates, site.shape(2), [count, *shape[depth:]])
+    return ops.scatter_update(data, rows, values, reduction=REDUCTIONS[reduction])
+
+
+@op("ScatterElements", layout=ANY, axes="axis")
+def scatter_elements(site, data, indices, updates, *, axis=0, reduction="none"):
+    rank = len(site.shape())
+    columns = []
+    for k, (dim, count) in enumerate(zip(site.shape(0), site.shape(1), strict=True)):
+        if k == axis % rank:
+            columns.append(_wrapped(site, indices, dim))
+        else:
+            place = dims.positions(site, count, _dtype(indices))
+            columns.append(ops.reshape(place, [-1] + [1] * (rank - 1 - k)) + ops.zeros_like(indices))
+    rows = ops.reshape(ops.stack(columns, axis=-1), (-1, rank))
+    return ops.scatter_update(data, rows, ops.reshape(updates, (-1,)), reduction=REDUCTIONS[reduction])
+
+
+# --- masks by index -----------------------------------------------------------------------------------------
+
+
+@op("OneHot")
+def one_hot(site, indices, depth: Ints, values, *, axis=-1):
+    """`values` are what stands off and on; negative indices count from the end, those beyond are off."""
+    depth = int(np.ravel(depth)[0])
+    axis %= len(site.shape()) + 1
+    classes = np.arange(depth).reshape([-1] + [1] * (len(site.shape()) - axis))
+    indices = ops.expand_dims(dims.cast(indices, "int64"), axis)
+    hot = ops.logical_or(ops.equal(indices, classes), ops.equal(indices, classes - depth))
+    return ops.where(hot, values[1], values[0])
+
+
+@op("Trilu")
+def trilu(x, k: Ints = None, *, upper=1):
+    return (ops.triu if upper else ops.tril)(x, int(np.ravel(k if k is not None else 0)[0]))
+
+
+@op("EyeLike")
+def eye_like(site, x, *, dtype=None, k=0):
+    rows, columns = (dims.positions(site, dim) for dim in site.shape())
+    return ops.cast(ops.equal(ops.expand_dims(rows, 1) + k, columns), site.dtype)
+
+
+def _data_dependent(step: Step) -> str:
+    return "the size of its output depends on the numbers in its input, and a Keras model has no such sizes"
+
+
+@op("NonZero", check=_data_dependent)
+def non_zero(x): ...
+
+
+@op("Unique", check=_data_dependent)
+def unique(x, *, axis=None, sorted=1): ...
+
+
+@op("Compress", check=_data_dependent)
+def compress(x, condition, *, axis=None): ...

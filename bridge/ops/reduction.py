@@ -1,1 +1,100 @@
-"""reduction"""
+"""Operators that take axes together, or run along one: Reduce*, ArgMax, TopK, cumulative sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from keras import layers, ops
+
+from bridge.ops.dims import size
+from bridge.ops.registry import ANY, Ints, op
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
+REDUCTIONS: dict[str, tuple[Callable[..., Any], ...]] = {
+    # before, along the axes, after
+    "ReduceSum": (_same, ops.sum, _same),
+    "ReduceMean": (_same, ops.mean, _same),
+    "ReduceMax": (_same, ops.max, _same),
+    "ReduceMin": (_same, ops.min, _same),
+    "ReduceProd": (_same, ops.prod, _same),
+    "ReduceL1": (ops.abs, ops.sum, _same),
+    "ReduceL2": (ops.square, ops.sum, ops.sqrt),
+    "ReduceSumSquare": (ops.square, ops.sum, _same),
+    "ReduceLogSum": (_same, ops.sum, ops.log),
+    "ReduceLogSumExp": (_same, ops.logsumexp, _same),
+}
+
+AVERAGE = layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.GlobalAveragePooling3D
+MAX = layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D
+POOLS = {"ReduceMean": AVERAGE, "ReduceMax": MAX}
+
+LOGICAL = {"ReduceMax": ops.any, "ReduceMin": ops.all}
+
+
+def _reduction(name: str) -> Callable[..., Any]:
+    before, reduce, after = REDUCTIONS[name]
+
+    def build(site, x, axes: Ints = None, *, keepdims=1, noop_with_empty_axes=0):
+        axes = axes if len(site.node.inputs) > 1 and site.node.inputs[1] is not None else []
+        if not axes and noop_with_empty_axes:
+            return after(before(x))
+        if not axes:
+            axes = range(len(x.shape))
+        axes = tuple(sorted(axis % len(x.shape) for axis in axes))
+        if site.dtype == "bool":
+            return LOGICAL[name](x, axis=axes, keepdims=bool(keepdims))
+        rank = len(x.shape)
+        if name in POOLS and 3 <= rank <= 5 and axes == tuple(range(1, rank - 1)) and "float" in site.dtype:
+            return site.layer(POOLS[name][rank - 3], keepdims=bool(keepdims))(x)
+        return ops.cast(after(reduce(before(x), axis=axes, keepdims=bool(keepdims))), site.dtype)
+
+    return build
+
+
+for _name in REDUCTIONS:
+    op(_name, layout=ANY, axes="axes")(_reduction(_name))
+
+
+def _index(function: Callable[..., Any]) -> Callable[..., Any]:
+    def build(site, x, *, axis=0, keepdims=1, select_last_index=0):
+        source = ops.flip(x, axis=axis) if select_last_index else x
+        index = ops.cast(function(source, axis=axis, keepdims=bool(keepdims)), site.dtype)
+        return size(site, site.shape()[axis], site.dtype) - 1 - index if select_last_index else index
+
+    return build
+
+
+op("ArgMax", layout=ANY, axes="axis")(_index(ops.argmax))
+op("ArgMin", layout=ANY, axes="axis")(_index(ops.argmin))
+
+
+@op("TopK", layout=ANY, axes="axis")
+def top_k(site, x, k: Ints, *, axis=-1, largest=1, sorted=1):
+    """Keras takes the largest along the last axis."""
+    x = ops.swapaxes(x, axis, -1)
+    values, indices = ops.top_k(x if largest else ops.negative(x), int(np.ravel(k)[0]), sorted=bool(sorted))
+    values = values if largest else ops.negative(values)
+    return ops.swapaxes(values, axis, -1), ops.cast(ops.swapaxes(indices, axis, -1), "int64")
+
+
+def _cumulative(function: Callable[..., Any], start: Callable[..., Any]) -> Callable[..., Any]:
+    def build(site, x, axis: Ints, *, exclusive=0, reverse=0):
+        axis = int(np.ravel(axis)[0]) % len(x.shape)
+        x = ops.flip(x, axis=axis) if reverse else x
+        if exclusive:
+            before = (slice(None),) * axis
+            x = ops.concatenate([start(x[(*before, slice(0, 1))]), x[(*before, slice(0, -1))]], axis=axis)
+        y = ops.cast(function(x, axis=axis), site.dtype)
+        return ops.flip(y, axis=axis) if reverse else y
+
+    return build
+
+
+op("CumSum", layout=ANY, axes="axis")(_cumulative(ops.cumsum, ops.zeros_like))
+op("CumProd", layout=ANY, axes="axis")(_cumulative(ops.cumprod, ops.ones_like))

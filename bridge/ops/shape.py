@@ -1,1 +1,132 @@
-"""shape"""
+"""Operators that give elements another shape, repeat them, or join tensors."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from keras import layers, ops
+
+from bridge.ops import dims
+from bridge.ops.registry import ANY, CHANNELS_LAST, Dims, Ints, op
+
+if TYPE_CHECKING:
+    from bridge.plan import Step
+
+
+@op("Reshape")
+def reshape(site, x, shape: Dims, *, allowzero=0):
+    """The sizes are those that shape inference found, in which no 0 and no -1 is left."""
+    return dims.reshape(site, x, site.shape(), site.out_shape())
+
+
+@op("Flatten")
+def flatten(site, x, *, axis=1):
+    return dims.reshape(site, x, site.shape(), site.out_shape())
+
+
+def _check_squeeze(step: Step) -> str | None:
+    unknown = [dim for dim in step.shape() if not isinstance(dim, int)]
+    if step.argument("axes") is None and unknown:
+        return f"it takes away all axes of size 1, and the size {unknown[0]} may be 1; name the axes"
+    return None
+
+
+@op("Squeeze", layout=ANY, axes="axes", check=_check_squeeze)
+def squeeze(site, x, axes: Ints = None):
+    if len(site.node.inputs) < 2 or site.node.inputs[1] is None:
+        axes = [axis for axis, dim in enumerate(site.shape()) if dim == 1]
+    return ops.squeeze(x, axis=tuple(np.ravel(axes).tolist())) if np.size(axes) else x
+
+
+@op("Unsqueeze", layout=ANY, axes="axes")
+def unsqueeze(site, x, axes: Ints):
+    rank = len(site.out_shape())
+    return ops.expand_dims(x, axis=sorted(axis % rank for axis in np.ravel(axes).tolist()))
+
+
+@op("Expand")
+def expand(site, x, shape: Dims):
+    return dims.broadcast(site, x, site.shape(), site.out_shape())
+
+
+@op("Tile")
+def tile(site, x, repeats: Dims):
+    if all(isinstance(count, int) for count in repeats):
+        return ops.tile(x, repeats)
+    have = site.shape()
+    apart = [size for dim in have for size in (1, dim)]
+    wide = [size for pair in zip(repeats, have, strict=True) for size in pair]
+    x = dims.broadcast(site, dims.reshape(site, x, have, apart), apart, wide)
+    return dims.reshape(site, x, wide, site.out_shape())
+
+
+@op("Concat", layout=ANY, axes="axis")
+def concat(site, *xs, axis):
+    if len(xs) == 1:
+        return xs[0]
+    if all(operand.is_tensor for operand in site.step.operands) and len(xs[0].shape) > 1:
+        return site.layer(layers.Concatenate, axis=axis)(list(xs))
+    return ops.concatenate(xs, axis=axis)
+
+
+# --- sizes as tensors ---------------------------------------------------------------------------------------
+
+
+@op("Shape", layout=ANY)
+def shape_(site, x, *, start=0, end=None):
+    return ops.stack([dims.size(site, dim, "int64") for dim in list(site.node.inputs[0].shape)[start:end]])
+
+
+@op("Size", layout=ANY)
+def size(site, x):
+    sizes = [dims.size(site, dim, "int64") for dim in site.node.inputs[0].shape]
+    return functools.reduce(ops.multiply, sizes)
+
+
+@op("ConstantOfShape")
+def constant_of_shape(site, shape: Dims, *, value=None):
+    number = site.array(np.zeros((), "float32") if value is None else value.numpy().reshape(()))
+    return dims.broadcast(site, number, [], site.out_shape())
+
+
+def _check_range(step: Step) -> str | None:
+    delta = step.argument("delta")
+    return None if delta and isinstance(delta[0], int) else "its step is not a known number"
+
+
+@op("Range", check=_check_range)
+def range_(site, start: Dims, limit: Dims, delta: Dims):
+    (first,), (last,), (step,) = start, limit, delta
+    steps = dims.positions(site, -((first - last) // step))
+    return dims.cast(steps * step + dims.size(site, first), site.dtype)
+
+
+# --- blocks of pixels ---------------------------------------------------------------------------------------
+
+
+@op("DepthToSpace", layout=CHANNELS_LAST)
+def depth_to_space(site, x, *, blocksize, mode="DCR"):
+    """DCR has the channels innermost, as Keras does; CRD (torch's PixelShuffle) has them outermost."""
+    if mode == "CRD":
+        x = _channels(x, blocksize * blocksize, outermost=False)
+    return ops.depth_to_space(x, blocksize, data_format="channels_last")
+
+
+@op("SpaceToDepth", layout=CHANNELS_LAST)
+def space_to_depth(site, x, *, blocksize, mode="DCR"):
+    x = ops.space_to_depth(x, blocksize, data_format="channels_last")
+    return _channels(x, blocksize * blocksize, outermost=True) if mode == "CRD" else x
+
+
+def _channels(x: Any, blocks: int, outermost: bool) -> Any:
+    """The last axis, blocks by channels, with the channels moved to the other side."""
+    count = x.shape[-1] // blocks
+    order = np.arange(x.shape[-1]).reshape((blocks, count) if outermost else (count, blocks)).T.reshape(-1)
+    return ops.take(x, order, axis=-1)
+
+
+@op("Einsum")
+def einsum(*xs, equation):
+    return ops.einsum(equation.replace(" ", ""), *xs)

@@ -1,0 +1,144 @@
+"""Tensors whose sizes are symbolic, made of operations that Keras can save.
+
+`keras.ops.shape` gives None for an unknown dim, so a functional model holds no shape arithmetic. What takes
+its place: a vector as long as an axis of some tensor (`length`), the positions along it, their number, and
+gathering by positions where a reshape has more unknown dims than its one -1.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import onnx_ir as ir
+import sympy
+from keras import ops
+
+from bridge.ops.registry import Refused
+
+Dim = int | ir.SymbolicDim
+
+
+def cast(x: Any, dtype: str) -> Any:
+    """x in another dtype; a constant stays a numpy array."""
+    return x.astype(dtype) if isinstance(x, np.ndarray) else ops.cast(x, dtype)
+
+
+def length(site: Any, dim: Dim) -> Any:
+    """A vector of zeros as long as `dim`: from a tensor that has such an axis, or joined from such vectors."""
+    if isinstance(dim, int):
+        return np.zeros(dim, "float32")
+    try:
+        return site.length(dim)
+    except Refused:
+        expression = _expression(dim)
+        if expression.is_Symbol:
+            raise
+        return _length(site, expression)
+
+
+def positions(site: Any, dim: Dim, dtype: str = "int32") -> Any:
+    """0, 1, … dim - 1."""
+    if isinstance(dim, int):
+        return np.arange(dim, dtype=dtype)
+    return ops.cumsum(ops.ones_like(length(site, dim), dtype=dtype)) - 1
+
+
+def size(site: Any, dim: Dim, dtype: str = "int32") -> Any:
+    """The number `dim`; a tensor where it is symbolic."""
+    if isinstance(dim, int):
+        return np.asarray(dim, dtype)
+    return ops.sum(ops.ones_like(length(site, dim), dtype=dtype))
+
+
+def reshape(site: Any, x: Any, have: Sequence[Dim], want: Sequence[Dim]) -> Any:
+    """x, whose dims are `have`, with the dims `want`."""
+    if list(have) == list(want):
+        return x
+    unknown = [axis for axis, dim in enumerate(want) if not isinstance(dim, int)]
+    sizes = [dim if isinstance(dim, int) else -1 for dim in want]
+    if len(have) > 1 and len(want) > 1 and unknown[:1] == [0] and have[0] == want[0] and len(unknown) < 3:
+        if len(want) == 2 and all(isinstance(dim, int) for dim in have[1:]):
+            return site.layer(keras.layers.Flatten)(x)
+        return site.layer(keras.layers.Reshape, target_shape=sizes[1:])(x)
+    if len(unknown) <= 1:
+        return ops.reshape(x, sizes)
+    last = unknown[-1] + 1
+    return ops.take(ops.reshape(x, [-1, *sizes[last:]]), _numbered(site, want[:last]), axis=0)
+
+
+def _numbered(site: Any, dims: Sequence[Dim]) -> Any:
+    """0, 1, 2, … as an array with these dims."""
+    numbers: Any = np.zeros((), "int32")
+    for dim in dims:
+        numbers = numbers[..., None] * size(site, dim) + positions(site, dim)
+    return numbers
+
+
+def broadcast(site: Any, x: Any, have: Sequence[Dim], want: Sequence[Dim]) -> Any:
+    """x, whose dims are `have`, repeated to the dims `want`."""
+    have = [1] * (len(want) - len(have)) + list(have)
+    if all(isinstance(dim, int) for dim in want):
+        return ops.broadcast_to(x, want)
+    for axis, (old, new) in enumerate(zip(have, want, strict=True)):
+        if old != new:
+            zeros = cast(ops.reshape(length(site, new), [-1] + [1] * (len(want) - axis - 1)), site.dtype)
+            x = ops.logical_or(x, zeros) if site.dtype == "bool" else ops.add(x, zeros)
+    return x
+
+
+def difference(a: Dim, b: Dim) -> int | None:
+    """a - b, where it is a number whatever the sizes are."""
+    value = sympy.simplify(_expression(a) - _expression(b))
+    return int(value) if value.is_Integer else None
+
+
+def _expression(dim: Dim) -> sympy.Expr:
+    if isinstance(dim, int):
+        return sympy.Integer(dim)
+    if dim.value is None:
+        raise Refused("a size that nothing is known of")
+    return dim._expr
+
+
+def _length(site: Any, expression: sympy.Expr) -> Any:
+    """`length` of sums, products, and divisions rounded down or up."""
+    if expression.is_Symbol or expression.is_Integer:
+        return length(site, int(expression) if expression.is_Integer else ir.SymbolicDim(expression))
+    if isinstance(expression, sympy.Max):
+        rest = [part for part in expression.args if part != 0]
+        if len(rest) == 1:
+            return _length(site, rest[0])
+    if expression.is_Pow and expression.exp.is_Integer and expression.exp > 0:
+        return _outer([_length(site, expression.base)] * int(expression.exp))
+    if expression.is_Add:
+        return _joined(site, expression)
+    step, start = 1, 0
+    if isinstance(expression, sympy.floor):
+        expression, step = sympy.fraction(sympy.together(expression.args[0]))
+        start = step - 1
+    elif isinstance(-expression, sympy.floor):
+        expression, step = sympy.fraction(sympy.together(-(-expression).args[0]))
+    elif expression.is_Mul:
+        expression, step = sympy.fraction(expression)
+    if step != 1 and step.is_Integer:
+        return _length(site, expression)[int(start) :: int(step)]
+    if expression.is_Mul and all(part.is_positive for part in expression.args):
+        return _outer([_length(site, part) for part in expression.args])
+    raise Refused(f"the size {expression} is not the size of any tensor")
+
+
+def _joined(site: Any, expression: sympy.Expr) -> Any:
+    number, rest = expression.as_coeff_Add()
+    parts = [_length(site, part) for part in sympy.Add.make_args(rest)]
+    if number > 0:
+        parts.append(np.zeros(int(number), "float32"))
+    whole = ops.concatenate([ops.cast(part, "float32") for part in parts]) if len(parts) > 1 else parts[0]
+    return whole[-int(number) :] if number < 0 else whole
+
+
+def _outer(parts: Sequence[Any]) -> Any:
+    return functools.reduce(lambda a, b: ops.reshape(ops.expand_dims(a, 1) + b, (-1,)), parts)
