@@ -237,7 +237,7 @@ def build(plan: Plan, *, dtype: str | None = None, name: str = "model") -> Built
         raise Unsupported(refusals)
     outputs = [_output(builder, value) for value in plan.model.graph.outputs]
     model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs[0] if len(outputs) == 1 else outputs, name=builder.name(name))
-    entries = [entry for weighted in builder.layers.values() for entry in _fill(weighted)]
+    entries = [entry for weighted in builder.layers.values() for entry in _fill(weighted, dtype)]
     source = plan.model.meta.get("source") or Source()
     return Built(model, WeightMap(entries, source), builder.made, builder.tensors, builder.transposes)
 
@@ -306,7 +306,7 @@ def site_parameter(site: Site, operand: Operand) -> Any:
     return ops.transpose(padded, operand.perm)
 
 
-def _fill(weighted: _Weighted) -> list[Entry]:
+def _fill(weighted: _Weighted, dtype: str | None) -> list[Entry]:
     """Assign the weights; every variable of the layer must get one."""
     entries = []
     for path, weight in weighted.weights.items():
@@ -315,7 +315,7 @@ def _fill(weighted: _Weighted) -> list[Entry]:
             variable = getattr(variable, attribute)
         if tuple(variable.shape) != weight.dims:
             raise ValueError(f"{variable.path} has shape {tuple(variable.shape)}, its weight {weight.dims}: {weight.recipe}")
-        variable.assign(weight.numpy())
+        variable.assign(weight.numpy(dtype))
         if not weight.trainable:
             variable.trainable = False
         entries.append(Entry(variable, weight))

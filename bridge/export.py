@@ -64,7 +64,7 @@ def own_op(name: str, inputs: str, outputs: str, **attributes: str) -> onnxscrip
 
 GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN_TANH": (0,), "RNN_RELU": (0,)}  # torch's blocks in ONNX's order
 DROPOUT = own_op("FeatureDropout", "x", "y", ratio="FLOAT")
-LSTMP = own_op("LSTMP", "X W R B lens h0 c0 P", "Y Y_h Y_c", hidden_size="INT", direction="STRING", packed="INT")
+LSTMP = own_op("LSTMPFrom", "X W R B lens P h0 c0", "Y Y_h Y_c", hidden_size="INT", direction="STRING")
 
 
 @dataclass(frozen=True)
@@ -246,10 +246,7 @@ def _onnx_recurrent(x, lengths, hx, weights, mode, bias, layers, dropout, bidire
         initial = [op.Slice(h, _ints(directions * layer), _ints(directions * (layer + 1)), _ints(0)) for h in hx]
         common = {"hidden_size": _hidden(rows[0][1], mode), "direction": "bidirectional" if bidirectional else "forward"}
         if projected:
-            y, *final = LSTMP(
-                x, w, r, b, *_lengths(x, lens), *initial, stack([row[-1] for row in rows]),
-                packed=int(lens is not None), **common,
-            )  # fmt: skip
+            y, *final = LSTMP(x, w, r, b, lens, stack([row[-1] for row in rows]), *initial, **common)
         elif mode == "LSTM":
             y, *final = op.LSTM(x, w, r, b, lens, *initial, **common)
         elif mode == "GRU":
@@ -266,15 +263,6 @@ def _onnx_recurrent(x, lengths, hx, weights, mode, bias, layers, dropout, bidire
 
 def _hidden(r: Any, mode: str) -> int:
     return int(r.shape[0]) // len(GATES[mode])
-
-
-def _lengths(x: Any, lens: Any) -> list[Any]:
-    """The lengths, or the whole time for every row of the batch."""
-    if lens is not None:
-        return [lens]
-    shape = op.Shape(x)
-    time = op.Cast(op.Slice(shape, _ints(0), _ints(1), _ints(0)), to=ir.DataType.INT32)
-    return [op.Expand(time, op.Slice(shape, _ints(1), _ints(2), _ints(0)))]
 
 
 def _onnx_dropout(x, p, kind="element"):

@@ -9,12 +9,13 @@ Recurrent layers as Keras has them, batch first and with the directions joined:
 
 `last` is the final hidden states, joined like Y (what Keras gives without `return_sequences`).
 States are (batch, hidden) each, in Keras's order: h, c; both directions: forward h, c, then backward h, c.
-W, R, B, P and the attributes are ONNX's. `LSTMP` is torch's projected LSTM in ONNX's own layout (time first).
+W, R, B, P and the attributes are ONNX's. `LSTMP` and `LSTMPFrom` are torch's projected LSTM in ONNX's own layout (time first).
 `Linear` is x W + b. `TiedEmbedding` looks up rows of w, `TiedProjection` is x times w transposed, for one w.
 `FeatureDropout` is torch's Dropout1d/2d/3d.
 
 Projections in standard ONNX: with u = o * tanh(c) and h = Wr u, the recurrence R h is (R Wr) u, an ordinary LSTM
-over u. Only the first step sees a given h0, so R h0 enters as an input of that one step.
+over u. Only the first step sees a given h0, so R h0 enters as an input of that one step
+(the last one backwards, of whole sequences).
 """
 
 from __future__ import annotations
@@ -97,9 +98,27 @@ def _recurrent(op: str, directions: int, given_state: bool) -> str:
 {{ {body} }}"""
 
 
-_LSTMP = """
+_PROJECT = """
+    P_t = Transpose <perm = [0, 2, 1]> (P)
+    Y = MatMul (Y_u, P_t)
+    Y_h = MatMul (Y_u_h, P_t)
+}"""
+
+_LSTMP = (
+    """
 <domain: "bridge", opset_import: ["" : 23]>
-LSTMP <hidden_size, direction, packed, given_state> (X, W, R, B, lens, h0, c0, P) => (Y, Y_h, Y_c)
+LSTMP <hidden_size, direction> (X, W, R, B, lens, P) => (Y, Y_h, Y_c)
+{
+    R_u = MatMul (R, P)
+    Y_u, Y_u_h, Y_c = LSTM <hidden_size: int = @hidden_size, direction: string = @direction> (X, W, R_u, B, lens)
+"""
+    + _PROJECT
+)
+
+_LSTMP_FROM = (
+    """
+<domain: "bridge", opset_import: ["" : 23]>
+LSTMPFrom <hidden_size, direction> (X, W, R, B, lens, P, h0, c0) => (Y, Y_h, Y_c)
 {
     zero = Constant <value_int = 0> ()
     one = Constant <value_int = 1> ()
@@ -118,19 +137,16 @@ LSTMP <hidden_size, direction, packed, given_state> (X, W, R, B, lens, h0, c0, P
     R_t = Transpose <perm = [0, 2, 1]> (R)
     start = MatMul (h0, R_t)
 
-    ends = Cast <to = 7> (lens)
-    begins = Sub (ends, ends)
-    backward = Sub (ends, one)
-    steps = Concat <axis = 0> (begins, backward)
-    two = Constant <value_ints = [2, -1]> ()
-    steps_2 = Reshape (steps, two)
-    at = Slice (steps_2, first, directions, first)
+    end = Sub (time, one)
+    end_1 = Unsqueeze (end, zero)
+    ends = Concat <axis = 0> (first, end_1)
+    at = Slice (ends, first, directions)
     clock = Range (zero, time, one)
-    clock_shape = Constant <value_ints = [-1, 1, 1]> ()
-    clock_3 = Reshape (clock, clock_shape)
-    hit = Equal (clock_3, at)
+    clock_2 = Unsqueeze (clock, last)
+    hit = Equal (clock_2, at)
     hit_x = CastLike (hit, X)
-    hit_4 = Unsqueeze (hit_x, last)
+    tail = Constant <value_ints = [2, 3]> ()
+    hit_4 = Unsqueeze (hit_x, tail)
     pushed = Mul (hit_4, start)
     pushed_b = Transpose <perm = [0, 2, 1, 3]> (pushed)
     joined = Constant <value_ints = [0, 0, -1]> ()
@@ -147,10 +163,9 @@ LSTMP <hidden_size, direction, packed, given_state> (X, W, R, B, lens, h0, c0, P
 
     Y_u, Y_u_h, Y_c = LSTM <hidden_size: int = @hidden_size, direction: string = @direction>
         (X_u, W_u, R_u, B, lens, , c0)
-    P_t = Transpose <perm = [0, 2, 1]> (P)
-    Y = MatMul (Y_u, P_t)
-    Y_h = MatMul (Y_u_h, P_t)
-}"""
+"""
+    + _PROJECT
+)
 
 _FEATURE_DROPOUT = """
 <domain: "bridge", opset_import: ["" : 23]>
@@ -168,7 +183,7 @@ _TIED_PROJECTION = """
 <domain: "bridge", opset_import: ["" : 23]>
 TiedProjection (x, w) => (y) { wt = Transpose <perm = [1, 0]> (w)  y = MatMul (x, wt) }"""
 
-_SMALL = (_FEATURE_DROPOUT, _TIED_EMBEDDING, _TIED_PROJECTION)
+_SMALL = (_LINEAR, _FEATURE_DROPOUT, _TIED_EMBEDDING, _TIED_PROJECTION)
 
 
 @functools.cache
@@ -177,7 +192,7 @@ def functions() -> tuple[onnx.FunctionProto, ...]:
     recurrent = [
         _recurrent(op, directions, given) for op in STATES for directions in (1, 2) for given in (False, True)
     ]
-    return tuple(map(onnx.parser.parse_function, [*recurrent, *map(_cell, STATES), _LSTMP, _LINEAR, *_SMALL]))
+    return tuple(map(onnx.parser.parse_function, [*recurrent, *map(_cell, STATES), _LSTMP, _LSTMP_FROM, *_SMALL]))
 
 
 def add_functions(model: ir.Model) -> None:

@@ -232,7 +232,7 @@ def _lengths(graph: ir.Graph) -> dict[str, Any]:
     found = {}
     for node in graph:
         if node.domain == "bridge" and len(node.inputs) > 4 and node.op_type not in ("LSTMCell", "GRUCell", "RNNCell"):
-            root, time = _root(node.inputs[4]), 0 if node.op_type == "LSTMP" else 1
+            root, time = _root(node.inputs[4]), 0 if node.op_type.startswith("LSTMP") else 1
             if root is not None and root.is_graph_input():
                 found[root.name] = node.inputs[0].shape[time]
     return found

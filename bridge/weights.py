@@ -493,8 +493,11 @@ class Weight(ir.LazyTensor):
         value = source.values[name]
         return cls(Param(name, value.shape), source, ir.DataType.from_numpy(value.dtype))
 
-    def numpy(self) -> np.ndarray:
-        return np.asarray(self.recipe.push(self.source.values), self.dtype.numpy())
+    def numpy(self, dtype: str | None = None) -> np.ndarray:
+        """The value; with `dtype`, worked out from the parameters in that precision."""
+        if dtype is None:
+            return np.asarray(self.recipe.push(self.source.values), self.dtype.numpy())
+        return self.recipe.push({name: self.source.values[name].astype(dtype) for name in self.recipe.names})
 
     @property
     def dims(self) -> tuple[int, ...]:

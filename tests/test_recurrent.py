@@ -230,7 +230,7 @@ def test_torch(case: tuple[str, dict[str, Any], bool, str]) -> None:
     rows = options.get("num_layers", 1) * (2 if options.get("bidirectional") else 1)
     sizes = [options.get("proj_size") or HIDDEN, *([HIDDEN] if kind == "LSTM" else [])] if with_state else []
     args += [torch.randn(rows, batch, size) for size in sizes]
-    shapes = (axes, tuple({1: "batch"} for _ in sizes))
+    shapes = (axes, tuple({1: "batch"} for _ in sizes)) if sizes else (axes,)
     conversion = bridge.convert(module, tuple(args), dynamic_shapes=shapes, float64=True)
     report = conversion.report
     assert report.verified

@@ -233,19 +233,23 @@ def rnn(
     return _run(site, node, x, w, r, b, lens, None, states)
 
 
-@op("LSTMP", domain=DOMAIN)
+def _lengths_and_state(step) -> str | None:
+    if step.node.op_type == "LSTMPFrom" and step.argument("lens") is not None:
+        return "a projected LSTM over packed sequences from a given state; start it from zero, or do not pack"
+    return None
+
+
+@op("LSTMP", "LSTMPFrom", domain=DOMAIN, check=_lengths_and_state)
 def lstmp(
-    site, x, w: Weight, r: Weight, b: Weight | None, lens, h0, c0, p: Weight,
-    *, hidden_size, direction="forward", packed=0, given_state=1,
+    site, x, w: Weight, r: Weight, b: Weight, lens, p: Weight, *states, hidden_size, direction="forward"
 ):  # fmt: skip
     """torch's projected LSTM, in ONNX's layout: X (time, batch, input), Y (time, directions, batch, projection)."""
     node = Node("LSTM", hidden_size, direction)
-    states = [state[side] for side in range(node.directions) for state in (h0, c0)] if given_state else []
-    x = ops.transpose(x, (1, 0, 2))
-    y, *finals, _ = _run(site, node, x, w, r, b, lens if packed else None, None, states, projection=p)
-    if y is not None and site.used(0):
-        y = ops.stack(ops.split(y, node.directions, axis=-1), axis=1) if node.directions > 1 else y[:, None]
-        y = ops.transpose(y, (2, 1, 0, 3))
+    given = [state[side] for side in range(node.directions) for state in states]
+    y, *finals, _ = _run(site, node, ops.transpose(x, (1, 0, 2)), w, r, b, lens, None, given, projection=p)
+    if site.used(0):
+        sides = ops.split(y, node.directions, axis=-1)
+        y = ops.stack([ops.transpose(side, (1, 0, 2)) for side in sides], axis=1)
     h, c = (ops.stack(finals[i::2], axis=0) if finals[i] is not None else None for i in (0, 1))
     return y, h, c
 

@@ -21,9 +21,13 @@ def recurrent(model: ir.Model) -> None:
     for node in list(model.graph):
         if node.domain in ("", "ai.onnx") and node.op_type in STATES:
             _rewrite(node)
-        elif (node.domain, node.op_type) == (DOMAIN, "LSTMP"):
-            given = not (is_zero(node.inputs[5]) and is_zero(node.inputs[6]))
-            node.attributes["given_state"] = ir.AttrInt64("given_state", int(given))
+        elif (node.domain, node.op_type) == (DOMAIN, "LSTMPFrom") and all(map(is_zero, node.inputs[6:])):
+            emit = Emitter(node)
+            attributes = {name: a.value for name, a in node.attributes.items()}
+            for old, new in zip(
+                node.outputs, emit("LSTMP", *node.inputs[:6], domain=DOMAIN, outputs=3, **attributes), strict=True
+            ):
+                replace(old, new)
 
 
 def _rewrite(node: ir.Node) -> None:
