@@ -204,7 +204,10 @@ class Site:
 
 def _stored(value: ir.Value, perm: Perm) -> tuple[Any, ...]:
     dims = tuple(value.shape)
-    return dims if perm is None else tuple(dims[axis] for axis in perm)
+    if perm is None:
+        return dims
+    dims = (1,) * (len(perm) - len(dims)) + dims
+    return tuple(dims[axis] for axis in perm)
 
 
 def _layer_name(weights: dict[str, Weight], step: Step) -> str:
@@ -263,7 +266,20 @@ def _build_step(site: Site, builder: Builder) -> None:
     results = step.builder.function(*place, *arguments, **step.attributes)
     if not isinstance(results, tuple | list):
         results = (results,)
-    builder.tensors.update(zip(step.node.outputs, results, strict=False))
+    for value, result in zip(step.node.outputs, results, strict=False):
+        _check_type(value, result, builder)
+        builder.tensors[value] = result
+
+
+def _check_type(value: ir.Value, result: Any, builder: Builder) -> None:
+    """Keras has its own rules of which types give which."""
+    if result is None or value.dtype is None or not value.name:
+        return
+    got, want = keras.backend.standardize_dtype(result.dtype), builder.float_type(value.dtype)
+    if keras.backend.backend() == "jax":  # which has 32 bits unless told otherwise
+        got, want = got.replace("64", "32"), want.replace("64", "32")
+    if got != want:
+        raise Refused(f"Keras gives {got} where the graph has {want}")
 
 
 def _argument(operand: Operand, step: Step, builder: Builder, site: Site) -> Any:
