@@ -135,6 +135,7 @@ class Padded(NamedTuple):
 
     data: Any
     lengths: Any
+    zeroed: bool = False  # whether data is zero past the lengths, as a recurrent layer leaves it
 
 
 def _pack(input, lengths, batch_first=False, enforce_sorted=True):
@@ -148,12 +149,13 @@ def _pack(input, lengths, batch_first=False, enforce_sorted=True):
 def _pad(sequence, batch_first=False, padding_value=0.0, total_length=None):
     import torch
 
-    data, lengths = sequence
+    data, lengths, zeroed = sequence
     if total_length is not None and total_length != data.shape[0]:
         raise ValueError(f"total_length={total_length} is not the time length of the packed input")
-    steps = torch.arange(data.shape[0], device=data.device)
-    inside = (steps[:, None] < lengths[None, :])[..., None]
-    data = torch.where(inside, data, torch.full_like(data, padding_value))
+    if padding_value or not zeroed:
+        steps = torch.arange(data.shape[0], device=data.device)
+        inside = (steps[:, None] < lengths[None, :])[..., None]
+        data = torch.where(inside, data, torch.full_like(data, padding_value))
     return (data.transpose(0, 1) if batch_first else data), lengths
 
 
@@ -170,11 +172,12 @@ def _forward(cls: type[torch.nn.RNNBase]):
             sizes = [self.proj_size or self.hidden_size, *([self.hidden_size] if self.mode == "LSTM" else [])]
             states = [input.data.new_zeros(self.num_layers * directions, batch, size) for size in sizes]
             hx = states if self.mode == "LSTM" else states[0]
+        weights = [getattr(self, name) for name in self._flat_weights_names]
         y, *states = _recurrent(self.mode)(
-            input.data, hx, self._flat_weights, self.bias, self.num_layers, self.dropout, False,
+            input.data, hx, weights, self.bias, self.num_layers, self.dropout, False,
             self.bidirectional, False, input.lengths,
         )  # fmt: skip
-        return Padded(y, input.lengths), tuple(states) if self.mode == "LSTM" else states[0]
+        return Padded(y, input.lengths, zeroed=True), tuple(states) if self.mode == "LSTM" else states[0]
 
     return forward
 

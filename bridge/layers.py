@@ -234,10 +234,10 @@ class Recurrent(keras.layers.Layer):
             now, live = given
             new = step(now, carry, variables, settings)
             kept = [ops.where(live, after, before) for after, before in zip(new, carry, strict=True)]
-            return kept, ops.where(live, new[0], ops.zeros_like(new[0]))
+            return kept, [ops.where(live, after, ops.zeros_like(after)) for after in new]
 
         given = (ops.swapaxes(x, 0, 1), ops.swapaxes(inside, 0, 1))
-        final, y = ops.scan(move, list(states), given, reverse=backward)
+        final, (y, *_) = ops.scan(move, list(states), given, reverse=backward)
         return ops.swapaxes(y, 0, 1), list(final)
 
     def compute_output_spec(self, inputs: Sequence[Any]) -> list[Any]:

@@ -445,7 +445,8 @@ def _leading(shape: Sequence[int], axis: int) -> tuple[int, ...]:
 def concat(parts: Sequence[Recipe], axis: int) -> Recipe:
     """Parts one after the other; neighbouring rows of one source become one part again."""
     joined: list[Recipe] = []
-    for part in parts:
+    flat = (p for part in parts for p in (part.sources if isinstance(part, Concat) and part.axis == axis else (part,)))
+    for part in flat:
         last = joined[-1] if joined else None
         match last, part:
             case Narrow(a, i, start, middle), Narrow(b, j, again, stop) if (a, i, middle) == (b, j, again) and i == axis:

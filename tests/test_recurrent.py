@@ -239,7 +239,7 @@ def test_torch(case: tuple[str, dict[str, Any], bool, str]) -> None:
     if "proj_size" not in options:
         assert {row.layer for row in made} == {"Bidirectional" if options["bidirectional"] else NATIVE[kind]}
     dropouts = [row for row in report.rows if row.layer == "Dropout"]
-    assert len(dropouts) == (made and options.get("num_layers", 1) - 1)
+    assert len(dropouts) == (options["num_layers"] - 1 if "dropout" in options else 0)
     for name, value in module.state_dict().items():
         assert torch.equal(conversion.weights.to_torch()[name], value), name
 

@@ -91,8 +91,8 @@ def _side_weights(node: Node, side: int, w: Weight, r: Weight, b: Weight | None,
         "recurrent_kernel": r.select(0, side).blocks(order).rearrange("g h -> h g"),
     }
     if b is not None:
-        rows = b.select(0, side).reshape(2, len(order) * node.hidden_size)
-        wb, rb = (rows.select(0, row).blocks(order) for row in (0, 1))
+        both, width = b.select(0, side), len(order) * node.hidden_size
+        wb, rb = (both.narrow(0, row * width, (row + 1) * width).blocks(order) for row in (0, 1))
         two = node.mode == "GRU" and node.linear_before_reset
         weights["bias"] = Weight.concat([wb.reshape(1, -1), rb.reshape(1, -1)]) if two else wb + rb
     if p is not None:
@@ -144,7 +144,8 @@ def _run(site, node: Node, x, w, r, b, lens, p, states, projection: Weight | Non
         ]
     count = len(STATES[node.mode]) * node.directions
     common: dict[str, Any] = {"return_sequences": site.used(0)}
-    common["return_state"] = any(site.used(1 + i) for i in range(count))
+    last_too = common["return_sequences"] and site.used(1 + count)
+    common["return_state"] = last_too or any(site.used(1 + i) for i in range(count))
     if node.direction == "reverse":
         common["go_backwards"] = True
     call: dict[str, Any] = {}

@@ -18,6 +18,7 @@ from bridge.passes.fold import fold
 from bridge.passes.infer import infer
 from bridge.passes.linear import linear
 from bridge.passes.recurrent import recurrent
+from bridge.passes.sequence import sequence
 from bridge.passes.tied import tied
 
 if TYPE_CHECKING:
@@ -40,12 +41,22 @@ def drop_unused(model: ir.Model) -> None:
     common.RemoveUnusedNodesPass()(model)
 
 
+def know(model: ir.Model) -> None:
+    """Shapes, and what follows from constants; one reveals the other, until neither does."""
+    size = None
+    while size != len(model.graph):
+        size = len(model.graph)
+        infer(model)  # shapes, and the symbolic contents of shape arithmetic
+        sequence(model)  # needs the size that is split
+        cast(model)  # CastLike names its type, so that constants behind it fold; needs the types
+        fold(model)  # needs the shapes, for Reshape and Slice
+        drop_unused(model)
+
+
 PASSES: tuple[Callable[[ir.Model], None], ...] = (
     inline,  # first, so that the others see operators and not calls
     lift_constants,  # a constant is an initializer, whoever wrote it
-    infer,  # shapes, and the symbolic contents of shape arithmetic
-    cast,  # CastLike names its type, so that constants behind it fold; needs the types
-    fold,  # weights reach their consumers; needs the shapes, for Reshape and Slice
+    know,  # weights reach their consumers, shape arithmetic its Reshape and Slice
     recurrent,  # ONNX's recurrent nodes become ours; needs W, R and B whole
     infer,  # shapes of what recurrent made
     cancel,  # stacks that are taken apart again, most of them made by recurrent

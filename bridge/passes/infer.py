@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import json
+from collections.abc import Callable
+from typing import Any
+
 import onnx_ir as ir
 import onnx_shape_inference
+import sympy
+from onnx_shape_inference import SYM_DATA_KEY, ShapeInferenceContext, registry
+
+Dim = int | ir.SymbolicDim
 
 
 def infer(model: ir.Model) -> None:
@@ -21,8 +30,56 @@ def infer(model: ir.Model) -> None:
             value.shape = ir.Shape([_plain(dim) for dim in value.shape])
         elif value.is_graph_output():
             value.shape = shape
+        if SYM_DATA_KEY in value.metadata_props:
+            contents = [d if isinstance(d, int) else ir.SymbolicDim(d) for d in json.loads(value.metadata_props[SYM_DATA_KEY])]
+            plain = [d if isinstance(d, int) else d.value for d in map(_plain, contents)]
+            value.metadata_props[SYM_DATA_KEY] = json.dumps(plain)
 
 
-def _plain(dim: int | ir.SymbolicDim) -> int | ir.SymbolicDim:
-    """A symbol that is a number, as a number."""
-    return int(dim.value) if isinstance(dim, ir.SymbolicDim) and (dim.value or "").isdigit() else dim
+def _plain(dim: Dim) -> Dim:
+    """A symbol in its one normal form; one that is a number, as a number."""
+    if isinstance(dim, int) or dim.value is None or dim.value.isidentifier():
+        return dim
+    if dim.value.isdigit():
+        return int(dim.value)
+    return _normal(dim.value) if dim.value.count("floor(") > 1 else dim
+
+
+@functools.cache
+def _normal(text: str) -> ir.SymbolicDim:
+    return ir.SymbolicDim(ir.SymbolicDim(text)._expr.replace(sympy.floor, _flat))
+
+
+def _flat(argument: sympy.Expr) -> sympy.Expr:
+    """floor((floor(x) + m) / n) is floor((x + m) / n) for integers m and n."""
+    argument = sympy.expand(argument)
+    terms = sympy.Add.make_args(argument)
+    for term in terms:
+        factor, inner = term.as_coeff_Mul()
+        if isinstance(inner, sympy.floor) and factor.is_Rational and factor.p == 1 and factor.q > 1:
+            rest = [other for other in terms if other is not term]
+            if all((other * factor.q).is_integer for other in rest):
+                return _flat(sum(rest, inner.args[0] * factor))
+    return sympy.floor(argument)
+
+
+# --- integer division, which the library propagates for numbers only ---------------------------------------------
+
+
+def _extend(op: str, divide: Callable[[Any, Any], Any]) -> None:
+    """Propagate the contents of `op` too; sizes are not negative, so that rounding down is rounding to zero."""
+    shapes = registry.get("", op, version=14)
+
+    @registry.register("", op, since_version=15)
+    def infer_contents(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        shapes(ctx, node)
+        left, right = (ctx.get_symbolic_value(value) for value in node.inputs)
+        if left is None or right is None or len(right) != 1 or not isinstance(right[0], int) or right[0] <= 0:
+            return
+        if not all(isinstance(item, int) for item in left):
+            ctx.set_symbolic_value(node.outputs[0], [divide(item, right[0]) for item in left])
+
+
+registry.collect()
+_extend("Div", lambda a, b: a // b)
+_extend("Mod", lambda a, b: a % b)

@@ -26,4 +26,5 @@ def tied(model: ir.Model) -> None:
         for node in projections[table]:
             emit = Emitter(node)
             out = emit("TiedProjection", node.inputs[0], shared, domain=DOMAIN)
+            out.shape, out.dtype = node.outputs[0].shape, node.outputs[0].dtype
             replace(node.outputs[0], emit("Add", out, node.inputs[2]) if node.op_type == "Linear" else out)

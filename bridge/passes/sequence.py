@@ -1,0 +1,45 @@
+"""SplitToSequence whose parts are taken by SequenceAt (torch's chunk, split and unbind) -> Split."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bridge.passes.emit import Emitter, attribute, constant, integers, replace
+
+
+def sequence(model: ir.Model) -> None:
+    for node in list(model.graph):
+        if node.op_type == "SplitToSequence" and node.domain in ("", "ai.onnx"):
+            _rewrite(node)
+
+
+def _rewrite(node: ir.Node) -> None:
+    source = node.inputs[0]
+    readers = [use.node for use in node.outputs[0].uses()]
+    places = [integers(reader.inputs[1]) for reader in readers if reader.op_type == "SequenceAt"]
+    if source.shape is None or len(places) < len(readers) or None in places or node.outputs[0].is_graph_output():
+        return
+    axis = attribute(node, "axis", 0) % source.shape.rank()
+    sizes = _sizes(node, source.shape[axis])
+    if sizes is None:
+        return
+    emit = Emitter(node)
+    parts = emit("Split", source, emit.constant(sizes), outputs=len(sizes), axis=axis)
+    parts = (parts,) if len(sizes) == 1 else parts
+    keeps = attribute(node, "keepdims", 1) or len(node.inputs) > 1
+    for reader, place in zip(readers, places, strict=True):
+        part = parts[place[0]]
+        replace(reader.outputs[0], part if keeps else emit("Squeeze", part, emit.constant([axis])))
+
+
+def _sizes(node: ir.Node, size: int | ir.SymbolicDim) -> list[int] | None:
+    """How long each part is: a list, or one number for all but a shorter last one."""
+    if len(node.inputs) < 2 or node.inputs[1] is None:
+        return [1] * size if isinstance(size, int) else None
+    given = integers(node.inputs[1])
+    if given is None or constant(node.inputs[1]).shape.rank():
+        return given
+    if not isinstance(size, int):
+        return None
+    count = -(-size // given[0])
+    return [given[0]] * (count - 1) + [size - given[0] * (count - 1)]
