@@ -35,6 +35,7 @@ class Made:
     layer: str
     name: str
     parameters: int
+    node: ir.Node
 
 
 @dataclass
@@ -68,6 +69,7 @@ class Builder:
     names: dict[str, int] = field(default_factory=dict)
     made: list[Made] = field(default_factory=list)
     transposes: int = 0
+    named: set[Any] = field(default_factory=set)  # operations that have their final name
 
     def name(self, wanted: str) -> str:
         """`wanted` as a legal layer name that no other layer has."""
@@ -93,11 +95,6 @@ class Builder:
         key = (value, perm)
         if key not in self.orders:
             rank = value.shape.rank()
-            if perm is not None and len(perm) > rank:  # it broadcasts beside a tensor with more axes
-                plain = self.ordered(value, None)
-                lifted = ops.expand_dims(plain, tuple(range(len(perm) - rank)))
-                self.orders[key] = ops.transpose(lifted, perm)
-                return self.orders[key]
             have, want = stored or range(rank), perm or range(rank)
             missing = len(want) - rank  # it broadcasts: axes of size one stand before its own
             axes = [list(have).index(axis - missing) for axis in want if axis >= missing]
@@ -199,7 +196,7 @@ class Site:
 
     def made(self) -> list[Made]:
         rows = self._made or [("keras.ops", "", 0)]
-        return [Made(self.step.path, self.node.op_type, layer, name, size) for layer, name, size in rows]
+        return [Made(self.step.path, self.node.op_type, layer, name, size, self.node) for layer, name, size in rows]
 
 
 def _stored(value: ir.Value, perm: Perm) -> tuple[Any, ...]:
@@ -239,6 +236,8 @@ def build(plan: Plan, *, dtype: str | None = None, name: str = "model") -> Built
     if refusals:
         raise Unsupported(refusals)
     outputs = [_output(builder, value) for value in plan.model.graph.outputs]
+    for tensor in outputs:
+        _name_operations(tensor, "output", builder)
     model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs[0] if len(outputs) == 1 else outputs, name=builder.name(name))
     entries = [entry for weighted in builder.layers.values() for entry in _fill(weighted, dtype)]
     source = plan.model.meta.get("source") or Source()
@@ -269,6 +268,21 @@ def _build_step(site: Site, builder: Builder) -> None:
     for value, result in zip(step.node.outputs, results, strict=False):
         _check_type(value, result, builder)
         builder.tensors[value] = result
+        _name_operations(result, step.path, builder)
+
+
+def _name_operations(tensor: Any, path: str, builder: Builder) -> None:
+    """Name the operations behind `tensor` after the torch module; Keras's own numbers may be a layer's name."""
+    history = getattr(tensor, "_keras_history", None)
+    if history is None or history.operation in builder.named:
+        return
+    operation = history.operation
+    builder.named.add(operation)
+    if not isinstance(operation, keras.layers.Layer):
+        kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(operation).__name__).lower()
+        operation.name = builder.name(f"{path}_{kind}")
+    for source in operation._inbound_nodes[history.node_index].input_tensors:
+        _name_operations(source, path, builder)
 
 
 def _check_type(value: ir.Value, result: Any, builder: Builder) -> None:
@@ -284,7 +298,7 @@ def _check_type(value: ir.Value, result: Any, builder: Builder) -> None:
 
 def _argument(operand: Operand, step: Step, builder: Builder, site: Site) -> Any:
     if operand.value is None:
-        return None
+        return operand.known
     if operand.is_tensor:
         return builder.ordered(operand.value, operand.perm)
     if operand.kind is Kind.TENSOR:  # a parameter where the graph has a tensor

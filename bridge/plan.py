@@ -244,7 +244,7 @@ def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]
         step.operands[0] = _ordered(step.operands[0], perm)
         step.perms = [out]
     elif layout in (Layout.ANY, Layout.FIRST):
-        _carry(step, perms)
+        _carry(step, perms, steps)
     elif layout is Layout.LAST:
         perm = perms.get(step.operands[0].value)
         beside = any(operand.is_tensor and _rank(operand.value) > 1 for operand in step.operands[1:])
@@ -260,13 +260,15 @@ def _ordered(operand: Operand, perm: Perm) -> Operand:
     return Operand(operand.value, operand.kind, operand.known, perm)
 
 
-def _carry(step: Step, perms: dict[ir.Value, Perm]) -> None:
-    """An operator that works in any order: all inputs of full rank take the order that most of them have."""
+def _carry(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]) -> None:
+    """An operator that works in any order: all inputs of full rank take the order that most of them have. Where two
+    are as many, a convolution behind it decides for its own order, anything else for the order that is stated."""
     carried = step.operands if step.builder.layout is Layout.ANY else step.operands[:1]
     tensors = [operand for operand in carried if not operand.kind.known and operand.value is not None]
     rank = max((_rank(operand.value) for operand in tensors), default=0)
     orders = Counter(perms.get(o.value) for o in tensors if o.is_tensor and _rank(o.value) == rank)
-    perm = max(orders, key=lambda order: (orders[order], order is not None), default=None)
+    moved = len(orders) > 1 and any(wants_channels_last(value, steps) for value in step.node.outputs)
+    perm = max(orders, key=lambda order: (orders[order], (order is None) != moved), default=None)
     if step.builder.layout is Layout.FIRST and any(_rank(value) > rank for value in step.node.outputs):
         perm = None
     step.operands = [

@@ -9,19 +9,19 @@ import numpy as np
 from keras import layers, ops
 
 from bridge.ops import dims
-from bridge.ops.registry import ANY, CHANNELS_LAST, Dims, Ints, op
+from bridge.ops.registry import ANY, CHANNELS_LAST, RESHAPES, Dims, Ints, op
 
 if TYPE_CHECKING:
     from bridge.plan import Step
 
 
-@op("Reshape")
+@op("Reshape", layout=RESHAPES)
 def reshape(site, x, shape: Dims, *, allowzero=0):
     """The sizes are those that shape inference found, in which no 0 and no -1 is left."""
     return dims.reshape(site, x, site.shape(), site.out_shape())
 
 
-@op("Flatten")
+@op("Flatten", layout=RESHAPES)
 def flatten(site, x, *, axis=1):
     return dims.reshape(site, x, site.shape(), site.out_shape())
 
@@ -76,7 +76,8 @@ def concat(site, *xs, axis):
 
 @op("Shape", layout=ANY)
 def shape_(site, x, *, start=0, end=None):
-    return ops.stack([dims.size(site, dim, "int64") for dim in list(site.node.inputs[0].shape)[start:end]])
+    sizes = list(site.node.inputs[0].shape)[start:end]
+    return ops.stack([np.int64(dim) if isinstance(dim, int) else dims.size(site, dim, "int64") for dim in sizes])
 
 
 @op("Size", layout=ANY)
@@ -100,7 +101,7 @@ def _check_range(step: Step) -> str | None:
 def range_(site, start: Dims, limit: Dims, delta: Dims):
     (first,), (last,), (step,) = start, limit, delta
     steps = dims.positions(site, -((first - last) // step))
-    return dims.cast(steps * step + dims.size(site, first), site.dtype)
+    return dims.cast(ops.add(steps * step, dims.size(site, first)), site.dtype)
 
 
 # --- blocks of pixels ---------------------------------------------------------------------------------------
