@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from bridge.errors import BridgeError, MissingPackage, Mismatch
+from bridge.errors import MissingPackage, Mismatch, OutputError, SourceError
 from bridge.passes import simplify
 from bridge.report import Report, Row, Variable
 from bridge.weights import WeightMap
@@ -42,13 +43,13 @@ class Conversion:
         """Write the model as one `.keras` file; nothing is left half-written."""
         path = Path(path)
         if path.suffix != ".keras":
-            raise BridgeError(f"{path}: a Keras model is saved as .keras; give the path that ending")
+            raise OutputError(f"{path}: a Keras model is saved as .keras; give the path that ending")
         beside = path.with_name(f".{path.stem}.part.keras")
         try:
             self.model.save(beside)
             os.replace(beside, path)
         except OSError as error:
-            raise BridgeError(f"{path}: cannot be written: {error.strerror or error}") from error
+            raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
         finally:
             beside.unlink(missing_ok=True)
         return path
@@ -106,7 +107,9 @@ def convert(
         SourceError, ExportError: the source cannot be read or exported.
         Unsupported: with every node that cannot be built.
         Mismatch: the proof failed; carries the report.
+        MissingPackage: torch, onnxruntime or the Keras backend is needed and not installed.
     """
+    _require_keras()
     watch = Stopwatch(progress, {})
     with watch.room("export"):
         opened = open_source(source, args, kwargs, dynamic_shapes)
@@ -126,17 +129,103 @@ def convert(
     return Conversion(built.model, built.weights, report)
 
 
-def inspect(source: Any, args: Any = None, kwargs: dict[str, Any] | None = None, *, dynamic_shapes: Any = None) -> Report:
+def inspect(
+    source: Any,
+    args: Any = None,
+    kwargs: dict[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    progress: Progress | None = None,
+) -> Report:
     """The plan as a report: what becomes what, and every refusal; builds nothing."""
-    watch = Stopwatch(None, {})
-    opened = open_source(source, args, kwargs, dynamic_shapes)
+    _require_keras()
+    watch = Stopwatch(progress, {})
+    with watch.room("export"):
+        opened = open_source(source, args, kwargs, dynamic_shapes)
     planned = _planned(opened.model, watch)
-    rows = tuple(
-        Row(step.path, step.node.op_type, step.builder.function.__name__, "", 0)
-        for step in planned.steps
+    from bridge.ops.catalogue import becomes
+
+    return Report(
+        opened.title,
+        axes=_axes(opened.model),
+        notes=opened.notes,
+        rows=tuple(
+            Row(step.path, step.node.op_type, ", ".join(becomes(step.node.op_type, step.builder.function)), "", 0)
+            for step in planned.steps
+        ),
+        refusals=tuple(map(str, planned.refusals)),
+        seconds=watch.seconds,
     )
-    return Report(opened.title, axes=_axes(opened.model), notes=opened.notes, rows=rows,
-                  refusals=tuple(map(str, planned.refusals)), seconds=watch.seconds)  # fmt: skip
+
+
+def verify_saved(
+    path: str | os.PathLike[str],
+    source: Any,
+    args: Any = None,
+    kwargs: dict[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Prove a `.keras` file, loaded in safe mode, against what it was made from.
+
+    Raises `Mismatch` with the report if they differ, `SourceError` if one of them cannot be read.
+    """
+    _require_keras()
+    from bridge import verify
+
+    watch = Stopwatch(progress, {})
+    model = _load_keras(Path(path))
+    with watch.room("export"):
+        opened = open_source(source, args, kwargs, dynamic_shapes)
+        witness = opened.model.clone()
+    with watch.room("simplify"):
+        simplify(opened.model)
+    if len(model.inputs) != len(opened.model.graph.inputs):
+        raise SourceError(
+            f"{path} takes {len(model.inputs)} inputs, its source {len(opened.model.graph.inputs)}: not made from it"
+        )
+    with watch.room("compare"):
+        sampler = verify.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
+        tried, refused = verify.trials(sampler, verify.OnnxRuntime(witness), opened.torch)
+        checks = tuple(verify.compare(model, tried))
+    report = replace(
+        _described(opened, model),
+        notes=(*opened.notes, *refused),
+        checks=checks,
+        seconds=watch.seconds,
+    )
+    if not report.verified:
+        report = replace(report, blame=_failed_leg(report))
+        raise Mismatch(f"{path}: {report.blame}", report)
+    return report
+
+
+def _load_keras(path: Path) -> keras.Model:
+    import keras
+
+    from bridge import layers  # noqa: F401 - registers the layers that Keras lacks
+
+    if not path.is_file():
+        raise SourceError(f"{path}: no such file")
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SourceError(f"{path}: not a model that Keras loads in safe mode: {reason}") from error
+
+
+def _require_keras() -> None:
+    """Keras with its backend, before anything that takes long."""
+    try:
+        import keras
+        import keras.ops  # noqa: F401
+    except ImportError as error:
+        backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+        raise MissingPackage(
+            f"Keras needs its backend {error.name}, which is not installed: pip install "
+            f"'onnx-keras-bridge[{backend}]', or set KERAS_BACKEND to one that is (tensorflow, jax, torch)"
+        ) from error
 
 
 def open_source(source: Any, args: Any = None, kwargs: dict[str, Any] | None = None, dynamic_shapes: Any = None) -> Opened:
@@ -165,14 +254,16 @@ def _open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_s
     if isinstance(source, torch.export.ExportedProgram):
         exported = export_program(source)
         example_args, example_kwargs = source.example_inputs
-        return Opened(exported.model, "program", Torch(source.module(), example_args, example_kwargs), exported.notes)
+        module = source.module()
+        module.training = False  # an exported program has one mode, and refuses eval()
+        return Opened(exported.model, "program", Torch(module, example_args, example_kwargs), exported.notes)
     if not isinstance(source, torch.nn.Module):
-        raise BridgeError(
+        raise SourceError(
             f"cannot convert a {type(source).__name__}; give an nn.Module with args, an ExportedProgram, an .onnx or "
             f".pt2 file, or an ONNX model"
         )
     if args is None:
-        raise BridgeError(f"{type(source).__name__} needs example inputs: convert(module, args)")
+        raise SourceError(f"{type(source).__name__} needs example inputs: convert(module, args)")
     args = tuple(args) if isinstance(args, tuple | list) else (args,)
     exported = export_module(source, args, kwargs, dynamic_shapes)
     return Opened(exported.model, type(source).__name__, Torch(source, args, kwargs), exported.notes)
@@ -197,13 +288,29 @@ def _axes(model: ir.Model) -> tuple[str, ...]:
 
 
 def _account(opened: Opened, planned: Plan, built: Built, seconds: dict[str, float]) -> Report:
+    return replace(
+        _described(opened, built.model),
+        rows=tuple(Row(made.path, made.op, made.layer, made.name, made.parameters) for made in built.made),
+        variables=tuple(
+            Variable(e.variable.path, e.weight.dims, e.variable.trainable, str(e.recipe), not e.recipe.invertible)
+            for e in built.weights
+        ),
+        transposes=built.transposes,
+        seconds=seconds,
+    )
+
+
+def _described(opened: Opened, model: keras.Model) -> Report:
+    """What can be said of any Keras model beside its source."""
     import keras
 
     source = opened.model.meta.get("source")
     parameters = None
     if opened.torch is not None and source is not None:
         parameters = sum(
-            value.size for name, value in source.values.items() if source.trainable[name] and name not in source.aliases
+            value.size
+            for name, value in source.values.items()
+            if source.trainable[name] and name not in source.aliases
         )
     return Report(
         source=opened.title,
@@ -211,18 +318,18 @@ def _account(opened: Opened, planned: Plan, built: Built, seconds: dict[str, flo
         versions={name: version(name) for name in ("onnx", "onnx-ir", "keras", "numpy")},
         axes=_axes(opened.model),
         notes=opened.notes,
-        rows=tuple(Row(made.path, made.op, made.layer, made.name, made.parameters) for made in built.made),
-        variables=tuple(
-            Variable(e.variable.path, e.weight.dims, e.variable.trainable, str(e.recipe), not e.recipe.invertible)
-            for e in built.weights
-        ),
         source_parameters=parameters,
-        trainable=_count(built.model.trainable_variables),
-        non_trainable=_count(built.model.non_trainable_variables),
-        transposes=built.transposes,
-        custom_layers=tuple(l.name for l in built.model.layers if type(l).__module__.startswith("bridge")),
-        seconds=seconds,
-    )  # fmt: skip
+        trainable=_count(model.trainable_variables),
+        non_trainable=_count(model.non_trainable_variables),
+        custom_layers=tuple(layer.name for layer in model.layers if _is_custom(layer)),
+    )
+
+
+def _is_custom(layer: Any) -> bool:
+    """Whether plain Keras cannot load the layer: it, its cell or its activation is registered by this package."""
+    import keras
+
+    return '"bridge>' in json.dumps(keras.saving.serialize_keras_object(layer))
 
 
 def _count(variables: list[Any]) -> int:
@@ -242,8 +349,9 @@ def _proved(
 
         checks += verify.compare_double(build(planned, dtype="float64").model, opened.torch, tried)
     errors = verify.node_errors(planned, built, tried[0].inputs)
-    by_path = {(step.path, step.node.op_type): errors[step.node] for step in planned.steps if step.node in errors}
-    rows = tuple(replace(row, error=by_path.get((row.path, row.op))) for row in report.rows)
+    rows = tuple(
+        replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)
+    )
     report = replace(report, checks=tuple(checks), rows=rows, notes=(*report.notes, *refused))
     return report if report.verified else replace(report, blame=_blame(report, planned, errors))
 
@@ -251,8 +359,13 @@ def _proved(
 def _blame(report: Report, planned: Plan, errors: dict[ir.Node, float]) -> str:
     """The leg that failed, and the first node that departs on it."""
     failed = next(check for check in report.checks if not check.passed)
-    text = f"{failed.leg} differ by {failed.error:.2g} (limit {failed.limit:.0e}) at {failed.sizes}"
+    text = _failed_leg(report)
     first = next((step for step in planned.steps if errors.get(step.node, 0.0) > failed.limit), None)
     if first is not None:
         text += f"; first at {first.node.op_type} {first.path or first.node.name} (error {errors[first.node]:.2g})"
     return text
+
+
+def _failed_leg(report: Report) -> str:
+    failed = next(check for check in report.checks if not check.passed)
+    return f"{failed.leg} differ by {failed.error:.2g} (limit {failed.limit:.0e}) at {failed.sizes}"

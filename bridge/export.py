@@ -130,6 +130,10 @@ def _dropout(kind: str):
     return lambda x, p, train=False: torch.ops.bridge.dropout(x, float(p), kind) if p else x.clone()
 
 
+class Note(UserWarning):
+    """Something the report has to say; raised as a warning while tracing, collected by `_onnx_export`."""
+
+
 class Padded(NamedTuple):
     """Stands in for a PackedSequence while tracing: the padded batch, time first, and its lengths."""
 
@@ -149,7 +153,14 @@ def _pack(input, lengths, batch_first=False, enforce_sorted=True):
 def _pad(sequence, batch_first=False, padding_value=0.0, total_length=None):
     import torch
 
+    import warnings
+
+    from bridge.export import Note
+
     data, lengths, zeroed = sequence
+    if total_length is None:
+        text = "pad_packed_sequence: outputs keep the whole time of the input, where torch cuts at the longest length"
+        warnings.warn(Note(text), stacklevel=1)
     if total_length is not None and total_length != data.shape[0]:
         raise ValueError(f"total_length={total_length} is not the time length of the packed input")
     if padding_value or not zeroed:
@@ -313,21 +324,22 @@ def export_module(
     try:
         asked = dynamic_shapes if dynamic_shapes is not None else _batch_axes(module, args, kwargs or {})
         with cured():
-            program = _onnx_export(module, args, kwargs, asked)
+            program, notes = _onnx_export(module, args, kwargs, asked)
     finally:
         module.train(training)
     model = _with_weights(program.model, module.state_dict(keep_vars=True))
-    _fix_axes(model, program.exported_program)
     if dynamic_shapes is None:
-        return Exported(model, _name_axes(model))
+        return Exported(model, (*notes, *_name_axes(model)))
     _refuse_frozen(model, dynamic_shapes)
-    return Exported(model)
+    return Exported(model, notes)
 
 
 def export_program(program: torch.export.ExportedProgram) -> Exported:
     """Export what `torch.export.export` made; its axes are as free as they were made there."""
     state = {**program.state_dict, **{k: v for k, v in program.constants.items() if isinstance(v, torch.Tensor)}}
-    return Exported(_with_weights(_onnx_export(program, (), None, None).model, state))
+    exported, notes = _onnx_export(program, (), None, None)
+    model = _with_weights(exported.model, state)
+    return Exported(model, (*notes, *_name_axes(model)))
 
 
 def load_program(path: Path) -> torch.export.ExportedProgram:
@@ -338,17 +350,19 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
         raise SourceError(f"{path}: not an ExportedProgram that torch can read: {_reason(error)}") from error
 
 
-def _onnx_export(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Any:
+def _onnx_export(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> tuple[Any, tuple[str, ...]]:
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            return torch.onnx.export(
+        with warnings.catch_warnings(record=True) as said, contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("always")
+            program = torch.onnx.export(
                 model, args, kwargs=kwargs, dynamo=True, optimize=False, opset_version=OPSET, verbose=False,
                 dynamic_shapes=dynamic_shapes, custom_translation_table=TRANSLATIONS,
             )  # fmt: skip
+        _fix_axes(program.model, program.exported_program)
+        return program, tuple(dict.fromkeys(str(w.message) for w in said if isinstance(w.message, Note)))
     except Exception as error:
         raise ExportError(f"torch cannot export {_title(model)}: {_reason(error)}") from error
     finally:
@@ -392,12 +406,17 @@ def _batch_axes(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str
 
 
 def _fix_axes(model: ir.Model, program: torch.export.ExportedProgram) -> None:
-    """Write as numbers the symbols that torch kept although it allows them one value only."""
+    """Write as numbers the symbols that stand for one value only."""
     ranges = program.range_constraints.items()
     fixed = {str(symbol): int(r.lower) for symbol, r in ranges if r.lower == r.upper}
+
+    def plain(dim: Any) -> Any:
+        text = str(dim)
+        return int(text) if text.isdigit() else fixed.get(text, dim)
+
     for value in [*model.graph.inputs, *model.graph.outputs]:
-        if fixed and value.shape is not None:
-            value.shape = ir.Shape([fixed.get(str(dim), dim) for dim in value.shape])
+        if value.shape is not None:
+            value.shape = ir.Shape([plain(dim) for dim in value.shape])
 
 
 def _name_axes(model: ir.Model) -> tuple[str, ...]:

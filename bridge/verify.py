@@ -204,7 +204,7 @@ class Sampler:
             drawn.reshape(-1)[:1] = longest
             if example is not None and example.ndim == 1 and np.all(np.diff(example) <= 0):
                 drawn = np.sort(drawn)[::-1]  # packing may insist on sorted lengths
-            return np.ascontiguousarray(drawn, dtype)
+            return drawn.astype(dtype, order="C")
         if dtype.kind == "b":
             return rng.integers(0, 2, shape).astype(bool)
         if dtype.kind in "ui":
