@@ -50,7 +50,7 @@ def positions(site: Any, dim: Dim, dtype: str = "int32") -> Any:
 def size(site: Any, dim: Dim, dtype: str = "int32") -> Any:
     """The number `dim`; a tensor where it is symbolic."""
     if isinstance(dim, int):
-        return np.asarray(dim, dtype)
+        return dim
     return ops.sum(ops.ones_like(length(site, dim), dtype=dtype))
 
 
@@ -72,9 +72,9 @@ def reshape(site: Any, x: Any, have: Sequence[Dim], want: Sequence[Dim]) -> Any:
 
 def _numbered(site: Any, dims: Sequence[Dim]) -> Any:
     """0, 1, 2, … as an array with these dims."""
-    numbers: Any = np.zeros((), "int32")
+    numbers = np.zeros((), "int32")
     for dim in dims:
-        numbers = numbers[..., None] * size(site, dim) + positions(site, dim)
+        numbers = ops.add(ops.multiply(ops.expand_dims(numbers, -1), size(site, dim)), positions(site, dim))
     return numbers
 
 
@@ -125,7 +125,7 @@ def _length(site: Any, expression: sympy.Expr) -> Any:
     elif expression.is_Mul:
         expression, step = sympy.fraction(expression)
     if step != 1 and step.is_Integer:
-        return _length(site, expression)[int(start) :: int(step)]
+        return _length(site, expression)[(slice(int(start), None, int(step)),)]
     if expression.is_Mul and all(part.is_positive for part in expression.args):
         return _outer([_length(site, part) for part in expression.args])
     raise Refused(f"the size {expression} is not the size of any tensor")
@@ -137,7 +137,7 @@ def _joined(site: Any, expression: sympy.Expr) -> Any:
     if number > 0:
         parts.append(np.zeros(int(number), "float32"))
     whole = ops.concatenate([ops.cast(part, "float32") for part in parts]) if len(parts) > 1 else parts[0]
-    return whole[-int(number) :] if number < 0 else whole
+    return whole[(slice(-int(number), None),)] if number < 0 else whole
 
 
 def _outer(parts: Sequence[Any]) -> Any:

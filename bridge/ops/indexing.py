@@ -40,12 +40,13 @@ def _lookup(site, weight: Weight, indices: Any, axis: int) -> Any:
     rows = site.layer(
         layers.Embedding, input_dim=table.dims[0], output_dim=table.dims[1], weights={"embeddings": table}
     )(indices)
-    sizes = [weight.dims[k] for k in rest]
     count = len(rows.shape) - 1
-    if len(sizes) != 1:
-        picked = site.out_shape()[axis : axis + count]
-        rows = dims.reshape(site, rows, [*picked, table.dims[1]], [*picked, *sizes])
-    return ops.moveaxis(rows, range(count), range(axis, axis + count)) if axis else rows
+    before, picked, after = weight.dims[:axis], site.out_shape()[axis : axis + count], weight.dims[axis + 1 :]
+    flat = [*picked, table.dims[1]]
+    if all(size == 1 for size in before):
+        return dims.reshape(site, rows, flat, [*before, *picked, *after])
+    rows = dims.reshape(site, rows, flat, [*picked, *before, *after])
+    return ops.moveaxis(rows, list(range(count)), list(range(axis, axis + count)))
 
 
 @op("GatherElements", layout=ANY, axes="axis")
@@ -68,7 +69,7 @@ def _wrapped(site, indices: Any, dim: Any) -> Any:
     """Indices with the negative ones counted from the end."""
     if isinstance(indices, np.ndarray) and (indices >= 0).all():
         return indices
-    return ops.where(ops.less(indices, 0), indices + dims.size(site, dim, _dtype(indices)), indices)
+    return ops.where(ops.less(indices, 0), ops.add(indices, dims.size(site, dim, _dtype(indices))), indices)
 
 
 def _dtype(x: Any) -> str:
@@ -80,13 +81,13 @@ def gather_nd(site, data, indices, *, batch_dims=0):
     """Elements or slices by index tuples: one gather along the indexed axes laid out as one."""
     shape, places = site.shape(0), site.shape(1)
     depth = batch_dims + places[-1]
-    numbers: Any = np.zeros((), "int64")
+    numbers: Any = 0
     for k, dim in enumerate(shape[:depth]):
         if k < batch_dims:
             step = ops.reshape(dims.positions(site, dim, "int64"), [-1] + [1] * (len(places) - 2 - k))
         else:
             step = dims.cast(_wrapped(site, indices[..., k - batch_dims], dim), "int64")
-        numbers = numbers * dims.size(site, dim, "int64") + step
+        numbers = ops.add(ops.multiply(numbers, dims.size(site, dim, "int64")), step)
     flat = functools.reduce(lambda total, dim: dim * total, shape[:depth], 1)
     return ops.take(dims.reshape(site, data, shape, [flat, *shape[depth:]]), numbers, axis=0)
 
@@ -98,8 +99,8 @@ def reverse_sequence(site, x, lengths, *, batch_axis=1, time_axis=0):
     along = [[-1 if k == axis else 1 for k in range(rank)] for axis in (time_axis, batch_axis)]
     place = ops.reshape(dims.positions(site, site.shape()[time_axis]), along[0])
     last = ops.reshape(ops.cast(lengths, "int32"), along[1])
-    steps = ops.where(ops.less(place, last), last - 1 - place, place)
-    return ops.take_along_axis(x, steps + ops.zeros_like(x, dtype="int32"), axis=time_axis)
+    steps = ops.where(ops.less(place, last), ops.subtract(last - 1, place), place)
+    return ops.take_along_axis(x, ops.add(steps, ops.zeros_like(x, dtype="int32")), axis=time_axis)
 
 
 # --- slices -------------------------------------------------------------------------------------------------
@@ -141,7 +142,7 @@ def _window(site, x: Any, axis: int, dim: Any, start: Any, end: Any, step: int) 
     if step != 1 or any(isinstance(bound, int) and bound < 0 for bound in (start, end)):
         raise Refused(f"Keras cannot say the slice {start}:{end}:{step} of an axis of size {dim}")
     end = dim if isinstance(end, int) and end >= FAR else end
-    steps = dims.positions(site, end - start) + dims.size(site, start)
+    steps = ops.add(dims.positions(site, end - start), dims.size(site, start))
     return _lookup(site, x, steps, axis) if isinstance(x, Weight) else ops.take(x, steps, axis=axis)
 
 
@@ -231,7 +232,8 @@ def scatter_elements(site, data, indices, updates, *, axis=0, reduction="none"):
             columns.append(_wrapped(site, indices, dim))
         else:
             place = dims.positions(site, count, _dtype(indices))
-            columns.append(ops.reshape(place, [-1] + [1] * (rank - 1 - k)) + ops.zeros_like(indices))
+            place = ops.reshape(place, [-1] + [1] * (rank - 1 - k))
+            columns.append(ops.add(place, ops.zeros_like(indices)))
     rows = ops.reshape(ops.stack(columns, axis=-1), (-1, rank))
     return ops.scatter_update(data, rows, ops.reshape(updates, (-1,)), reduction=REDUCTIONS[reduction])
 
