@@ -1,6 +1,7 @@
-"""The command `bridge`. Thin: arguments in, one function of the library, tables and exit codes out.
+"""The command `bridge`. Thin: arguments in, one function of the library, a report and an exit code out.
 
-Nothing heavy is imported until a command runs, so that `bridge --help` answers at once.
+Nothing heavy is imported before a command runs, so that `bridge --help` answers at once. While one runs, whatever
+the frameworks print is kept away: stderr has progress and errors, stdout the report.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import importlib
 import json
 import os
 import re
+import shutil
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -31,11 +32,11 @@ from bridge.errors import (
 )
 
 if TYPE_CHECKING:
+    from bridge.convert import Progress
     from bridge.report import Report
 
 EXIT_CODES: dict[type[BaseException], int] = {
     Mismatch: 1,
-    click.UsageError: 2,
     SourceError: 3,
     ExportError: 3,
     WeightsError: 3,
@@ -47,145 +48,327 @@ EXIT_CODES: dict[type[BaseException], int] = {
 }
 EPILOG = """\b
 Exit codes:
-  0   done, and proved where proof was asked for
-  1   the Keras model does not agree with its source
-  2   wrong usage
-  3   the source cannot be read, or torch cannot export it
-  4   some nodes cannot be converted (one line for each)
-  5   a package is missing
-  6   a file cannot be written
-  70  a bug in bridge
+   0  done, and proved where proof was asked for
+   1  the Keras model does not agree with its source
+   2  wrong usage
+   3  the source cannot be read, or torch cannot export it
+   4  some nodes cannot be converted (one line for each)
+   5  a package is missing
+   6  a file cannot be written
+  70  a bug in bridge (--debug shows where)
 """
-SOURCE_HELP = "SOURCE is file.onnx, file.pt2, or package.module:callable that returns (module, args) or (module, args, dynamic_shapes)."
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 REPORTS = (".html", ".json", ".txt")
+WIDTH = 110  # of tables where there is no terminal
 
-
-def main() -> None:
-    """Entry point of the command."""
-    cli()
-
-
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="onnx-keras-bridge", prog_name="bridge")
-@click.option("--debug", is_flag=True, help="Show tracebacks and whatever the frameworks print.")
-@click.pass_context
-def cli(context: click.Context, debug: bool) -> None:
-    """Trained PyTorch models as native Keras 3 models, proved equal."""
-    context.obj = context.with_resource(Session.opened(debug))
-
-
-def source_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.argument("source")(function)
-
-
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-float64_option = click.option("--float64", is_flag=True, help="Also compare torch and Keras in double precision.")
+file_type = click.Path(dir_okay=False, path_type=Path)
 report_option = click.option(
-    "--report", type=click.Path(path_type=Path), metavar="FILE", help=f"Write the report: {', '.join(REPORTS)}."
+    "--report", type=file_type, metavar="FILE", help=f"Write the report to a file: {', '.join(REPORTS)}."
 )
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 
-@cli.command(short_help="Convert a model to Keras and prove the result.")
-@source_argument
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.keras")
+@click.group(epilog=EPILOG, context_settings=SETTINGS)
+@click.version_option(package_name="onnx-keras-bridge", prog_name="bridge")
+@click.option("--debug", is_flag=True, help="Show tracebacks and what the frameworks print.")
+@click.pass_context
+def main(context: click.Context, debug: bool) -> None:
+    """Trained PyTorch models as native Keras 3 models, proved equal.
+
+    \b
+    SOURCE is one of
+      file.onnx
+      file.pt2           saved by torch.export.save
+      package.module:f   where f() returns (module, args) or (module, args, dynamic_shapes)
+    """
+    context.obj = debug
+
+
+@main.command()
+@click.argument("source")
+@click.option(
+    "-o", "--output", type=file_type, required=True, metavar="FILE.keras", help="The file to write."
+)
 @report_option
-@click.option("--verify/--no-verify", default=True, help="Compare torch, onnxruntime and Keras (the default).")
-@float64_option
+@click.option(
+    "--verify/--no-verify", default=True, help="Compare torch, onnxruntime and Keras (the default)."
+)
+@click.option("--float64", is_flag=True, help="Compare torch and Keras in double precision too.")
 @quiet_option
 @json_option
 @click.pass_obj
 def convert(
-    session: Session, source: str, output: Path, report: Path | None, verify: bool, float64: bool, quiet: bool, as_json: bool
+    debug: bool,
+    source: str,
+    output: Path,
+    report: Path | None,
+    verify: bool,
+    float64: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
-    """Convert SOURCE to one .keras file and prove that it computes the same.
+    """Convert SOURCE to a .keras file and prove that it computes the same.
 
-    SOURCE is file.onnx, file.pt2, or package.module:callable that returns (module, args) or (module, args,
-    dynamic_shapes). Nothing is written when the proof fails, except the report.
+    When the proof fails, the report is written and the model is not.
     """
     if output.suffix != ".keras":
         raise click.UsageError(f"{output}: a Keras model is saved as .keras")
-    with session.answering(report, quiet, as_json) as answer:
-        writable(output)
+
+    def work(progress: Progress) -> Report:
+        check_writable(output)
         given = read_source(source)
-        from bridge.convert import convert as run
+        from bridge import convert
 
-        with session.progress(quiet) as progress:
-            result = run(*given, verify=verify, float64=float64, progress=progress)
-            result.save(output)
-        answer.report = result.report
-    if not quiet and not as_json:
-        click.echo(f"wrote {output}")
+        result = convert(
+            *given[:2], dynamic_shapes=given[2], verify=verify, float64=float64, progress=progress
+        )
+        result.save(output)
+        return result.report
+
+    answer(work, debug, report, quiet, as_json)
 
 
-@cli.command(short_help="Prove a .keras file against its source.")
-@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.keras")
+@main.command()
+@click.argument("model", type=file_type, metavar="MODEL.keras")
 @click.option("--against", "source", required=True, metavar="SOURCE", help="What the model was made from.")
 @report_option
 @quiet_option
 @json_option
 @click.pass_obj
-def verify(session: Session, model: Path, source: str, report: Path | None, quiet: bool, as_json: bool) -> None:
-    """Load MODEL.keras in safe mode and compare it with SOURCE at several sizes.
+def verify(debug: bool, model: Path, source: str, report: Path | None, quiet: bool, as_json: bool) -> None:
+    """Load MODEL.keras in safe mode and compare it with its source at several sizes."""
 
-    SOURCE is what `bridge convert` takes.
-    """
-    with session.answering(report, quiet, as_json) as answer:
+    def work(progress: Progress) -> Report:
         given = read_source(source)
         from bridge.convert import verify_saved
 
-        with session.progress(quiet) as progress:
-            answer.report = verify_saved(model, *given, progress=progress)
+        return verify_saved(model, *given[:2], dynamic_shapes=given[2], progress=progress)
+
+    answer(work, debug, report, quiet, as_json)
 
 
-@cli.command(short_help="Say what would become what; build nothing.")
-@source_argument
+@main.command()
+@click.argument("source")
 @report_option
 @quiet_option
 @json_option
 @click.pass_obj
-def inspect(session: Session, source: str, report: Path | None, quiet: bool, as_json: bool) -> None:
-    """The plan for SOURCE: every node with its builder, and every node that would be refused.
+def inspect(debug: bool, source: str, report: Path | None, quiet: bool, as_json: bool) -> None:
+    """Say what would become what, and what would be refused; build nothing."""
 
-    SOURCE is what `bridge convert` takes.
-    """
-    with session.answering(report, quiet, as_json) as answer:
+    def work(progress: Progress) -> Report:
         given = read_source(source)
-        from bridge.convert import inspect as run
+        from bridge.convert import inspect
 
-        with session.progress(quiet) as progress:
-            answer.report = run(*given, progress=progress)
-        if answer.report.refusals:
-            raise Unsupported(answer.report.refusals)
+        return inspect(*given[:2], dynamic_shapes=given[2], progress=progress)
+
+    answer(work, debug, report, quiet, as_json)
 
 
-@cli.command(short_help="The table of operators.")
+@main.command()
 @json_option
 @click.pass_obj
-def ops(session: Session, as_json: bool) -> None:
-    """Every ONNX operator that is converted: its family, how it treats the order of axes, what it becomes."""
-    with session.failing():
+def ops(debug: bool, as_json: bool) -> None:
+    """List the operators: family, name, what they do with the order of axes, what they become."""
+    with finishing(debug):
         from bridge.ops.catalogue import catalogue
 
         entries = catalogue()
     if as_json:
-        click.echo(json.dumps([entry.__dict__ for entry in entries], indent=2))
+        click.echo(json.dumps([asdict(entry) for entry in entries], indent=2))
+        return
+    rows = [
+        (
+            entry.family,
+            entry.operator if entry.domain == "ai.onnx" else f"{entry.domain}.{entry.operator}",
+            entry.layout,
+            short(entry.becomes),
+        )
+        for entry in entries
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in [("family", "operator", "order of axes", "becomes"), *rows]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def short(layers: Sequence[str]) -> str:
+    """`Conv1D, Conv2D, Conv3D` as `Conv1D/2D/3D`."""
+    ranks: dict[str, list[str]] = {}
+    for layer in layers:
+        rank = re.search(r"[123]D", layer)
+        ranks.setdefault(layer.replace(rank[0], "{}") if rank else layer, []).append(rank[0] if rank else "")
+    return ", ".join(name.format("/".join(found)) for name, found in ranks.items())
+
+
+# --- running and answering ----------------------------------------------------------------------------------
+
+
+def answer(
+    work: Callable[[Progress], Report], debug: bool, report_file: Path | None, quiet: bool, as_json: bool
+) -> None:
+    """Run `work`, show and write its report, and leave with the exit code of what went wrong."""
+    if report_file is not None and report_file.suffix not in REPORTS:
+        raise click.UsageError(f"{report_file}: a report is written as {', '.join(REPORTS)}")
+    with finishing(debug) as stderr:
+        failure: BridgeError | None = None
+        if report_file is not None:
+            check_writable(report_file)
+        try:
+            with progress_bar(stderr, quiet) as progress:
+                report = work(progress)
+        except Mismatch as error:
+            report, failure = error.report, error
+        if report_file is not None:
+            write(report_file, rendered(report, report_file.suffix))
+        if as_json:
+            click.echo(report.to_json(), file=sys.__stdout__)
+        elif not quiet:
+            show(report)
+        if report.refusals:
+            failure = Unsupported(report.refusals)
+        if failure is not None:
+            raise failure
+
+
+@contextlib.contextmanager
+def finishing(debug: bool) -> Iterator[TextIO]:
+    """Hand out stderr while the frameworks are kept quiet; an error becomes lines there and an exit code."""
+    with hushed(debug) as stderr:
+        try:
+            yield stderr
+        except (Exception, KeyboardInterrupt) as error:
+            if debug and not isinstance(error, KeyboardInterrupt):
+                raise
+            for line in error_lines(error):
+                click.echo(f"bridge: {line}", file=stderr)
+            raise SystemExit(
+                next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
+            ) from None
+
+
+def error_lines(error: BaseException) -> list[str]:
+    if isinstance(error, Unsupported):
+        return str(error).splitlines()
+    if isinstance(error, KeyboardInterrupt):
+        return ["interrupted"]
+    text = " ".join(str(error).split())
+    return [
+        text if isinstance(error, BridgeError) else f"this is a bug: {type(error).__name__}: {text[:300]}"
+    ]
+
+
+@contextlib.contextmanager
+def hushed(debug: bool) -> Iterator[TextIO]:
+    """What Python and native libraries print goes nowhere; gives the real stderr."""
+    if debug:
+        yield sys.stderr
+        return
+    descriptor = sys.__stderr__.fileno()
+    sys.__stderr__.flush()
+    with os.fdopen(os.dup(descriptor), "w") as stderr, open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), descriptor)
+        try:
+            with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+                yield stderr
+        finally:
+            os.dup2(stderr.fileno(), descriptor)
+
+
+@contextlib.contextmanager
+def progress_bar(stderr: TextIO, quiet: bool) -> Iterator[Progress]:
+    """The rooms as they are entered, on a terminal's stderr; gone when done."""
+    if quiet or not stderr.isatty():
+        yield lambda room: None
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
-    table = Table("family", "operator", "axes", "becomes", box=None, header_style="bold dim", padding=(0, 2, 0, 0))
-    shown = None
-    for entry in entries:
-        table.add_row("" if entry.family == shown else entry.family, entry.operator, entry.layout, ", ".join(entry.becomes))
-        shown = entry.family
-    console().print(table)
-    Console  # noqa: B018
+    from bridge.convert import ROOMS
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:9}"),
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=Console(file=stderr), transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as bar:
+        task = bar.add_task("reading", total=len(ROOMS))
+        yield lambda room: bar.update(task, description=room, completed=ROOMS.index(room))
+
+
+def show(report: Report) -> None:
+    from bridge.render import text
+
+    terminal = sys.__stdout__.isatty()
+    width = shutil.get_terminal_size().columns if terminal else text.WIDTH
+    click.echo(text.render(report, width=width, color=terminal), file=sys.__stdout__)
 
 
 # --- the source ---------------------------------------------------------------------------------------------
 
 
-def read_source(source: str) -> tuple[Any, Any, None, Any] | tuple[str]:
-    """What `bridge.convert` takes, from how SOURCE is written."""
-    raise NotImplementedError
+def read_source(source: str) -> tuple[Any, Any, Any]:
+    """SOURCE as the first arguments of `bridge.convert`: the model, its example inputs, its dynamic shapes."""
+    if not CALLABLE.fullmatch(source) or Path(source).exists():
+        return source, None, None
+    module_name, _, attribute = source.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        made = importlib.import_module(module_name)
+        for name in attribute.split("."):
+            made = getattr(made, name)
+        returned = made() if callable(made) else made
+    except ModuleNotFoundError as error:
+        if error.name and not module_name.startswith(error.name):
+            raise MissingPackage(f"{source} needs {error.name}, which is not installed") from error
+        raise SourceError(f"{source}: there is no module {error.name} here") from error
+    except Exception as error:
+        raise SourceError(f"{source}: {type(error).__name__}: {error}") from error
+    if not isinstance(returned, tuple) or len(returned) not in (2, 3):
+        raise SourceError(f"{source} has to return (module, args) or (module, args, dynamic_shapes)")
+    return (*returned, None)[:3]
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def rendered(report: Report, suffix: str) -> str:
+    if suffix == ".json":
+        return report.to_json()
+    if suffix == ".txt":
+        return str(report)
+    from bridge.render.html import render
+
+    return render(report)
+
+
+def check_writable(path: Path) -> None:
+    """Raise `OutputError` now rather than after the work."""
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise OutputError(f"{path}: cannot be written: permission denied")
+
+
+def write(path: Path, text: str) -> None:
+    """Write beside and move into place, so that nothing is ever half-written."""
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        beside.unlink(missing_ok=True)

@@ -6,6 +6,7 @@
     ├── Unsupported        nodes that cannot be built, all of them at once (`.refusals`)
     ├── Mismatch           the converted model does not agree with its source (`.report`)
     ├── WeightsError       weights that do not fit, or cannot go back
+    ├── OutputError        a file that cannot be written
     └── MissingPackage     an optional package is needed and not installed
 
 The text of each is one line that says what, where and the way out; `Unsupported` has one line per refusal.
@@ -52,6 +53,10 @@ class Mismatch(BridgeError):
 
 class WeightsError(BridgeError):
     """Weights that are missing, unexpected, of the wrong shape, or cannot be taken back."""
+
+
+class OutputError(BridgeError):
+    """A file that cannot be written where it was asked for; nothing is left there."""
 
 
 class MissingPackage(BridgeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +82,11 @@ class Report:
     def limit(self) -> float:
         """The largest error that float32 values may have to pass."""
         return min((check.limit for check in self.checks if check.dtype == "float32"), default=1e-5)
+
+    @property
+    def summed(self) -> int:
+        """How many trainable numbers torch has twice where Keras has their sum (a torch RNN's two biases)."""
+        return sum(math.prod(v.shape) for v in self.variables if v.trainable and " + " in v.recipe)
 
     @property
     def verdict(self) -> str:

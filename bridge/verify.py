@@ -319,18 +319,23 @@ def compare_double(model: keras.Model, torch: Torch, tried: Sequence[Trial]) -> 
 
 
 def node_errors(plan: Plan, built: Built, inputs: Arrays) -> dict[ir.Node, float]:
-    """The relative error of every step's first output against onnxruntime on the same (simplified) graph."""
-    shown = [s for s in plan.steps if s.node.outputs[0] in built.tensors and s.node.outputs[0].dtype is not None]
+    """The largest relative error of every step's used outputs against onnxruntime on the same (simplified) graph."""
+    shown = [
+        (step.node, value)
+        for step in plan.steps
+        for index, value in enumerate(step.node.outputs)
+        if step.used(index) and built.tensors.get(value) is not None and value.dtype is not None
+    ]
     if not shown:
         return {}
     model = plan.model.clone()
     names = {value.name: value for node in model.graph for value in node.outputs}
-    model.graph.outputs[:] = [names[step.node.outputs[0].name] for step in shown]
+    model.graph.outputs[:] = [names[value.name] for _, value in shown]
     want = OnnxRuntime(model)(inputs)
-    tensors = [built.tensors[step.node.outputs[0]] for step in shown]
-    got = keras_call(keras.Model(built.model.inputs, tensors))(inputs)
-    errors = {}
-    for step, ours, theirs in zip(shown, got, want, strict=True):
-        perm = plan.perms.get(step.node.outputs[0])
-        errors[step.node] = relative_error(ours, theirs if perm is None else theirs.transpose(perm))
+    got = keras_call(keras.Model(built.model.inputs, [built.tensors[value] for _, value in shown]))(inputs)
+    errors: dict[ir.Node, float] = {}
+    for (node, value), ours, theirs in zip(shown, got, want, strict=True):
+        perm = plan.perms.get(value)
+        error = relative_error(ours, theirs if perm is None else theirs.transpose(perm))
+        errors[node] = max(errors.get(node, 0.0), error)
     return errors

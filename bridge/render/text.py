@@ -116,10 +116,9 @@ def facts(report: Report) -> Iterator[tuple[str, tuple[str, ...]]]:
     """What there is to say beyond the tables, by name."""
     yield "inputs", report.axes
     if report.backend:
-        torch = "" if report.source_parameters is None else f" (torch: {report.source_parameters:,})"
         yield (
             "parameters",
-            (f"{report.trainable:,} trainable{torch}, {report.non_trainable:,} not trainable",),
+            (f"{report.trainable:,} trainable{in_torch(report)}, {report.non_trainable:,} not trainable",),
         )
         yield "transposes", (str(report.transposes),)
         yield "custom layers", (", ".join(report.custom_layers) or "none: loads with plain Keras",)
@@ -130,6 +129,15 @@ def facts(report: Report) -> Iterator[tuple[str, tuple[str, ...]]]:
     if report.backend:
         versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
         yield "made with", (f"Keras on {report.backend}; {versions}",)
+
+
+def in_torch(report: Report) -> str:
+    """What torch counts, beside Keras's trainable parameters."""
+    if report.source_parameters is None:
+        return ""
+    if report.summed and report.trainable + report.summed == report.source_parameters:
+        return f" (torch: {report.source_parameters:,}, of which {report.summed:,} are second biases, summed here)"
+    return f" (torch: {report.source_parameters:,})"
 
 
 def _table(*columns: str) -> Table:
