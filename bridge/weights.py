@@ -61,6 +61,23 @@ class Recipe(ABC):
         else:
             target[...] = value
 
+    def adjoint(self, gradient: np.ndarray, into: MutableMapping[str, np.ndarray]) -> None:
+        """Add a gradient with respect to this array to the gradients `into` of the parameters (the chain rule)."""
+        target = self.view(into)
+        if target is None:
+            self.add(gradient, into)
+        else:
+            target += gradient
+
+    @abstractmethod
+    def add(self, gradient: np.ndarray, into: MutableMapping[str, np.ndarray]) -> None:
+        """`adjoint` where no writable view of the parameters exists."""
+
+    @cached_property
+    def copies(self) -> int:
+        """How many parameters one element is the sum of; a step of SGD on each moves the sum that many times."""
+        return max((source.copies for source in self.sources), default=1)
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The parameters this recipe draws from, each once, in order."""
@@ -105,6 +122,9 @@ class Param(Recipe):
     def put(self, value, into):
         into[self.name] = value
 
+    def add(self, gradient, into):
+        into[self.name] = into[self.name] + gradient
+
     def __str__(self) -> str:
         return self.name
 
@@ -131,6 +151,9 @@ class Fill(Recipe):
     def put(self, value, into):
         if not np.array_equal(value, self.push(into)):
             raise WeightsError(f"a constant {self.value} that no parameter holds was changed")
+
+    def add(self, gradient, into):
+        """A constant has no gradient to give."""
 
     def __str__(self) -> str:
         return f"{self.value:g}"
@@ -165,6 +188,9 @@ class Transpose(Recipe):
 
     def put(self, value, into):
         self.source.pull(value.transpose(np.argsort(self.perm)), into)
+
+    def add(self, gradient, into):
+        self.source.adjoint(gradient.transpose(np.argsort(self.perm)), into)
 
     def __str__(self) -> str:
         names = AXIS_NAMES.get(len(self.perm), " ".join(map(str, self.perm))).split()
@@ -201,6 +227,9 @@ class Reshape(Recipe):
 
     def put(self, value, into):
         self.source.pull(value.reshape(self.source.shape), into)
+
+    def add(self, gradient, into):
+        self.source.adjoint(gradient.reshape(self.source.shape), into)
 
     def __str__(self) -> str:
         return f"{self.source} as {list(self.shape)}"
@@ -248,6 +277,11 @@ class Narrow(Recipe):
         whole[self.key] = value
         self.source.pull(whole, into)
 
+    def add(self, gradient, into):
+        whole = np.zeros(self.source.shape, gradient.dtype)
+        whole[self.key] = gradient
+        self.source.adjoint(whole, into)
+
     def __str__(self) -> str:
         return f"{self.source}[{':, ' * self.axis}{self.start}:{self.stop}]"
 
@@ -273,10 +307,17 @@ class Concat(Recipe):
     def push(self, source):
         return np.concatenate([part.push(source) for part in self.sources], self.axis)
 
-    def put(self, value, into):
+    def _pieces(self, value: np.ndarray) -> Iterator[tuple[Recipe, np.ndarray]]:
         ends = np.cumsum([part.shape[self.axis] for part in self.sources])[:-1]
-        for part, piece in zip(self.sources, np.split(value, ends, self.axis), strict=True):
+        return zip(self.sources, np.split(value, ends, self.axis), strict=True)
+
+    def put(self, value, into):
+        for part, piece in self._pieces(value):
             part.pull(piece, into)
+
+    def add(self, gradient, into):
+        for part, piece in self._pieces(gradient):
+            part.adjoint(piece, into)
 
     def __str__(self) -> str:
         return f"[{', '.join(map(str, self.sources))}]"
@@ -316,6 +357,14 @@ class Sum(Recipe):
         left, right = self.left.push(into), self.right.push(into)
         self.left.pull(np.where(left + right == value, left, value - right).astype(left.dtype), into)
 
+    def add(self, gradient, into):
+        self.left.adjoint(gradient, into)
+        self.right.adjoint(gradient, into)
+
+    @cached_property
+    def copies(self):
+        return self.left.copies + self.right.copies
+
     def __str__(self) -> str:
         return f"{self.left} + {self.right}"
 
@@ -350,6 +399,9 @@ class Scale(Recipe):
         old = self.source.push(into)
         self.source.pull(np.where(self.push(into) == value, old, value / self.factor).astype(old.dtype), into)
 
+    def add(self, gradient, into):
+        self.source.adjoint(gradient * self.factor, into)
+
     def __str__(self) -> str:
         return f"{self.factor:g} * {self.source}"
 
@@ -379,6 +431,9 @@ class Computed(Recipe):
 
     def put(self, value, into):
         raise WeightsError(f"{self} is computed from {', '.join(self.names)} and cannot go back")
+
+    def add(self, gradient, into):
+        """The formula is not kept, so the gradient cannot be followed further."""
 
     def __str__(self) -> str:
         return f"{self.formula}({', '.join(map(str, self.sources))})"

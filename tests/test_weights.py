@@ -62,6 +62,20 @@ def test_pull_after_push_gives_the_parameters_back(weight: Weight) -> None:
         np.testing.assert_array_equal(state[name], value)
 
 
+@given(weights(), st.integers(0, 99))
+@settings(max_examples=100, deadline=None)
+def test_adjoint_is_the_transpose_of_push(weight: Weight, seed: int) -> None:
+    """<push(s), g> == <s, adjoint(g)> for linear recipes, a sum and a factor among them."""
+    weight = (weight + weight.scale(3.0)).scale(-0.5)
+    state = {name: value.astype(np.float64) for name, value in weight.source.values.items()}
+    gradient = fresh(weight.dims, 300 + seed).astype(np.float64)
+    gradients = {name: np.zeros_like(value) for name, value in state.items()}
+    weight.recipe.adjoint(gradient, gradients)
+    there = np.sum(weight.recipe.push(state) * gradient)
+    back = sum(np.sum(state[name] * gradients[name]) for name in state)
+    np.testing.assert_allclose(there, back, rtol=1e-6)
+
+
 @given(weights())
 @settings(max_examples=100, deadline=None)
 def test_a_recipe_survives_json(weight: Weight) -> None:
