@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from bridge.errors import MissingPackage, Mismatch, OutputError, SourceError
 from bridge.passes import simplify
-from bridge.report import Report, Row, Variable
+from bridge.report import Check, Report, Row, Variable
 from bridge.weights import WeightMap
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from bridge.build import Built
     from bridge.plan import Plan
-    from bridge.verify import Torch
+    from bridge.verify import Torch, Trial
 
 ROOMS = ("export", "simplify", "plan", "build", "compare")
 Progress = Callable[[str], None]
@@ -79,6 +79,8 @@ class Opened:
     title: str
     torch: Torch | None = None
     notes: tuple[str, ...] = ()
+    dynamic_shapes: Any = None  # as they were asked for
+    retraceable: bool = False  # an nn.Module, which can be exported again in another precision
 
 
 def convert(
@@ -266,7 +268,8 @@ def _open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_s
         raise SourceError(f"{type(source).__name__} needs example inputs: convert(module, args)")
     args = tuple(args) if isinstance(args, tuple | list) else (args,)
     exported = export_module(source, args, kwargs, dynamic_shapes)
-    return Opened(exported.model, type(source).__name__, Torch(source, args, kwargs), exported.notes)
+    title = type(source).__name__
+    return Opened(exported.model, title, Torch(source, args, kwargs), exported.notes, dynamic_shapes, True)
 
 
 def _planned(model: ir.Model, watch: Stopwatch) -> Plan:
@@ -344,16 +347,24 @@ def _proved(
     sampler = verify.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
     tried, refused = verify.trials(sampler, verify.OnnxRuntime(witness), opened.torch)
     checks = list(verify.compare(built.model, tried))
-    if float64 and opened.torch is not None:
-        from bridge.build import build
-
-        checks += verify.compare_double(build(planned, dtype="float64").model, opened.torch, tried)
+    if float64 and opened.retraceable:
+        checks += _in_double(opened, tried)
     errors = verify.node_errors(planned, built, tried[0].inputs)
     rows = tuple(
         replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)
     )
     report = replace(report, checks=tuple(checks), rows=rows, notes=(*report.notes, *refused))
     return report if report.verified else replace(report, blame=_blame(report, planned, errors))
+
+
+def _in_double(opened: Opened, tried: Sequence[Trial]) -> Iterator[Check]:
+    """The whole path once more in float64: exported, built and compared."""
+    from bridge import verify
+    from bridge.build import build
+
+    double = opened.torch.double()
+    again = _open_torch(double.module, *double.arguments, opened.dynamic_shapes)
+    return verify.compare_double(build(_planned(again.model, Stopwatch(None, {}))).model, double, tried)
 
 
 def _blame(report: Report, planned: Plan, errors: dict[ir.Node, float]) -> str:

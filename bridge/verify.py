@@ -99,10 +99,19 @@ class Torch:
         self._leaves, self._spec = torch.utils._pytree.tree_flatten((args, kwargs or {}))
         self.examples = [x.detach().cpu().numpy() for x in self._leaves if isinstance(x, torch.Tensor)]
 
+    @property
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The example inputs, as the module takes them."""
+        return self._torch.utils._pytree.tree_unflatten(self._leaves, self._spec)
+
     def double(self) -> Torch:
-        module = copy.deepcopy(self.module).double()
-        args, kwargs = self._torch.utils._pytree.tree_unflatten(self._leaves, self._spec)
-        return Torch(module, args, kwargs)
+        """The same module and examples in float64."""
+        torch = self._torch
+        leaves = [
+            x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in self._leaves
+        ]
+        args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
+        return Torch(copy.deepcopy(self.module).double(), args, kwargs)
 
     def __call__(self, inputs: Arrays) -> Arrays:
         torch, given = self._torch, iter(inputs)
@@ -309,9 +318,9 @@ def compare(model: keras.Model, tried: Sequence[Trial]) -> Iterator[Check]:
             yield Check(TORCH_KERAS, text, worst_error(got, trial.torch), LIMIT)
 
 
-def compare_double(model: keras.Model, torch: Torch, tried: Sequence[Trial]) -> Iterator[Check]:
-    """torch in float64 against a Keras model built in float64."""
-    call, double = keras_call(model), torch.double()
+def compare_double(model: keras.Model, double: Torch, tried: Sequence[Trial]) -> Iterator[Check]:
+    """A torch module in float64 against the Keras model made from it."""
+    call = keras_call(model)
     for trial in tried:
         inputs = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in trial.inputs]
         error = worst_error(call(inputs), double(inputs))

@@ -269,6 +269,8 @@ def selu(site, x, *, alpha=1.6732632, gamma=1.050701):
 
 @op("Gelu", layout=ANY)
 def gelu(site, x, *, approximate="none"):
+    if approximate == "none" and site.dtype == "float64":  # TensorFlow's own rounds its constant to float32
+        return 0.5 * x * (1 + ops.erf(x * 0.5**0.5))
     if approximate == "none":
         return site.layer(layers.Activation, activation="gelu")(x)
     return ops.gelu(x, approximate=True)
