@@ -183,10 +183,7 @@ def verify_saved(
         witness = opened.model.clone()
     with watch.room("simplify"):
         simplify(opened.model)
-    if len(model.inputs) != len(opened.model.graph.inputs):
-        raise SourceError(
-            f"{path} takes {len(model.inputs)} inputs, its source {len(opened.model.graph.inputs)}: not made from it"
-        )
+    _require_same_inputs(path, model, opened.model)
     with watch.room("compare"):
         sampler = verify.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
         tried, refused = verify.trials(sampler, verify.OnnxRuntime(witness), opened.torch)
@@ -201,6 +198,13 @@ def verify_saved(
         report = replace(report, blame=_failed_leg(report))
         raise Mismatch(f"{path}: {report.blame}", report)
     return report
+
+
+def _require_same_inputs(path: Any, model: keras.Model, source: ir.Model) -> None:
+    ours = [tuple(tensor.shape) for tensor in model.inputs]
+    theirs = [tuple(dim if isinstance(dim, int) else None for dim in value.shape) for value in source.graph.inputs]
+    if ours != theirs:
+        raise SourceError(f"{path} takes inputs of shapes {ours}, its source {theirs}: it was not made from it")
 
 
 def _load_keras(path: Path) -> keras.Model:

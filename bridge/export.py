@@ -470,6 +470,7 @@ def _with_weights(model: ir.Model, state: dict[str, torch.Tensor]) -> ir.Model:
         source.trainable[name] = isinstance(tensor, torch.nn.Parameter) and tensor.requires_grad
         if isinstance(tensor, torch.nn.Parameter):
             source.parameters.add(name)
+    source.refuse_nan()
     for name, value in model.graph.initializers.items():
         if name in source.values:
             value.const_value = Weight.param(name, source)

@@ -100,6 +100,7 @@ def _with_weights(model: ir.Model) -> ir.Model:
         if tensor is not None and tensor.dtype.is_floating_point():
             source.values[name] = tensor.numpy()
             value.const_value = Weight.param(name, source)
+    source.refuse_nan()
     model.meta["source"] = source
     add_functions(model)
     return model

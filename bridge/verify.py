@@ -10,6 +10,7 @@ The relative error of two arrays is the largest difference over the largest magn
 from __future__ import annotations
 
 import copy
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -310,12 +311,19 @@ def compare(model: keras.Model, tried: Sequence[Trial]) -> Iterator[Check]:
         try:
             got = call(trial.inputs)
         except Exception as error:
-            raise SourceError(f"the Keras model does not run at {text}: {str(error).splitlines()[0]}") from error
+            raise SourceError(f"the Keras model does not run at {text}: {_reason(error)}") from error
         if trial.torch is not None:
             yield Check(TORCH_ORT, text, worst_error(trial.onnx, trial.torch), LIMIT)
         yield Check(ORT_KERAS, text, worst_error(got, trial.onnx), LIMIT)
         if trial.torch is not None:
             yield Check(TORCH_KERAS, text, worst_error(got, trial.torch), LIMIT)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of Keras's error that is not about where it was raised."""
+    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith("Exception encountered")]
+    return (told or lines or [type(error).__name__])[0]
 
 
 def compare_double(model: keras.Model, double: Torch, tried: Sequence[Trial]) -> Iterator[Check]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 import onnx_ir as ir
 
-from bridge.errors import WeightsError
+from bridge.errors import SourceError, WeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -529,6 +529,14 @@ class Source:
     trainable: dict[str, bool] = field(default_factory=dict)
     parameters: set[str] = field(default_factory=set)
     aliases: dict[str, str] = field(default_factory=dict)  # a tied parameter's other names -> its first
+
+    def refuse_nan(self) -> None:
+        """Raise `SourceError` naming the weights that hold NaN: no proof can be had of such a model."""
+        counts = {name: int(np.isnan(v).sum()) for name, v in self.values.items() if v.dtype.kind not in "biuOSU"}
+        bad = [f"{name} ({count} of {self.values[name].size})" for name, count in counts.items() if count]
+        if bad:
+            more = f" and {len(bad) - 3} more weights hold NaN" if len(bad) > 3 else " holds NaN"
+            raise SourceError(f"{', '.join(bad[:3])}{more}; repair or train the model again before converting it")
 
 
 class Weight(ir.LazyTensor):

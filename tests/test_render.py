@@ -152,7 +152,7 @@ def test_page_says_everything():
     shown = Page(html.render(REPORT)).text
     for said in (
         "embedding", "BiLSTM", "Bidirectional", "2,496", "as in torch", "10 × 52",
-        "encoder.weight_ih_l0: o i -> i o", "one way", "frozen", "torch ↔ onnxruntime", "batch=1, time=21",
+        "encoder.weight_ih_l0: o i -> i o", "one way", "not trainable", "torch ↔ onnxruntime", "batch=1, time=21",
         "1.5e-15", "the source itself does not run at batch=0", "projected",
     ):  # fmt: skip
         assert said in shown

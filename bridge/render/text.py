@@ -60,7 +60,7 @@ def _verdict_style(report: Report) -> str:
 
 def _rows(report: Report) -> Table:
     built = any(row.name or row.parameters for row in report.rows)
-    table = _table("torch path", "ONNX", "Keras" if built else "builder")
+    table = _table("torch path", "ONNX", "Keras" if built else "Keras (may become)")
     if built:
         table.add_column("parameters", justify="right")
         table.add_column("error", justify="right")
@@ -120,7 +120,7 @@ def facts(report: Report) -> Iterator[tuple[str, tuple[str, ...]]]:
             "parameters",
             (f"{report.trainable:,} trainable{in_torch(report)}, {report.non_trainable:,} not trainable",),
         )
-        yield "transposes", (str(report.transposes),)
+        yield "transposes", (str(report.transposes),) if report.rows else ()
         yield "custom layers", (", ".join(report.custom_layers) or "none: loads with plain Keras",)
     yield "notes", report.notes
     if report.seconds:
