@@ -9,6 +9,7 @@ from bridge.ops import (  # noqa: F401
     pooling,
     recurrent,
     reduction,
+    resize,
     shape,
 )
 from bridge.ops.registry import builders, find

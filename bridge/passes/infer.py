@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import onnx_shape_inference
 import sympy
 from onnx_shape_inference import SYM_DATA_KEY, ShapeInferenceContext, registry
 
 Dim = int | ir.SymbolicDim
+LONGEST = 1 << 20  # a denominator that is larger was a binary fraction
 
 
 def infer(model: ir.Model) -> None:
@@ -42,12 +44,18 @@ def _plain(dim: Dim) -> Dim:
         return dim
     if dim.value.isdigit():
         return int(dim.value)
-    return _normal(dim.value) if dim.value.count("floor(") > 1 else dim
+    return _normal(dim.value) if "floor(" in dim.value else dim
 
 
 @functools.cache
 def _normal(text: str) -> ir.SymbolicDim:
-    return ir.SymbolicDim(ir.SymbolicDim(text)._expr.replace(sympy.floor, _flat))
+    short = ir.SymbolicDim(text)._expr.replace(lambda part: part.is_Rational and part.q > LONGEST, _shortest)
+    return ir.SymbolicDim(short.replace(sympy.floor, _flat))
+
+
+def _shortest(number: sympy.Rational) -> sympy.Rational:
+    """7/10 for 0.7 as 32 bits hold it, such as the scale of a Resize."""
+    return sympy.Rational(str(np.float32(float(number))))
 
 
 def _flat(argument: sympy.Expr) -> sympy.Expr:

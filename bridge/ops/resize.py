@@ -1,0 +1,282 @@
+"""Resize: Keras's layers where they mean the same; otherwise each axis by itself, from the cells that ONNX names.
+
+A position in the input is a fraction of integers, so that no rounding decides which cell is meant; sizes that only
+the run shows are tensors in the same formulas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from bridge.ops import dims
+from bridge.ops.registry import CHANNELS_LAST, Array, Dims, op
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridge.plan import Step
+
+UPSAMPLING = {1: keras.layers.UpSampling1D, 2: keras.layers.UpSampling2D, 3: keras.layers.UpSampling3D}
+Numbers = Any  # a numpy array, or an integer tensor where a size is symbolic
+
+
+@dataclass(frozen=True)
+class Line:
+    """One axis to resize, in stored order: from size n to size m, by `scale` if that is not m / n."""
+
+    axis: int
+    n: Any
+    m: Any
+    scale: Fraction | None
+
+    @property
+    def factor(self) -> int | None:
+        """By how much it grows, if that is a whole number whatever its size."""
+        if self.scale is not None:
+            return self.scale.numerator if self.scale.denominator == 1 else None
+        known = isinstance(self.n, int) and isinstance(self.m, int) and self.m % self.n == 0
+        return self.m // self.n if known else None
+
+
+def _check_resize(step: Step) -> str | None:
+    mode = step.argument("coordinate_transformation_mode")
+    if mode == "tf_crop_and_resize":
+        return "coordinate_transformation_mode='tf_crop_and_resize' crops by data; crop with Slice"
+    if step.argument("keep_aspect_ratio_policy") != "stretch" and not _known(step):
+        return "keep_aspect_ratio_policy with unknown sizes; give the sizes"
+    if mode == "half_pixel_symmetric" and not _known(step):
+        return "coordinate_transformation_mode='half_pixel_symmetric' with unknown sizes; give the sizes"
+    return None
+
+
+def _known(step: Step) -> bool:
+    return all(isinstance(dim, int) for dim in (*step.shape(), *step.node.outputs[0].shape))
+
+
+@op("Resize", layout=CHANNELS_LAST, check=_check_resize)
+def resize(
+    site, x, roi=None, scales: Array = None, sizes: Dims = None,
+    *, antialias=0, axes=None, coordinate_transformation_mode="half_pixel", cubic_coeff_a=-0.75, exclude_outside=0,
+    extrapolation_value=0.0, keep_aspect_ratio_policy="stretch", mode="nearest", nearest_mode="round_prefer_floor",
+):  # fmt: skip
+    lines = _lines(site, scales, axes, keep_aspect_ratio_policy)
+    where = _POSITIONS[coordinate_transformation_mode]
+    if mode == "nearest":
+        return _nearest(site, x, lines, where, _ROUNDED[nearest_mode])
+    if mode == "linear" and not antialias and where in (_half_pixel, _pytorch_half_pixel):
+        native = _bilinear(site, x, lines)
+        if native is not None:
+            return native
+    for line in lines:
+        if antialias:
+            x = _smoothed(site, x, line, _cubic(cubic_coeff_a) if mode == "cubic" else _triangle, 1 + (mode == "cubic"))
+        elif mode == "linear":
+            x = _linear(site, x, line, where)
+        else:
+            x = _interpolated(site, x, line, where, cubic_coeff_a, bool(exclude_outside))
+    return x
+
+
+def _lines(site, scales: np.ndarray | None, axes: Any, policy: str) -> list[Line]:
+    """The axes that change, in stored order."""
+    perm = site.step.operands[0].perm
+    have, want = site.shape(), site.out_shape()
+    rank = len(have)
+    named = [axis % rank for axis in axes] if axes else list(range(rank))
+    given = {axis: Fraction(str(np.float32(s))) for axis, s in zip(named, scales if scales is not None else (), strict=False)}
+    if policy != "stretch":
+        stored = [list(perm or range(rank)).index(axis) for axis in named]
+        ratios = [Fraction(want[place], have[place]) for place in stored]
+        sizes = site.step.argument("sizes")
+        ratios = [Fraction(int(size), have[place]) for size, place in zip(sizes, stored, strict=True)]
+        common = min(ratios) if policy == "not_larger" else max(ratios)
+        given = dict.fromkeys(named, common)
+    lines = [Line(place, have[place], want[place], given.get(axis)) for place, axis in enumerate(perm or range(rank))]
+    return [line for line in lines if line.n != line.m or (line.scale or 1) != 1]
+
+
+# --- where the cells of the output lie in the input: numerator and denominator -----------------------------------
+
+
+def _half_pixel(line: Line, i: Numbers, n: Numbers, m: Numbers) -> tuple[Numbers, Numbers]:
+    if line.scale is not None:
+        p, q = line.scale.numerator, line.scale.denominator
+        return (2 * i + 1) * q - p, 2 * p
+    return (2 * i + 1) * n - m, 2 * m
+
+
+def _pytorch_half_pixel(line: Line, i: Numbers, n: Numbers, m: Numbers) -> tuple[Numbers, Numbers]:
+    top, bottom = _half_pixel(line, i, n, m)
+    return (top * 0 if isinstance(line.m, int) and line.m == 1 else top), bottom
+
+
+def _symmetric(line: Line, i: Numbers, n: int, m: int) -> tuple[Numbers, Numbers]:
+    scale = line.scale or Fraction(m, n)
+    shift = Fraction(n, 2) * (1 - Fraction(m) / (scale * n)) + Fraction(1, 2) / scale - Fraction(1, 2)
+    bottom = np.lcm(scale.numerator, shift.denominator)
+    return i * int(bottom / scale) + int(shift * int(bottom)), int(bottom)
+
+
+def _align_corners(line: Line, i: Numbers, n: Numbers, m: Numbers) -> tuple[Numbers, Numbers]:
+    return i * (n - 1), (max(m - 1, 1) if isinstance(m, int) else ops.maximum(m - 1, 1))
+
+
+def _asymmetric(line: Line, i: Numbers, n: Numbers, m: Numbers) -> tuple[Numbers, Numbers]:
+    if line.scale is not None:
+        return i * line.scale.denominator, line.scale.numerator
+    return i * n, m
+
+
+_POSITIONS: dict[str, Callable[..., tuple[Numbers, Numbers]]] = {
+    "half_pixel": _half_pixel,
+    "half_pixel_symmetric": _symmetric,
+    "pytorch_half_pixel": _pytorch_half_pixel,
+    "align_corners": _align_corners,
+    "asymmetric": _asymmetric,
+}
+_ROUNDED: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
+    "floor": lambda top, bottom: top // bottom,
+    "ceil": lambda top, bottom: -(-top // bottom),
+    "round_prefer_floor": lambda top, bottom: -((bottom - 2 * top) // (2 * bottom)),
+    "round_prefer_ceil": lambda top, bottom: (2 * top + bottom) // (2 * bottom),
+}
+
+
+def _fractions(site, line: Line, where: Callable[..., tuple[Numbers, Numbers]]) -> tuple[Numbers, Numbers, Numbers]:
+    """Numerators, denominator, and the size of the input."""
+    n, m = (size if isinstance(size, int) else dims.size(site, size) for size in (line.n, line.m))
+    i = dims.positions(site, line.m)
+    if isinstance(i, np.ndarray):
+        i = i.astype(np.int64)
+    top, bottom = where(line, i, n, m)
+    return top, bottom, n
+
+
+def _clipped(numbers: Numbers, low: Numbers, high: Numbers) -> Numbers:
+    if all(isinstance(value, int | np.ndarray) for value in (numbers, low, high)):
+        return np.clip(numbers, low, high)
+    return ops.minimum(ops.maximum(numbers, low), high)
+
+
+# --- the modes ---------------------------------------------------------------------------------------------------
+
+
+def _nearest(site, x: Any, lines: list[Line], where: Callable, rounded: Callable) -> Any:
+    factors = {line.axis: line.factor for line in lines}
+    rank = len(x.shape) - 2
+    inside = all(0 < axis <= rank for axis in factors)
+    if inside and rank in UPSAMPLING and all(_repeats(line, where, rounded) for line in lines):
+        size = tuple(factors.get(axis, 1) for axis in range(1, rank + 1))
+        return site.layer(UPSAMPLING[rank], size=size if rank > 1 else size[0])(x)
+    for line in lines:
+        top, bottom, n = _fractions(site, line, where)
+        x = ops.take(x, _clipped(rounded(top, bottom), 0, n - 1), axis=line.axis)
+    return x
+
+
+def _repeats(line: Line, where: Callable, rounded: Callable) -> bool:
+    """Whether each cell just comes `factor` times."""
+    k = line.factor
+    if k is None or where in (_align_corners, _symmetric):
+        return False
+    top, bottom = where(Line(line.axis, 4, 4 * k, line.scale), np.arange(4 * k), 4, 4 * k)
+    return np.array_equal(np.clip(rounded(top, bottom), 0, 3), np.arange(4 * k) // k)
+
+
+def _bilinear(site, x: Any, lines: list[Line]) -> Any:
+    """Keras's own, for pictures in single precision."""
+    if len(x.shape) != 4 or site.dtype != "float32" or not all(line.axis in (1, 2) for line in lines):
+        return None
+    factors = {line.axis: line.factor for line in lines}
+    if all(factors.values()):
+        size = (factors.get(1, 1), factors.get(2, 1))
+        return site.layer(keras.layers.UpSampling2D, size=size, interpolation="bilinear")(x)
+    sizes = [next((line.m for line in lines if line.axis == axis), site.shape()[axis]) for axis in (1, 2)]
+    exact = all(line.scale is None or line.scale * line.n == line.m for line in lines if isinstance(line.n, int))
+    if exact and all(isinstance(size, int) for size in (*sizes, *site.shape()[1:3])):
+        return ops.image.resize(x, sizes, interpolation="bilinear", data_format="channels_last")
+    return None
+
+
+def _along(site, x: Any, axis: int, weights: Numbers) -> Any:
+    """A vector of weights that broadcasts along `axis` of x."""
+    shape = [-1] + [1] * (len(x.shape) - axis - 1)
+    if isinstance(weights, np.ndarray):
+        return weights.reshape(shape).astype(site.dtype)
+    return ops.reshape(weights, shape)
+
+
+def _ratio(site, top: Numbers, bottom: Numbers) -> Numbers:
+    if isinstance(top, np.ndarray) and isinstance(bottom, int):
+        return top / bottom
+    return ops.cast(top, site.dtype) / ops.cast(bottom, site.dtype)
+
+
+def _linear(site, x: Any, line: Line, where: Callable) -> Any:
+    top, bottom, n = _fractions(site, line, where)
+    top = _clipped(top, 0, (n - 1) * bottom)
+    low = top // bottom
+    weight = _along(site, x, line.axis, _ratio(site, top - low * bottom, bottom))
+    before, after = (ops.take(x, cell, axis=line.axis) for cell in (low, _clipped(low + 1, 0, n - 1)))
+    return before + (after - before) * weight
+
+
+def _interpolated(site, x: Any, line: Line, where: Callable, a: float, exclude_outside: bool) -> Any:
+    """Cubic, from four cells; what lies outside is the edge, or left out."""
+    top, bottom, n = _fractions(site, line, where)
+    low = top // bottom
+    offset = _ratio(site, top - low * bottom, bottom)
+    curve = _cubic(a)
+    cells = [low + step for step in (-1, 0, 1, 2)]
+    weights = [curve(offset - step) for step in (-1, 0, 1, 2)]
+    if exclude_outside:
+        inside = [_clipped(cell, 0, n - 1) == cell for cell in cells]
+        weights = [w * (i.astype(float) if isinstance(i, np.ndarray) else ops.cast(i, site.dtype)) for w, i in zip(weights, inside, strict=True)]
+        total = sum(weights)
+        weights = [weight / total for weight in weights]
+    parts = [
+        ops.take(x, _clipped(cell, 0, n - 1), axis=line.axis) * _along(site, x, line.axis, weight)
+        for cell, weight in zip(cells, weights, strict=True)
+    ]
+    return sum(parts[1:], parts[0])
+
+
+def _triangle(distance: Numbers) -> Numbers:
+    among = np if isinstance(distance, np.ndarray) else ops
+    return among.maximum(1 - among.abs(distance), 0)
+
+
+def _cubic(a: float) -> Callable[[Numbers], Numbers]:
+    """Keys's cubic convolution kernel."""
+
+    def curve(distance: Numbers) -> Numbers:
+        among = np if isinstance(distance, np.ndarray) else ops
+        d = among.abs(distance)
+        near = ((a + 2) * d - (a + 3)) * d * d + 1
+        far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+        return among.where(d <= 1, near, among.where(d < 2, far, d * 0))
+
+    return curve
+
+
+def _smoothed(site, x: Any, line: Line, curve: Callable, reach: int) -> Any:
+    """Antialiased: every cell under the kernel, which is as wide as the output's cells; weights add up to one."""
+    n, m = (size if isinstance(size, int) else dims.size(site, size) for size in (line.n, line.m))
+    known = isinstance(n, int) and isinstance(m, int)
+    i, j = (dims.positions(site, size) for size in (line.m, line.n))
+    if not known:
+        i, j, n, m = (ops.cast(value, site.dtype) for value in (i, j, n, m))
+    ratio = float(1 / line.scale) if line.scale is not None else n / m
+    width = max(ratio, 1.0) if known or line.scale is not None else ops.maximum(ratio, 1.0)
+    weights = curve((j[None, :] + 0.5 - (i[:, None] + 0.5) * ratio) / width)
+    weights = weights / weights.sum(1, keepdims=True) if known else weights / ops.sum(weights, 1, keepdims=True)
+    names = "abcde"[: len(x.shape)]
+    source = names[line.axis]
+    weights = weights.astype(site.dtype) if known else weights
+    return ops.einsum(f"{names},z{source}->{names.replace(source, 'z')}", x, weights)
