@@ -38,9 +38,14 @@ MODELS = [
     "tagger",
     "text_classifier",
 ]
-# transposes between nodes; each with its reason
-TRANSPOSES = {
-    "crnn": 2,
+TRANSPOSES = {  # between nodes; each with its reason
+    "conv_gru": 1,  # (batch, channels, time) in torch's signature
+    "crnn": 3,  # the image at the door, height against width before the columns, time first for CTC
+    "crnn:make_fixed": 3,
+    "digit_strips": 2,  # the image at the door, height against width before the columns
+    "frames": 1,  # the images at the door
+    "seq2seq": 1,  # keys against queries in the attention
+    "speech": 3,  # time first in and out, frequency against channels after the convolutions
 }
 RECURRENT = {"LSTM", "GRU", "SimpleRNN", "Bidirectional", "LSTMCell", "GRUCell", "SimpleRNNCell"}
 

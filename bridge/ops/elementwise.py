@@ -169,7 +169,8 @@ def where(condition, x, y):
 
 @op("Clip", layout=ANY)
 def clip(site, x, low=None, high=None):
-    if _is_scalar(low, 0) and _is_scalar(high) and "float" in site.dtype:
+    native = "float" in site.dtype and site.dtype != "float64"  # TensorFlow rounds max_value to float32
+    if native and _is_scalar(low, 0) and _is_scalar(high):
         return site.layer(layers.ReLU, max_value=float(high))(x)
     x = x if low is None else ops.maximum(x, low)
     return x if high is None else ops.minimum(x, high)
@@ -233,6 +234,8 @@ def relu(site, x):
 
 @op("LeakyRelu", layout=ANY)
 def leaky_relu(site, x, *, alpha=0.01):
+    if site.dtype == "float64":  # TensorFlow's own rounds its slope to float32
+        return ops.maximum(x, 0) + alpha * ops.minimum(x, 0)
     return site.layer(layers.LeakyReLU, negative_slope=alpha)(x)
 
 

@@ -55,7 +55,8 @@ def _replace(graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> Non
 def _fold_node(node: ir.Node, inputs: Sequence[Any]) -> list[Any]:
     weights = [tensor for tensor in inputs if isinstance(tensor, Weight)]
     if not weights:
-        return _evaluate(node, inputs)
+        widened = _widened(node, inputs)
+        return _evaluate(node, inputs) if widened is None else [widened]
     moved = MOVES[node.op_type](node, *inputs) if node.op_type in MOVES else None
     if moved is not None:
         return moved
@@ -66,6 +67,15 @@ def _fold_node(node: ir.Node, inputs: Sequence[Any]) -> list[Any]:
         else t
         for t in results
     ]
+
+
+def _widened(node: ir.Node, inputs: Sequence[Any]) -> ir.TensorProtocol | None:
+    """A number that the exporter wrote in single precision and casts to double: the number that was meant."""
+    value = inputs[0].numpy() if inputs and node.op_type in ("Cast", "CastLike") else None
+    if value is None or value.size != 1 or value.dtype != np.float32 or not np.isfinite(value).all():
+        return None
+    double = inputs[1].dtype if node.op_type == "CastLike" else node.attributes["to"].value
+    return ir.tensor(np.full(value.shape, float(str(value.reshape(-1)[0])))) if double == ir.DataType.DOUBLE else None
 
 
 def _evaluate(node: ir.Node, inputs: Sequence[Any]) -> list[ir.TensorProtocol]:
