@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import io
 import logging
+import re
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -295,9 +296,16 @@ def _onnx_aten(mode: str):
     return translate
 
 
+def _onnx_conv3d(x, weight, bias=None, stride=(1, 1, 1), padding=(0, 0, 0), dilation=(1, 1, 1), groups=1):
+    """The stock one makes up a missing bias, in a shape that onnxruntime refuses."""
+    pads = [*padding, *padding]
+    return op.Conv(x, weight, bias, strides=list(stride), pads=pads, dilations=list(dilation), group=groups)
+
+
 TRANSLATIONS = {
     torch.ops.bridge.recurrent.default: _onnx_recurrent,
     torch.ops.bridge.dropout.default: _onnx_dropout,
+    torch.ops.aten.conv3d.default: _onnx_conv3d,
     torch.ops.aten.lstm.input: _onnx_aten("LSTM"),
     torch.ops.aten.gru.input: _onnx_aten("GRU"),
     torch.ops.aten.rnn_tanh.input: _onnx_aten("RNN_TANH"),
@@ -364,13 +372,28 @@ def _onnx_export(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | Non
         _fix_axes(program.model, program.exported_program)
         return program, tuple(dict.fromkeys(str(w.message) for w in said if isinstance(w.message, Note)))
     except Exception as error:
-        raise ExportError(f"torch cannot export {_title(model)}: {_reason(error)}") from error
+        raise ExportError(_frozen(error) or f"torch cannot export {_title(model)}: {_reason(error)}") from error
     finally:
         quiet.setLevel(level)
 
 
 def _title(model: Any) -> str:
     return type(model).__name__
+
+
+def _frozen(error: BaseException) -> str | None:
+    """Which axis torch fixed although it was to be dynamic, if that is what the error says."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    found = re.search(r"static shape of (\d+) for dimension inputs\['?(.+?)'?\]\.shape\[(\d+)\]", str(error))
+    return _fixed(found[3], found[2], found[1]) if found else None
+
+
+def _fixed(axis: str, name: str, size: str) -> str:
+    return (
+        f"torch fixed axis {axis} of input {name} to {size}: something in forward depends on its size; "
+        f"leave the axis out of dynamic_shapes or make forward independent of it"
+    )
 
 
 def _reason(error: BaseException) -> str:
@@ -433,11 +456,8 @@ def _refuse_frozen(model: ir.Model, dynamic_shapes: Any) -> None:
     for value, axes in zip(model.graph.inputs, _axis_dicts(dynamic_shapes), strict=False):
         for axis, name in axes.items():
             if name is not None and isinstance(value.shape[axis], int):
-                raise ExportError(
-                    f"torch fixed axis {axis} ({getattr(name, '__name__', name)}) of input {value.name} to "
-                    f"{value.shape[axis]}: something in forward depends on its size; "
-                    f"leave the axis out of dynamic_shapes or make forward independent of it"
-                )
+                label = f"{axis} ({getattr(name, '__name__', name)})"
+                raise ExportError(_fixed(label, value.name, str(value.shape[axis])))
 
 
 def _axis_dicts(shapes: Any) -> Iterator[dict[int, Any]]:

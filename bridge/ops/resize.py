@@ -52,6 +52,8 @@ def _check_resize(step: Step) -> str | None:
         return "keep_aspect_ratio_policy with unknown sizes; give the sizes"
     if mode == "half_pixel_symmetric" and not _known(step):
         return "coordinate_transformation_mode='half_pixel_symmetric' with unknown sizes; give the sizes"
+    if step.argument("antialias") and not step.argument("exclude_outside") and not _known(step):
+        return "antialias with exclude_outside=0 and unknown sizes; give the sizes"
     return None
 
 
@@ -75,7 +77,8 @@ def resize(
             return native
     for line in lines:
         if antialias:
-            x = _smoothed(site, x, line, _cubic(cubic_coeff_a) if mode == "cubic" else _triangle, 1 + (mode == "cubic"))
+            curve, reach = (_cubic(cubic_coeff_a), 2) if mode == "cubic" else (_triangle, 1)
+            x = _smoothed(site, x, line, curve, reach, bool(exclude_outside))
         elif mode == "linear":
             x = _linear(site, x, line, where)
         else:
@@ -89,10 +92,10 @@ def _lines(site, scales: np.ndarray | None, axes: Any, policy: str) -> list[Line
     have, want = site.shape(), site.out_shape()
     rank = len(have)
     named = [axis % rank for axis in axes] if axes else list(range(rank))
-    given = {axis: Fraction(str(np.float32(s))) for axis, s in zip(named, scales if scales is not None else (), strict=False)}
+    scales = () if scales is None else scales
+    given = {axis: Fraction(str(np.float32(scale))) for axis, scale in zip(named, scales, strict=False)}
     if policy != "stretch":
         stored = [list(perm or range(rank)).index(axis) for axis in named]
-        ratios = [Fraction(want[place], have[place]) for place in stored]
         sizes = site.step.argument("sizes")
         ratios = [Fraction(int(size), have[place]) for size, place in zip(sizes, stored, strict=True)]
         common = min(ratios) if policy == "not_larger" else max(ratios)
@@ -236,9 +239,9 @@ def _interpolated(site, x: Any, line: Line, where: Callable, a: float, exclude_o
     cells = [low + step for step in (-1, 0, 1, 2)]
     weights = [curve(offset - step) for step in (-1, 0, 1, 2)]
     if exclude_outside:
-        inside = [_clipped(cell, 0, n - 1) == cell for cell in cells]
-        weights = [w * (i.astype(float) if isinstance(i, np.ndarray) else ops.cast(i, site.dtype)) for w, i in zip(weights, inside, strict=True)]
-        total = sum(weights)
+        inside = [_among(cell).equal(_clipped(cell, 0, n - 1), cell) for cell in cells]
+        weights = [weight * dims.cast(i, site.dtype) for weight, i in zip(weights, inside, strict=True)]
+        total = sum(weights[1:], weights[0])
         weights = [weight / total for weight in weights]
     parts = [
         ops.take(x, _clipped(cell, 0, n - 1), axis=line.axis) * _along(site, x, line.axis, weight)
@@ -247,8 +250,12 @@ def _interpolated(site, x: Any, line: Line, where: Callable, a: float, exclude_o
     return sum(parts[1:], parts[0])
 
 
+def _among(numbers: Numbers) -> Any:
+    return np if isinstance(numbers, np.ndarray) else ops
+
+
 def _triangle(distance: Numbers) -> Numbers:
-    among = np if isinstance(distance, np.ndarray) else ops
+    among = _among(distance)
     return among.maximum(1 - among.abs(distance), 0)
 
 
@@ -256,7 +263,7 @@ def _cubic(a: float) -> Callable[[Numbers], Numbers]:
     """Keys's cubic convolution kernel."""
 
     def curve(distance: Numbers) -> Numbers:
-        among = np if isinstance(distance, np.ndarray) else ops
+        among = _among(distance)
         d = among.abs(distance)
         near = ((a + 2) * d - (a + 3)) * d * d + 1
         far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
@@ -265,18 +272,22 @@ def _cubic(a: float) -> Callable[[Numbers], Numbers]:
     return curve
 
 
-def _smoothed(site, x: Any, line: Line, curve: Callable, reach: int) -> Any:
-    """Antialiased: every cell under the kernel, which is as wide as the output's cells; weights add up to one."""
+def _smoothed(site, x: Any, line: Line, curve: Callable, reach: int, exclude_outside: bool) -> Any:
+    """Antialiased: every cell under the kernel, which is as wide as the output's cells; weights add up to one. What
+    lies outside is left out, or is the edge."""
     n, m = (size if isinstance(size, int) else dims.size(site, size) for size in (line.n, line.m))
-    known = isinstance(n, int) and isinstance(m, int)
     i, j = (dims.positions(site, size) for size in (line.m, line.n))
+    known = isinstance(n, int) and isinstance(m, int)
     if not known:
         i, j, n, m = (ops.cast(value, site.dtype) for value in (i, j, n, m))
     ratio = float(1 / line.scale) if line.scale is not None else n / m
-    width = max(ratio, 1.0) if known or line.scale is not None else ops.maximum(ratio, 1.0)
+    width = ops.maximum(ratio, 1.0) if not isinstance(ratio, float) else max(ratio, 1.0)
+    if not exclude_outside:
+        more = int(np.ceil(reach * width))
+        x = ops.take(x, np.clip(np.arange(-more, n + more), 0, n - 1), axis=line.axis)
+        j = np.arange(-more, n + more)
     weights = curve((j[None, :] + 0.5 - (i[:, None] + 0.5) * ratio) / width)
-    weights = weights / weights.sum(1, keepdims=True) if known else weights / ops.sum(weights, 1, keepdims=True)
+    weights = weights / _among(weights).sum(weights, axis=1, keepdims=True)
     names = "abcde"[: len(x.shape)]
     source = names[line.axis]
-    weights = weights.astype(site.dtype) if known else weights
-    return ops.einsum(f"{names},z{source}->{names.replace(source, 'z')}", x, weights)
+    return ops.einsum(f"{names},z{source}->{names.replace(source, 'z')}", x, dims.cast(weights, site.dtype))
