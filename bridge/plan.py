@@ -149,7 +149,7 @@ def _needed_steps(graph: ir.Graph, refusals: list[Refusal]) -> list[Step]:
 def _step(node: ir.Node, refusals: list[Refusal]) -> Step | None:
     builder = find(node.domain, node.op_type)
     if builder is None:
-        refusals.append(_refusal(node, "no builder for this operator"))
+        refusals.append(_refusal(node, "no builder for this operator (`bridge ops` lists what there is)"))
         return None
     reasons: list[str] = []
     operands = []
@@ -207,7 +207,8 @@ def symbolic_contents(value: ir.Value) -> list[int | ir.SymbolicDim] | None:
     """The integers in `value`, some of them symbolic, from shape inference; None if not known."""
     tensor = ir.convenience.get_const_tensor(value)
     if tensor is not None:
-        return [int(item) for item in tensor.numpy().reshape(-1)]
+        numbers = tensor.numpy().reshape(-1).tolist()
+        return [int(item) for item in numbers] if all(float(item).is_integer() for item in numbers) else None
     text = value.metadata_props.get(onnx_shape_inference.SYM_DATA_KEY)
     if text is None:
         return None
@@ -499,4 +500,6 @@ def _source_line(node: ir.Node) -> str:
 
 def _refusal(node: ir.Node, reason: str) -> Refusal:
     name = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
-    return Refusal(name, torch_path(node), reason, _source_line(node))
+    line = _source_line(node)
+    path = torch_path(node) or ("" if line else f"output {node.outputs[0].name}")
+    return Refusal(name, path, reason, line)

@@ -113,6 +113,34 @@ def test_constant_among_the_inputs(row):
     check(f"g (float[N, T, 4] x) => ({result} y) <{constant}> {{ y = {call} }}", layers=[])
 
 
+SQUARE = {
+    # an axis as long as another one: the Keras function must not mistake the one for the other
+    "row": "float[N, 3, 3] a, float[3] b",
+    "column": "float[N, 3, 3] a, float[3, 1] b",
+    "column-first": "float[3, 1] a, float[N, 3, 3] b",
+    "unknown-column": "float[N, T, T] a, float[T, 1] b",
+    "outer": "float[N, 3, 1] a, float[3] b",
+    "unknown-outer": "float[N, T, 1] a, float[T] b",
+    "batch": "float[3, 3, 3] a, float[3, 1, 1] b",
+    "unknown-batch": "float[T, T, T] a, float[T, 1, 1] b",
+    "integers": "int64[N, 3, 3] a, int64[3, 1] b",
+    "unsigned": "uint8[N, 3, 3] a, uint8[3, 1] b",
+}
+
+
+@pytest.mark.parametrize("inputs", SQUARE.values(), ids=SQUARE)
+@pytest.mark.parametrize("op", ["Add", "Sum", "Sub", "Mul"])
+def test_square(op, inputs):
+    dtype = inputs.split("[")[0]
+    if dtype == "float" or op == "Add":
+        sizes = [{"N": 3, "T": 3}, {"N": 1, "T": 4}]
+        check(f"g ({inputs}) => ({dtype}[A, B, C] y) {{ y = {op} (a, b) }}", layers=[], sizes=sizes)
+
+
+def test_square_constant():
+    check("g (float[N, 3, 3] a) => (float[N, 3, 3] y) <float[3, 1] b = {1, 2, 3}> { y = Add (b, a) }", layers=[])
+
+
 COMPARISONS = {
     "equal": ("int64", "Equal (a, b)"),
     "equal-bool": ("bool", "Equal (a, b)"),

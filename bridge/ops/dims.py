@@ -27,6 +27,27 @@ def cast(x: Any, dtype: str) -> Any:
     return x.astype(dtype) if isinstance(x, np.ndarray) else ops.cast(x, dtype)
 
 
+def add(a: Any, b: Any) -> Any:
+    """a + b, whatever their shapes.
+
+    On TensorFlow `keras.ops.add` takes a second operand with no more than one axis longer than 1 for a bias along
+    axis 1 or the last axis, even if that axis is another one; its subtraction has no such shortcut.
+    """
+    if _adds(a, b):
+        return ops.add(a, b)
+    if _adds(b, a):
+        return ops.add(b, a)
+    return ops.subtract(a, -b if isinstance(b, np.ndarray) else ops.negative(b))
+
+
+def _adds(a: Any, b: Any) -> bool:
+    """Whether `keras.ops.add` cannot mistake the axis of b."""
+    first, second = np.shape(a), np.shape(b)
+    longer = [dim for dim in second if dim != 1]
+    several = len([dim for dim in longer if dim is not None]) > 1
+    return len(first) < 2 or not longer or several or (first[-1] == second[-1] and first[-1] not in (None, 1))
+
+
 def length(site: Any, dim: Dim) -> Any:
     """A vector of zeros as long as `dim`: from a tensor that has such an axis, or joined from such vectors."""
     if isinstance(dim, int):
@@ -74,7 +95,7 @@ def _numbered(site: Any, dims: Sequence[Dim]) -> Any:
     """0, 1, 2, … as an array with these dims."""
     numbers = np.zeros((), "int32")
     for dim in dims:
-        numbers = ops.add(ops.multiply(ops.expand_dims(numbers, -1), size(site, dim)), positions(site, dim))
+        numbers = add(ops.multiply(ops.expand_dims(numbers, -1), size(site, dim)), positions(site, dim))
     return numbers
 
 
@@ -86,7 +107,7 @@ def broadcast(site: Any, x: Any, have: Sequence[Dim], want: Sequence[Dim]) -> An
     for axis, (old, new) in enumerate(zip(have, want, strict=True)):
         if old != new:
             zeros = cast(ops.reshape(length(site, new), [-1] + [1] * (len(want) - axis - 1)), site.dtype)
-            x = ops.logical_or(x, zeros) if site.dtype == "bool" else ops.add(x, zeros)
+            x = ops.logical_or(x, zeros) if site.dtype == "bool" else add(x, zeros)
     return x
 
 
@@ -141,4 +162,4 @@ def _joined(site: Any, expression: sympy.Expr) -> Any:
 
 
 def _outer(parts: Sequence[Any]) -> Any:
-    return functools.reduce(lambda a, b: ops.reshape(ops.expand_dims(a, 1) + b, (-1,)), parts)
+    return functools.reduce(lambda a, b: ops.reshape(add(ops.expand_dims(a, 1), b), (-1,)), parts)

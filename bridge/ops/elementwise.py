@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from keras import layers, ops
 
-from bridge.ops.dims import cast
+from bridge.ops.dims import add, cast
 from bridge.ops.registry import ANY, CHANNELS_LAST, FIRST, Array, op
 from bridge.weights import Weight
 
@@ -65,7 +65,7 @@ BINARY = {
 }
 
 MERGES = {
-    "Add": (ops.add, layers.Add),
+    "Add": (add, layers.Add),
     "Mul": (ops.multiply, layers.Multiply),
     "Sub": (ops.subtract, layers.Subtract),
 }
@@ -73,7 +73,7 @@ MERGES = {
 VARIADIC = {
     "Max": (ops.maximum, layers.Maximum),
     "Min": (ops.minimum, layers.Minimum),
-    "Sum": (ops.add, layers.Add),
+    "Sum": (add, layers.Add),
 }
 
 
@@ -118,7 +118,7 @@ for _name, _both in VARIADIC.items():
 
 @op("Mean", layout=ANY)
 def mean(site, *xs):
-    return _merged(site, ops.add, layers.Average, xs) if _alike(site) else functools.reduce(ops.add, xs) / len(xs)
+    return _merged(site, add, layers.Average, xs) if _alike(site) else functools.reduce(add, xs) / len(xs)
 
 
 @op("Div", layout=ANY)

@@ -69,7 +69,7 @@ def _wrapped(site, indices: Any, dim: Any) -> Any:
     """Indices with the negative ones counted from the end."""
     if isinstance(indices, np.ndarray) and (indices >= 0).all():
         return indices
-    return ops.where(ops.less(indices, 0), ops.add(indices, dims.size(site, dim, _dtype(indices))), indices)
+    return ops.where(ops.less(indices, 0), dims.add(indices, dims.size(site, dim, _dtype(indices))), indices)
 
 
 def _dtype(x: Any) -> str:
@@ -87,7 +87,7 @@ def gather_nd(site, data, indices, *, batch_dims=0):
             step = ops.reshape(dims.positions(site, dim, "int64"), [-1] + [1] * (len(places) - 2 - k))
         else:
             step = dims.cast(_wrapped(site, indices[..., k - batch_dims], dim), "int64")
-        numbers = ops.add(ops.multiply(numbers, dims.size(site, dim, "int64")), step)
+        numbers = dims.add(ops.multiply(numbers, dims.size(site, dim, "int64")), step)
     flat = functools.reduce(lambda total, dim: dim * total, shape[:depth], 1)
     return ops.take(dims.reshape(site, data, shape, [flat, *shape[depth:]]), numbers, axis=0)
 
@@ -100,7 +100,7 @@ def reverse_sequence(site, x, lengths, *, batch_axis=1, time_axis=0):
     place = ops.reshape(dims.positions(site, site.shape()[time_axis]), along[0])
     last = ops.reshape(ops.cast(lengths, "int32"), along[1])
     steps = ops.where(ops.less(place, last), ops.subtract(last - 1, place), place)
-    return ops.take_along_axis(x, ops.add(steps, ops.zeros_like(x, dtype="int32")), axis=time_axis)
+    return ops.take_along_axis(x, dims.add(steps, ops.zeros_like(x, dtype="int32")), axis=time_axis)
 
 
 # --- slices -------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def _window(site, x: Any, axis: int, dim: Any, start: Any, end: Any, step: int) 
     if step != 1 or any(isinstance(bound, int) and bound < 0 for bound in (start, end)):
         raise Refused(f"Keras cannot say the slice {start}:{end}:{step} of an axis of size {dim}")
     end = dim if isinstance(end, int) and end >= FAR else end
-    steps = ops.add(dims.positions(site, end - start), dims.size(site, start))
+    steps = dims.add(dims.positions(site, end - start), dims.size(site, start))
     return _lookup(site, x, steps, axis) if isinstance(x, Weight) else ops.take(x, steps, axis=axis)
 
 
@@ -233,7 +233,7 @@ def scatter_elements(site, data, indices, updates, *, axis=0, reduction="none"):
         else:
             place = dims.positions(site, count, _dtype(indices))
             place = ops.reshape(place, [-1] + [1] * (rank - 1 - k))
-            columns.append(ops.add(place, ops.zeros_like(indices)))
+            columns.append(dims.add(place, ops.zeros_like(indices)))
     rows = ops.reshape(ops.stack(columns, axis=-1), (-1, rank))
     return ops.scatter_update(data, rows, ops.reshape(updates, (-1,)), reduction=REDUCTIONS[reduction])
 

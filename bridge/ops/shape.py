@@ -66,7 +66,8 @@ def tile(site, x, repeats: Dims):
 def concat(site, *xs, axis):
     if len(xs) == 1:
         return xs[0]
-    if all(operand.is_tensor for operand in site.step.operands) and len(xs[0].shape) > 1:
+    tensors = all(operand.is_tensor for operand in site.step.operands)
+    if tensors and len(xs[0].shape) > 1 and "float" in site.dtype:  # the layer takes all for floats
         return site.layer(layers.Concatenate, axis=axis)(list(xs))
     return ops.concatenate(xs, axis=axis)
 
@@ -76,8 +77,8 @@ def concat(site, *xs, axis):
 
 @op("Shape", layout=ANY)
 def shape_(site, x, *, start=0, end=None):
-    sizes = list(site.node.inputs[0].shape)[start:end]
-    return ops.stack([np.int64(dim) if isinstance(dim, int) else dims.size(site, dim, "int64") for dim in sizes])
+    sizes = [dims.size(site, dim, "int64") for dim in list(site.node.inputs[0].shape)[start:end]]
+    return ops.concatenate([np.array([n]) if isinstance(n, int) else ops.reshape(n, (1,)) for n in sizes])
 
 
 @op("Size", layout=ANY)
@@ -101,7 +102,7 @@ def _check_range(step: Step) -> str | None:
 def range_(site, start: Dims, limit: Dims, delta: Dims):
     (first,), (last,), (step,) = start, limit, delta
     steps = dims.positions(site, -((first - last) // step))
-    return dims.cast(ops.add(steps * step, dims.size(site, first)), site.dtype)
+    return dims.cast(dims.add(steps * step, dims.size(site, first)), site.dtype)
 
 
 # --- blocks of pixels ---------------------------------------------------------------------------------------

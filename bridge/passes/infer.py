@@ -91,3 +91,36 @@ def _extend(op: str, divide: Callable[[Any, Any], Any]) -> None:
 registry.collect()
 _extend("Div", lambda a, b: a // b)
 _extend("Mod", lambda a, b: a % b)
+
+
+# --- sizes that the library takes from constants only ----------------------------------------------------------
+
+
+@registry.register("", "ConstantOfShape", since_version=10)
+def _infer_constant_of_shape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    dims = ctx.get_symbolic_value(node.inputs[0])
+    value = node.attributes.get("value")
+    dtype = ir.DataType.FLOAT if value is None else value.as_tensor().dtype
+    ctx.set_shape_and_dtype(node.outputs[0], None if dims is None else ir.Shape(dims), dtype)
+
+
+@registry.register("", "Range", since_version=12)
+def _infer_range(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Floating-point numbers too, as torch counts positions, where they are whole; downwards too."""
+    start, limit, step = (_whole(ctx, value) for value in node.inputs)
+    if start is None or limit is None or not isinstance(step, int) or not step:
+        ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([ctx.new_symbolic_dim()]), node.inputs[0].dtype)
+        return
+    count = -((start - limit) // step)
+    count = max(count, 0) if isinstance(count, int) else ir.SymbolicDim(sympy.Max(0, count._expr))
+    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([_plain(count)]), node.inputs[0].dtype)
+
+
+def _whole(ctx: ShapeInferenceContext, value: ir.Value) -> Dim | None:
+    """The one integer in `value`, maybe symbolic; None if it is not known or not whole."""
+    tensor = ir.convenience.get_const_tensor(value)
+    if tensor is not None:
+        number = tensor.numpy().item()
+        return int(number) if float(number).is_integer() else None
+    contents = ctx.get_symbolic_value(value)
+    return None if contents is None else contents[0]
