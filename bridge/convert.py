@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from bridge.errors import MissingPackage, Mismatch, OutputError, SourceError
+from bridge.errors import ExportError, MissingPackage, Mismatch, OutputError, SourceError
 from bridge.passes import simplify
 from bridge.report import Check, Report, Row, Variable
 from bridge.weights import WeightMap
@@ -271,9 +271,15 @@ def _open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_s
     if args is None:
         raise SourceError(f"{type(source).__name__} needs example inputs: convert(module, args)")
     args = tuple(args) if isinstance(args, tuple | list) else (args,)
-    exported = export_module(source, args, kwargs, dynamic_shapes)
     title = type(source).__name__
-    return Opened(exported.model, title, Torch(source, args, kwargs), exported.notes, dynamic_shapes, True)
+    witness = Torch(source, args, kwargs)
+    try:
+        witness(witness.examples)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:240]
+        raise ExportError(f"{title} does not run on the args given: {type(error).__name__}: {reason}") from error
+    exported = export_module(source, args, kwargs, dynamic_shapes)
+    return Opened(exported.model, title, witness, exported.notes, dynamic_shapes, True)
 
 
 def _planned(model: ir.Model, watch: Stopwatch) -> Plan:

@@ -7,6 +7,7 @@ floating-point initializer becomes a `Weight` named after itself.
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def load(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
     try:
         onnx.checker.check_model(subject)
     except Exception as error:
-        raise SourceError(f"{where}: not a valid ONNX model: {_first_line(error)}") from error
+        raise SourceError(f"{where}: not a valid ONNX model: {_reason(error)}") from error
     return _with_weights(ir.from_proto(_raise(proto, where)))
 
 
@@ -48,7 +49,7 @@ def _read(path: Path) -> onnx.ModelProto:
     try:
         proto = onnx.load(path, load_external_data=False)
     except (DecodeError, onnx.onnx_cpp2py_export.checker.ValidationError) as error:
-        raise SourceError(f"{path}: not an ONNX file, or a truncated one ({_first_line(error)})") from error
+        raise SourceError(f"{path}: not an ONNX file, or a truncated one ({_reason(error)})") from error
     if not proto.HasField("graph"):
         raise SourceError(f"{path}: not an ONNX file: it holds no graph")
     _read_external(proto, path)
@@ -76,7 +77,7 @@ def _read_external(proto: onnx.ModelProto, path: Path) -> None:
     try:
         onnx.load_external_data_for_model(proto, str(folder))
     except Exception as error:
-        raise SourceError(f"{path}: external data cannot be read: {_first_line(error)}") from error
+        raise SourceError(f"{path}: external data cannot be read: {_reason(error)}") from error
 
 
 def _raise(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
@@ -90,7 +91,7 @@ def _raise(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
             warnings.simplefilter("ignore")
             return onnx.version_converter.convert_version(proto, OPSET)
     except Exception as error:
-        raise SourceError(f"{where}: opset {version} cannot be raised to {OPSET}: {_first_line(error)}") from error
+        raise SourceError(f"{where}: opset {version} cannot be raised to {OPSET}: {_reason(error)}") from error
 
 
 def _with_weights(model: ir.Model) -> ir.Model:
@@ -106,6 +107,7 @@ def _with_weights(model: ir.Model) -> ir.Model:
     return model
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+def _reason(error: BaseException) -> str:
+    """What the error says, in one line."""
+    text = " ".join(str(error).split())
+    return textwrap.shorten(text, 240, placeholder=" …") or type(error).__name__

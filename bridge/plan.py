@@ -240,6 +240,10 @@ def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]
             for operand in step.operands
         ]
         step.perms = [channels_last(_rank(value)) for value in outputs]
+    elif layout is Layout.HEADS:
+        mask = step.builder.inputs.index(next(p for p in step.builder.inputs if "mask" in p.name))
+        step.operands = [_ordered(o, _heads(o.value) if i != mask else None) for i, o in enumerate(step.operands)]
+        step.perms = [_heads(value) for value in outputs]
     elif layout is Layout.RESHAPES:
         perm, out = _regroup(step, perms, steps)
         step.operands[0] = _ordered(step.operands[0], perm)
@@ -255,6 +259,10 @@ def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]
     else:
         step.perms = [None] * len(outputs)
     perms.update(zip(outputs, step.perms, strict=True))
+
+
+def _heads(value: ir.Value | None) -> Perm:
+    return (0, 2, 1, 3) if value is not None and _rank(value) == 4 else None
 
 
 def _ordered(operand: Operand, perm: Perm) -> Operand:

@@ -10,6 +10,8 @@ from typing import Any
 
 TORCH_ORT, ORT_KERAS, TORCH_KERAS = "torch ↔ onnxruntime", "onnxruntime ↔ Keras", "torch ↔ Keras"
 
+GRADIENTS, STEPS, STATISTICS = "gradients", "steps of SGD", "running statistics"  # training, torch ↔ Keras
+
 
 @dataclass(frozen=True)
 class Row:
@@ -39,6 +41,14 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Gradient:
+    """The relative error of the gradient of one torch parameter, in float64."""
+
+    name: str
+    error: float
+
+
+@dataclass(frozen=True)
 class Variable:
     """A Keras variable and the torch parameters it is made from."""
 
@@ -65,6 +75,7 @@ class Report:
     rows: tuple[Row, ...] = ()
     checks: tuple[Check, ...] = ()
     variables: tuple[Variable, ...] = ()
+    gradients: tuple[Gradient, ...] = ()
     source_parameters: int | None = None  # trainable ones in torch; None for a file that does not say
     trainable: int = 0
     non_trainable: int = 0
@@ -99,7 +110,10 @@ class Report:
             return f"NOT equal: {self.blame or ', '.join(leg for leg in self.worst)}"
         sizes = len({check.sizes for check in self.checks})
         worst = max(check.error for check in self.checks)
-        return f"proved equal: largest relative error {worst:.1e} at {sizes} choice{'s' * (sizes > 1)} of sizes"
+        where = f"{sizes} choices of sizes" if sizes > 1 else "the exported sizes"
+        if sizes == 1 and any(" free" in axes for axes in self.axes):
+            where += " only: the source ran at no other"
+        return f"proved equal: largest relative error {worst:.1e} at {where}"
 
     @property
     def worst(self) -> dict[str, float]:
@@ -115,7 +129,7 @@ class Report:
     @classmethod
     def from_json(cls, text: str) -> Report:
         data: dict[str, Any] = json.loads(text)
-        for name, kind in (("rows", Row), ("checks", Check), ("variables", Variable)):
+        for name, kind in (("rows", Row), ("checks", Check), ("variables", Variable), ("gradients", Gradient)):
             data[name] = tuple(kind(**item) for item in data[name])
         data["variables"] = tuple(dataclasses.replace(v, shape=tuple(v.shape)) for v in data["variables"])
         for name in ("axes", "notes", "custom_layers", "refusals"):
