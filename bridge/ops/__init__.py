@@ -1,6 +1,7 @@
 """The operators, one file for each family; importing this package registers all of them."""
 
 from bridge.ops import (  # noqa: F401
+    attention,
     convolution,
     elementwise,
     indexing,

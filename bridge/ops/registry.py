@@ -20,6 +20,7 @@ node in the model under construction (`bridge.build.Site`). Annotations say what
     FIRST           the same for its first input; the others come as the graph states them
     LAST            works on the last axis, carries the others
     CHANNELS_LAST   wants (batch, spatial…, channels) and gives it
+    HEADS           wants queries, keys and values as (batch, length, heads, size) and gives them so
     ONNX            wants and gives the order that the graph states
     RENAMES         moves nothing: only the names of the axes change (Transpose)
     RESHAPES        regroups axes without moving an element; `site.out_shape()` has the dims to give
@@ -62,12 +63,13 @@ class Layout(Enum):
     FIRST = "any for the first input"
     LAST = "last"
     CHANNELS_LAST = "channels last"
+    HEADS = "heads behind length"
     ONNX = "as stated"
     RENAMES = "renames axes"
     RESHAPES = "regroups axes"
 
 
-ANY, FIRST, LAST, CHANNELS_LAST, ONNX, RENAMES, RESHAPES = Layout
+ANY, FIRST, LAST, CHANNELS_LAST, HEADS, ONNX, RENAMES, RESHAPES = Layout
 
 
 class Kind(Enum):

@@ -1,0 +1,72 @@
+"""Attention: `keras.ops.dot_product_attention`, which wants (batch, length, heads, size)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from keras import ops
+
+from bridge.ops import dims
+from bridge.ops.registry import HEADS, op
+
+if TYPE_CHECKING:
+    from bridge.plan import Step
+
+
+def _check_attention(step: Step) -> str | None:
+    if step.used(3):
+        return "its scores before the softmax are used (qk_matmul_output); compute them with MatMul"
+    if len(step.shape()) == 3 and not step.argument("q_num_heads"):
+        return "three axes and no q_num_heads"
+    return None
+
+
+@op("Attention", layout=HEADS, check=_check_attention)
+def attention(
+    site, q, k, v, attn_mask=None, past_key=None, past_value=None, nonpad_kv_seqlen=None,
+    *, is_causal=0, kv_num_heads=None, q_num_heads=None, qk_matmul_output_mode=0, scale=None, softcap=0.0,
+    softmax_precision=None,
+):  # fmt: skip
+    """In a mask of booleans True is allowed; a mask of numbers is added. Causal: key j for queries from j on."""
+    apart = len(q.shape) == 3
+    if apart:
+        q, k, v = (_heads(site, i, t, n) for i, (t, n) in enumerate(zip((q, k, v), (q_num_heads, kv_num_heads, kv_num_heads), strict=True)))
+    if past_key is not None:
+        k, v = ops.concatenate([past_key, k], axis=1), ops.concatenate([past_value, v], axis=1)
+    scale = float(scale) if scale is not None else q.shape[-1] ** -0.5
+    options = _mask(site, attn_mask) | {"is_causal": bool(is_causal), "scale": scale}
+    y = _capped(q, k, v, softcap, **options) if softcap else ops.dot_product_attention(q, k, v, **options)
+    if apart:
+        have = [*site.shape()[:2], q_num_heads, y.shape[-1]]
+        y = dims.reshape(site, y, have, [*have[:2], q_num_heads * y.shape[-1]])
+    return (y, k, v) if site.used(1) or site.used(2) else y
+
+
+def _heads(site, index: int, x: Any, heads: int) -> Any:
+    """(batch, length, heads * size) -> (batch, length, heads, size)"""
+    have = site.shape(index)
+    return dims.reshape(site, x, have, [*have[:2], heads, have[2] // heads])
+
+
+def _mask(site, mask: Any) -> dict[str, Any]:
+    if mask is None:
+        return {}
+    places = tuple(range(4 - len(mask.shape)))
+    mask = np.expand_dims(mask, places) if isinstance(mask, np.ndarray) else ops.expand_dims(mask, places)
+    return {"mask" if "bool" in str(mask.dtype) else "bias": mask}
+
+
+def _capped(q, k, v, softcap: float, *, bias=None, mask=None, is_causal: bool, scale: float) -> Any:
+    """With the scores held between -softcap and softcap."""
+    groups = q.shape[2] // k.shape[2]
+    k, v = (ops.repeat(t, groups, axis=2) for t in (k, v)) if groups > 1 else (k, v)
+    scores = softcap * ops.tanh(ops.einsum("btnh,bsnh->bnts", q, k) * (scale / softcap))
+    if bias is not None:
+        scores = scores + bias
+    if is_causal:
+        ones = ops.ones_like(scores, dtype="int32")
+        mask = ops.cumsum(ones, axis=-1) <= ops.cumsum(ones, axis=-2) if mask is None else mask
+    if mask is not None:
+        scores = ops.where(mask, scores, -1e30)
+    return ops.einsum("bnts,bsnh->btnh", ops.softmax(scores, axis=-1), v)
