@@ -1,0 +1,150 @@
+"""What builders promise by their form: signatures are ONNX's schemas, and rooms import only what they may."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import numpy as np
+import onnx.defs
+import pytest
+
+import bridge
+from bridge.functions import functions
+from bridge.load import OPSET
+from bridge.ops import builders
+
+ROOT = Path(bridge.__file__).parent
+BUILDERS = {f"{b.domain or 'onnx'}.{b.op}": b for b in builders()}
+ONNX = {name: builder for name, builder in BUILDERS.items() if not builder.domain}
+OURS = {name: builder for name, builder in BUILDERS.items() if builder.domain}
+BODIES = {function.name: function for function in functions()}
+AT_OPSET = {
+    schema.name
+    for schema in onnx.defs.get_all_schemas_with_history()
+    if schema.domain == "" and schema.since_version <= OPSET
+}
+Option = onnx.defs.OpSchema.FormalParameterOption
+
+
+def _schemas(op: str) -> tuple[onnx.defs.OpSchema, onnx.defs.OpSchema]:
+    """At the opset inside (or the first that has the operator), and the newest: models of later opsets pass as well."""
+    newest = onnx.defs.get_schema(op)
+    return (onnx.defs.get_schema(op, OPSET) if op in AT_OPSET else newest), newest
+
+
+@pytest.mark.parametrize("builder", ONNX.values(), ids=ONNX)
+def test_inputs_are_the_schema_s(builder):
+    inside, newest = _schemas(builder.op)
+    assert len(builder.inputs) <= len(newest.inputs)
+    assert all(formal.option is Option.Optional for formal in inside.inputs[len(builder.inputs) :])
+    for parameter, formal in zip(builder.inputs, newest.inputs, strict=False):
+        assert parameter.variadic == (formal.option is Option.Variadic), parameter.name
+        if not parameter.variadic:
+            assert parameter.optional == (formal.option is Option.Optional), parameter.name
+
+
+@pytest.mark.parametrize("builder", ONNX.values(), ids=ONNX)
+def test_attributes_are_the_schema_s(builder):
+    """Names and defaults; one that a builder does not take, the plan refuses by name."""
+    inside, newest = _schemas(builder.op)
+    formal = newest.attributes | inside.attributes
+    for name, default in builder.attributes.items():
+        assert name in formal, name
+        assert (default is inspect.Parameter.empty) == formal[name].required, name
+        stated = formal[name].default_value
+        if stated.type:
+            stated = onnx.helper.get_attribute_value(stated)
+            stated = stated.decode() if isinstance(stated, bytes) else stated
+            assert default == (pytest.approx(stated, rel=1e-6) if isinstance(stated, float) else stated), name
+        elif not formal[name].required:
+            assert default is None, name
+
+
+@pytest.mark.parametrize("builder", OURS.values(), ids=OURS)
+def test_our_operators_match_their_bodies(builder):
+    """A variadic last parameter stands for what is left, such as the states of a recurrent layer."""
+    body = BODIES[builder.op]
+    fixed = [parameter for parameter in builder.inputs if not parameter.variadic]
+    assert len(fixed) <= len(body.input) if len(fixed) < len(builder.inputs) else len(fixed) == len(body.input)
+    attributes = {*body.attribute, *(attribute.name for attribute in body.attribute_proto)}
+    assert set(builder.attributes) == attributes
+
+
+def test_every_body_has_a_builder():
+    assert {name for name in BODIES} <= {builder.op for builder in OURS.values()}
+
+
+# --- who may import what --------------------------------------------------------------------------------------
+
+ROOMS = (
+    "errors",
+    "functions report",
+    "weights axes",
+    "export load passes ops layers",
+    "plan",
+    "build",
+    "verify transfer training",
+    "convert backend",
+    "cli",
+)
+FRAMEWORKS = {
+    "keras": {"ops", "layers", "build", "verify", "transfer", "training", "convert", "backend"},
+    "torch": {"export", "verify", "weights", "transfer", "training"},
+    "onnxruntime": {"verify"},
+    "tensorflow": set(),
+    "jax": set(),
+}
+FAMILIES = {builder.family for builder in BUILDERS.values()}
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+FILES = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def _imports(path: Path) -> set[str]:
+    """The modules that a file names, those for type checking left out."""
+    found = set()
+    wanted = [ast.parse(path.read_text())]
+    while wanted:
+        node = wanted.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+        wanted += ast.iter_child_nodes(node)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES.values(), ids=FILES)
+def test_frameworks_stay_in_their_rooms(path):
+    named = {name.split(".")[0] for name in _imports(path)}
+    for framework, rooms in FRAMEWORKS.items():
+        assert framework not in named or _room(path) in rooms, framework
+
+
+@pytest.mark.parametrize("path", FILES.values(), ids=FILES)
+def test_rooms_import_only_earlier_rooms(path):
+    order = {room: place for place, rooms in enumerate(ROOMS) for room in rooms.split()}
+    room = _room(path)
+    for name in _imports(path):
+        parts = name.split(".")
+        if parts[0] == "bridge" and len(parts) > 1 and parts[1] in order and room in order and parts[1] != room:
+            assert order[parts[1]] <= order[room], f"{room} imports {name}"
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_no_family_imports_another(family):
+    path = ROOT / "ops" / f"{family.rpartition('.')[2]}.py"
+    assert not (_imports(path) & FAMILIES - {family})
+
+
+def test_defaults_are_plain():
+    """No default is an array or a mutable that one build could leave to the next."""
+    for builder in BUILDERS.values():
+        for name, default in builder.attributes.items():
+            assert not isinstance(default, np.ndarray | list | dict), f"{builder.op}: {name}"
