@@ -35,6 +35,8 @@ def attention(
     if past_key is not None:
         k, v = ops.concatenate([past_key, k], axis=1), ops.concatenate([past_value, v], axis=1)
     scale = float(scale) if scale is not None else q.shape[-1] ** -0.5
+    if site.dtype == "float64":  # TensorFlow takes the scale in single precision
+        q, scale = q * scale, 1.0
     options = _mask(site, attn_mask) | {"is_causal": bool(is_causal), "scale": scale}
     y = _capped(q, k, v, softcap, **options) if softcap else ops.dot_product_attention(q, k, v, **options)
     if apart:

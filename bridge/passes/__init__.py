@@ -18,6 +18,7 @@ from bridge.passes.fold import fold
 from bridge.passes.infer import infer
 from bridge.passes.linear import linear
 from bridge.passes.recurrent import recurrent
+from bridge.passes.regroup import regroup
 from bridge.passes.sequence import sequence
 from bridge.passes.tied import tied
 
@@ -56,12 +57,14 @@ def know(model: ir.Model) -> None:
 PASSES: tuple[Callable[[ir.Model], None], ...] = (
     inline,  # first, so that the others see operators and not calls
     lift_constants,  # a constant is an initializer, whoever wrote it
+    drop_identities,  # copies stand between the nodes that belong together
     know,  # weights reach their consumers, shape arithmetic its Reshape and Slice
     recurrent,  # ONNX's recurrent nodes become ours; needs W, R and B whole
     infer,  # shapes of what recurrent made
     cancel,  # stacks that are taken apart again, most of them made by recurrent
     linear,  # MatMul and Add become one Dense; needs folded weights
     tied,  # an embedding that is also the output layer; needs Linear
+    regroup,  # reshapes in their plainest form, so that no axis has to move; needs Linear
     drop_identities,  # what the others left between nodes
     drop_unused,  # last: the nodes nobody reads any more
 )
