@@ -59,6 +59,7 @@ Exit codes:
 """
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+EXTRAS = ("torch", "tensorflow", "jax")
 REPORTS = (".html", ".json", ".txt")
 WIDTH = 110  # of tables where there is no terminal
 
@@ -332,7 +333,8 @@ def read_source(source: str) -> tuple[Any, Any, Any]:
         returned = made() if callable(made) else made
     except ModuleNotFoundError as error:
         if error.name and not module_name.startswith(error.name):
-            raise MissingPackage(f"{source} needs {error.name}, which is not installed") from error
+            extra = f": pip install 'onnx-keras-bridge[{error.name}]'" if error.name in EXTRAS else ""
+            raise MissingPackage(f"{source} needs {error.name}, which is not installed{extra}") from error
         raise SourceError(f"{source}: there is no module {error.name} here") from error
     except Exception as error:
         raise SourceError(f"{source}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,345 @@
+"""What bad input gets: one line that says what, where and the way out, an exit code, and nothing half-written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import bridge
+from bridge.cli import EXIT_CODES
+
+ROOT = Path(__file__).parents[1]
+HEAD = '<ir_version: 10, opset_import: ["": 23, "com.acme": 1]>'
+MATMUL = f"{HEAD} g (float[N,40] x) => (float[N,30] y) {{ y = MatMul (x, w) }}"
+
+
+def refused(kind, says, source, *args, **options):
+    """`convert` raises `kind`, in one line that says all of `says`."""
+    with pytest.raises(kind) as caught:
+        bridge.convert(source, *args, **options)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert len(text) < 400
+    assert [said for said in says if said not in text] == [], text
+
+
+def with_weight(values):
+    proto = onnx.parser.parse_model(MATMUL)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(values, "w"))
+    return proto
+
+
+def weight():
+    return np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32)
+
+
+# --- ONNX files ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"hello world", "not an ONNX file, or a truncated one"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "not an ONNX file, or a truncated one"),
+        (b"", "it holds no graph"),
+    ],
+    ids=["text", "image", "empty"],
+)
+def test_not_an_onnx_file(tmp_path, content, says):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    refused(bridge.SourceError, [str(path), says], path)
+
+
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.9, 0.999])
+def test_truncated_file(tmp_path, part):
+    path = tmp_path / "model.onnx"
+    data = with_weight(weight()).SerializeToString()
+    path.write_bytes(data[: int(len(data) * part)])
+    refused(bridge.SourceError, [str(path)], path)
+
+
+def test_no_such_file(tmp_path):
+    refused(bridge.SourceError, ["model.onnx: no such file"], tmp_path / "model.onnx")
+    refused(bridge.SourceError, ["no such file"], tmp_path)
+
+
+def test_checker_has_the_first_word(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx.parser.parse_model(MATMUL).SerializeToString())
+    refused(bridge.SourceError, [str(path), "not a valid ONNX model", "'w'", "MatMul"], path)
+
+
+def test_unknown_operator():
+    proto = onnx.parser.parse_model(f"{HEAD} g (float[N] x) => (float[N] y) {{ y = Frobnicate (x) }}")
+    refused(bridge.SourceError, ["not a valid ONNX model", "Frobnicate"], proto)
+
+
+def test_unknown_domain_and_missing_builders_all_at_once():
+    proto = onnx.parser.parse_model(
+        f"{HEAD} g (float[N,3,3] x) => (float[N] y) {{ z = com.acme.Frob (x)\n d = Det (z)\n y = com.acme.Bar (d) }}"
+    )
+    with pytest.raises(bridge.Unsupported) as caught:
+        bridge.convert(proto)
+    lines = sorted(str(caught.value).splitlines())
+    assert [line.partition(":")[0] for line in lines] == [
+        "Det at output d",
+        "com.acme.Bar at output y",
+        "com.acme.Frob at output z",
+    ]
+    assert all("no builder for this operator" in line for line in lines)
+    assert len(caught.value.refusals) == 3
+
+
+def save_external(folder):
+    path = folder / "model.onnx"
+    onnx.save(
+        with_weight(weight()), path, save_as_external_data=True, location="weights.bin", size_threshold=0
+    )
+    return path
+
+
+def test_external_data(tmp_path):
+    path = save_external(tmp_path)
+    assert bridge.convert(path).report.verified
+    data = (tmp_path / "weights.bin").read_bytes()
+    (tmp_path / "weights.bin").write_bytes(data[:100])
+    refused(bridge.SourceError, [str(path)], path)
+    (tmp_path / "weights.bin").unlink()
+    refused(bridge.SourceError, [str(path), "external data 'weights.bin' is missing beside it"], path)
+
+
+def test_external_data_stays_in_its_folder(tmp_path):
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    path = save_external(inner)
+    (inner / "weights.bin").rename(tmp_path / "weights.bin")
+    proto = onnx.load(path, load_external_data=False)
+    entries = proto.graph.initializer[0].external_data
+    next(entry for entry in entries if entry.key == "location").value = "../weights.bin"
+    path.write_bytes(proto.SerializeToString())
+    refused(bridge.SourceError, [str(path), "outside the model's folder"], path)
+
+
+def test_nan_in_an_initializer():
+    values = weight()
+    values[3, 4] = np.nan
+    refused(bridge.SourceError, ["w (1 of 1200) holds NaN"], with_weight(values))
+
+
+# --- torch --------------------------------------------------------------------------------------------------
+
+X = torch.ones(2, 7, 4)
+AXES = ({0: "batch", 1: "time"},)
+
+
+class Control(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+class Raises(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("no more\nthan two inputs")
+
+
+class Fixed(nn.Module):
+    """Unrolls its time axis."""
+
+    def forward(self, x):
+        return sum((x[:, step] for step in range(int(x.shape[1]))), torch.zeros(4))
+
+
+class Positions(nn.Module):
+    def forward(self, x):
+        return x + torch.arange(7.0)[None, :, None]
+
+
+def test_export_fails_with_torchs_own_reason():
+    refused(bridge.ExportError, ["torch cannot export Control", "data-dependent expression"], Control(), (X,))
+    refused(bridge.ExportError, ["Raises does not run", "no more than two inputs"], Raises(), (X,))
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "says"),
+    [
+        ((X, X), None, "takes 2 positional arguments but 3 were given"),
+        ((), None, "missing 1 required positional argument: 'input'"),
+        ((X,), {"hidden": X}, "unexpected keyword argument 'hidden'"),
+        ((X[..., :3],), None, "mat1 and mat2 shapes cannot be multiplied (14x3 and 4x3)"),
+        ((X.long(),), None, "must have the same dtype"),
+        (("text",), None, "must be Tensor, not str"),
+    ],
+)
+def test_args_that_do_not_fit(args, kwargs, says):
+    refused(bridge.ExportError, ["Linear does not run on the args given", says], nn.Linear(4, 3), args, kwargs)
+
+
+@pytest.mark.parametrize("module", [Fixed(), Positions()])
+@pytest.mark.parametrize("dim", [str, torch.export.Dim])
+def test_an_axis_that_torch_fixed_is_named(module, dim):
+    axes = tuple({axis: dim(name) for axis, name in given.items()} for given in AXES)
+    says = ["torch fixed axis 1", "of input x to 7", "leave the axis out"]
+    refused(bridge.ExportError, says, module, (X,), dynamic_shapes=axes)
+
+
+def test_an_axis_that_only_seems_free_is_told():
+    class Flat(nn.Module):
+        def forward(self, x):
+            return x.reshape(2, 28)
+
+    report = bridge.convert(Flat(), (X,), dynamic_shapes=AXES).report
+    assert any("the source itself does not run at batch=3" in note for note in report.notes)
+    assert report.verdict.endswith("at the exported sizes only: the source ran at no other")
+
+
+def test_dynamic_shapes_that_do_not_fit():
+    refused(bridge.ExportError, ["torch cannot export Linear"], nn.Linear(4, 3), (X,), dynamic_shapes=AXES * 2)
+
+
+def test_nan_in_the_weights():
+    module = nn.Sequential(nn.LSTM(4, 3))
+    with torch.no_grad():
+        module[0].weight_hh_l0[2, 1:] = float("nan")
+    refused(bridge.SourceError, ["0.weight_hh_l0 (2 of 36) holds NaN"], module[0:], (X,))
+
+
+def test_infinity_in_a_mask_is_fine():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.register_buffer("mask", torch.full((4, 4), float("-inf")).triu(1))
+
+        def forward(self, x):
+            return (self.linear(x) + self.mask).softmax(-1)
+
+    assert bridge.convert(Masked(), (torch.randn(3, 4, 4),)).report.verified
+
+
+@pytest.mark.parametrize(("source", "says"), [(3, "cannot convert a int"), (nn.Linear(4, 3), "needs example inputs")])
+def test_not_a_model(source, says):
+    refused(bridge.SourceError, [says], source)
+
+
+def test_not_a_pt2_file(tmp_path):
+    path = tmp_path / "model.pt2"
+    path.write_bytes(b"nothing")
+    refused(bridge.SourceError, [str(path), "not an ExportedProgram"], path)
+    refused(bridge.SourceError, ["No such file"], tmp_path / "none.pt2")
+
+
+# --- output -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def converted():
+    return bridge.convert(nn.Linear(4, 3), (X,))
+
+
+def test_output_that_cannot_be_written(converted, tmp_path):
+    (tmp_path / "taken.keras").mkdir()
+    for path in (tmp_path / "no" / "folder.keras", tmp_path / "taken.keras", tmp_path / "model.h5"):
+        with pytest.raises(bridge.OutputError, match=path.name) as caught:
+            converted.save(path)
+        assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.keras"]
+
+
+def test_a_failed_save_leaves_the_old_file(converted, tmp_path, monkeypatch):
+    path = tmp_path / "model.keras"
+    path.write_text("old")
+
+    def fails(self, beside, *args, **kwargs):
+        Path(beside).write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(converted.model), "save", fails)
+    with pytest.raises(bridge.OutputError, match="No space left on device"):
+        converted.save(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# --- packages that are not installed ------------------------------------------------------------------------
+
+
+WITHOUT = """
+from importlib.machinery import PathFinder
+
+find = PathFinder.find_spec
+absent = {packages}
+PathFinder.find_spec = lambda name, *more: None if name.partition(".")[0] in absent else find(name, *more)
+
+from bridge.cli import main
+main()
+"""
+
+
+def run_without(packages, *arguments, **environment):
+    """The command in a process in which `packages` cannot be imported."""
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT.format(packages=packages.split()), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
+
+
+def one_line(result, error, *says):
+    assert result.returncode == EXIT_CODES[error]
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert [said for said in says if said not in result.stderr] == [], result.stderr
+
+
+def test_without_torch_modules_are_refused(tmp_path):
+    result = run_without("torch", "convert", "models.digits:make", "-o", tmp_path / "out.keras")
+    one_line(result, bridge.MissingPackage, "models.digits:make needs torch", "onnx-keras-bridge[torch]")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_torch_pt2_files_are_refused(tmp_path):
+    (tmp_path / "model.pt2").write_bytes(b"")
+    result = run_without("torch", "convert", tmp_path / "model.pt2", "-o", tmp_path / "out.keras")
+    one_line(result, bridge.MissingPackage, "needs torch", "onnx-keras-bridge[torch]")
+
+
+def test_without_torch_onnx_files_are_converted(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(with_weight(weight()).SerializeToString())
+    result = run_without("torch onnxscript", "convert", path, "-o", tmp_path / "out.keras", "--quiet")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert (tmp_path / "out.keras").is_file()
+
+
+def test_without_the_keras_backend(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(with_weight(weight()).SerializeToString())
+    result = run_without("tensorflow", "convert", path, "-o", tmp_path / "out.keras", KERAS_BACKEND="tensorflow")
+    one_line(result, bridge.MissingPackage, "tensorflow", "onnx-keras-bridge[tensorflow]", "KERAS_BACKEND")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_tensorflow_another_backend_does(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(with_weight(weight()).SerializeToString())
+    result = run_without(
+        "tensorflow", "convert", path, "-o", tmp_path / "out.keras", "--quiet", KERAS_BACKEND="torch"
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_without_onnxruntime(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(with_weight(weight()).SerializeToString())
+    result = run_without("onnxruntime", "convert", path, "-o", tmp_path / "out.keras")
+    one_line(result, bridge.MissingPackage, "onnxruntime")
+    assert list(tmp_path.iterdir()) == [path]
