@@ -91,6 +91,7 @@ def convert(
     dynamic_shapes: Any = None,
     verify: bool = True,
     float64: bool = False,
+    training: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
     """Convert a trained model to Keras and prove the result.
@@ -103,6 +104,7 @@ def convert(
         dynamic_shapes: as `torch.onnx.export` takes them. Without them the batch axis is free wherever torch allows.
         verify: compare torch, onnxruntime and Keras at several sizes.
         float64: also compare torch and Keras in double precision, which tells rounding from a wrong formula.
+        training: also compare gradients, steps of SGD and BatchNorm's statistics (implies float64).
         progress: called with the name of each room as it is entered.
 
     Raises:
@@ -124,9 +126,12 @@ def convert(
     report = _account(opened, planned, built, watch.seconds)
     if verify:
         with watch.room("compare"):
-            report = _proved(report, opened, witness, planned, built, float64)
+            report = _proved(report, opened, witness, planned, built)
+            if float64 or training:
+                report = _in_double(report, opened, planned, training)
         report = replace(report, seconds=watch.seconds)
         if not report.verified:
+            report = replace(report, blame=report.blame or _failed_leg(report))
             raise Mismatch(f"{opened.title}: {report.blame}", report)
     return Conversion(built.model, built.weights, report)
 
@@ -350,15 +355,13 @@ def _count(variables: list[Any]) -> int:
 
 
 def _proved(
-    report: Report, opened: Opened, witness: ir.Model, planned: Plan, built: Built, float64: bool
+    report: Report, opened: Opened, witness: ir.Model, planned: Plan, built: Built
 ) -> Report:
     from bridge import verify
 
     sampler = verify.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
     tried, refused = verify.trials(sampler, verify.OnnxRuntime(witness), opened.torch)
     checks = list(verify.compare(built.model, tried))
-    if float64 and opened.retraceable:
-        checks += _in_double(opened, tried)
     errors = verify.node_errors(planned, built, tried[0].inputs)
     rows = tuple(
         replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)
@@ -367,14 +370,31 @@ def _proved(
     return report if report.verified else replace(report, blame=_blame(report, planned, errors))
 
 
-def _in_double(opened: Opened, tried: Sequence[Trial]) -> Iterator[Check]:
-    """The whole path once more in float64: exported, built and compared."""
+def _in_double(report: Report, opened: Opened, planned: Plan, training: bool) -> Report:
+    """The whole path once more in float64: exported, built and compared; and the training compared, if asked."""
+    if not opened.retraceable:
+        raise BridgeError("comparing in float64, or in training, needs the nn.Module itself: convert(module, args)")
     from bridge import verify
     from bridge.build import build
 
     double = opened.torch.double()
     again = _open_torch(double.module, *double.arguments, opened.dynamic_shapes)
-    return verify.compare_double(build(_planned(again.model, Stopwatch(None, {}))).model, double, tried)
+    built = build(_planned(again.model, Stopwatch(None, {})))
+    sampler = verify.Sampler.of(again.model, double.examples)
+    checks = list(verify.compare_double(built.model, double, sampler))
+    if not training:
+        return replace(report, checks=(*report.checks, *checks))
+    from bridge.training import parity, single_precision
+
+    found = parity(built, double, sampler)
+    single = opened.torch.copy()
+    floor = single_precision(build(planned), single, verify.Sampler.of(planned.model, single.examples), found.wanted)
+    return replace(
+        report,
+        checks=(*report.checks, *checks, *found.checks, floor),
+        gradients=found.gradients,
+        notes=(*report.notes, *found.notes),
+    )
 
 
 def _blame(report: Report, planned: Plan, errors: dict[ir.Node, float]) -> str:

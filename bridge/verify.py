@@ -105,6 +105,10 @@ class Torch:
         """The example inputs, as the module takes them."""
         return self._torch.utils._pytree.tree_unflatten(self._leaves, self._spec)
 
+    def copy(self) -> Torch:
+        """The same, with a module of its own."""
+        return Torch(copy.deepcopy(self.module), *self.arguments)
+
     def double(self) -> Torch:
         """The same module and examples in float64."""
         torch = self._torch
@@ -114,21 +118,23 @@ class Torch:
         args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
         return Torch(copy.deepcopy(self.module).double(), args, kwargs)
 
-    def __call__(self, inputs: Arrays) -> Arrays:
+    def outputs(self, inputs: Arrays) -> list[Any]:
+        """The output tensors, flat, in whatever mode the module is in."""
         torch, given = self._torch, iter(inputs)
         leaves = [torch.from_numpy(next(given)) if isinstance(x, torch.Tensor) else x for x in self._leaves]
         args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
+        return [x for x in torch.utils._pytree.tree_leaves(self.module(*args, **kwargs)) if isinstance(x, torch.Tensor)]
+
+    def __call__(self, inputs: Arrays) -> Arrays:
         training = getattr(self.module, "training", False)
         if training:
             self.module.eval()
         try:
-            with torch.no_grad():
-                result = self.module(*args, **kwargs)
+            with self._torch.no_grad():
+                return [x.detach().cpu().numpy() for x in self.outputs(inputs)]
         finally:
             if training:
                 self.module.train()
-        outputs = torch.utils._pytree.tree_leaves(result)
-        return [x.detach().cpu().numpy() for x in outputs if isinstance(x, torch.Tensor)]
 
 
 def keras_call(model: keras.Model) -> Callable[[Arrays], Arrays]:
@@ -326,13 +332,19 @@ def _reason(error: Exception) -> str:
     return (told or lines or [type(error).__name__])[0]
 
 
-def compare_double(model: keras.Model, double: Torch, tried: Sequence[Trial]) -> Iterator[Check]:
-    """A torch module in float64 against the Keras model made from it."""
-    call = keras_call(model)
-    for trial in tried:
-        inputs = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in trial.inputs]
-        error = worst_error(call(inputs), double(inputs))
-        yield Check(TORCH_KERAS, sizes_text(trial.sizes), error, LIMIT_DOUBLE, "float64")
+def compare_double(model: keras.Model, double: Torch, sampler: Sampler, count: int = 3) -> Iterator[Check]:
+    """A torch module in float64 against the Keras model made from it, at the sizes that `trials` would take."""
+    call, done = keras_call(model), 0
+    for seed, sizes in enumerate((sampler.exported(), *sampler.others())):
+        if done == count:
+            return
+        inputs = sampler.examples if not seed else sampler.draw(sizes, seed)
+        try:
+            want = double(inputs)
+        except Exception:  # sizes the source itself does not run at; `trials` has said so
+            continue
+        done += 1
+        yield Check(TORCH_KERAS, sizes_text(sizes), worst_error(call(inputs), want), LIMIT_DOUBLE, "float64")
 
 
 def node_errors(plan: Plan, built: Built, inputs: Arrays) -> dict[ir.Node, float]:

@@ -167,6 +167,8 @@ def _run(site, node: Node, x, w, r, b, lens, p, states, projection: Weight | Non
     y, *finals = results if common["return_state"] else [results]
     if node.direction == "reverse" and common["return_sequences"]:
         y = ops.flip(y, axis=1)
+    if lens is not None and common["return_sequences"]:
+        y = y * ops.expand_dims(ops.cast(call["mask"], y.dtype), -1)  # the mask ends here: not for losses or layers after
     last = None if common["return_sequences"] else y
     if last is None and finals:
         hidden = finals[:: len(STATES[node.mode])]

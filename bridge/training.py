@@ -1,0 +1,287 @@
+"""Training parity: the same gradients, and the same weights after the same steps.
+
+Both sides run in training mode with dropout off, on the same batches and the same random scalar loss
+`sum(r * y)`. A gradient with respect to a Keras variable goes back to torch's names through its recipe
+(`Recipe.adjoint`), so a parameter used twice collects both.
+
+Two things differ by definition and are compared as what they are:
+
+- torch steps on two biases where Keras has their sum, so one step of SGD moves torch's sum twice as far
+  (`Recipe.copies`); the step is compared on the sum, with that factor.
+- torch's BatchNorm stores the unbiased running variance, Keras the biased one: the updates differ by n / (n - 1)
+  for n values a channel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from bridge.build import Built
+from bridge.report import GRADIENTS, STATISTICS, STEPS, Check, Gradient
+from bridge.verify import Arrays, Sampler, Sizes, Torch, sizes_text
+
+LIMIT = 1e-8  # float64
+LIMIT_SINGLE = 1e-5
+LONG = 2.0**20  # a step so long that the weight's own digits do not blur the gradient read off it
+FLOOR = 10  # float32: how many times torch's own rounding Keras may be off
+RATE = 2.0**-7  # of SGD; exact in every precision, so that the optimiser cannot round it
+SMALL = 1e-3  # a gradient that is smaller than this share of the largest is judged by that share
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What the comparison found."""
+
+    checks: tuple[Check, ...]
+    gradients: tuple[Gradient, ...]
+    notes: tuple[str, ...]
+    wanted: dict[str, np.ndarray]  # torch's gradients of the first step, by name
+
+
+# --- the two sides -----------------------------------------------------------------------------------------------
+
+
+def _hardsigmoid(x: Any, inplace: bool = False) -> Any:
+    import torch
+
+    return torch.nn.functional.relu6(x + 3) / 6
+
+
+@contextlib.contextmanager
+def _trained(module: Any, training: bool = True) -> Iterator[None]:
+    """The torch module in training mode (or not), without what cannot be compared."""
+    import torch
+
+    rates = [(m, m.dropout) for m in module.modules() if isinstance(getattr(m, "dropout", None), float)]
+    stand_ins = [
+        # owner, attribute, what stands in, why
+        *((torch._VF, name, lambda x, p, train: x, "random") for name in ("dropout", "feature_dropout")),
+        (torch.nn.functional, "hardsigmoid", _hardsigmoid, "its backward rounds 1/6 to float32"),
+    ]
+    originals = [getattr(owner, name) for owner, name, *_ in stand_ins]
+    for owner, _ in rates:
+        owner.dropout = 0.0
+    for owner, name, stand_in, _ in stand_ins:
+        setattr(owner, name, stand_in)
+    module.train(training)
+    try:
+        yield
+    finally:
+        module.eval()
+        for owner, rate in rates:
+            owner.dropout = rate
+        for (owner, name, *_), original in zip(stand_ins, originals, strict=True):
+            setattr(owner, name, original)
+
+
+class TorchSide:
+    """A copy of the module that is stepped with plain SGD."""
+
+    def __init__(self, witness: Torch):
+        import torch
+
+        self._torch, self.witness = torch, witness
+        self.module = witness.module
+        self.training = True
+
+    def settle(self, inputs: Arrays) -> bool:
+        """Whether training mode gives the same twice; where it does not, go on in evaluation mode."""
+        state = copy.deepcopy(self.module.state_dict())
+        with _trained(self.module), self._torch.no_grad():
+            once, again = (self.witness.outputs(inputs) for _ in range(2))
+        self.module.load_state_dict(state)
+        self.training = all(self._torch.equal(a, b) for a, b in zip(once, again, strict=True))
+        return self.training
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {name: value.detach().cpu().numpy().copy() for name, value in self.module.state_dict().items()}
+
+    def step(self, inputs: Arrays, factors: Sequence[np.ndarray | None], rate: float) -> dict[str, np.ndarray]:
+        """One step; gives the gradients by name (zeros for parameters the loss does not see)."""
+        torch = self._torch
+        self.module.zero_grad(set_to_none=True)
+        with _trained(self.module, self.training):
+            outputs = self.witness.outputs(inputs)
+            loss = sum(
+                (y * torch.from_numpy(r)).sum() for y, r in zip(outputs, factors, strict=True) if r is not None
+            )
+            loss.backward()
+        gradients = {}
+        with torch.no_grad():
+            for name, parameter in self.module.named_parameters():
+                if parameter.requires_grad:
+                    gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+                    gradients[name] = gradient.cpu().numpy().copy()
+                    parameter -= rate * gradient
+        return gradients
+
+
+class _Weighted(keras.losses.Loss):
+    """sum(r * y), in the dtype of y."""
+
+    def __init__(self, dtype: str):
+        super().__init__(reduction="sum", dtype=dtype, name="weighted")
+
+    def call(self, factor: Any, output: Any) -> Any:
+        return factor * output
+
+
+class KerasSide:
+    """The converted model under `keras.optimizers.SGD`, whatever the backend."""
+
+    def __init__(self, built: Built, dtype: str, rate: float, training: bool = True):
+        self.weights, self.rate = built.weights, rate
+        self.floats = [i for i, y in enumerate(built.model.outputs) if "float" in y.dtype]
+        outputs = [built.model.outputs[i] for i in self.floats]
+        self.model = keras.Model(built.model.inputs, outputs)
+        if not training:
+            given = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in self.model.inputs]
+            self.model = keras.Model(given, self.model(given, training=False))
+        for layer in self.model._flatten_layers():
+            if isinstance(getattr(layer, "rate", None), float):
+                layer.rate = 0.0
+        self.model.compile(
+            keras.optimizers.SGD(rate), loss=[_Weighted(dtype) for _ in outputs], jit_compile=False
+        )
+
+    def step(self, inputs: Arrays, factors: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+        """One step of SGD; gives each variable's gradient, and steps as torch does where a variable is a sum."""
+        before = [np.array(entry.variable.numpy()) for entry in self.weights]
+        targets = [factors[i] for i in self.floats]
+        self.model.train_on_batch(
+            inputs if len(inputs) > 1 else inputs[0], targets if len(targets) > 1 else targets[0]
+        )
+        gradients = []
+        for entry, old in zip(self.weights, before, strict=True):
+            moved = old - entry.variable.numpy()
+            gradients.append(moved / self.rate)
+            if entry.variable.trainable and entry.recipe.copies > 1:
+                entry.variable.assign(old - entry.recipe.copies * moved)
+        return gradients
+
+
+# --- comparing ---------------------------------------------------------------------------------------------------
+
+
+def parity(built: Built, witness: Torch, sampler: Sampler, steps: int = 5) -> Parity:
+    """Compare gradients in float64, and the parameters after each of `steps` steps, at the exported sizes.
+
+    `built` and `witness` are in float64 and are trained: give copies.
+    """
+    dtype, limit = "float64", LIMIT
+    theirs, sizes, notes = TorchSide(witness), sampler.exported(), []
+    if not theirs.settle(sampler.examples):
+        notes.append("forward is random in training mode beyond dropout: training was compared in evaluation mode")
+    ours = KerasSide(built, dtype, RATE, theirs.training)
+    first: dict[str, np.ndarray] = {}
+    start = theirs.state()
+    checks: list[Check] = []
+    table: list[Gradient] = []
+    for number in range(steps):
+        inputs = _cast(sampler.draw(sizes, 1000 + number), dtype)
+        factors = _factors(witness, inputs, dtype, number)
+        wanted = theirs.step(inputs, factors, RATE)
+        got = _to_torch_names(ours, ours.step(inputs, factors), wanted)
+        errors = gradient_errors(got, wanted)
+        if not number:
+            first = wanted
+            table = [Gradient(name, error) for name, error in sorted(errors.items())]
+            checks.append(Check(GRADIENTS, sizes_text(sizes), max(errors.values(), default=0.0), limit, dtype))
+            statistics, said = _statistics(ours, theirs, start, sizes, limit, dtype)
+            checks, notes = checks + statistics, notes + said
+        after = theirs.state()
+        worst = max((_apart(e, after) for e in ours.weights if e.variable.trainable), default=0.0)
+        checks.append(Check(STEPS, f"after step {number + 1}", worst, limit, dtype))
+    summed = sorted({name for e in ours.weights if e.recipe.copies > 1 for name in e.recipe.names})
+    if summed:
+        notes.append(
+            f"{len(summed)} parameters are summed in Keras (two biases, one variable): a step of SGD moves their sum "
+            f"twice as far in torch, and was compared with that factor"
+        )
+    return Parity(tuple(checks), tuple(table), tuple(notes), first)
+
+
+def single_precision(built: Built, witness: Torch, sampler: Sampler, wanted: dict[str, np.ndarray]) -> Check:
+    """Gradients in float32 against the exact ones, `wanted`: Keras's rounding may be a small multiple of torch's."""
+    dtype = "float32"
+    inputs = sampler.draw(sampler.exported(), 1000)
+    factors = _factors(witness, inputs, dtype, 0)
+    torch_side = TorchSide(witness)
+    training = torch_side.settle(inputs)
+    theirs = torch_side.step(inputs, factors, RATE)
+    side = KerasSide(built, dtype, LONG, training)
+    ours = _to_torch_names(side, side.step(inputs, factors), wanted)
+    floor = max(gradient_errors(theirs, wanted).values(), default=0.0)
+    error = max(gradient_errors(ours, wanted).values(), default=0.0)
+    return Check(GRADIENTS, sizes_text(sampler.exported()), error, max(LIMIT_SINGLE, FLOOR * floor), dtype)
+
+
+def _cast(inputs: Arrays, dtype: str) -> Arrays:
+    return [x.astype(dtype) if x.dtype.kind == "f" else x for x in inputs]
+
+
+def _factors(witness: Torch, inputs: Arrays, dtype: str, seed: int) -> list[np.ndarray | None]:
+    """The random weights of the loss, one array for each output of floating point."""
+    rng = np.random.default_rng(2000 + seed)
+    outputs = witness(inputs)
+    return [
+        rng.standard_normal(y.shape).astype(dtype) / max(y.size, 1) if y.dtype.kind == "f" else None for y in outputs
+    ]
+
+
+def _to_torch_names(side: KerasSide, gradients: list[np.ndarray], wanted: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Gradients of the variables -> gradients of torch's parameters, through the recipes."""
+    into = {name: np.zeros_like(value) for name, value in side.weights.source.values.items() if value.dtype.kind == "f"}
+    for entry, gradient in zip(side.weights, gradients, strict=True):
+        if entry.variable.trainable:
+            entry.recipe.adjoint(gradient.astype(into[entry.recipe.names[0]].dtype), into)
+    return {name: into[name] for name in wanted}
+
+
+def gradient_errors(got: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> dict[str, float]:
+    """The relative error of each gradient; those that are (nearly) zero are measured against the largest of all."""
+    largest = max((float(np.abs(g).max()) for g in want.values() if g.size), default=0.0)
+    return {
+        name: float(np.abs(got[name] - g).max() / max(float(np.abs(g).max()), SMALL * largest, 1e-30))
+        for name, g in want.items()
+        if g.size
+    }
+
+
+def _apart(entry: Any, state: dict[str, np.ndarray]) -> float:
+    want = entry.recipe.push(state)
+    return float(np.abs(entry.variable.numpy() - want).max() / max(np.abs(want).max(), 1e-30)) if want.size else 0.0
+
+
+def _statistics(
+    ours: KerasSide, theirs: TorchSide, start: dict[str, np.ndarray], sizes: Sizes, limit: float, dtype: str
+) -> tuple[list[Check], list[str]]:
+    """BatchNorm's running statistics after one step: equal means, variances that differ by n / (n - 1)."""
+    state, worst, notes = theirs.state(), 0.0, []
+    statistics = ("running_mean", "running_var")
+    moved = [e for e in ours.weights if theirs.training and e.recipe.names[0].endswith(statistics)]
+    for entry in moved:
+        name = entry.recipe.names[0]
+        want, old, got = entry.recipe.push(state), entry.recipe.push(start), np.asarray(entry.variable.numpy())
+        if name.endswith("running_mean"):
+            worst = max(worst, float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-30)))
+            continue
+        batch = theirs.module.get_submodule(name.rpartition(".")[0])
+        keep = 1 - (batch.momentum if batch.momentum is not None else 0.0)
+        biased, unbiased = got - keep * old, want - keep * old
+        ratio = float(np.sum(unbiased) / np.sum(biased))
+        worst = max(worst, float(np.abs(unbiased - ratio * biased).max() / np.abs(unbiased).max()))
+        count = ratio / (ratio - 1) if ratio > 1 else float("inf")
+        notes.append(
+            f"{name}: torch stores the unbiased variance, Keras the biased one; the update differs by n / (n - 1) "
+            f"with n = {count:.0f}"
+        )
+    text = f"{sizes_text(sizes)}, after one step"
+    return ([Check(STATISTICS, text, worst, limit, dtype)] if moved else []), notes
