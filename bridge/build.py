@@ -252,10 +252,11 @@ def _input(builder: Builder, value: ir.Value) -> Any:
 
 
 def _output(builder: Builder, value: ir.Value) -> Any:
-    constant = ir.convenience.get_const_tensor(value)
-    if constant is not None and value not in builder.tensors:
+    known = ir.convenience.get_const_tensor(value) is not None and value not in builder.tensors
+    tensor = None if known else builder.ordered(value, None)
+    if not isinstance(tensor, keras.KerasTensor):
         raise Unsupported([Refusal("output", value.name, "is a constant; a Keras model gives what depends on its input")])
-    return builder.ordered(value, None)
+    return tensor
 
 
 def _build_step(site: Site, builder: Builder) -> None:

@@ -42,6 +42,7 @@ ARITHMETIC = {
     "min-int64": ("int64[N, T, 4] a, int64[4] b", "Min (a, b)", []),
     "sum-three": ("float[N, T, 4] a, float[N, T, 4] b, float[N, T, 4] c", "Sum (a, b, c)", ["Add"]),
     "mean-three": ("float[N, T, 4] a, float[N, T, 4] b, float[N, T, 4] c", "Mean (a, b, c)", ["Average"]),
+    "mean-vectors": ("float[4] a, float[4] b, float[N, T, 4] c", "Mean (a, b, c)", []),
     "mean-broadcast": ("float[N, T, 4] a, float[4] b", "Mean (a, b)", []),
 }
 
@@ -67,6 +68,8 @@ INTEGERS = {
     "xor": ("uint8", "BitwiseXor (a, b)", {}),
     "left": ("uint32", 'BitShift <direction = "LEFT"> (a, b)', {"a": (0, 99), "b": (0, 5)}),
     "right": ("uint32", 'BitShift <direction = "RIGHT"> (a, b)', {"a": (0, 99), "b": (0, 5)}),
+    "left-beyond": ("uint32", 'BitShift <direction = "LEFT"> (a, b)', {"b": (30, 34)}),
+    "right-beyond": ("uint8", 'BitShift <direction = "RIGHT"> (a, b)', {"b": (5, 11)}),
     "max-uint32": ("uint32", "Max (a, b)", {}),
 }
 
@@ -262,6 +265,10 @@ def test_any_order_of_axes(call):
 
 def test_integers_are_cut_off_at_zero():
     check("g (int32[N, 3] x) => (int32[N, 3] y) { y = Relu (x) }", layers=[])
+
+
+def test_mean_of_vectors():
+    check("g (float[N] a, float[N] b) => (float[N] y) { y = Mean (a, b) }", layers=[])
 
 
 def test_dropout_keeps_its_rate():

@@ -268,6 +268,8 @@ MASKS = {
     "upper": ("float[N, 4, 5] x", "Trilu (x)", "float[N, 4, 5]"),
     "lower": ("float[N, 4, 5] x", "Trilu <upper = 0> (x, one)", "float[N, 4, 5]"),
     "upper-symbolic": ("float[T, T] x", "Trilu (x, minus)", "float[T, T]"),
+    "upper-beyond": ("float[N, T, 4] x", "Trilu (x, depth)", "float[N, T, 4]"),
+    "lower-beyond": ("float[T, T] x", "Trilu <upper = 0> (x, depth)", "float[T, T]"),
     "upper-bool": ("bool[N, 4, 4] x", "Trilu (x, one)", "bool[N, 4, 4]"),
     "upper-int64": ("int64[4, 5] x", "Trilu (x, one)", "int64[4, 5]"),
     "eye": ("float[N, T] x", "EyeLike <k = 1> (x)", "float[N, T]"),

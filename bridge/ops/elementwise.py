@@ -95,15 +95,15 @@ def _variadic(function: Callable[..., Any], layer: type) -> Callable[..., Any]:
 
 def _merged(site, function: Callable[..., Any], layer: type, xs: tuple[Any, ...]) -> Any:
     """A layer where tensors of one shape come together, as in a residual connection; otherwise a function."""
-    if len(xs) > 1 and _alike(site) and len(site.shape()) > 1 and "float" in site.dtype:
-        return site.layer(layer)(list(xs))
-    return functools.reduce(function, xs)
+    return site.layer(layer)(list(xs)) if _is_join(site) else functools.reduce(function, xs)
 
 
-def _alike(site) -> bool:
-    """Whether all inputs are tensors of one shape."""
+def _is_join(site) -> bool:
+    """Whether several tensors of one shape come together."""
     operands = site.step.operands
-    return all(operand.is_tensor for operand in operands) and len({site.shape(i) for i in range(len(operands))}) == 1
+    if len(operands) < 2 or not all(operand.is_tensor for operand in operands) or "float" not in site.dtype:
+        return False
+    return len(site.shape()) > 1 and len({site.shape(index) for index in range(len(operands))}) == 1
 
 
 for _name, _function in UNARY.items():
@@ -118,7 +118,9 @@ for _name, _both in VARIADIC.items():
 
 @op("Mean", layout=ANY)
 def mean(site, *xs):
-    return _merged(site, add, layers.Average, xs) if _alike(site) else functools.reduce(add, xs) / len(xs)
+    if _is_join(site):
+        return site.layer(layers.Average)(list(xs))
+    return functools.reduce(add, xs) / len(xs)
 
 
 @op("Div", layout=ANY)
@@ -151,8 +153,14 @@ def pow_(site, x, y):
 
 
 @op("BitShift", layout=ANY)
-def bit_shift(x, y, *, direction):
-    return {"LEFT": ops.left_shift, "RIGHT": ops.right_shift}[direction](x, y)
+def bit_shift(site, x, y, *, direction):
+    """A shift by more bits than there are, or by a negative number of them, shifts everything out."""
+    out = ops.logical_or(ops.less(y, 0), ops.greater_equal(y, 8 * np.dtype(site.dtype).itemsize))
+    y = ops.where(out, ops.zeros_like(y), y)
+    if direction == "LEFT":
+        return ops.where(out, ops.zeros_like(x), ops.left_shift(x, y))
+    signs = ops.where(ops.less(x, 0), ops.subtract(ops.zeros_like(x), ops.ones_like(x)), ops.zeros_like(x))
+    return ops.where(out, signs, ops.right_shift(x, y))
 
 
 @op("IsInf", layout=ANY)

@@ -253,8 +253,16 @@ def one_hot(site, indices, depth: Ints, values, *, axis=-1):
 
 
 @op("Trilu")
-def trilu(x, k: Ints = None, *, upper=1):
-    return (ops.triu if upper else ops.tril)(x, int(np.ravel(k if k is not None else 0)[0]))
+def trilu(site, x, k: Ints = None, *, upper=1):
+    """TensorFlow knows no diagonal outside of the matrix."""
+    k = 0 if k is None else int(np.ravel(k)[0])
+    sizes = site.shape()[-2:]
+    if abs(k) <= min(dim if isinstance(dim, int) else 1 for dim in sizes):
+        return (ops.triu if upper else ops.tril)(x, k)
+    rows, columns = (dims.positions(site, dim) for dim in sizes)
+    diagonal = dims.add(ops.expand_dims(rows, 1), k)
+    kept = ops.greater_equal(columns, diagonal) if upper else ops.less_equal(columns, diagonal)
+    return ops.where(kept, x, ops.zeros_like(x))
 
 
 @op("EyeLike")
