@@ -57,42 +57,44 @@ def plain(perm: Sequence[int] | None) -> Perm:
 def blocks(before: Sequence[Dim], after: Sequence[Dim]) -> list[Block]:
     """How a reshape regroups axes: the axes before and after of each part that keeps to itself, parts in order.
 
-    Where symbols hide how sizes multiply, everything between the axes that are equal on both ends is one part.
+    Where symbols hide how sizes multiply, what lies between the parts found from both ends is one part.
     """
-    parts: list[Block] = []
+    heads = _matched(before, after)
+    i, j = (sum(part[side] for part in heads) for side in (0, 1))
+    tails = _matched(before[i:][::-1], after[j:][::-1])[::-1]
+    k, m = (len(dims) - sum(part[side] for part in tails) for side, dims in ((0, before), (1, after)))
+    middle = [(k - i, m - j)] if k > i and m > j else []
+    counts = heads + middle + tails
+    if not middle and (k > i or m > j) and counts:  # what is left on one side has size one
+        place = max(len(heads) - 1, 0)
+        counts[place] = (counts[place][0] + k - i, counts[place][1] + m - j)
+    parts, i, j = [], 0, 0
+    for wide, long in counts:
+        parts.append(([*range(i, i + wide)], [*range(j, j + long)]))
+        i, j = i + wide, j + long
+    return parts
+
+
+def _matched(before: Sequence[Dim], after: Sequence[Dim]) -> list[tuple[int, int]]:
+    """How many axes each part has before and after, from the front, as far as equal sizes show it."""
+    parts: list[tuple[int, int]] = []
     i = j = 0
     while i < len(before) and j < len(after):
         k, m = i + 1, j + 1
         while before[i:k] != after[j:m]:
             left, right = _product(before[i:k]), _product(after[j:m])
-            if left is None or right is None:
-                return [*parts, *_rest(before, after, i, j)]
+            if left is None or right is None or (left < right and k == len(before)) or (left > right and m == len(after)):
+                return parts
             if left == right:
                 break
-            if left < right and k < len(before):
-                k += 1
-            elif left > right and m < len(after):
-                m += 1
-            else:
-                return [*parts, *_rest(before, after, i, j)]
-        parts.append(([*range(i, k)], [*range(j, m)]))
+            k, m = (k + 1, m) if left < right else (k, m + 1)
+        parts.append((k - i, m - j))
         i, j = k, m
-    if parts:  # what is left has size one
-        parts[-1] = (parts[-1][0] + [*range(i, len(before))], parts[-1][1] + [*range(j, len(after))])
     return parts
 
 
 def _product(dims: Sequence[Dim]) -> int | None:
     return math.prod(dims) if all(isinstance(dim, int) for dim in dims) else None
-
-
-def _rest(before: Sequence[Dim], after: Sequence[Dim], i: int, j: int) -> list[Block]:
-    """One part, and single axes behind it that are equal."""
-    ends = 0
-    while ends < min(len(before) - i, len(after) - j) - 1 and before[-1 - ends] == after[-1 - ends]:
-        ends += 1
-    middle = ([*range(i, len(before) - ends)], [*range(j, len(after) - ends)])
-    return [middle, *(([len(before) - e], [len(after) - e]) for e in range(ends, 0, -1))]
 
 
 def reshaped(perm: Perm, before: Sequence[Dim], after: Sequence[Dim]) -> tuple[Perm, Mix | None] | None:

@@ -250,7 +250,11 @@ def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]
         step.perms = [out]
     elif layout in (Layout.ANY, Layout.FIRST):
         _carry(step, perms, steps)
-    elif layout is Layout.LAST:
+    elif layout is Layout.PRODUCT and _same_batch(step):
+        a, b = (perms.get(operand.value) for operand in step.operands)
+        step.operands = [_ordered(operand, perm) for operand, perm in zip(step.operands, (a, b), strict=True)]
+        step.perms = [b if a is None else None]  # attention's: scores as stated, and what they weigh as it came
+    elif layout in (Layout.LAST, Layout.PRODUCT):
         perm = perms.get(step.operands[0].value)
         beside = any(operand.is_tensor and _rank(operand.value) > 1 for operand in step.operands[1:])
         perm = None if perm is None or beside or perm[-1] != len(perm) - 1 else perm
@@ -259,6 +263,12 @@ def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]
     else:
         step.perms = [None] * len(outputs)
     perms.update(zip(outputs, step.perms, strict=True))
+
+
+def _same_batch(step: Step) -> bool:
+    """Whether two tensors are multiplied, matrix by matrix."""
+    a, b = (list(value.shape) for value in step.node.inputs)
+    return all(operand.is_tensor for operand in step.operands) and len(a) == len(b) > 1 and a[:-2] == b[:-2]
 
 
 def _heads(value: ir.Value | None) -> Perm:
@@ -405,7 +415,7 @@ def _feature_axis(step: Step) -> int:
 
 def _keeps_features(step: Step) -> bool:
     """Whether the features of the input are still there in the output (a normalisation), or used up (a Dense)."""
-    return step.builder.layout not in (Layout.LAST, Layout.ONNX)
+    return step.builder.layout not in (Layout.LAST, Layout.PRODUCT, Layout.ONNX)
 
 
 def _is_elementwise(step: Step) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
-from bridge.ops.registry import LAST, RENAMES, op
+from bridge.ops.registry import LAST, PRODUCT, RENAMES, op
 from bridge.weights import Weight
 
 
@@ -20,12 +22,24 @@ def linear(site, x, w: Weight, b: Weight):
     return site.layer(keras.layers.Dense, units=w.dims[1], weights={"kernel": w, "bias": b})(x)
 
 
-@op("MatMul", layout=LAST, features={"b": 0}, units={"b": 1})
+@op("MatMul", layout=PRODUCT, features={"b": 0}, units={"b": 1})
 def matmul(site, a, b: Weight | None):
     """x W with a parameter is a Dense without bias; anything else is a product of tensors."""
     if isinstance(b, Weight) and len(b.dims) == 2 and len(a.shape) > 1:
         return site.layer(keras.layers.Dense, units=b.dims[1], use_bias=False, weights={"kernel": b})(a)
-    return ops.matmul(a, site.array(b.numpy()) if isinstance(b, Weight) else b)
+    orders = [operand.perm for operand in site.step.operands] + site.step.perms
+    if isinstance(b, Weight) or not any(orders):
+        return ops.matmul(a, site.array(b.numpy()) if isinstance(b, Weight) else b)
+    return ops.einsum(_product([order or tuple(range(len(a.shape))) for order in orders]), a, b)
+
+
+def _product(orders: Sequence[Sequence[int]]) -> str:
+    """The matrix product as einsum writes it, for operands and result stored in these orders."""
+    rank = len(orders[0])
+    batch = "abcdefgh"[: rank - 2]
+    names = [batch + "ij", batch + "jk", batch + "ik"]
+    a, b, y = ("".join(name[axis] for axis in order) for name, order in zip(names, orders, strict=True))
+    return f"{a},{b}->{y}"
 
 
 def _tied(site, w: Weight):

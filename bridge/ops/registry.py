@@ -19,6 +19,7 @@ node in the model under construction (`bridge.build.Site`). Annotations say what
     ANY             nothing: it works in whatever order its input is in; `axes` names what holds axis numbers
     FIRST           the same for its first input; the others come as the graph states them
     LAST            works on the last axis, carries the others
+    PRODUCT         LAST beside a matrix; of two tensors of one rank, takes each as it is stored
     CHANNELS_LAST   wants (batch, spatial…, channels) and gives it
     HEADS           wants queries, keys and values as (batch, length, heads, size) and gives them so
     ONNX            wants and gives the order that the graph states
@@ -62,6 +63,7 @@ class Layout(Enum):
     ANY = "any"
     FIRST = "any for the first input"
     LAST = "last"
+    PRODUCT = "as stored, both of them"
     CHANNELS_LAST = "channels last"
     HEADS = "heads behind length"
     ONNX = "as stated"
@@ -69,7 +71,7 @@ class Layout(Enum):
     RESHAPES = "regroups axes"
 
 
-ANY, FIRST, LAST, CHANNELS_LAST, HEADS, ONNX, RENAMES, RESHAPES = Layout
+ANY, FIRST, LAST, PRODUCT, CHANNELS_LAST, HEADS, ONNX, RENAMES, RESHAPES = Layout
 
 
 class Kind(Enum):

@@ -64,6 +64,7 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
     cancel,  # stacks that are taken apart again, most of them made by recurrent
     linear,  # MatMul and Add become one Dense; needs folded weights
     tied,  # an embedding that is also the output layer; needs Linear
+    drop_unused,  # a node that nobody reads is no reader
     regroup,  # reshapes in their plainest form, so that no axis has to move; needs Linear
     drop_identities,  # what the others left between nodes
     drop_unused,  # last: the nodes nobody reads any more

@@ -44,13 +44,18 @@ def _plain(dim: Dim) -> Dim:
         return dim
     if dim.value.isdigit():
         return int(dim.value)
-    return _normal(dim.value) if "floor(" in dim.value else dim
+    if "floor(" not in dim.value and "ceiling(" not in dim.value:
+        return dim
+    try:
+        return ir.SymbolicDim(_normal(dim._expr))
+    except ValueError:  # text that has lost its expression, and that the library cannot read
+        return dim
 
 
 @functools.cache
-def _normal(text: str) -> ir.SymbolicDim:
-    short = ir.SymbolicDim(text)._expr.replace(lambda part: part.is_Rational and part.q > LONGEST, _shortest)
-    return ir.SymbolicDim(short.replace(sympy.floor, _flat))
+def _normal(expression: sympy.Expr) -> sympy.Expr:
+    short = expression.replace(lambda part: part.is_Rational and part.q > LONGEST, _shortest)
+    return short.replace(sympy.ceiling, lambda x: -sympy.floor(-x)).replace(sympy.floor, _flat)
 
 
 def _shortest(number: sympy.Rational) -> sympy.Rational:

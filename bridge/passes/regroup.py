@@ -124,13 +124,18 @@ def _linear(split: ir.Node) -> bool:
         return False
     source, merged, wanted = map(_dims, (merge.inputs[0], merge.outputs[0], split.outputs[0]))
     kernel = dense.inputs[1].const_value
-    if None in (source, merged, wanted) or kernel is None or len(kernel.shape) != 2 or source[-1] != merged[-1]:
+    if None in (source, merged, wanted) or kernel is None or len(kernel.shape) != 2:
         return False
-    if not isinstance(source[-1], int) or source[:-1] != wanted[: len(source) - 1]:
+    old, new = blocks(source, merged)[-1]
+    rows = source[: old[0]]
+    if new != [len(merged) - 1] or not isinstance(merged[-1], int) or rows != wanted[: len(rows)]:
         return False
     emit = Emitter(dense)
-    out = emit(dense.op_type, merge.inputs[0], *dense.inputs[1:], domain=dense.domain)
-    out = _typed(out, [*source[:-1], kernel.shape[1]], merge.inputs[0])
+    x = merge.inputs[0] if old == [len(source) - 1] else _reshape(emit, merge.inputs[0], [*rows, merged[-1]])
+    if x is None:
+        return False
+    out = emit(dense.op_type, x, *dense.inputs[1:], domain=dense.domain)
+    out = _typed(out, [*rows, kernel.shape[1]], merge.inputs[0])
     out = out if list(out.shape) == wanted else _reshape(Emitter(split), out, wanted)
     if out is not None:
         replace(split.outputs[0], out)
