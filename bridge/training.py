@@ -32,6 +32,7 @@ LIMIT_SINGLE = 1e-5
 LONG = 2.0**20  # a step so long that the weight's own digits do not blur the gradient read off it
 FLOOR = 10  # float32: how many times torch's own rounding Keras may be off
 RATE = 2.0**-7  # of SGD; exact in every precision, so that the optimiser cannot round it
+RUNS = 8  # in training mode, to see whether it is random
 SMALL = 1e-3  # a gradient that is smaller than this share of the largest is judged by that share
 
 
@@ -95,9 +96,9 @@ class TorchSide:
         """Whether training mode gives the same twice; where it does not, go on in evaluation mode."""
         state = copy.deepcopy(self.module.state_dict())
         with _trained(self.module), self._torch.no_grad():
-            once, again = (self.witness.outputs(inputs) for _ in range(2))
+            first, *others = (self.witness.outputs(inputs) for _ in range(RUNS))
         self.module.load_state_dict(state)
-        self.training = all(self._torch.equal(a, b) for a, b in zip(once, again, strict=True))
+        self.training = all(self._torch.equal(a, b) for y in others for a, b in zip(first, y, strict=True))
         return self.training
 
     def state(self) -> dict[str, np.ndarray]:
