@@ -25,6 +25,7 @@ from bridge.errors import (
 
 if TYPE_CHECKING:
     from bridge.convert import Conversion, convert
+    from bridge.convert import open_saved as open
     from bridge.report import Report
     from bridge.transfer import transfer
     from bridge.weights import WeightMap
@@ -32,10 +33,13 @@ if TYPE_CHECKING:
 _LAZY = {
     "Conversion": "bridge.convert",
     "convert": "bridge.convert",
+    "open": "bridge.convert",
     "Report": "bridge.report",
     "WeightMap": "bridge.weights",
     "transfer": "bridge.transfer",
 }
+
+_ELSEWHERE = {"open": "open_saved"}  # names that would shadow a builtin where they are defined
 
 __all__ = [
     "BridgeError",
@@ -50,6 +54,7 @@ __all__ = [
     "WeightMap",
     "WeightsError",
     "convert",
+    "open",
     "transfer",
 ]
 
@@ -57,6 +62,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'bridge' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LAZY[name]), name)
+    value = getattr(importlib.import_module(_LAZY[name]), _ELSEWHERE.get(name, name))
     globals()[name] = value
     return value

@@ -8,6 +8,7 @@ variable. Only this file assigns weights.
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ class Builder:
     names: dict[str, int] = field(default_factory=dict)
     made: list[Made] = field(default_factory=list)
     transposes: int = 0
-    named: set[Any] = field(default_factory=set)  # operations that have their final name
+    named: set[tuple[Any, int]] = field(default_factory=set)  # calls whose operations have their final name
 
     def name(self, wanted: str) -> str:
         """`wanted` as a legal layer name that no other layer has."""
@@ -157,6 +158,23 @@ class Site:
     def array(self, value: Any) -> np.ndarray:
         """A constant in the dtype of this build."""
         return self._builder.array(np.asarray(value))
+
+    def tensor(self, weight: Weight) -> Any:
+        """A weight where the graph has a tensor. A parameter is the one row of an Embedding, so that it stays
+        trainable; anything else is a constant."""
+        if not weight.is_parameter:
+            return self.array(weight.numpy())
+        table = self.layer(
+            keras.layers.Embedding,
+            input_dim=1,
+            output_dim=math.prod(weight.dims),
+            weights={"embeddings": weight.reshape(1, -1)},
+            name=weight.recipe.names[0],
+        )
+        first = next(iter(self._builder.tensors.values()))
+        corner = first[tuple(slice(0, 1) for _ in first.shape)]
+        index = ops.reshape(ops.zeros_like(corner, dtype="int32"), (1,))
+        return ops.reshape(table(index), weight.dims)
 
     def float_type(self, dtype: ir.DataType) -> str:
         return self._builder.float_type(dtype)
@@ -275,10 +293,10 @@ def _build_step(site: Site, builder: Builder) -> None:
 def _name_operations(tensor: Any, path: str, builder: Builder) -> None:
     """Name the operations behind `tensor` after the torch module; Keras's own numbers may be a layer's name."""
     history = getattr(tensor, "_keras_history", None)
-    if history is None or history.operation in builder.named:
+    if history is None or (history.operation, history.node_index) in builder.named:
         return
     operation = history.operation
-    builder.named.add(operation)
+    builder.named.add((operation, history.node_index))
     if not isinstance(operation, keras.layers.Layer):
         kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(operation).__name__).lower()
         operation.name = builder.name(f"{path}_{kind}")
@@ -303,7 +321,7 @@ def _argument(operand: Operand, step: Step, builder: Builder, site: Site) -> Any
     if operand.is_tensor:
         return builder.ordered(operand.value, operand.perm)
     if operand.kind is Kind.TENSOR:  # a parameter where the graph has a tensor
-        return site_parameter(site, operand)
+        return _ordered_beside(site.tensor(operand.known), operand.perm)
     if operand.kind is Kind.ARRAY and operand.perm is not None:
         return builder.array(_reordered(operand.known, operand.perm))
     return builder.array(operand.known) if operand.kind is Kind.ARRAY else operand.known
@@ -316,40 +334,24 @@ def _reordered(array: np.ndarray, perm: tuple[int, ...]) -> np.ndarray:
     return array.reshape((1,) * (len(perm) - array.ndim) + array.shape).transpose(perm)
 
 
-def site_parameter(site: Site, operand: Operand) -> Any:
-    """A parameter that enters the graph as a tensor: the one row of an Embedding, so that it stays trainable."""
-    weight: Weight = operand.known
-    dims = weight.dims
-    table = site.layer(
-        keras.layers.Embedding,
-        input_dim=1,
-        output_dim=math.prod(dims),
-        weights={"embeddings": weight.reshape(1, -1)},
-        name=weight.recipe.names[0],
-    )
-    first = next(iter(site._builder.tensors.values()))
-    corner = first[tuple(slice(0, 1) for _ in first.shape)]
-    index = ops.reshape(ops.zeros_like(corner, dtype="int32"), (1,))
-    tensor = ops.reshape(table(index), dims)
-    if operand.perm is None:
-        return tensor
-    padded = ops.reshape(tensor, (1,) * (len(operand.perm) - len(dims)) + tuple(dims))
-    return ops.transpose(padded, operand.perm)
+def _ordered_beside(tensor: Any, perm: Perm) -> Any:
+    """A parameter that broadcasts as before when the others are stored in the order `perm`."""
+    if perm is None or not isinstance(tensor, keras.KerasTensor):
+        return tensor if perm is None else _reordered(tensor, perm)
+    return ops.transpose(ops.reshape(tensor, (1,) * (len(perm) - len(tensor.shape)) + tuple(tensor.shape)), perm)
 
 
 def _fill(weighted: _Weighted, dtype: str | None) -> list[Entry]:
     """Assign the weights; every variable of the layer must get one."""
     entries = []
     for path, weight in weighted.weights.items():
-        variable: Any = weighted.layer
-        for attribute in path.split("."):
-            variable = getattr(variable, attribute)
+        variable = operator.attrgetter(path)(weighted.layer)
         if tuple(variable.shape) != weight.dims:
             raise ValueError(f"{variable.path} has shape {tuple(variable.shape)}, its weight {weight.dims}: {weight.recipe}")
         variable.assign(weight.numpy(dtype))
         if not weight.trainable:
             variable.trainable = False
-        entries.append(Entry(variable, weight))
+        entries.append(Entry(variable, weight, weighted.layer.name, path))
     filled = {id(entry.variable) for entry in entries}
     left = [v.path for v in weighted.layer.variables if id(v) not in filled and "seed_generator" not in v.path]
     if left:

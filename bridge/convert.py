@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from bridge import disk
 from bridge.errors import ExportError, MissingPackage, Mismatch, OutputError, SourceError
 from bridge.passes import simplify
 from bridge.report import Check, Report, Row, Variable
@@ -40,19 +41,16 @@ class Conversion:
     report: Report
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the model as one `.keras` file; nothing is left half-written."""
-        path = Path(path)
-        if path.suffix != ".keras":
-            raise OutputError(f"{path}: a Keras model is saved as .keras; give the path that ending")
-        beside = path.with_name(f".{path.stem}.part.keras")
-        try:
-            self.model.save(beside)
-            os.replace(beside, path)
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-        finally:
-            beside.unlink(missing_ok=True)
-        return path
+        """Write the model as one `.keras` file, which plain Keras loads, and the weight map beside it, from which
+        `bridge.open` finds the way back to torch. Nothing is left half-written."""
+        disk.save(Path(path), self.model, self.weights, self.report)
+        return Path(path)
+
+
+def open_saved(path: str | os.PathLike[str]) -> Conversion:
+    """What `Conversion.save` wrote: the model, its weight map and the report, as `bridge.open`."""
+    _require_keras()
+    return Conversion(*disk.load(Path(path)))
 
 
 @dataclass
@@ -182,7 +180,7 @@ def verify_saved(
     from bridge import verify
 
     watch = Stopwatch(progress, {})
-    model = _load_keras(Path(path))
+    model = disk.load_keras(Path(path))
     with watch.room("export"):
         opened = open_source(source, args, kwargs, dynamic_shapes)
         witness = opened.model.clone()
@@ -210,20 +208,6 @@ def _require_same_inputs(path: Any, model: keras.Model, source: ir.Model) -> Non
     theirs = [tuple(dim if isinstance(dim, int) else None for dim in value.shape) for value in source.graph.inputs]
     if ours != theirs:
         raise SourceError(f"{path} takes inputs of shapes {ours}, its source {theirs}: it was not made from it")
-
-
-def _load_keras(path: Path) -> keras.Model:
-    import keras
-
-    from bridge import layers  # noqa: F401 - registers the layers that Keras lacks
-
-    if not path.is_file():
-        raise SourceError(f"{path}: no such file")
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise SourceError(f"{path}: not a model that Keras loads in safe mode: {reason}") from error
 
 
 def _require_keras() -> None:

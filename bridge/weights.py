@@ -569,7 +569,9 @@ class Weight(ir.LazyTensor):
 
     @property
     def trainable(self) -> bool:
-        return all(self.source.trainable.get(name, True) for name in self.recipe.names)
+        """Whether its parameters are; buffers among them (the vectors of a spectral norm) do not count."""
+        names = [name for name in self.recipe.names if name in self.source.parameters] or self.recipe.names
+        return all(self.source.trainable.get(name, True) for name in names)
 
     @property
     def is_parameter(self) -> bool:
@@ -640,10 +642,13 @@ class Variable(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """One Keras variable and the recipe that fills it."""
+    """One Keras variable, the recipe that fills it, and where it is found in the model: the layer's name and the
+    attributes below it (`lstm`, `forward_layer.cell.kernel`)."""
 
     variable: Variable
     weight: Weight
+    layer: str = ""
+    attribute: str = ""
 
     @property
     def recipe(self) -> Recipe:
@@ -711,7 +716,7 @@ class WeightMap:
 
     def to_json(self) -> list[dict[str, Any]]:
         return [
-            {"variable": e.variable.path, "trainable": e.variable.trainable, "recipe": e.recipe.to_json()} for e in self
+            {"layer": e.layer, "attribute": e.attribute, "trainable": e.variable.trainable, "recipe": e.recipe.to_json()} for e in self
         ]
 
     def __str__(self) -> str:

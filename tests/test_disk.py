@@ -1,0 +1,120 @@
+"""A conversion survives the disk: the way back to torch needs neither the first process nor the module."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import bridge
+from bridge import disk
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.nn.Module, tuple]:
+    module, args, shapes = importlib.import_module("models.digit_strips").make()
+    path = tmp_path_factory.mktemp("saved") / "strips.keras"
+    bridge.convert(module, args, dynamic_shapes=shapes).save(path)
+    return path, module, args
+
+
+def test_open_gives_model_map_and_report(digits) -> None:
+    path, module, args = digits
+    again = bridge.open(path)
+    assert again.report.verified
+    state = again.weights.to_torch()
+    for name, value in module.state_dict().items():
+        assert torch.equal(state[name], value), name
+        assert state[name].dtype == value.dtype
+    with torch.no_grad():
+        want = module(*args).numpy()
+    np.testing.assert_allclose(np.asarray(again.model(args[0].numpy())), want, atol=1e-5)
+
+
+def test_a_later_process_brings_the_weights_back(digits, tmp_path: Path) -> None:
+    path, module, _ = digits
+    out = tmp_path / "back.pt"
+    program = (
+        "import bridge, sys, torch\n"
+        "torch.save(bridge.open(sys.argv[1]).weights.to_torch(), sys.argv[2])\n"
+    )
+    subprocess.run([sys.executable, "-c", program, path, out], check=True, capture_output=True)
+    state = torch.load(out, weights_only=True)
+    assert all(torch.equal(state[name], value) for name, value in module.state_dict().items())
+
+
+def test_a_newer_checkpoint_goes_in_and_a_trained_model_comes_back(digits) -> None:
+    path, module, args = digits
+    conversion = bridge.open(path)
+    newer = {
+        name: value + 0.01 * torch.randn_like(value) if value.is_floating_point() else value + 1
+        for name, value in module.state_dict().items()
+    }
+    for name in newer:
+        if name.endswith("running_var"):
+            newer[name] = newer[name].abs()
+    conversion.weights.load_torch(newer)
+    back = conversion.weights.to_torch()
+    assert all(torch.equal(back[name], value) for name, value in newer.items())
+    for variable in conversion.model.trainable_variables:
+        variable.assign(np.asarray(variable.numpy()) * 1.01)
+    again = importlib.import_module("models.digit_strips").make()[0]
+    again.load_state_dict(conversion.weights.to_torch(), strict=True)
+    with torch.no_grad():
+        want = again(*args).numpy()
+    np.testing.assert_allclose(np.asarray(conversion.model(args[0].numpy())), want, atol=1e-5)
+
+
+def test_a_missing_map_is_said_plainly(digits, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.keras"
+    alone.write_bytes(digits[0].read_bytes())
+    with pytest.raises(bridge.SourceError, match=r"alone.bridge.npz: no weight map beside the model"):
+        bridge.open(alone)
+
+
+def test_a_map_of_another_model_is_said_plainly(digits, tmp_path: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3)).eval()
+    path = tmp_path / "other.keras"
+    bridge.convert(module, torch.randn(2, 4)).save(path)
+    disk.map_path(path).write_bytes(disk.map_path(digits[0]).read_bytes())
+    with pytest.raises(bridge.WeightsError, match="belongs to another model: it names"):
+        bridge.open(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"\x93NUMPY"])
+def test_a_broken_map(digits, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "m.keras"
+    path.write_bytes(digits[0].read_bytes())
+    disk.map_path(path).write_bytes(content)
+    with pytest.raises(bridge.SourceError, match="not a weight map"):
+        bridge.open(path)
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("run",))
+
+
+def test_a_pickle_of_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "evil.pt"
+    path.write_bytes(pickle.dumps({"w": Evil()}))
+    with pytest.raises(bridge.SourceError, match=r"not a file of tensors only; write one with torch.save"):
+        disk.read_state(path)
+    assert "run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_checkpoints_are_written_and_read(tmp_path: Path, suffix: str) -> None:
+    state = {"a": torch.randn(3, 2), "n": torch.tensor(7)}
+    path = tmp_path / f"state{suffix}"
+    disk.write_state(path, state)
+    again = disk.read_state(path)
+    assert all(torch.equal(again[name], value) for name, value in state.items())
