@@ -235,10 +235,7 @@ def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]
         step.operands[0] = _ordered(step.operands[0], plain(stored))
         step.perms = [plain([perm.index(axis) for axis in stored])]
     elif layout is Layout.CHANNELS_LAST:
-        step.operands = [
-            _ordered(operand, channels_last(_rank(operand.value)) if operand.is_tensor else None)
-            for operand in step.operands
-        ]
+        step.operands[0] = _ordered(step.operands[0], channels_last(_rank(step.operands[0].value)))
         step.perms = [channels_last(_rank(value)) for value in outputs]
     elif layout is Layout.HEADS:
         mask = step.builder.inputs.index(next(p for p in step.builder.inputs if "mask" in p.name))

@@ -75,7 +75,7 @@ def _convolved(site, x, w, b, axes: Sequence[Axis], group: int, padding: str, de
         "dilation_rate": tuple(axis.dilation for axis in axes),
     }
     if not isinstance(w, Weight) or not _is_bias(b):
-        return _computed(x, w, b, axes, config)
+        return _computed(site, x, w, b, axes, config)
     kernel = tuple(axis.kernel for axis in axes)
     weights = {"bias": b} if isinstance(b, Weight) else {}
     config |= {"kernel_size": kernel, "use_bias": bool(weights)}
@@ -91,16 +91,18 @@ def _is_bias(b: Any) -> bool:
     return b is None or isinstance(b, Weight) or (isinstance(b, np.ndarray) and not b.any())
 
 
-def _computed(x, w, b, axes: Sequence[Axis], config: dict[str, Any]) -> Any:
+def _computed(site, x, w, b, axes: Sequence[Axis], config: dict[str, Any]) -> Any:
     """A convolution whose kernel or bias is a tensor."""
     if config["padding"] == "causal":
         x = ops.pad(x, ((0, 0), axes[0].pads, (0, 0)))
         config["padding"] = "valid"
-    w = w.numpy() if isinstance(w, Weight) else w
+    w = site.tensor(w) if isinstance(w, Weight) else w
     y = ops.conv(x, ops.transpose(w, (*range(2, len(axes) + 2), 1, 0)), **config)
-    if b is None:
-        return y
-    return y + (b.numpy() if isinstance(b, Weight) else b)
+    return _biased(site, y, b)
+
+
+def _biased(site, y, b) -> Any:
+    return y if _is_bias(b) and not isinstance(b, Weight) else y + (site.tensor(b) if isinstance(b, Weight) else b)
 
 
 # --- transposed --------------------------------------------------------------------------------------------------
@@ -164,9 +166,8 @@ def _is_same_transposed(axis: Axis, cut: tuple[int, int]) -> bool:
 def _spread(site, x, w, b, axes: Sequence[Axis], group: int, config: dict[str, Any]) -> Any:
     """The whole transposed convolution, one layer for each group."""
     if not isinstance(w, Weight) or not _is_bias(b):
-        kernel = ops.transpose(w.numpy() if isinstance(w, Weight) else w, (*range(2, len(axes) + 2), 1, 0))
-        y = ops.conv_transpose(x, kernel, **config)
-        return y if b is None else y + (b.numpy() if isinstance(b, Weight) else b)
+        kernel = ops.transpose(site.tensor(w) if isinstance(w, Weight) else w, (*range(2, len(axes) + 2), 1, 0))
+        return _biased(site, ops.conv_transpose(x, kernel, **config), b)
     cls, inputs, outputs = TRANSPOSED[len(axes)], w.dims[0] // group, w.dims[1]
     config |= {"kernel_size": tuple(axis.kernel for axis in axes), "use_bias": isinstance(b, Weight)}
     parts = []

@@ -27,9 +27,10 @@ def matmul(site, a, b: Weight | None):
     """x W with a parameter is a Dense without bias; anything else is a product of tensors."""
     if isinstance(b, Weight) and len(b.dims) == 2 and len(a.shape) > 1:
         return site.layer(keras.layers.Dense, units=b.dims[1], use_bias=False, weights={"kernel": b})(a)
+    b = site.tensor(b) if isinstance(b, Weight) else b
     orders = [operand.perm for operand in site.step.operands] + site.step.perms
-    if isinstance(b, Weight) or not any(orders):
-        return ops.matmul(a, site.array(b.numpy()) if isinstance(b, Weight) else b)
+    if not any(orders) or len(a.shape) != len(b.shape):
+        return ops.matmul(a, b)
     return ops.einsum(_product([order or tuple(range(len(a.shape))) for order in orders]), a, b)
 
 

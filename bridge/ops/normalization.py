@@ -5,6 +5,7 @@ A scale or a bias that changes nothing is left out; one that the graph computes 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from bridge.ops.registry import FIRST, op
+from bridge.ops.registry import ANY, CHANNELS_LAST, FIRST, op
 from bridge.weights import Weight
 
 if TYPE_CHECKING:
@@ -36,15 +37,12 @@ def _normalised(
     weights = dict(weights or {})
     if inside:
         weights |= {name: value for name, value in (("gamma", scale), ("beta", bias)) if value is not None}
-    if cls is keras.layers.RMSNormalization:
-        config |= {} if inside else {}
-    else:
-        config |= {"scale": "gamma" in weights, "center": "beta" in weights}
+    config |= {"scale": "gamma" in weights, "center": "beta" in weights}
     y = site.layer(cls, weights=weights, **config)(x)
     if inside:
         return y
     shape = [x.shape[axis] if axis in axes or axis - len(x.shape) in axes else 1 for axis in range(len(x.shape))]
-    scale, bias = (site.array(v.numpy()) if isinstance(v, Weight) else v for v in (scale, bias))
+    scale, bias = (site.tensor(v) if isinstance(v, Weight) else v for v in (scale, bias))
     y = y if scale is None else y * ops.reshape(scale, shape)
     return y if bias is None else y + ops.reshape(bias, shape)
 
@@ -64,10 +62,15 @@ def _check_batch(step: Step) -> str | None:
     features={"scale": 0, "b": 0, "input_mean": 0, "input_var": 0},
 )  # fmt: skip
 def batch_normalization(
-    site, x, scale: Weight | None, b: Weight | None, input_mean: Weight, input_var: Weight,
+    site, x, scale: Weight | None, b: Weight | None, input_mean: Weight | None, input_var: Weight | None,
     *, epsilon=1e-5, momentum=0.9, training_mode=0,
 ):  # fmt: skip
+    """Statistics that the graph computes (of the batch, in a module that keeps none) are no layer's."""
     axis = _position(site, 1)
+    if not (isinstance(input_mean, Weight) and isinstance(input_var, Weight)):
+        given = (input_mean, input_var, b, scale)
+        mean, variance, offset, gamma = (site.tensor(v) if isinstance(v, Weight) else v for v in given)
+        return ops.batch_normalization(x, mean, variance, axis, offset, gamma, epsilon)
     statistics = {"moving_mean": input_mean, "moving_variance": input_var}
     return _normalised(
         site, keras.layers.BatchNormalization, x, [axis], scale, b, statistics,
@@ -92,6 +95,15 @@ def _trailing(site, axis: int, *weights: Any) -> tuple[list[int], ...]:
     return [-1] if places == [rank - 1] else sorted(places), *moved
 
 
+@op("RMSNormalization", layout=FIRST, features={"scale": -1})
+def rms_normalization(site, x, scale: Weight | None, *, axis=-1, epsilon=1e-5, stash_type=1):
+    axes, scale = _trailing(site, axis, scale)
+    if isinstance(scale, Weight):
+        config = {"axis": axes[0] if axes == [-1] else axes, "epsilon": epsilon, "weights": {"scale": scale}}
+        return site.layer(keras.layers.RMSNormalization, **config)(x)
+    return ops.rms_normalization(x, scale, axes, epsilon)
+
+
 @op("GroupNormalization", layout=FIRST)
 def group_normalization(site, x, scale: Weight | None, bias: Weight | None, *, num_groups, epsilon=1e-5, stash_type=1):
     axis = _position(site, 1)
@@ -106,3 +118,28 @@ def instance_normalization(site, input, scale: Weight | None, b: Weight | None, 
     return _normalised(
         site, keras.layers.GroupNormalization, input, [axis], scale, b, groups=-1, axis=axis, epsilon=epsilon
     )
+
+
+# --- without weights ---------------------------------------------------------------------------------------------
+
+
+@op("LRN", layout=CHANNELS_LAST)
+def lrn(site, x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
+    """Each element by the squares of its neighbours among the channels."""
+    before = (size - 1) // 2
+    squares = ops.pad(ops.square(x), [(0, 0)] * (len(x.shape) - 1) + [(before, size - 1 - before)])
+    channels = x.shape[-1]
+    total = functools.reduce(ops.add, [squares[..., start : start + channels] for start in range(size)])
+    return x / (bias + alpha / size * total) ** beta
+
+
+@op("MeanVarianceNormalization", layout=ANY, axes="axes")
+def mean_variance_normalization(x, *, axes=(0, 2, 3)):
+    mean, variance = ops.moments(x, tuple(axes), keepdims=True)
+    return (x - mean) / (ops.sqrt(variance) + 1e-9)
+
+
+@op("LpNormalization", layout=ANY, axes="axis")
+def lp_normalization(x, *, axis=-1, p=2):
+    norm = ops.sum(ops.abs(x), axis, keepdims=True) if p == 1 else ops.sqrt(ops.sum(ops.square(x), axis, keepdims=True))
+    return x / ops.where(ops.equal(norm, 0), ops.ones_like(norm), norm)

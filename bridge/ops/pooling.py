@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from bridge.ops.registry import CHANNELS_LAST, op
+from bridge.ops import dims
+from bridge.ops.registry import CHANNELS_LAST, Dims, op
 from bridge.ops.windows import Axis, check_padding, corners, is_same, is_valid, padded, windows
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from bridge.plan import Step
 
 layers = keras.layers
+LOWEST = -float("inf")
 MAX = {1: layers.MaxPooling1D, 2: layers.MaxPooling2D, 3: layers.MaxPooling3D}
 AVERAGE = {1: layers.AveragePooling1D, 2: layers.AveragePooling2D, 3: layers.AveragePooling3D}
 GLOBAL_MAX = {1: layers.GlobalMaxPooling1D, 2: layers.GlobalMaxPooling2D, 3: layers.GlobalMaxPooling3D}
@@ -40,8 +44,9 @@ def _check_average(step: Step) -> str | None:
 
 
 def _check_max(step: Step) -> str | None:
-    if step.used(1):
-        return "the indices of a maximum are used"
+    known = all(isinstance(dim, int) for dim in step.shape()[2:])
+    if step.used(1) and step.argument("auto_pad") == "SAME_UPPER" and not known:
+        return "the places of its maxima are used, and auto_pad='SAME_UPPER' over an axis of unknown size; give pads"
     return _check_pool(step)
 
 
@@ -70,12 +75,48 @@ def max_pool(
 ):
     axes, overhang = _axes(site, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
     axes = _behind(axes, overhang)
+    if site.used(1):
+        return _max_with_indices(site, x, axes, storage_order)
     if not _native(site, axes):
-        x = padded(site, x, [axis.pads or axis.same for axis in axes], -float("inf"))
-        return functools.reduce(ops.maximum, corners(x, axes))
+        return functools.reduce(ops.maximum, corners(padded(site, x, [axis.pads for axis in axes], LOWEST), axes))
+    integers = "int" in site.dtype  # Keras pools floating-point numbers, which hold any of 8 bits
+    x = ops.cast(x, "float32") if integers else x
     if not is_valid(axes) and is_same(axes):
-        return _layer(site, MAX, axes, "same")(x)
-    return _layer(site, MAX, axes, "valid")(padded(site, x, [axis.pads for axis in axes], -float("inf")))
+        y = _layer(site, MAX, axes, "same")(x)
+    else:
+        y = _layer(site, MAX, axes, "valid")(padded(site, x, [axis.pads for axis in axes], LOWEST))
+    return ops.cast(y, site.dtype) if integers else y
+
+
+def _max_with_indices(site, x: Any, axes: Sequence[Axis], storage_order: int) -> tuple[Any, Any]:
+    """The maxima, and where in the whole input (channels first) each first stands."""
+    perm, stored = site.step.operands[0].perm or range(len(x.shape)), site.shape()
+    order = [0, 1, *(range(2, len(stored)) if not storage_order else range(2, len(stored))[::-1])]
+    number: Any = np.zeros([1] * len(stored), "int32")
+    for axis in order:
+        place = list(perm).index(axis)
+        along = ops.reshape(dims.positions(site, stored[place]), [-1 if k == place else 1 for k in range(len(stored))])
+        number = ops.add(ops.multiply(number, dims.size(site, stored[place])), along)
+    pads = [axis.pads for axis in axes]
+    number = corners(padded(site, ops.add(number, ops.zeros_like(x, dtype="int32")), pads, 0), axes)
+    values = corners(padded(site, x, pads, LOWEST), axes)
+    best, where = values[0], number[0]
+    for value, place in zip(values[1:], number[1:], strict=True):
+        better = ops.greater(value, best)
+        best, where = ops.where(better, value, best), ops.where(better, place, where)
+    return best, ops.cast(where, "int64")
+
+
+@op("MaxUnpool", layout=CHANNELS_LAST)
+def max_unpool(site, x, i, output_shape: Dims = None, *, kernel_shape, pads=None, strides=None):
+    """Each maximum back to its place, zeros elsewhere."""
+    last = (0, *range(2, len(x.shape)), 1)
+    want = site.out_shape()
+    first = (want[0], want[-1], *want[1:-1])
+    flat = ops.reshape(dims.broadcast(site, ops.zeros((1,) * len(want), site.dtype), [1] * len(want), first), (-1,))
+    values = ops.reshape(ops.transpose(x, np.argsort(last).tolist()), (-1,))
+    flat = ops.scatter_update(flat, ops.reshape(i, (-1, 1)), values)
+    return ops.transpose(dims.reshape(site, flat, [None], first), last)
 
 
 @op("AveragePool", layout=CHANNELS_LAST, check=_check_average)
@@ -112,6 +153,26 @@ def _averaged(site, x: Any, axes: Sequence[Axis]) -> Any:
 @op("GlobalAveragePool", layout=CHANNELS_LAST)
 def global_average_pool(site, x):
     return site.layer(GLOBAL_AVERAGE[len(x.shape) - 2], keepdims=True)(x)
+
+
+def _check_lp(step: Step) -> str | None:
+    known = all(isinstance(dim, int) for dim in step.shape()[2:])
+    if step.argument("auto_pad") == "SAME_UPPER" and not known:
+        return "auto_pad='SAME_UPPER' over an axis of unknown size; give explicit pads"
+    return _check_pool(step)
+
+
+@op("LpPool", layout=CHANNELS_LAST, check=_check_lp)
+def lp_pool(site, x, *, kernel_shape, auto_pad="NOTSET", ceil_mode=0, dilations=None, p=2, pads=None, strides=None):
+    """The p-norm of each window: a sum is an average times the number of cells."""
+    axes = _behind(*_axes(site, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode))
+    powers = padded(site, ops.abs(x) ** p, [axis.pads for axis in axes])
+    return (_averaged(site, powers, axes) * math.prod(kernel_shape)) ** (1 / p)
+
+
+@op("GlobalLpPool", layout=CHANNELS_LAST)
+def global_lp_pool(x, *, p=2):
+    return ops.sum(ops.abs(x) ** p, axis=tuple(range(1, len(x.shape) - 1)), keepdims=True) ** (1 / p)
 
 
 @op("GlobalMaxPool", layout=CHANNELS_LAST)

@@ -20,7 +20,7 @@ node in the model under construction (`bridge.build.Site`). Annotations say what
     FIRST           the same for its first input; the others come as the graph states them
     LAST            works on the last axis, carries the others
     PRODUCT         LAST beside a matrix; of two tensors of one rank, takes each as it is stored
-    CHANNELS_LAST   wants (batch, spatial…, channels) and gives it
+    CHANNELS_LAST   wants its first input as (batch, spatial…, channels) and gives that
     HEADS           wants queries, keys and values as (batch, length, heads, size) and gives them so
     ONNX            wants and gives the order that the graph states
     RENAMES         moves nothing: only the names of the axes change (Transpose)

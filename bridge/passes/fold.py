@@ -2,12 +2,13 @@
 
 Runs the ONNX reference evaluator on nodes whose inputs are all known, whatever their size. A node that only moves
 the elements of a `Weight` (`MOVES`) gives a `Weight` with a longer recipe; other arithmetic on weights gives a
-`Computed` recipe, which names its parameters but cannot go back.
+`Computed` recipe, which names its parameters but cannot go back, or stays in the graph where parameters are trainable.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MAX_ELEMENTS = 1 << 26  # a constant that is larger was not meant to be folded
+PARAMETRISED = re.compile(r"parametrizations\.|_(g|v|u|orig)$")  # torch's weight norm and spectral norm
 RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 
 
@@ -60,6 +62,8 @@ def _fold_node(node: ir.Node, inputs: Sequence[Any]) -> list[Any]:
     moved = MOVES[node.op_type](node, *inputs) if node.op_type in MOVES else None
     if moved is not None:
         return moved
+    if any(map(_stays, weights)):
+        return []
     results = _evaluate(node, inputs)
     return [
         Weight(Computed(t.numpy(), tuple(w.recipe for w in weights), node.op_type.lower()), weights[0].source, t.dtype)
@@ -76,6 +80,13 @@ def _widened(node: ir.Node, inputs: Sequence[Any]) -> ir.TensorProtocol | None:
         return None
     double = inputs[1].dtype if node.op_type == "CastLike" else node.attributes["to"].value
     return ir.tensor(np.full(value.shape, float(str(value.reshape(-1)[0])))) if double == ir.DataType.DOUBLE else None
+
+
+def _stays(weight: Weight) -> bool:
+    """Whether arithmetic on a parameter is left for the run, so that the parameter stays trainable. Weight norm and
+    spectral norm are not: their weights come out as what they amount to."""
+    names = weight.recipe.names
+    return weight.is_parameter and weight.trainable and not any(PARAMETRISED.search(name) for name in names)
 
 
 def _evaluate(node: ir.Node, inputs: Sequence[Any]) -> list[ir.TensorProtocol]:
