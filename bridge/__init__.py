@@ -10,13 +10,15 @@ Heavy frameworks are imported when they are used.
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 from bridge.errors import (
     BridgeError,
     ExportError,
-    MissingPackage,
     Mismatch,
+    MissingPackage,
     OutputError,
     SourceError,
     Unsupported,
@@ -57,6 +59,17 @@ __all__ = [
     "open",
     "transfer",
 ]
+
+
+class _Package(types.ModuleType):
+    """`bridge.convert` and `bridge.transfer` are functions, whoever imports the modules of the same names."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _LAZY and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

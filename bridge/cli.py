@@ -1,7 +1,7 @@
 """The command `bridge`. Thin: arguments in, one function of the library, a report and an exit code out.
 
-Nothing heavy is imported before a command runs, so that `bridge --help` answers at once. While one runs, whatever
-the frameworks print is kept away: stderr has progress and errors, stdout the report.
+Nothing heavy is imported before a command runs, so that `bridge --help` answers at once. While one runs,
+whatever the frameworks print is kept away: stderr has progress and errors, stdout the report.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import click
 from bridge.errors import (
     BridgeError,
     ExportError,
-    MissingPackage,
     Mismatch,
+    MissingPackage,
     OutputError,
     SourceError,
     Unsupported,
@@ -97,6 +97,7 @@ def main(context: click.Context, debug: bool) -> None:
     "--verify/--no-verify", default=True, help="Compare torch, onnxruntime and Keras (the default)."
 )
 @click.option("--float64", is_flag=True, help="Compare torch and Keras in double precision too.")
+@click.option("--training", is_flag=True, help="Compare gradients and steps of training too.")
 @quiet_option
 @json_option
 @click.pass_obj
@@ -107,12 +108,14 @@ def convert(
     report: Path | None,
     verify: bool,
     float64: bool,
+    training: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Convert SOURCE to a .keras file and prove that it computes the same.
 
-    When the proof fails, the report is written and the model is not.
+    Beside FILE.keras goes FILE.bridge.npz, from which bridge.open finds the way back to torch. When the
+    proof fails, the report is written and the model is not.
     """
     if output.suffix != ".keras":
         raise click.UsageError(f"{output}: a Keras model is saved as .keras")
@@ -123,7 +126,12 @@ def convert(
         from bridge import convert
 
         result = convert(
-            *given[:2], dynamic_shapes=given[2], verify=verify, float64=float64, progress=progress
+            *given[:2],
+            dynamic_shapes=given[2],
+            verify=verify,
+            float64=float64,
+            training=training,
+            progress=progress,
         )
         result.save(output)
         return result.report
@@ -222,7 +230,10 @@ def answer(
         except Mismatch as error:
             report, failure = error.report, error
         if report_file is not None:
-            write(report_file, rendered(report, report_file.suffix))
+            from bridge.disk import write_beside
+
+            text = rendered(report, report_file.suffix)
+            write_beside(report_file, lambda part: part.write_text(text, encoding="utf-8"))
         if as_json:
             click.echo(report.to_json(), file=sys.__stdout__)
         elif not quiet:
@@ -266,8 +277,9 @@ def hushed(debug: bool) -> Iterator[TextIO]:
     if debug:
         yield sys.stderr
         return
-    descriptor = sys.__stderr__.fileno()
-    sys.__stderr__.flush()
+    python_stderr = sys.__stderr__ or sys.stderr
+    descriptor = python_stderr.fileno()
+    python_stderr.flush()
     with os.fdopen(os.dup(descriptor), "w") as stderr, open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), descriptor)
         try:
@@ -312,7 +324,7 @@ def progress_bar(stderr: TextIO, quiet: bool) -> Iterator[Progress]:
 def show(report: Report) -> None:
     from bridge.render import text
 
-    terminal = sys.__stdout__.isatty()
+    terminal = sys.__stdout__ is not None and sys.__stdout__.isatty()
     width = shutil.get_terminal_size().columns if terminal else text.WIDTH
     click.echo(text.render(report, width=width, color=terminal), file=sys.__stdout__)
 
@@ -321,7 +333,7 @@ def show(report: Report) -> None:
 
 
 def read_source(source: str) -> tuple[Any, Any, Any]:
-    """SOURCE as the first arguments of `bridge.convert`: the model, its example inputs, its dynamic shapes."""
+    """SOURCE as `bridge.convert` takes it: the model, its example inputs, its dynamic shapes."""
     if not CALLABLE.fullmatch(source) or Path(source).exists():
         return source, None, None
     module_name, _, attribute = source.partition(":")
@@ -362,15 +374,3 @@ def check_writable(path: Path) -> None:
         raise OutputError(f"{path}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise OutputError(f"{path}: cannot be written: permission denied")
-
-
-def write(path: Path, text: str) -> None:
-    """Write beside and move into place, so that nothing is ever half-written."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)

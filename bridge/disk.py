@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from bridge.errors import BridgeError, SourceError, WeightsError
+from bridge.errors import OutputError, SourceError, WeightsError
 from bridge.report import Report
 from bridge.weights import Entry, Recipe, Scale, Source, Sum, Weight, WeightMap
 
@@ -38,14 +38,14 @@ def map_path(path: Path) -> Path:
 def write_beside(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` make a file next to `path`, then move it there; nothing is left half-written.
 
-    Raises `BridgeError` if it cannot be written.
+    Raises `OutputError` if it cannot be written.
     """
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         write(part)
         os.replace(part, path)
     except OSError as error:
-        raise BridgeError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -53,7 +53,7 @@ def write_beside(path: Path, write: Callable[[Path], Any]) -> None:
 def save(path: Path, model: keras.Model, weights: WeightMap, report: Report) -> None:
     """Write the model and its map."""
     if path.suffix != ".keras":
-        raise BridgeError(f"{path}: a Keras model is saved as .keras; give the path that ending")
+        raise OutputError(f"{path}: a Keras model is saved as .keras; give the path that ending")
     write_beside(path, model.save)
     arrays = {f"state/{name}": weights.source.values[name] for name in _kept(weights)}
     header = json.dumps(_header(weights, report)).encode()

@@ -129,7 +129,12 @@ class Report:
     @classmethod
     def from_json(cls, text: str) -> Report:
         data: dict[str, Any] = json.loads(text)
-        for name, kind in (("rows", Row), ("checks", Check), ("variables", Variable), ("gradients", Gradient)):
+        for name, kind in (
+            ("rows", Row),
+            ("checks", Check),
+            ("variables", Variable),
+            ("gradients", Gradient),
+        ):
             data[name] = tuple(kind(**item) for item in data[name])
         data["variables"] = tuple(dataclasses.replace(v, shape=tuple(v.shape)) for v in data["variables"])
         for name in ("axes", "notes", "custom_layers", "refusals"):

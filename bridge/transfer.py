@@ -330,7 +330,7 @@ def _entries(layer: Any, part: Part, problems: list[str]) -> Iterator[Entry]:
 
 
 def _misfit(layer: Any, path: str, variable: Any, weight: Weight | None, part: Part) -> str | None:
-    """Why `weight` does not fill `variable`; None if it does, or if the one without the other changes nothing."""
+    """Why `weight` does not fill `variable`; None if it does, or if one alone changes nothing."""
     if variable is None and weight is None:
         return None
     if variable is not None and weight is not None:
@@ -359,7 +359,7 @@ def _differing_settings(layer: Any, part: Part) -> Iterator[str]:
     for side in sides:
         cell = getattr(side, "cell", side)
         if _kind(cell, {"GRUCell"}) and not cell.reset_after:
-            yield f"GRU {side.name!r} has reset_after=False; torch resets after the product: use reset_after=True"
+            yield f"GRU {side.name!r} has reset_after=False; torch resets after: use reset_after=True"
         activation = getattr(getattr(cell, "activation", None), "__name__", None)
         wanted = getattr(part.module, "nonlinearity", activation)
         if _kind(cell, {"SimpleRNNCell"}) and activation != wanted:

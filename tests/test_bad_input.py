@@ -1,4 +1,4 @@
-"""What bad input gets: one line that says what, where and the way out, an exit code, and nothing half-written."""
+"""What bad input gets: one line with what, where and the way out, an exit code, nothing half-written."""
 
 import os
 import subprocess
@@ -83,7 +83,8 @@ def test_unknown_operator():
 
 def test_unknown_domain_and_missing_builders_all_at_once():
     proto = onnx.parser.parse_model(
-        f"{HEAD} g (float[N,3,3] x) => (float[N] y) {{ z = com.acme.Frob (x)\n d = Det (z)\n y = com.acme.Bar (d) }}"
+        f"{HEAD} g (float[N,3,3] x) => (float[N] y)"
+        "{ z = com.acme.Frob (x)\n d = Det (z)\n y = com.acme.Bar (d) }"
     )
     with pytest.raises(bridge.Unsupported) as caught:
         bridge.convert(proto)
@@ -178,7 +179,9 @@ def test_export_fails_with_torchs_own_reason():
     ],
 )
 def test_args_that_do_not_fit(args, kwargs, says):
-    refused(bridge.ExportError, ["Linear does not run on the args given", says], nn.Linear(4, 3), args, kwargs)
+    refused(
+        bridge.ExportError, ["Linear does not run on the args given", says], nn.Linear(4, 3), args, kwargs
+    )
 
 
 @pytest.mark.parametrize("module", [Fixed(), Positions()])
@@ -200,7 +203,9 @@ def test_an_axis_that_only_seems_free_is_told():
 
 
 def test_dynamic_shapes_that_do_not_fit():
-    refused(bridge.ExportError, ["torch cannot export Linear"], nn.Linear(4, 3), (X,), dynamic_shapes=AXES * 2)
+    refused(
+        bridge.ExportError, ["torch cannot export Linear"], nn.Linear(4, 3), (X,), dynamic_shapes=AXES * 2
+    )
 
 
 def test_nan_in_the_weights():
@@ -223,7 +228,9 @@ def test_infinity_in_a_mask_is_fine():
     assert bridge.convert(Masked(), (torch.randn(3, 4, 4),)).report.verified
 
 
-@pytest.mark.parametrize(("source", "says"), [(3, "cannot convert a int"), (nn.Linear(4, 3), "needs example inputs")])
+@pytest.mark.parametrize(
+    ("source", "says"), [(3, "cannot convert a int"), (nn.Linear(4, 3), "needs example inputs")]
+)
 def test_not_a_model(source, says):
     refused(bridge.SourceError, [says], source)
 
@@ -323,7 +330,9 @@ def test_without_torch_onnx_files_are_converted(tmp_path):
 def test_without_the_keras_backend(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(with_weight(weight()).SerializeToString())
-    result = run_without("tensorflow", "convert", path, "-o", tmp_path / "out.keras", KERAS_BACKEND="tensorflow")
+    result = run_without(
+        "tensorflow", "convert", path, "-o", tmp_path / "out.keras", KERAS_BACKEND="tensorflow"
+    )
     one_line(result, bridge.MissingPackage, "tensorflow", "onnx-keras-bridge[tensorflow]", "KERAS_BACKEND")
     assert list(tmp_path.iterdir()) == [path]
 

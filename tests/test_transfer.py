@@ -11,7 +11,7 @@ from bridge.verify import worst_error
 from models import settle
 
 RNG = np.random.default_rng(0)
-B, T, I, H, C = 3, 6, 5, 4, 8
+B, T, F, H, C = 3, 6, 5, 4, 8  # batch, time, features, hidden, channels
 
 RECURRENT = {
     "LSTM": (nn.LSTM, keras.layers.LSTM, {}),
@@ -54,11 +54,11 @@ def returns_untouched(module, weights):
 @pytest.mark.parametrize("kind", RECURRENT)
 def test_recurrent(kind, bidirectional, bias):
     make, cls, config = RECURRENT[kind]
-    module = settle(make(I, H, batch_first=True, bidirectional=bidirectional, bias=bias))
+    module = settle(make(F, H, batch_first=True, bidirectional=bidirectional, bias=bias))
     layer = cls(H, return_sequences=True, use_bias=bias, **config)
-    layer = built(keras.layers.Bidirectional(layer) if bidirectional else layer, B, T, I)
+    layer = built(keras.layers.Bidirectional(layer) if bidirectional else layer, B, T, F)
     weights = bridge.transfer(module, layer)
-    prove(module, layer, array(B, T, I))
+    prove(module, layer, array(B, T, F))
     returns_untouched(module, weights)
 
 
@@ -66,33 +66,33 @@ def test_recurrent(kind, bidirectional, bias):
 @pytest.mark.parametrize("form", ["list", "sequential", "functional", "cells"])
 def test_stacked(kind, form):
     make, cls, config = RECURRENT[kind]
-    module = settle(make(I, H, num_layers=3, batch_first=True, dropout=0.1))
+    module = settle(make(F, H, num_layers=3, batch_first=True, dropout=0.1))
     if form == "cells":
         cell = {keras.layers.LSTM: keras.layers.LSTMCell, keras.layers.GRU: keras.layers.GRUCell}
         cell = cell.get(cls, keras.layers.SimpleRNNCell)
         call = target = built(
-            keras.layers.RNN([cell(H, **config) for _ in range(3)], return_sequences=True), B, T, I
+            keras.layers.RNN([cell(H, **config) for _ in range(3)], return_sequences=True), B, T, F
         )
     else:
         layers = [cls(H, return_sequences=True, **config) for _ in range(3)]
-        x = inputs = keras.Input((None, I))
+        x = inputs = keras.Input((None, F))
         for layer in layers:
             x = keras.layers.Dropout(0.1)(layer(x))
         call = keras.Model(inputs, x)
         target = layers if form == "list" else keras.Sequential(layers) if form == "sequential" else call
     weights = bridge.transfer(module, target)
-    prove(module, call, array(B, T, I))
+    prove(module, call, array(B, T, F))
     returns_untouched(module, weights)
 
 
 def test_trained_weights_go_back():
-    module = settle(nn.GRU(I, H, batch_first=True, bidirectional=True))
-    layer = built(keras.layers.Bidirectional(keras.layers.GRU(H, return_sequences=True)), B, T, I)
+    module = settle(nn.GRU(F, H, batch_first=True, bidirectional=True))
+    layer = built(keras.layers.Bidirectional(keras.layers.GRU(H, return_sequences=True)), B, T, F)
     weights = bridge.transfer(module, layer)
     for variable in layer.trainable_variables:
         variable.assign(variable.numpy() + array(*variable.shape) / 10)
     module.load_state_dict(weights.to_torch(), strict=True)
-    prove(module, layer, array(B, T, I))
+    prove(module, layer, array(B, T, F))
 
 
 @pytest.mark.parametrize(
@@ -104,15 +104,15 @@ def test_trained_weights_go_back():
     ],
 )
 def test_cells(module, layer):
-    module, layer = settle(module(I, H)), layer(H)
-    layer.build((B, I))
+    module, layer = settle(module(F, H)), layer(H)
+    layer.build((B, F))
     bridge.transfer(module, layer)
     states = [array(B, H) for _ in range(2 if isinstance(module, nn.LSTMCell) else 1)]
     given = [torch.from_numpy(state) for state in states]
     prove(
         module,
         lambda x: layer(x, states)[0],
-        array(B, I),
+        array(B, F),
         expect=lambda x: module(x, tuple(given) if len(given) == 2 else given[0]),
     )
 
@@ -172,11 +172,11 @@ def test_channels(case):
 
 
 FLAT = {
-    "Linear": (nn.Linear(I, H), keras.layers.Dense(H)),
-    "Linear without bias": (nn.Linear(I, H, bias=False), keras.layers.Dense(H, use_bias=False)),
-    "EinsumDense": (nn.Linear(I, H), keras.layers.EinsumDense("btd,dh->bth", (None, H), bias_axes="h")),
-    "LayerNorm": (nn.LayerNorm(I), keras.layers.LayerNormalization(epsilon=1e-5)),
-    "RMSNorm": (nn.RMSNorm(I, eps=1e-6), keras.layers.RMSNormalization(epsilon=1e-6)),
+    "Linear": (nn.Linear(F, H), keras.layers.Dense(H)),
+    "Linear without bias": (nn.Linear(F, H, bias=False), keras.layers.Dense(H, use_bias=False)),
+    "EinsumDense": (nn.Linear(F, H), keras.layers.EinsumDense("btd,dh->bth", (None, H), bias_axes="h")),
+    "LayerNorm": (nn.LayerNorm(F), keras.layers.LayerNormalization(epsilon=1e-5)),
+    "RMSNorm": (nn.RMSNorm(F, eps=1e-6), keras.layers.RMSNormalization(epsilon=1e-6)),
 }
 
 
@@ -184,20 +184,20 @@ FLAT = {
 def test_last_axis(case):
     module, layer = FLAT[case]
     module = settle(module)
-    weights = bridge.transfer(module, built(layer, B, T, I))
-    prove(module, layer, array(B, T, I))
+    weights = bridge.transfer(module, built(layer, B, T, F))
+    prove(module, layer, array(B, T, F))
     returns_untouched(module, weights)
 
 
 def test_einsum_dense_with_heads():
-    module = settle(nn.Linear(I, 2 * 3))
-    layer = built(keras.layers.EinsumDense("btd,dhk->bthk", (None, 2, 3), bias_axes="hk"), B, T, I)
+    module = settle(nn.Linear(F, 2 * 3))
+    layer = built(keras.layers.EinsumDense("btd,dhk->bthk", (None, 2, 3), bias_axes="hk"), B, T, F)
     returns_untouched(module, bridge.transfer(module, layer))
-    prove(module, lambda x: keras.ops.reshape(layer(x), (B, T, 6)), array(B, T, I))
+    prove(module, lambda x: keras.ops.reshape(layer(x), (B, T, 6)), array(B, T, F))
 
 
 def test_embedding():
-    module, layer = settle(nn.Embedding(7, I)), keras.layers.Embedding(7, I)
+    module, layer = settle(nn.Embedding(7, F)), keras.layers.Embedding(7, F)
     layer.build()
     bridge.transfer(module, layer)
     prove(module, layer, RNG.integers(0, 7, (B, T)))
@@ -207,7 +207,7 @@ class Tagger(nn.Module):
     def __init__(self):
         super().__init__()
         self.head = nn.Linear(2 * H, C)  # defined before what runs before it: names are needed
-        self.encoder = nn.LSTM(I, H, num_layers=2, batch_first=True, bidirectional=True)
+        self.encoder = nn.LSTM(F, H, num_layers=2, batch_first=True, bidirectional=True)
         self.norm = nn.LayerNorm(2 * H)
 
     def forward(self, x):
@@ -216,7 +216,7 @@ class Tagger(nn.Module):
 
 def keras_tagger(names):
     encoder_0, encoder_1, norm, head = names
-    x = inputs = keras.Input((None, I))
+    x = inputs = keras.Input((None, F))
     for name in (encoder_0, encoder_1):
         x = keras.layers.Bidirectional(keras.layers.LSTM(H, return_sequences=True), name=name)(x)
     x = keras.layers.LayerNormalization(epsilon=1e-5, name=norm)(x)
@@ -226,22 +226,22 @@ def keras_tagger(names):
 def test_whole_model_by_name():
     module, model = settle(Tagger()), keras_tagger(["encoder_l0", "encoder_l1", "norm", "head"])
     weights = bridge.transfer(module, model)
-    prove(module, model, array(B, T, I))
+    prove(module, model, array(B, T, F))
     returns_untouched(module, weights)
 
 
 def test_whole_model_in_order():
     module = settle(
         nn.Sequential(
-            nn.Linear(I, H), nn.BatchNorm1d(H), nn.ReLU(), nn.Sequential(nn.Dropout(), nn.Linear(H, C))
+            nn.Linear(F, H), nn.BatchNorm1d(H), nn.ReLU(), nn.Sequential(nn.Dropout(), nn.Linear(H, C))
         )
     )
     inner = keras.Sequential([keras.layers.Dropout(0.5), keras.layers.Dense(C)])
     model = keras.Sequential(
         [keras.layers.Dense(H), keras.layers.BatchNormalization(epsilon=1e-5), keras.layers.ReLU(), inner]
     )
-    weights = bridge.transfer(module, built(model, B, I))
-    prove(module, model, array(B, I))
+    weights = bridge.transfer(module, built(model, B, F))
+    prove(module, model, array(B, F))
     returns_untouched(module, weights)
 
 
@@ -252,17 +252,17 @@ def test_part_of_a_state_dict(prefix, as_arrays):
     state = module.state_dict()
     layers = [
         built(keras.layers.Bidirectional(keras.layers.LSTM(H, return_sequences=True)), B, T, size)
-        for size in (I, 2 * H)
+        for size in (F, 2 * H)
     ]
     weights = bridge.transfer(
         {k: v.numpy() for k, v in state.items()} if as_arrays else state, layers, prefix=prefix
     )
-    prove(module.encoder, keras.Sequential(layers), array(B, T, I))
+    prove(module.encoder, keras.Sequential(layers), array(B, T, F))
     assert set(weights.to_torch()) == {name for name in state if name.startswith("encoder.")}
 
 
 def test_bfloat16_is_widened():
-    module, layer = settle(nn.Linear(I, H)).to(torch.bfloat16), built(keras.layers.Dense(H), B, I)
+    module, layer = settle(nn.Linear(F, H)).to(torch.bfloat16), built(keras.layers.Dense(H), B, F)
     bridge.transfer(module, layer)
     np.testing.assert_array_equal(layer.kernel.numpy(), module.weight.detach().float().numpy().T)
 
@@ -284,16 +284,16 @@ def refused(torch_part, target, *says, **options):
 
 
 def test_shapes_name_both_sides():
-    layer = built(keras.layers.LSTM(H, name="reader"), B, T, I + 1)
+    layer = built(keras.layers.LSTM(H, name="reader"), B, T, F + 1)
     refused(
-        nn.LSTM(I, H), layer, "weight_ih_l0 (16, 5)", "reader/lstm_cell/kernel (6, 16)", "it gives (5, 16)"
+        nn.LSTM(F, H), layer, "weight_ih_l0 (16, 5)", "reader/lstm_cell/kernel (6, 16)", "it gives (5, 16)"
     )
 
 
 def test_nothing_is_assigned_when_a_later_layer_does_not_fit():
-    model = keras.Sequential([keras.Input((I,)), keras.layers.Dense(H), keras.layers.Dense(C, name="last")])
+    model = keras.Sequential([keras.Input((F,)), keras.layers.Dense(H), keras.layers.Dense(C, name="last")])
     refused(
-        nn.Sequential(nn.Linear(I, H), nn.Linear(H, C + 1)),
+        nn.Sequential(nn.Linear(F, H), nn.Linear(H, C + 1)),
         model,
         "1.weight (9, 4)",
         "last/kernel (4, 8)",
@@ -304,99 +304,99 @@ def test_nothing_is_assigned_when_a_later_layer_does_not_fit():
 @pytest.mark.parametrize(
     ("module", "layer", "says"),
     [
-        (nn.GRU(I, H), keras.layers.GRU(H, reset_after=False), ["reset_after=True"]),
-        (nn.GRU(I, H), keras.layers.LSTM(H), ["weight_hh_l0 (12, 4)", "recurrent_kernel (4, 16)"]),
+        (nn.GRU(F, H), keras.layers.GRU(H, reset_after=False), ["reset_after=True"]),
+        (nn.GRU(F, H), keras.layers.LSTM(H), ["weight_hh_l0 (12, 4)", "recurrent_kernel (4, 16)"]),
         (
-            nn.LSTM(I, H, bidirectional=True),
+            nn.LSTM(F, H, bidirectional=True),
             keras.layers.LSTM(H),
             ["no place for weight_ih_l0_reverse (16, 5)"],
         ),
-        (nn.LSTM(I, H), keras.layers.Bidirectional(keras.layers.LSTM(H)), ["no weight for", "backward_lstm"]),
-        (nn.LSTM(I, 8, proj_size=H), keras.layers.LSTM(8), ["no place for weight_hr_l0 (4, 8)"]),
+        (nn.LSTM(F, H), keras.layers.Bidirectional(keras.layers.LSTM(H)), ["no weight for", "backward_lstm"]),
+        (nn.LSTM(F, 8, proj_size=H), keras.layers.LSTM(8), ["no place for weight_hr_l0 (4, 8)"]),
         (
-            nn.LSTM(I, H),
+            nn.LSTM(F, H),
             keras.layers.LSTM(H, use_bias=False),
             ["has no cell.bias for bias_ih_l0 (16,) and bias_hh_l0"],
         ),
         (
-            nn.LSTM(I, H, bias=False),
+            nn.LSTM(F, H, bias=False),
             keras.layers.LSTM(H),
             ["no weight for", "lstm_cell/bias (16,), which is not all 0"],
         ),
         (
-            nn.RNN(I, H, nonlinearity="relu"),
+            nn.RNN(F, H, nonlinearity="relu"),
             keras.layers.SimpleRNN(H),
             ["activation='tanh'", "nonlinearity='relu'"],
         ),
         (
-            nn.LSTM(I, H, num_layers=2),
+            nn.LSTM(F, H, num_layers=2),
             keras.layers.LSTM(H),
             ["2 parts with weights (l0, l1)", "1 part with weights (lstm"],
         ),
     ],
 )
 def test_recurrent_layers_that_do_not_fit(module, layer, says):
-    refused(settle(module), built(layer, B, T, I), *says)
+    refused(settle(module), built(layer, B, T, F), *says)
 
 
 @pytest.mark.parametrize(
     ("module", "layer", "says"),
     [
         (
-            nn.Linear(I, H),
+            nn.Linear(F, H),
             keras.layers.Dense(H, use_bias=False),
             ["has no bias for bias (4,), which is not all 0"],
         ),
         (
-            nn.Linear(I, H),
+            nn.Linear(F, H),
             keras.layers.LayerNormalization(epsilon=1e-5),
             ["weight (4, 5) does not fit", "gamma (5,)"],
         ),
-        (nn.LayerNorm(I), keras.layers.LayerNormalization(), ["epsilon=0.001", "use epsilon=1e-05"]),
+        (nn.LayerNorm(F), keras.layers.LayerNormalization(), ["epsilon=0.001", "use epsilon=1e-05"]),
         (
-            nn.LSTM(I, H),
+            nn.LSTM(F, H),
             keras.layers.Dense(H),
             ["no weight for", "it has weight_ih, weight_hh, bias_ih, bias_hh"],
         ),
-        (nn.Linear(I, H), keras.layers.SpectralNormalization(keras.layers.Dense(H)), ["no rule fills"]),
+        (nn.Linear(F, H), keras.layers.SpectralNormalization(keras.layers.Dense(H)), ["no rule fills"]),
     ],
 )
 def test_layers_that_do_not_fit(module, layer, says):
-    refused(settle(module), built(layer, B, I), *says)
+    refused(settle(module), built(layer, B, F), *says)
 
 
 def test_zero_bias_may_be_missing_on_either_side():
-    module = settle(nn.Linear(I, H))
+    module = settle(nn.Linear(F, H))
     nn.init.zeros_(module.bias)
-    layer = built(keras.layers.Dense(H, use_bias=False), B, I)
+    layer = built(keras.layers.Dense(H, use_bias=False), B, F)
     bridge.transfer(module, layer)
-    prove(module, layer, array(B, I))
-    module, layer = settle(nn.Linear(I, H, bias=False)), built(keras.layers.Dense(H), B, I)
+    prove(module, layer, array(B, F))
+    module, layer = settle(nn.Linear(F, H, bias=False)), built(keras.layers.Dense(H), B, F)
     bridge.transfer(module, layer)
-    prove(module, layer, array(B, I))
+    prove(module, layer, array(B, F))
 
 
 def test_a_state_dict_knows_no_settings():
-    module, layer = settle(nn.LayerNorm(I)), built(keras.layers.LayerNormalization(), B, I)
+    module, layer = settle(nn.LayerNorm(F)), built(keras.layers.LayerNormalization(), B, F)
     bridge.transfer(module.state_dict(), layer)
     np.testing.assert_array_equal(layer.gamma.numpy(), module.weight.detach().numpy())
 
 
 def test_unbuilt():
-    refused(nn.Linear(I, H), keras.layers.Dense(H, name="head"), "Dense 'head' is not built")
+    refused(nn.Linear(F, H), keras.layers.Dense(H, name="head"), "Dense 'head' is not built")
 
 
 def test_nothing_there():
-    refused(nn.ReLU(), built(keras.layers.Dense(H), B, I), "the torch part has no weights")
+    refused(nn.ReLU(), built(keras.layers.Dense(H), B, F), "the torch part has no weights")
     refused(
-        nn.Linear(I, H).state_dict(),
-        built(keras.layers.Dense(H), B, I),
+        nn.Linear(F, H).state_dict(),
+        built(keras.layers.Dense(H), B, F),
         "no weights below 'head'",
         prefix="head",
     )
 
 
-@pytest.mark.parametrize(("part", "target"), [(3, keras.layers.Dense(H)), (nn.Linear(I, H), 3)])
+@pytest.mark.parametrize(("part", "target"), [(3, keras.layers.Dense(H)), (nn.Linear(F, H), 3)])
 def test_not_a_model(part, target):
     with pytest.raises(bridge.WeightsError, match="cannot (take|fill)"):
         bridge.transfer(part, target)
@@ -415,18 +415,18 @@ def test_cudnn_layers_keep_both_biases(keras_2, kind, gates):
     """The witness is tf_keras's own conversion from the cuDNN layer to the plain one: cuDNN needs a GPU."""
     from tf_keras.src.saving.legacy.hdf5_format import preprocess_weights_for_loading
 
-    module = settle(getattr(nn, kind)(I, H, batch_first=True))
+    module = settle(getattr(nn, kind)(F, H, batch_first=True))
     fast = getattr(keras_2.layers, f"CuDNN{kind}", None) or _cudnn(kind)
     fast = fast(H, return_sequences=True)
-    fast.build((None, None, I))
+    fast.build((None, None, F))
     weights = bridge.transfer(module, fast)
     assert tuple(fast.bias.shape) == (2 * gates * H,)
     returns_untouched(module, weights)
 
     plain = getattr(keras_2.layers, kind)(H, return_sequences=True)
-    plain.build((None, None, I))
+    plain.build((None, None, F))
     plain.set_weights(preprocess_weights_for_loading(plain, fast.get_weights(), original_keras_version="2"))
-    prove(module, plain, array(B, T, I))
+    prove(module, plain, array(B, T, F))
 
 
 def _cudnn(kind):
@@ -437,10 +437,10 @@ def _cudnn(kind):
 
 def test_plain_layers_of_keras_2(keras_2):
     layers = keras_2.layers
-    module = settle(nn.LSTM(I, H, batch_first=True, bidirectional=True))
-    layer = built(layers.Bidirectional(layers.LSTM(H, return_sequences=True)), B, T, I)
+    module = settle(nn.LSTM(F, H, batch_first=True, bidirectional=True))
+    layer = built(layers.Bidirectional(layers.LSTM(H, return_sequences=True)), B, T, F)
     returns_untouched(module, bridge.transfer(module, layer))
-    prove(module, layer, array(B, T, I))
-    module, model = settle(nn.Linear(I, H)), keras_2.Sequential([layers.Dense(H)])
-    bridge.transfer(module, built(model, B, I))
-    prove(module, model, array(B, I))
+    prove(module, layer, array(B, T, F))
+    module, model = settle(nn.Linear(F, H)), keras_2.Sequential([layers.Dense(H)])
+    bridge.transfer(module, built(model, B, F))
+    prove(module, model, array(B, F))

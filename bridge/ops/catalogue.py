@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ def catalogue() -> list[Entry]:
     ]
 
 
-def becomes(op: str, function: types.FunctionType) -> tuple[str, ...]:
+def becomes(op: str, function: Callable[..., Any]) -> tuple[str, ...]:
     """The layers that the builder names, and those in what it calls; plain operations where there are none.
 
     Of what it calls, a builder that names layers itself takes only tables of layers by rank or operator.
@@ -46,7 +46,7 @@ def becomes(op: str, function: types.FunctionType) -> tuple[str, ...]:
     return tuple(dict.fromkeys(layer.__name__ for layer in direct + called)) or ("keras.ops",)
 
 
-def _layers(op: str, function: types.FunctionType) -> Iterator[tuple[type, bool]]:
+def _layers(op: str, function: Any) -> Iterator[tuple[type, bool]]:
     for value, in_table in _values(op, function):
         if (
             isinstance(value, type)
@@ -56,7 +56,7 @@ def _layers(op: str, function: types.FunctionType) -> Iterator[tuple[type, bool]
             yield value, in_table
 
 
-def _called(op: str, function: types.FunctionType, seen: set[Any]) -> Iterator[tuple[type, bool]]:
+def _called(op: str, function: Any, seen: set[Any]) -> Iterator[tuple[type, bool]]:
     for value, _ in _values(op, function):
         if (
             isinstance(value, types.FunctionType)
@@ -68,9 +68,11 @@ def _called(op: str, function: types.FunctionType, seen: set[Any]) -> Iterator[t
             yield from _called(op, value, seen)
 
 
-def _values(op: str, function: types.FunctionType) -> Iterator[tuple[Any, bool]]:
-    """What the names in the code stand for, and whether it stands in a table; of a table by operator, only the
-    lines of this one."""
+def _values(op: str, function: Any) -> Iterator[tuple[Any, bool]]:
+    """What the names in the code stand for, and whether it stands in a table.
+
+    Of a table by operator only the lines of this one are taken.
+    """
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     closed = dict(zip(function.__code__.co_freevars, cells, strict=True))
     for name in _names(function.__code__):

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: the module tree coloured by error, the legs, the weights."""
+"""A report as one self-contained HTML page: the proof, the module tree coloured by error, the weights."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from typing import Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.rule import Rule
@@ -18,7 +19,7 @@ WIDTH = 110
 def render(report: Report, *, width: int = WIDTH, color: bool = False) -> str:
     """`report` as lines of at most `width` characters; `color` adds ANSI colours."""
     file = io.StringIO()
-    system = "truecolor" if color else None
+    system: Literal["truecolor"] | None = "truecolor" if color else None
     console = Console(
         file=file,
         width=width,
@@ -136,7 +137,7 @@ def in_torch(report: Report) -> str:
     if report.source_parameters is None:
         return ""
     if report.summed and report.trainable + report.summed == report.source_parameters:
-        return f" (torch: {report.source_parameters:,}, of which {report.summed:,} are second biases, summed here)"
+        return f" (torch: {report.source_parameters:,}, of which {report.summed:,} are second biases)"
     return f" (torch: {report.source_parameters:,})"
 
 

@@ -1,0 +1,87 @@
+"""Convert the shipped models and score torch and Keras side by side: `python -m models.demo [folder]`.
+
+The scores are each task's own, on data that the training did not see. The `.keras` files and HTML reports go
+to `folder` (by default `demo`).
+"""
+
+import argparse
+import contextlib
+import os
+import time
+from importlib import import_module
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+@contextlib.contextmanager
+def quiet():
+    """What native libraries write on stderr when they start goes nowhere."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+with quiet():
+    import keras
+    import numpy as np
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    import bridge
+    from bridge.render.html import render
+
+NAMES = ("sunspots", "digits", "digit_strips")
+
+
+def demonstrate(name: str, folder: Path) -> list[str]:
+    """Convert one model, save it, load it again and score it: a line of the table."""
+    network = import_module(f"models.{name}")
+    module, args, dynamic_shapes = network.make()
+    start = time.perf_counter()
+    converted = bridge.convert(module, args, dynamic_shapes=dynamic_shapes)
+    seconds = time.perf_counter() - start
+    path = converted.save(folder / f"{name}.keras")
+    path.with_suffix(".html").write_text(render(converted.report), encoding="utf-8")
+    loaded = keras.saving.load_model(path, safe_mode=True)
+
+    @torch.inference_mode()
+    def in_torch(x: np.ndarray) -> np.ndarray:
+        return module(torch.from_numpy(x)).numpy()
+
+    def in_keras(x: np.ndarray) -> np.ndarray:
+        return keras.ops.convert_to_numpy(loaded(x, training=False))
+
+    metric = network.METRIC
+    scores = [f"{network.score(predict)[metric]:.4f}" for predict in (in_torch, in_keras)]
+    worst = max(converted.report.worst.values())
+    return [name, metric.replace("_", " "), *scores, f"{worst:.1e}", f"{seconds:.1f} s"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m models.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("demo"))
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold dim")
+    for column in ("model", "score", "torch", "Keras", "largest error", "converted in"):
+        table.add_column(column, justify="left" if column in ("model", "score") else "right")
+    with console.status("") as status:
+        for name in NAMES:
+            status.update(f"converting {name}")
+            table.add_row(*demonstrate(name, folder))
+    console.print(table)
+    console.print(
+        f"\n{folder}/ has each model as .keras and the report of its proof as .html", highlight=False
+    )
+
+
+if __name__ == "__main__":
+    main()
