@@ -36,7 +36,8 @@ def _rewrite(node: ir.Node) -> None:
     peepholes = [node.inputs[7] if len(node.inputs) > 7 else None] if op == "LSTM" else []
     directions = 2 if attribute(node, "direction") == "bidirectional" else 1
     batch_first = bool(attribute(node, "layout", 0))
-    attributes = {name: a.value for name, a in node.attributes.items() if name not in ("layout", "output_sequence")}
+    stated = {name: a.value for name, a in node.attributes.items() if name not in ("layout", "output_sequence")}
+    attributes = {"direction": "forward"} | stated
     outputs = [*node.outputs, *[None] * 3][: 1 + len(states)]
 
     step = _single_step(x) if directions == 1 and not batch_first and lens is None else None
@@ -47,12 +48,14 @@ def _rewrite(node: ir.Node) -> None:
         y = emit("Unsqueeze", finals[0], emit.constant([1]))
     else:
         given = _initial(emit, states, directions, batch_first)
-        y, *finals, _ = emit(
+        y, *finals, last = emit(
             recurrent_name(op, directions, bool(given)),
             x if batch_first else emit("Transpose", x, perm=[1, 0, 2]),
             w, r, b, lens, *peepholes, *given,
             domain=DOMAIN, outputs=2 + directions * len(states), **attributes,
         )  # fmt: skip
+        if directions == 1:
+            finals[0] = last  # the same, and what Keras gives without `return_state`
     if outputs[0] is not None:
         _replace_sequence(emit, outputs[0], y, directions, attributes["hidden_size"], batch_first)
     axis = emit.constant([1 if batch_first else 0])
