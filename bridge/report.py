@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TORCH_ORT, ORT_KERAS, TORCH_KERAS = "torch ↔ onnxruntime", "onnxruntime ↔ Keras", "torch ↔ Keras"
-
+LEGS = (TORCH_ORT, ORT_KERAS, TORCH_KERAS)  # where outputs are compared
 GRADIENTS, STEPS, STATISTICS = "gradients", "steps of SGD", "running statistics"  # training, torch ↔ Keras
 
 
@@ -108,11 +108,13 @@ class Report:
             return "planned, not built" if not self.backend else "converted, not compared"
         if not self.verified:
             return f"NOT equal: {self.blame or ', '.join(leg for leg in self.worst)}"
-        sizes = len({check.sizes for check in self.checks})
+        sizes = len({check.sizes for check in self.checks if check.leg in LEGS})
         worst = max(check.error for check in self.checks)
         where = f"{sizes} choices of sizes" if sizes > 1 else "the exported sizes"
         if sizes == 1 and any(" free" in axes for axes in self.axes):
             where += " only: the source ran at no other"
+        if any(check.leg not in LEGS for check in self.checks):
+            where += ", in training too"
         return f"proved equal: largest relative error {worst:.1e} at {where}"
 
     @property

@@ -6,7 +6,18 @@ from html.parser import HTMLParser
 import pytest
 
 from bridge.render import html, text
-from bridge.report import ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check, Report, Row, Variable
+from bridge.report import (
+    GRADIENTS,
+    ORT_KERAS,
+    STEPS,
+    TORCH_KERAS,
+    TORCH_ORT,
+    Check,
+    Gradient,
+    Report,
+    Row,
+    Variable,
+)
 
 SIZES = ("batch=3, time=7", "batch=4, time=8", "batch=1, time=21")
 REPORT = Report(
@@ -46,11 +57,20 @@ FAILED = replace(
     rows=(*REPORT.rows[:3], replace(REPORT.rows[3], error=3e-3)),
     blame="onnxruntime ↔ Keras differ by 0.004",
 )
+TRAINED = replace(
+    REPORT,
+    checks=(
+        *REPORT.checks,
+        Check(GRADIENTS, SIZES[0], 3e-13, 1e-8, "float64"),
+        *(Check(STEPS, f"after step {number}", 1e-16, 1e-8, "float64") for number in (1, 2)),
+    ),
+    gradients=(Gradient("encoder.weight_ih_l0", 3e-13), Gradient("head.0.bias", 0.0)),
+)
 REFUSED = Report("net", refusals=("Loop at decoder <b>: no builder for this operator",))
 PLANNED = Report("net", rows=(Row("conv", "Conv", "conv", "", 0),))
 
 
-@pytest.mark.parametrize("report", [REPORT, FAILED, REFUSED, PLANNED])
+@pytest.mark.parametrize("report", [REPORT, TRAINED, FAILED, REFUSED, PLANNED])
 def test_json_round_trip(report):
     assert Report.from_json(report.to_json()) == report
 
@@ -59,6 +79,7 @@ def test_json_round_trip(report):
     ("report", "says"),
     [
         (REPORT, "proved equal: largest relative error 2.0e-07 at 3 choices of sizes"),
+        (TRAINED, "proved equal: largest relative error 2.0e-07 at 3 choices of sizes, in training too"),
         (FAILED, "NOT equal: onnxruntime ↔ Keras differ by 0.004"),
         (REFUSED, "cannot be converted: 1 node refused"),
         (PLANNED, "planned, not built"),
@@ -138,7 +159,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
-@pytest.mark.parametrize("report", [REPORT, FAILED, REFUSED, PLANNED, Report("empty")])
+@pytest.mark.parametrize("report", [REPORT, TRAINED, FAILED, REFUSED, PLANNED, Report("empty")])
 def test_page_is_well_formed_and_self_contained(report):
     page = html.render(report)
     parsed = Page(page)
@@ -157,6 +178,13 @@ def test_page_says_everything():
         "1.5e-15", "the source itself does not run at batch=0", "projected",
     ):  # fmt: skip
         assert said in shown
+
+
+def test_page_shows_training():
+    shown = Page(html.render(TRAINED)).text
+    assert "gradients float64" in shown
+    assert "encoder.weight_ih_l0 3.0e-13" in shown
+    assert "after step" not in shown.partition("What became what")[0]
 
 
 def test_page_escapes():

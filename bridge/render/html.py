@@ -12,7 +12,7 @@ from importlib import resources
 import jinja2
 
 from bridge.render.text import facts
-from bridge.report import Check, Report, Row
+from bridge.report import LEGS, Check, Report, Row
 
 LEVELS = (  # class, largest error as a part of the limit, what the legend says
     ("close", 1e-2, "at most a hundredth of the limit"),
@@ -29,6 +29,7 @@ def render(report: Report) -> str:
         report=report,
         tree=tree(report),
         lanes=list(_lanes(report)),
+        legs=LEGS,
         facts=[(name, lines) for name, lines in facts(report) if lines],
         levels=LEVELS,
         level=functools.partial(level, limit=report.limit),
