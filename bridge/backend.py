@@ -4,7 +4,8 @@
 
 A Keras model is built once the inputs are known. Those that say how the graph is built, such as the shape that a
 Reshape takes or the pads of a Pad, become constants of it; the others are the Keras model's inputs. Where such an
-input changes, another model is built.
+input changes, another model is built. With `weights=True` an input that an operator has as its parameter, such as
+the kernel of a Conv, becomes a weight of the Keras model, as it is in a trained one.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import onnx_ir as ir
 from onnx.backend.base import Backend, BackendRep
 
 from bridge.build import build
+from bridge.functions import DOMAIN
 from bridge.load import load
 from bridge.ops import find
+from bridge.ops.registry import Kind
 from bridge.passes import simplify
 from bridge.plan import plan
 
@@ -30,12 +33,13 @@ SIZES_ONLY = {"Shape", "Size"}  # what they give does not depend on the numbers 
 class KerasRep(BackendRep):
     """A model ready to run."""
 
-    def __init__(self, proto: onnx.ModelProto):
+    def __init__(self, proto: onnx.ModelProto, weights: bool = False):
         model = load(proto)
-        given = [value.name for value in model.graph.inputs if value.name not in model.graph.initializers]
         self._proto = proto
-        self._names = given
-        self._fixed = _read_while_planning(model) & set(given)
+        self._names = [value.name for value in model.graph.inputs if value.name not in model.graph.initializers]
+        self._fixed = _read_while_planning(model, weights) & set(self._names)
+        if weights and len(self._fixed) == len(self._names):  # nothing would be left to run on
+            self._fixed = _read_while_planning(model, False) & set(self._names)
         self._models: dict[bytes, keras.Model] = {}
 
     def run(self, inputs: Sequence[Any] | dict[str, Any], **kwargs: Any) -> tuple[np.ndarray, ...]:
@@ -58,8 +62,8 @@ class KerasBackend(Backend):
     """Keras as a backend of ONNX, on the devices that Keras's own backend runs on."""
 
     @classmethod
-    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> KerasRep:
-        return KerasRep(model)
+    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", weights: bool = False, **kwargs: Any) -> KerasRep:
+        return KerasRep(model, weights)
 
     @classmethod
     def run_node(
@@ -90,9 +94,9 @@ class KerasBackend(Backend):
         return device.split(":")[0] == "CPU"
 
 
-def _read_while_planning(model: ir.Model) -> set[str]:
-    """The values that an operand which has to be known is made of."""
-    wanted = list(_known_operands(model))
+def _read_while_planning(model: ir.Model, weights: bool) -> set[str]:
+    """The values that an operand which has to be known (or may be a weight) is made of."""
+    wanted = list(_known_operands(model, weights))
     seen: set[ir.Value] = set()
     while wanted:
         value = wanted.pop()
@@ -105,12 +109,12 @@ def _read_while_planning(model: ir.Model) -> set[str]:
     return {value.name for value in seen}
 
 
-def _known_operands(model: ir.Model) -> Iterator[ir.Value | None]:
+def _known_operands(model: ir.Model, weights: bool) -> Iterator[ir.Value | None]:
     for node in model.graph:
-        builder = find(node.domain, node.op_type)
+        builder = find(node.domain, node.op_type) or find(DOMAIN, node.op_type)  # a recurrent node becomes ours
         for index, value in enumerate(node.inputs):
             parameter = builder.parameter(index) if builder is not None else None
-            if parameter is not None and parameter.kind.known:
+            if parameter is not None and (parameter.kind.known or (weights and parameter.kind is Kind.EITHER)):
                 yield value
 
 

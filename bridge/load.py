@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 import onnx.version_converter
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
@@ -21,6 +22,11 @@ from bridge.functions import add_functions
 from bridge.weights import Source, Weight
 
 OPSET = 23
+# Operators that ONNX defines through other ones, and that no layer of Keras is.
+DEFINED = {
+    "AffineGrid", "CausalConvWithState", "CenterCropPad", "NegativeLogLikelihoodLoss", "RotaryEmbedding",
+    "SoftmaxCrossEntropyLoss", "SwiGLU",
+}  # fmt: skip
 MAX_BYTES = 8 << 30  # of the file together with its external data
 
 
@@ -38,7 +44,7 @@ def load(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
         onnx.checker.check_model(subject)
     except Exception as error:
         raise SourceError(f"{where}: not a valid ONNX model: {_reason(error)}") from error
-    return _with_weights(ir.from_proto(_raise(proto, where)))
+    return _with_weights(ir.from_proto(_defined(_raise(proto, where))))
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -92,6 +98,23 @@ def _raise(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
             return onnx.version_converter.convert_version(proto, OPSET)
     except Exception as error:
         raise SourceError(f"{where}: opset {version} cannot be raised to {OPSET}: {_reason(error)}") from error
+
+
+def _defined(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the operators in `DEFINED` replaced by their definitions."""
+    while names := {node.op_type for node in proto.graph.node if not node.domain} & DEFINED:
+        typed = onnx.shape_inference.infer_shapes(proto)
+        typed.graph.value_info.extend(  # where the inliner looks for the types of initializers
+            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            for tensor in proto.graph.initializer
+        )
+        try:
+            proto = onnx.inliner.inline_selected_functions(
+                typed, [("", name) for name in sorted(names)], inline_schema_functions=True
+            )
+        except RuntimeError:  # it knows no optional input that is left out; the plan will name the operator
+            break
+    return proto
 
 
 def _with_weights(model: ir.Model) -> ir.Model:

@@ -77,14 +77,19 @@ def concat(site, *xs, axis):
 
 @op("Shape", layout=ANY)
 def shape_(site, x, *, start=0, end=None):
-    sizes = [dims.size(site, dim, "int64") for dim in list(site.node.inputs[0].shape)[start:end]]
-    return ops.concatenate([np.array([n]) if isinstance(n, int) else ops.reshape(n, (1,)) for n in sizes])
+    sizes = list(site.node.inputs[0].shape)[start:end]
+    if all(isinstance(size, int) for size in sizes):
+        return np.array(sizes, "int64")
+    numbers = [dims.size(site, size, "int64") for size in sizes]
+    return ops.concatenate([np.array([n]) if isinstance(n, int) else ops.reshape(n, (1,)) for n in numbers])
 
 
 @op("Size", layout=ANY)
 def size(site, x):
-    sizes = [dims.size(site, dim, "int64") for dim in site.node.inputs[0].shape]
-    return functools.reduce(ops.multiply, sizes)
+    sizes = list(site.node.inputs[0].shape)
+    known = np.prod([size for size in sizes if isinstance(size, int)], dtype="int64")
+    unknown = [dims.size(site, size, "int64") for size in sizes if not isinstance(size, int)]
+    return functools.reduce(ops.multiply, unknown, known)
 
 
 @op("ConstantOfShape")
