@@ -11,6 +11,7 @@ from bridge.ops import (  # noqa: F401
     recurrent,
     reduction,
     resize,
+    sampling,
     shape,
 )
 from bridge.ops.registry import builders, find

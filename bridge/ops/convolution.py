@@ -6,6 +6,7 @@ that the graph computes goes through `keras.ops`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from bridge.ops.registry import CHANNELS_LAST, op
+from bridge.ops.registry import CHANNELS_LAST, Ints, op
 from bridge.ops.windows import Axis, check_padding, is_same, is_valid, padded, windows
 from bridge.weights import Weight
 
@@ -112,8 +113,11 @@ def _check_transposed(step: Step) -> str | None:
     kernel = _kernel(step)
     if kernel is None:
         return "the size of its kernel is not known"
-    if not isinstance(step.argument("w"), Weight) and step.argument("group") != 1:
-        return "its kernel is computed at run time, in groups"
+    if step.argument("group") != 1:
+        if not isinstance(step.argument("w"), Weight):
+            return "its kernel is computed at run time, in groups"
+        if max(step.argument("dilations") or [1]) > 1:
+            return "it is dilated, in groups; split the groups into convolutions of their own"
     if step.argument("output_shape") and not all(isinstance(dim, int) for dim in step.shape()[2:]):
         return "output_shape with an input of unknown size; give pads and output_padding"
     return None
@@ -131,17 +135,16 @@ def conv_transpose(
     if auto_pad in ("SAME_UPPER", "SAME_LOWER") or output_shape:
         axes = [replace(a, pads=p) for a, p in zip(axes, _fitted(axes, extra, output_shape, auto_pad), strict=True)]
     cut = [(axis.pads[0], axis.pads[1] - more) for axis, more in zip(axes, extra, strict=True)]
-    config: dict[str, Any] = {
-        "strides": tuple(axis.stride for axis in axes),
-        "dilation_rate": tuple(axis.dilation for axis in axes),
-    }
+    more = [max(-end, 0) for _, end in cut]
+    crop = [(-begin, -max(end, 0)) for begin, end in cut]
+    if not isinstance(w, Weight) or not _is_bias(b) or max(axis.dilation for axis in axes) > 1:
+        kernel = ops.transpose(site.tensor(w) if isinstance(w, Weight) else w, (*range(2, len(axes) + 2), 0, 1))
+        return _biased(site, padded(site, _spread(x, kernel, axes, more), crop), b)
+    config: dict[str, Any] = {"strides": tuple(axis.stride for axis in axes)}
     if any(map(any, cut)) and all(_is_same_transposed(axis, ends) for axis, ends in zip(axes, cut, strict=True)):
-        config["padding"], cut = "same", [(0, 0)] * len(axes)
-    else:
-        config |= {"padding": "valid", "output_padding": tuple(max(-end, 0) for _, end in cut)}
-        cut = [(begin, max(end, 0)) for begin, end in cut]
-    y = _spread(site, x, w, b, axes, group, config)
-    return padded(site, y, [(-begin, -end) for begin, end in cut])
+        return _transposed(site, x, w, b, axes, group, config | {"padding": "same"})
+    config |= {"padding": "valid", "output_padding": tuple(more)}
+    return padded(site, _transposed(site, x, w, b, axes, group, config), crop)
 
 
 def _fitted(axes: Sequence[Axis], extra: Sequence[int], output_shape: Sequence[int] | None, auto_pad: str) -> list:
@@ -163,11 +166,8 @@ def _is_same_transposed(axis: Axis, cut: tuple[int, int]) -> bool:
     return total >= 0 and cut == (total // 2, total - total // 2)
 
 
-def _spread(site, x, w, b, axes: Sequence[Axis], group: int, config: dict[str, Any]) -> Any:
+def _transposed(site, x, w: Weight, b: Weight | None, axes: Sequence[Axis], group: int, config: dict[str, Any]) -> Any:
     """The whole transposed convolution, one layer for each group."""
-    if not isinstance(w, Weight) or not _is_bias(b):
-        kernel = ops.transpose(site.tensor(w) if isinstance(w, Weight) else w, (*range(2, len(axes) + 2), 1, 0))
-        return _biased(site, ops.conv_transpose(x, kernel, **config), b)
     cls, inputs, outputs = TRANSPOSED[len(axes)], w.dims[0] // group, w.dims[1]
     config |= {"kernel_size": tuple(axis.kernel for axis in axes), "use_bias": isinstance(b, Weight)}
     parts = []
@@ -178,3 +178,35 @@ def _spread(site, x, w, b, axes: Sequence[Axis], group: int, config: dict[str, A
         part = x if group == 1 else x[..., index * inputs : (index + 1) * inputs]
         parts.append(site.layer(cls, filters=outputs, weights=weights, **config)(part))
     return parts[0] if group == 1 else ops.concatenate(parts, axis=-1)
+
+
+def _spread(x: Any, kernel: Any, axes: Sequence[Axis], more: Sequence[int]) -> Any:
+    """The whole transposed convolution with a kernel (spatial…, inputs, outputs) that is a tensor, or dilated: an
+    ordinary one over x with zeros between its cells. `keras.ops.conv_transpose` mistakes its arguments (3.15)."""
+    for place, axis in enumerate(axes, 1):
+        if axis.stride > 1:
+            x = ops.repeat(x, axis.stride, axis=place)
+            line = x[tuple(slice(None) if k == place else slice(0, 1) for k in range(len(x.shape)))]
+            number = ops.cumsum(ops.ones_like(line, dtype="int32"), axis=place) - 1
+            x = x * ops.cast(ops.equal(number % axis.stride, 0), x.dtype)
+            x = x[(slice(None),) * place + (slice(None, 1 - axis.stride),)]
+    pads = [(axis.span - 1, axis.span - 1 + rest) for axis, rest in zip(axes, more, strict=True)]
+    kernel = ops.flip(kernel, axis=tuple(range(len(axes))))
+    return ops.conv(ops.pad(x, ((0, 0), *pads, (0, 0))), kernel, dilation_rate=tuple(axis.dilation for axis in axes))
+
+
+# --- blocks put together again -----------------------------------------------------------------------------------
+
+
+@op("Col2Im")
+def col2im(site, input, image_shape: Ints, block_shape: Ints, *, dilations=None, pads=None, strides=None):
+    """torch's fold: overlapping blocks added up, a transposed convolution whose kernel puts each cell in its place."""
+    axes = windows(image_shape, block_shape, strides, pads, dilations)
+    counts = [(a.size + sum(a.pads) - a.span) // a.stride + 1 for a in axes]
+    more = [a.size + sum(a.pads) - (n - 1) * a.stride - a.span for n, a in zip(counts, axes, strict=True)]
+    cells = math.prod(block_shape)
+    kernel = np.eye(cells, dtype=site.dtype).reshape(*block_shape, cells, 1)
+    x = ops.transpose(ops.reshape(input, (-1, cells, *counts)), (0, *range(2, len(axes) + 2), 1))
+    y = _spread(x, kernel, axes, more)
+    y = y[(slice(None), *(slice(axis.pads[0], axis.pads[0] + axis.size) for axis in axes))]
+    return ops.reshape(y, (-1, *site.out_shape()[1:]))

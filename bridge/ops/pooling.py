@@ -111,8 +111,13 @@ def _max_with_indices(site, x: Any, axes: Sequence[Axis], storage_order: int) ->
 def max_unpool(site, x, i, output_shape: Dims = None, *, kernel_shape, pads=None, strides=None):
     """Each maximum back to its place, zeros elsewhere."""
     last = (0, *range(2, len(x.shape)), 1)
-    want = site.out_shape()
-    first = (want[0], want[-1], *want[1:-1])
+    have, count = site.shape(), len(kernel_shape)
+    steps, pads = strides or [1] * count, pads or [0] * 2 * count
+    spatial = output_shape[2:] if output_shape else [
+        (n - 1) * step + size - begin - end
+        for n, step, size, begin, end in zip(have[1:-1], steps, kernel_shape, pads[:count], pads[count:], strict=True)
+    ]  # fmt: skip
+    first, want = (have[0], have[-1], *spatial), (have[0], *spatial, have[-1])
     flat = ops.reshape(dims.broadcast(site, ops.zeros((1,) * len(want), site.dtype), [1] * len(want), first), (-1,))
     values = ops.reshape(ops.transpose(x, np.argsort(last).tolist()), (-1,))
     flat = ops.scatter_update(flat, ops.reshape(i, (-1, 1)), values)

@@ -1,0 +1,179 @@
+"""Convolutions as rows of ONNX: each becomes the layers named beside it."""
+
+import pytest
+from proof import check, refuses
+
+SIZES = [{"N": 2, "D": 5, "H": 7, "W": 9}, {"N": 3, "D": 6, "H": 10, "W": 8}]
+X = {1: "float[N, {}, W] x", 2: "float[N, {}, H, W] x", 3: "float[N, {}, D, H, W] x"}
+Y = {1: "float[n, c, w] y", 2: "float[n, c, h, w] y", 3: "float[n, c, d, h, w] y"}
+
+
+def text(op: str, rank: int, channels: int, w: str, attributes: str, b: str = "") -> str:
+    attributes = f"<{attributes}>" if attributes else ""
+    weights = f"float[{w}] w" + (f", float[{b}] b" if b else "")
+    inputs = "x, w, b" if b else "x, w"
+    return f"g ({X[rank].format(channels)}) => ({Y[rank]}) <{weights}> {{ y = {op} {attributes} ({inputs}) }}"
+
+
+CONVOLUTIONS = {
+    # rank, channels, w, attributes, b, layers
+    "1d": (1, 3, "4, 3, 3", "", "4", "Conv1D"),
+    "1d same": (1, 3, "4, 3, 3", "pads = [1, 1]", "4", "Conv1D"),
+    "1d causal": (1, 3, "4, 3, 2", "pads = [4, 0], dilations = [4]", "", "Conv1D"),
+    "1d strided, uneven pads": (1, 3, "4, 3, 4", "pads = [1, 2], strides = [3]", "", "ZeroPadding1D Conv1D"),
+    "1d depthwise": (1, 4, "4, 1, 3", "pads = [1, 1], group = 4", "4", "DepthwiseConv1D"),
+    "1d depthwise causal": (1, 4, "4, 1, 3", "pads = [2, 0], group = 4", "", "ZeroPadding1D DepthwiseConv1D"),
+    "2d": (2, 3, "4, 3, 3, 2", "", "4", "Conv2D"),
+    "2d same": (2, 3, "4, 3, 3, 5", "pads = [1, 2, 1, 2]", "4", "Conv2D"),
+    "2d same of an even kernel": (2, 3, "4, 3, 2, 3", "pads = [0, 1, 1, 1]", "4", "Conv2D"),
+    "2d the other uneven pads": (2, 3, "4, 3, 2, 3", "pads = [1, 1, 0, 1]", "4", "ZeroPadding2D Conv2D"),
+    "2d strided": (2, 3, "4, 3, 3, 3", "pads = [1, 1, 1, 1], strides = [2, 2]", "4", "ZeroPadding2D Conv2D"),
+    "2d SAME_UPPER": (2, 3, "4, 3, 3, 2", 'auto_pad = "SAME_UPPER", strides = [2, 3]', "4", "Conv2D"),
+    "2d SAME_LOWER": (2, 3, "4, 3, 4, 2", 'auto_pad = "SAME_LOWER"', "4", "ZeroPadding2D Conv2D"),
+    "2d VALID": (2, 3, "4, 3, 4, 2", 'auto_pad = "VALID", strides = [2, 3]', "4", "Conv2D"),
+    "2d dilated": (2, 3, "4, 3, 3, 3", "pads = [2, 3, 2, 3], dilations = [2, 3]", "4", "Conv2D"),
+    "2d dilated and strided": (
+        2, 3, "4, 3, 3, 3", "pads = [2, 3, 1, 3], dilations = [2, 3], strides = [2, 3]", "4", "ZeroPadding2D Conv2D",
+    ),
+    "2d 1x1 strided": (2, 3, "4, 3, 1, 1", "strides = [2, 2]", "", "Conv2D"),
+    "2d grouped": (2, 4, "6, 2, 3, 3", "pads = [1, 1, 1, 1], group = 2", "6", "Conv2D"),
+    "2d depthwise": (2, 4, "4, 1, 3, 3", "pads = [1, 1, 1, 1], group = 4", "4", "DepthwiseConv2D"),
+    "2d depthwise, two for each": (
+        2, 4, "8, 1, 3, 3", "pads = [1, 1, 1, 1], group = 4, strides = [2, 2]", "8", "ZeroPadding2D DepthwiseConv2D",
+    ),
+    "2d depthwise, unlike strides": (2, 4, "8, 1, 3, 3", "group = 4, strides = [2, 1]", "8", "Conv2D"),
+    "2d depthwise dilated": (
+        2, 4, "4, 1, 3, 3", "pads = [2, 1, 2, 1], group = 4, dilations = [2, 1]", "4", "DepthwiseConv2D",
+    ),
+    "3d": (3, 3, "4, 3, 3, 2, 3", "pads = [1, 0, 1, 1, 1, 1], strides = [1, 2, 2]", "4", "ZeroPadding3D Conv3D"),
+    "3d dilated": (3, 3, "4, 3, 2, 2, 3", "dilations = [2, 1, 2]", "4", "Conv3D"),
+    "3d depthwise": (3, 3, "6, 1, 3, 2, 3", "group = 3", "6", "Conv3D"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_conv(row):
+    rank, channels, w, attributes, b, layers = row
+    check(text("Conv", rank, channels, w, attributes, b), layers=layers.split(), transposes=2, sizes=SIZES)
+
+
+TRANSPOSED = {
+    "1d": (1, "3, 4, 3", "", "4", "Conv1DTranspose"),
+    "1d stride over the kernel": (1, "3, 4, 2", "strides = [3]", "4", "Conv1DTranspose"),
+    "1d that and more": (1, "3, 4, 2", "strides = [3], output_padding = [2]", "4", "Conv1DTranspose"),
+    "2d even": (2, "3, 4, 2, 3", "strides = [2, 3]", "4", "Conv2DTranspose"),
+    "2d same": (2, "3, 4, 4, 4", "strides = [2, 2], pads = [1, 1, 1, 1]", "4", "Conv2DTranspose"),
+    "2d output_padding": (
+        2, "3, 4, 3, 3", "strides = [2, 2], pads = [1, 1, 1, 1], output_padding = [1, 1]", "4",
+        "Conv2DTranspose Cropping2D",
+    ),
+    "2d uneven pads": (2, "3, 4, 3, 3", "strides = [2, 2], pads = [1, 0, 2, 1]", "", "Conv2DTranspose Cropping2D"),
+    "2d dilated": (2, "3, 4, 3, 3", "dilations = [2, 3], strides = [2, 1], pads = [1, 1, 1, 1]", "4", "Cropping2D"),
+    "2d grouped": (
+        2, "3, 2, 3, 3", "group = 3, strides = [2, 2]", "6", "Conv2DTranspose Conv2DTranspose Conv2DTranspose",
+    ),
+    "2d SAME_UPPER": (2, "3, 4, 3, 3", 'strides = [2, 2], auto_pad = "SAME_UPPER"', "", "Conv2DTranspose"),
+    "2d SAME_LOWER": (2, "3, 4, 3, 3", 'strides = [2, 2], auto_pad = "SAME_LOWER"', "", "Conv2DTranspose Cropping2D"),
+    "3d": (
+        3, "3, 4, 3, 2, 4", "strides = [1, 2, 2], pads = [1, 0, 1, 1, 0, 1], output_padding = [0, 1, 0]", "4",
+        "Conv3DTranspose Cropping3D",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", TRANSPOSED.values(), ids=TRANSPOSED)
+def test_conv_transpose(row):
+    rank, w, attributes, b, layers = row
+    proved = text("ConvTranspose", rank, 3, w, attributes, b)
+    check(proved, layers=layers.split(), transposes=2, sizes=SIZES, one_way="dilations" in attributes)
+
+
+def test_output_shape():
+    check(
+        "g (float[N, 3, 5, 7] x) => (float[n, c, h, w] y) <float[3, 4, 3, 3] w> "
+        "{ y = ConvTranspose <strides = [2, 2], output_shape = [10, 14]> (x, w) }",
+        layers=["Conv2DTranspose", "Cropping2D"],
+        transposes=2,
+    )
+
+
+def test_kernel_that_the_graph_computes():
+    check(
+        "g (float[N, 3, H, W] x, float[4, 3, 3, 3] k) => (float[n, c, h, w] y) "
+        "{ w = Tanh (k) y = Conv <pads = [1, 0, 1, 2]> (x, w) }",
+        transposes=2,
+        sizes=SIZES,
+    )
+
+
+def test_blocks_put_together():
+    check(
+        "g (float[N, 12, 16] x) => (float[N, 2, 8, 9] y) { image = Constant <value_ints = [8, 9]> () "
+        "block = Constant <value_ints = [2, 3]> () "
+        "y = Col2Im <pads = [0, 1, 1, 0], strides = [2, 2]> (x, image, block) }",
+    )
+
+
+def test_zeros_for_a_bias_are_none():
+    built = check(
+        "g (float[N, 3, H, W] x) => (float[n, c, h, w] y) <float[4, 3, 3, 3] w> { "
+        "four = Constant <value_ints = [4]> () b = ConstantOfShape (four) y = Conv (x, w, b) }",
+        layers=["Conv2D"],
+        transposes=2,
+        sizes=SIZES,
+    )
+    assert built.model.count_params() == 108
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (text("Conv", 2, 3, "4, 3, 4, 2", 'auto_pad = "SAME_LOWER", strides = [2, 3]'), "SAME_LOWER.*unknown size"),
+        (text("ConvTranspose", 2, 3, "3, 4, 3, 3", "output_shape = [10, 14]"), "output_shape.*unknown size"),
+        (text("ConvTranspose", 2, 3, "3, 2, 3, 3", "group = 3, dilations = [2, 2]"), "dilated, in groups"),
+    ],
+)
+def test_refusals(source, reason):
+    refuses(source, reason)
+
+
+# --- axes that a Reshape merges before a Dense --------------------------------------------------------------------
+
+CONV = "a = Conv (x, k) "
+BEFORE_DENSE = {
+    "Flatten, MatMul": "float[4, 3, 3, 3] k, float[140, 6] w> { " + CONV + "f = Flatten (a) y = MatMul (f, w) }",
+    "Reshape, Relu, Gemm": (
+        "float[4, 3, 3, 3] k, float[6, 140] w, float[6] b> { " + CONV + "s = Constant <value_ints = [0, -1]> () "
+        "f = Reshape (a, s) r = Relu (f) y = Gemm <transB = 1> (r, w, b) }"
+    ),
+    "Flatten, BatchNormalization, MatMul": (
+        "float[4, 3, 3, 3] k, float[140] s, float[140] b, float[140] m, float[140] v, float[140, 6] w> { "
+        + CONV + "f = Flatten (a) n = BatchNormalization (f, s, b, m, v) y = MatMul (n, w) }"
+    ),
+    "Flatten, LayerNormalization, Add, MatMul": (
+        "float[4, 3, 3, 3] k, float[140] s, float[140] b, float[140] c, float[140, 6] w> { "
+        + CONV + "f = Flatten (a) n = LayerNormalization (f, s, b) p = Add (n, c) y = MatMul (p, w) }"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BEFORE_DENSE.values(), ids=BEFORE_DENSE)
+def test_the_dense_takes_the_order(body):
+    check(f"g (float[N, 3, 7, 9] x) => (float[N, 6] y) <{body}", transposes=1, ranges={"v": (0.5, 2)})
+
+
+def test_the_dense_before_a_convolution_gives_the_order():
+    check(
+        "g (float[N, 5] x) => (float[n, c, h, w] y) <float[5, 60] w, float[60] b, float[2, 3, 3, 3] k> { "
+        "m = MatMul (x, w) a = Add (m, b) r = Relu (a) s = Constant <value_ints = [-1, 3, 4, 5]> () "
+        "v = Reshape (r, s) y = Conv (v, k) }",
+        transposes=1,
+    )
+
+
+def test_a_second_reader_keeps_the_order():
+    check(
+        "g (float[N, 3, 7, 9] x) => (float[N, 6] y, float[N, 140] f) <float[4, 3, 3, 3] k, float[140, 6] w> { "
+        + CONV + "f = Flatten (a) y = MatMul (f, w) }",
+        transposes=2,
+    )  # fmt: skip

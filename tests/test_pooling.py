@@ -1,0 +1,112 @@
+"""Pools as rows of ONNX: each becomes the layers named beside it."""
+
+import pytest
+from proof import check, refuses
+
+SIZES = [{"N": 2, "D": 5, "H": 7, "W": 9}, {"N": 3, "D": 6, "H": 10, "W": 8}]
+X = {1: "float[N, 3, W] x", 2: "float[N, 3, H, W] x", 3: "float[N, 3, D, H, W] x", "fixed": "float[N, 3, 8, 9] x"}
+Y = {1: "float[n, c, w] y", 2: "float[n, c, h, w] y", 3: "float[n, c, d, h, w] y", "fixed": "float[n, c, h, w] y"}
+
+
+def text(op: str, rank: int | str, attributes: str) -> str:
+    attributes = f"<{attributes}>" if attributes else ""
+    return f"g ({X[rank]}) => ({Y[rank]}) {{ y = {op} {attributes} (x) }}"
+
+
+WINDOWS = {
+    # rank, attributes
+    "1d": (1, "kernel_shape = [3], strides = [2]"),
+    "2d": (2, "kernel_shape = [2, 3], strides = [2, 2]"),
+    "2d stride one": (2, "kernel_shape = [2, 3]"),
+    "2d padded": (2, "kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]"),
+    "2d same": (2, "kernel_shape = [3, 3], pads = [1, 1, 1, 1]"),
+    "2d uneven pads": (2, "kernel_shape = [3, 3], strides = [2, 2], pads = [1, 0, 2, 1]"),
+    "2d ceil": (2, "kernel_shape = [3, 2], strides = [2, 3], ceil_mode = 1"),
+    "2d ceil, padded": (2, "kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1], ceil_mode = 1"),
+    "2d ceil, no window in the padding": (
+        2, "kernel_shape = [2, 2], strides = [3, 2], pads = [1, 1, 1, 1], ceil_mode = 1",
+    ),
+    "2d ceil, known size": ("fixed", "kernel_shape = [3, 2], strides = [3, 2], pads = [0, 1, 1, 1], ceil_mode = 1"),
+    "2d dilated": (2, "kernel_shape = [3, 2], strides = [2, 1], dilations = [2, 3], pads = [1, 1, 1, 1]"),
+    "3d": (3, "kernel_shape = [1, 3, 3], strides = [1, 2, 2], pads = [0, 1, 1, 0, 1, 1]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", WINDOWS.values(), ids=WINDOWS)
+@pytest.mark.parametrize("more", ["MaxPool", "AveragePool", "AveragePool, count_include_pad = 1", "LpPool, p = 3"])
+def test_windows(more, row):
+    op, _, attribute = more.partition(", ")
+    rank, attributes = row
+    check(text(op, rank, ", ".join(filter(None, [attributes, attribute]))), transposes=2, sizes=SIZES, tolerance=2e-5)
+
+
+LAYERS = {
+    "maximum": (text("MaxPool", 2, "kernel_shape = [2, 2], strides = [2, 2]"), "MaxPooling2D"),
+    "same maximum": (text("MaxPool", 2, "kernel_shape = [3, 3], pads = [1, 1, 1, 1]"), "MaxPooling2D"),
+    "SAME_UPPER": (text("MaxPool", 2, 'kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER"'), "MaxPooling2D"),
+    "padding left out": (text("AveragePool", 2, "kernel_shape = [3, 3], pads = [1, 1, 1, 1]"), "AveragePooling2D"),
+    "padding counted": (
+        text("AveragePool", 2, "kernel_shape = [3, 3], pads = [1, 1, 1, 1], count_include_pad = 1"),
+        "ZeroPadding2D AveragePooling2D",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", LAYERS.values(), ids=LAYERS)
+def test_layers(row):
+    source, layers = row
+    check(source, layers=layers.split(), transposes=2, sizes=SIZES)
+
+
+@pytest.mark.parametrize(("op", "layer"), [("GlobalAveragePool", "AveragePooling"), ("GlobalMaxPool", "MaxPooling")])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_global(op, layer, rank):
+    check(text(op, rank, ""), layers=[f"Global{layer}{rank}D"], transposes=1, sizes=SIZES)
+
+
+def test_bytes():
+    check(
+        "g (uint8[N, 3, H, W] x) => (uint8[n, c, h, w] y) { y = MaxPool <kernel_shape = [2, 2]> (x) }",
+        ranges={"x": (0, 256)},
+        transposes=2,
+        sizes=SIZES,
+    )
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "kernel_shape = [2, 3], strides = [2, 2]",
+        "kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1], ceil_mode = 1",
+        "kernel_shape = [2, 2], storage_order = 1",
+    ],
+)
+def test_places_of_the_maxima(attributes):
+    check(
+        "g (float[N, 3, H, W] x) => (float[n, c, h, w] y, int64[n, c, h, w] i) "
+        f"{{ y, i = MaxPool <{attributes}> (x) }}",
+        transposes=3,
+        sizes=SIZES,
+    )
+
+
+def test_unpool():
+    check(
+        "g (float[N, 3, 6, 8] x) => (float[N, 3, 6, 8] y) { m, i = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x) "
+        "y = MaxUnpool <kernel_shape = [2, 2], strides = [2, 2]> (m, i) }",
+        transposes=3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (text("MaxPool", 2, 'kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_LOWER"'), "SAME_LOWER"),
+        (
+            text("AveragePool", 2, 'kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER", count_include_pad = 1'),
+            "counts its padding",
+        ),
+    ],
+)  # fmt: skip
+def test_refusals(source, reason):
+    refuses(source, reason)
