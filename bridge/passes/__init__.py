@@ -42,6 +42,10 @@ def drop_unused(model: ir.Model) -> None:
     common.RemoveUnusedNodesPass()(model)
 
 
+def drop_functions(model: ir.Model) -> None:
+    common.RemoveUnusedFunctionsPass()(model)
+
+
 def know(model: ir.Model) -> None:
     """Shapes, and what follows from constants; one reveals the other, until neither does."""
     size = None
@@ -67,7 +71,8 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
     drop_unused,  # a node that nobody reads is no reader
     regroup,  # reshapes in their plainest form, so that no axis has to move; needs Linear
     drop_identities,  # what the others left between nodes
-    drop_unused,  # last: the nodes nobody reads any more
+    drop_unused,  # the nodes nobody reads any more
+    drop_functions,  # last: the bodies of those of our operators that no node became
 )
 
 

@@ -16,6 +16,8 @@ from onnx_shape_inference import SYM_DATA_KEY, ShapeInferenceContext, registry
 Dim = int | ir.SymbolicDim
 LONGEST = 1 << 20  # a denominator that is larger was a binary fraction
 
+Dim = int | ir.SymbolicDim
+
 
 def infer(model: ir.Model) -> None:
     """Infer all shapes anew from the graph's inputs, so that equal dims are written alike.
@@ -36,6 +38,38 @@ def infer(model: ir.Model) -> None:
             contents = [d if isinstance(d, int) else ir.SymbolicDim(d) for d in json.loads(value.metadata_props[SYM_DATA_KEY])]
             plain = [d if isinstance(d, int) else d.value for d in map(_plain, contents)]
             value.metadata_props[SYM_DATA_KEY] = json.dumps(plain)
+
+
+onnx_shape_inference.registry.collect()
+_infer_where = onnx_shape_inference.registry.get("", "Where", 9)
+
+
+@onnx_shape_inference.registry.register("", "Where", since_version=10)
+def _where(ctx: onnx_shape_inference.ShapeInferenceContext, node: ir.Node) -> None:
+    """As the library has it; and shape arithmetic that asks which sizes equal a number (torch's own way to expand:
+    `Where(sizes == -1, ones, sizes)`) is followed element by element."""
+    _infer_where(ctx, node)
+    asked = node.inputs[0].producer()
+    if asked is None or asked.op_type != "Equal":
+        return
+    left, right, chosen, other = (ctx.get_symbolic_value(v) for v in (*asked.inputs, *node.inputs[1:]))
+    if left is None or right is None or chosen is None or other is None:
+        return
+    count = max(map(len, (left, right, chosen, other)))
+    columns = [items * count if len(items) == 1 else items for items in (left, right, chosen, other)]
+    picked = [_choose(*row) for row in zip(*columns, strict=True)]
+    if None not in picked:
+        ctx.set_symbolic_value(node.outputs[0], picked)
+
+
+def _choose(left: Dim, right: Dim, chosen: Dim, other: Dim) -> Dim | None:
+    """`chosen` if left == right, `other` if not, None if that is not known. A size is never negative."""
+    if left == right:
+        return chosen
+    if isinstance(left, int) and isinstance(right, int):
+        return other
+    numbers = [dim for dim in (left, right) if isinstance(dim, int)]
+    return other if numbers and numbers[0] < 0 else None
 
 
 def _plain(dim: Dim) -> Dim:
