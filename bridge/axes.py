@@ -45,7 +45,7 @@ class Mix:
         return known.reshape(split).transpose(perm).reshape(dims)
 
 
-def channels_last(rank: int) -> Perm:
+def channels_behind(rank: int) -> Perm:
     return (0, *range(2, rank), 1) if rank > 2 else None
 
 

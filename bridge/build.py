@@ -263,7 +263,8 @@ def build(plan: Plan, *, dtype: str | None = None, name: str = "model") -> Built
 
 
 def _input(builder: Builder, value: ir.Value) -> Any:
-    dims = [dim if isinstance(dim, int) else None for dim in value.shape]
+    stored = _stored(value, builder.plan.doors.get(value))
+    dims = [dim if isinstance(dim, int) else None for dim in stored]
     tensor = keras.Input(batch_shape=dims, dtype=builder.float_type(value.dtype), name=builder.name(value.name))
     builder.tensors[value] = tensor
     return tensor
@@ -271,7 +272,7 @@ def _input(builder: Builder, value: ir.Value) -> Any:
 
 def _output(builder: Builder, value: ir.Value) -> Any:
     known = ir.convenience.get_const_tensor(value) is not None and value not in builder.tensors
-    tensor = None if known else builder.ordered(value, None)
+    tensor = None if known else builder.ordered(value, builder.plan.doors.get(value))
     if not isinstance(tensor, keras.KerasTensor):
         raise Unsupported([Refusal("output", value.name, "is a constant; a Keras model gives what depends on its input")])
     return tensor

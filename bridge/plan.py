@@ -22,7 +22,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_shape_inference
 
-from bridge.axes import Mix, Perm, channels_last, plain, reshaped
+from bridge.axes import Mix, Perm, channels_behind, plain, reshaped
 from bridge.errors import Unsupported
 from bridge.ops.registry import Builder, Kind, Layout, find
 from bridge.weights import Weight
@@ -102,6 +102,7 @@ class Plan:
     steps: list[Step]
     perms: dict[ir.Value, Perm]
     refusals: list[Refusal]
+    doors: dict[ir.Value, Perm] = field(default_factory=dict)  # inputs and outputs not in the order of the signature
 
     def require(self) -> Plan:
         """Raise `Unsupported` with all refusals, if there are any."""
@@ -110,18 +111,29 @@ class Plan:
         return self
 
 
-def plan(model: ir.Model) -> Plan:
-    """Plan the build of `model`, which `passes.simplify` has seen."""
+def plan(model: ir.Model, *, channels_last: bool = False) -> Plan:
+    """Plan the build of `model`, which `passes.simplify` has seen.
+
+    With `channels_last`, inputs that a convolution reads and outputs that one gives have their channels last; which
+    ones is in `Plan.doors`. Otherwise all are as the graph states them.
+    """
     refusals: list[Refusal] = []
     steps = _needed_steps(model.graph, refusals)
-    perms: dict[ir.Value, Perm] = {}
     readers = {step.node: step for step in steps}
+    perms: dict[ir.Value, Perm] = {}
+    if channels_last:
+        images = [value for value in model.graph.inputs if wants_channels_last(value, readers)]
+        perms |= {value: channels_behind(_rank(value)) for value in images}
+    doors = dict(perms)
     for step in steps:
         _lay_out(step, perms, readers)
         reason = step.builder.check(step) if step.builder.check else None
         if reason:
             refusals.append(_refusal(step.node, reason))
-    return Plan(model, steps, perms, refusals)
+    if channels_last:
+        given = {value: perms.get(value) for value in model.graph.outputs}
+        doors |= {value: perm for value, perm in given.items() if perm and perm == channels_behind(len(perm))}
+    return Plan(model, steps, perms, refusals, doors)
 
 
 # --- nodes and their operands ------------------------------------------------------------------------------------
@@ -235,8 +247,8 @@ def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]
         step.operands[0] = _ordered(step.operands[0], plain(stored))
         step.perms = [plain([perm.index(axis) for axis in stored])]
     elif layout is Layout.CHANNELS_LAST:
-        step.operands[0] = _ordered(step.operands[0], channels_last(_rank(step.operands[0].value)))
-        step.perms = [channels_last(_rank(value)) for value in outputs]
+        step.operands[0] = _ordered(step.operands[0], channels_behind(_rank(step.operands[0].value)))
+        step.perms = [channels_behind(_rank(value)) for value in outputs]
     elif layout is Layout.HEADS:
         mask = step.builder.inputs.index(next(p for p in step.builder.inputs if "mask" in p.name))
         step.operands = [_ordered(o, _heads(o.value) if i != mask else None) for i, o in enumerate(step.operands)]
@@ -461,7 +473,7 @@ def _spread_channels(source: ir.Value, target: ir.Value, steps: dict[ir.Node, St
     if edits is None:
         return None
     _apply(edits)
-    return channels_last(rank)
+    return channels_behind(rank)
 
 
 def wants_channels_last(value: ir.Value, steps: dict[ir.Node, Step]) -> bool:
