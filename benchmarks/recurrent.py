@@ -1,9 +1,9 @@
 """Recurrent models: what conversion costs, and how fast its result runs beside the model written by hand.
 
-    python -m benchmarks.recurrent             all three tables
-    python -m benchmarks.recurrent rooms       seconds in each room, for every model in models/
-    python -m benchmarks.recurrent speed       converted / hand-written Keras, torch, onnxruntime
-    python -m benchmarks.recurrent memory      peak memory of a conversion against the size of its weights
+python -m benchmarks.recurrent             all three tables
+python -m benchmarks.recurrent rooms       seconds in each room, for every model in models/
+python -m benchmarks.recurrent speed       converted / hand-written Keras, torch, onnxruntime
+python -m benchmarks.recurrent memory      peak memory of a conversion against the size of its weights
 """
 
 from __future__ import annotations
@@ -43,7 +43,12 @@ def rooms() -> None:
     for name in MODELS:
         seconds = convert(name)
         rest = sum(seconds.values()) - seconds["export"]
-        table.add_row(name, f"{_stock_export(name):.2f}", *(f"{seconds[room]:.2f}" for room in bridge_rooms()), f"{rest:.2f}")
+        table.add_row(
+            name,
+            f"{_stock_export(name):.2f}",
+            *(f"{seconds[room]:.2f}" for room in bridge_rooms()),
+            f"{rest:.2f}",
+        )
     console.print(table)
 
 
@@ -168,7 +173,7 @@ def speed() -> None:
     import onnxruntime
 
     import bridge
-    from bridge.convert import open_source
+    from bridge.source import open_source
 
     table = Table(
         "model", "converted ms", "by hand ms", "ratio", "torch ms", "onnxruntime ms",
@@ -202,7 +207,9 @@ def speed() -> None:
         )
         ms = {rival: f"{seconds * 1000:.2f}" for rival, seconds in times.items()}
         ratio = times["converted"] / times["by hand"]
-        table.add_row(make.__name__, ms["converted"], ms["by hand"], f"{ratio:.3f}", ms["torch"], ms["onnxruntime"])
+        table.add_row(
+            make.__name__, ms["converted"], ms["by hand"], f"{ratio:.3f}", ms["torch"], ms["onnxruntime"]
+        )
     console.print(table)
 
 
@@ -225,10 +232,18 @@ def _peaks(hidden: int) -> Iterator[float]:
 
 
 def memory() -> None:
-    table = Table("weights MiB", "peak above a small conversion MiB", "ratio", title="Peak memory, torch's copy included")
+    table = Table(
+        "weights MiB",
+        "peak above a small conversion MiB",
+        "ratio",
+        title="Peak memory, torch's copy included",
+    )
     for hidden in (512, 1024, 2048):
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.recurrent", "peak", str(hidden)], capture_output=True, text=True, check=True
+            [sys.executable, "-m", "benchmarks.recurrent", "peak", str(hidden)],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         weights, peak = map(float, done.stdout.split()[-2:])
         table.add_row(f"{weights:.0f}", f"{peak:.0f}", f"{peak / weights:.1f}")

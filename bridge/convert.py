@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from bridge import disk
-from bridge.errors import ExportError, MissingPackage, Mismatch, OutputError, SourceError
+from bridge.account import account, axes, describe
+from bridge.errors import Mismatch, MissingPackage, SourceError
 from bridge.passes import simplify
-from bridge.report import Check, Report, Row, Variable
+from bridge.report import Report, Row
+from bridge.source import open_source
 from bridge.weights import WeightMap
 
 if TYPE_CHECKING:
     import keras
 
-    from bridge.build import Built
     from bridge.plan import Plan
-    from bridge.verify import Torch, Trial
 
 ROOMS = ("export", "simplify", "plan", "build", "compare")
 Progress = Callable[[str], None]
@@ -69,18 +66,6 @@ class Stopwatch:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A source as ONNX IR, with the torch side where there is one."""
-
-    model: ir.Model
-    title: str
-    torch: Torch | None = None
-    notes: tuple[str, ...] = ()
-    dynamic_shapes: Any = None  # as they were asked for
-    retraceable: bool = False  # an nn.Module, which can be exported again in another precision
-
-
 def convert(
     source: Any,
     args: tuple[Any, ...] | Any = None,
@@ -121,15 +106,17 @@ def convert(
         from bridge.build import build
 
         built = build(planned, name=opened.title)
-    report = _account(opened, planned, built, watch.seconds)
+    report = account(opened, built, watch.seconds)
     if verify:
         with watch.room("compare"):
-            report = _proved(report, opened, witness, planned, built)
+            from bridge.prove import failed_leg, prove, prove_double
+
+            report = prove(report, opened, witness, planned, built)
             if float64 or training:
-                report = _in_double(report, opened, planned, training)
+                report = prove_double(report, opened, planned, training)
         report = replace(report, seconds=watch.seconds)
         if not report.verified:
-            report = replace(report, blame=report.blame or _failed_leg(report))
+            report = replace(report, blame=report.blame or failed_leg(report))
             raise Mismatch(f"{opened.title}: {report.blame}", report)
     return Conversion(built.model, built.weights, report)
 
@@ -152,10 +139,16 @@ def inspect(
 
     return Report(
         opened.title,
-        axes=_axes(opened.model),
+        axes=axes(opened.model),
         notes=opened.notes,
         rows=tuple(
-            Row(step.path, step.node.op_type, ", ".join(becomes(step.node.op_type, step.builder.function)), "", 0)
+            Row(
+                step.path,
+                step.node.op_type,
+                ", ".join(becomes(step.node.op_type, step.builder.function)),
+                "",
+                0,
+            )
             for step in planned.steps
         ),
         refusals=tuple(map(str, planned.refusals)),
@@ -178,6 +171,7 @@ def verify_saved(
     """
     _require_keras()
     from bridge import verify
+    from bridge.prove import failed_leg
 
     watch = Stopwatch(progress, {})
     model = disk.load_keras(Path(path))
@@ -192,22 +186,26 @@ def verify_saved(
         tried, refused = verify.trials(sampler, verify.OnnxRuntime(witness), opened.torch)
         checks = tuple(verify.compare(model, tried))
     report = replace(
-        _described(opened, model),
+        describe(opened, model),
         notes=(*opened.notes, *refused),
         checks=checks,
         seconds=watch.seconds,
     )
     if not report.verified:
-        report = replace(report, blame=_failed_leg(report))
+        report = replace(report, blame=failed_leg(report))
         raise Mismatch(f"{path}: {report.blame}", report)
     return report
 
 
 def _require_same_inputs(path: Any, model: keras.Model, source: ir.Model) -> None:
     ours = [tuple(tensor.shape) for tensor in model.inputs]
-    theirs = [tuple(dim if isinstance(dim, int) else None for dim in value.shape) for value in source.graph.inputs]
+    theirs = [
+        tuple(dim if isinstance(dim, int) else None for dim in value.shape) for value in source.graph.inputs
+    ]
     if ours != theirs:
-        raise SourceError(f"{path} takes inputs of shapes {ours}, its source {theirs}: it was not made from it")
+        raise SourceError(
+            f"{path} takes inputs of shapes {ours}, its source {theirs}: it was not made from it"
+        )
 
 
 def _require_keras() -> None:
@@ -223,54 +221,6 @@ def _require_keras() -> None:
         ) from error
 
 
-def open_source(source: Any, args: Any = None, kwargs: dict[str, Any] | None = None, dynamic_shapes: Any = None) -> Opened:
-    """Whatever `convert` takes, as ONNX IR."""
-    if isinstance(source, str | os.PathLike) and Path(source).suffix == ".pt2":
-        from bridge.export import load_program
-
-        source = load_program(Path(source))
-    if isinstance(source, str | os.PathLike | ir.Model) or hasattr(source, "graph") and hasattr(source, "opset_import"):
-        from bridge.load import load
-
-        model = load(source)
-        title = Path(source).stem if isinstance(source, str | os.PathLike) else model.graph.name or "model"
-        return Opened(model, title)
-    return _open_torch(source, args, kwargs, dynamic_shapes)
-
-
-def _open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Opened:
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingPackage("converting a torch model needs torch: pip install 'onnx-keras-bridge[torch]'") from error
-    from bridge.export import export_module, export_program
-    from bridge.verify import Torch
-
-    if isinstance(source, torch.export.ExportedProgram):
-        exported = export_program(source)
-        example_args, example_kwargs = source.example_inputs
-        module = source.module()
-        module.training = False  # an exported program has one mode, and refuses eval()
-        return Opened(exported.model, "program", Torch(module, example_args, example_kwargs), exported.notes)
-    if not isinstance(source, torch.nn.Module):
-        raise SourceError(
-            f"cannot convert a {type(source).__name__}; give an nn.Module with args, an ExportedProgram, an .onnx or "
-            f".pt2 file, or an ONNX model"
-        )
-    if args is None:
-        raise SourceError(f"{type(source).__name__} needs example inputs: convert(module, args)")
-    args = tuple(args) if isinstance(args, tuple | list) else (args,)
-    title = type(source).__name__
-    witness = Torch(source, args, kwargs)
-    try:
-        witness(witness.examples)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:240]
-        raise ExportError(f"{title} does not run on the args given: {type(error).__name__}: {reason}") from error
-    exported = export_module(source, args, kwargs, dynamic_shapes)
-    return Opened(exported.model, title, witness, exported.notes, dynamic_shapes, True)
-
-
 def _planned(model: ir.Model, watch: Stopwatch) -> Plan:
     with watch.room("simplify"):
         simplify(model)
@@ -279,118 +229,3 @@ def _planned(model: ir.Model, watch: Stopwatch) -> Plan:
         from bridge.plan import plan
 
         return plan(model)
-
-
-def _axes(model: ir.Model) -> tuple[str, ...]:
-    """Of every input: its axes, free ones by name, fixed ones by size."""
-    return tuple(
-        f"{value.name}: ({', '.join(f'{dim} free' if not isinstance(dim, int) else f'{dim} fixed' for dim in value.shape)})"
-        for value in model.graph.inputs
-    )
-
-
-def _account(opened: Opened, planned: Plan, built: Built, seconds: dict[str, float]) -> Report:
-    return replace(
-        _described(opened, built.model),
-        rows=tuple(Row(made.path, made.op, made.layer, made.name, made.parameters) for made in built.made),
-        variables=tuple(
-            Variable(e.variable.path, e.weight.dims, e.variable.trainable, str(e.recipe), not e.recipe.invertible)
-            for e in built.weights
-        ),
-        transposes=built.transposes,
-        seconds=seconds,
-    )
-
-
-def _described(opened: Opened, model: keras.Model) -> Report:
-    """What can be said of any Keras model beside its source."""
-    import keras
-
-    source = opened.model.meta.get("source")
-    parameters = None
-    if opened.torch is not None and source is not None:
-        parameters = sum(
-            value.size
-            for name, value in source.values.items()
-            if source.trainable[name] and name not in source.aliases
-        )
-    return Report(
-        source=opened.title,
-        backend=keras.backend.backend(),
-        versions={name: version(name) for name in ("onnx", "onnx-ir", "keras", "numpy")},
-        axes=_axes(opened.model),
-        notes=opened.notes,
-        source_parameters=parameters,
-        trainable=_count(model.trainable_variables),
-        non_trainable=_count(model.non_trainable_variables),
-        custom_layers=tuple(layer.name for layer in model.layers if _is_custom(layer)),
-    )
-
-
-def _is_custom(layer: Any) -> bool:
-    """Whether plain Keras cannot load the layer: it, its cell or its activation is registered by this package."""
-    import keras
-
-    return '"bridge>' in json.dumps(keras.saving.serialize_keras_object(layer))
-
-
-def _count(variables: list[Any]) -> int:
-    return sum(math.prod(variable.shape) for variable in variables if "seed_generator" not in variable.path)
-
-
-def _proved(
-    report: Report, opened: Opened, witness: ir.Model, planned: Plan, built: Built
-) -> Report:
-    from bridge import verify
-
-    sampler = verify.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
-    tried, refused = verify.trials(sampler, verify.OnnxRuntime(witness), opened.torch)
-    checks = list(verify.compare(built.model, tried))
-    errors = verify.node_errors(planned, built, tried[0].inputs)
-    rows = tuple(
-        replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)
-    )
-    report = replace(report, checks=tuple(checks), rows=rows, notes=(*report.notes, *refused))
-    return report if report.verified else replace(report, blame=_blame(report, planned, errors))
-
-
-def _in_double(report: Report, opened: Opened, planned: Plan, training: bool) -> Report:
-    """The whole path once more in float64: exported, built and compared; and the training compared, if asked."""
-    if not opened.retraceable:
-        raise BridgeError("comparing in float64, or in training, needs the nn.Module itself: convert(module, args)")
-    from bridge import verify
-    from bridge.build import build
-
-    double = opened.torch.double()
-    again = _open_torch(double.module, *double.arguments, opened.dynamic_shapes)
-    built = build(_planned(again.model, Stopwatch(None, {})))
-    sampler = verify.Sampler.of(again.model, double.examples)
-    checks = list(verify.compare_double(built.model, double, sampler))
-    if not training:
-        return replace(report, checks=(*report.checks, *checks))
-    from bridge.training import parity, single_precision
-
-    found = parity(built, double, sampler)
-    single = opened.torch.copy()
-    floor = single_precision(build(planned), single, verify.Sampler.of(planned.model, single.examples), found.wanted)
-    return replace(
-        report,
-        checks=(*report.checks, *checks, *found.checks, floor),
-        gradients=found.gradients,
-        notes=(*report.notes, *found.notes),
-    )
-
-
-def _blame(report: Report, planned: Plan, errors: dict[ir.Node, float]) -> str:
-    """The leg that failed, and the first node that departs on it."""
-    failed = next(check for check in report.checks if not check.passed)
-    text = _failed_leg(report)
-    first = next((step for step in planned.steps if errors.get(step.node, 0.0) > failed.limit), None)
-    if first is not None:
-        text += f"; first at {first.node.op_type} {first.path or first.node.name} (error {errors[first.node]:.2g})"
-    return text
-
-
-def _failed_leg(report: Report) -> str:
-    failed = next(check for check in report.checks if not check.passed)
-    return f"{failed.leg} differ by {failed.error:.2g} (limit {failed.limit:.0e}) at {failed.sizes}"

@@ -95,7 +95,8 @@ def load(path: Path) -> tuple[keras.Model, WeightMap, Report]:
     model = load_keras(path)
     header, arrays = _read_map(map_path(path))
     values = {
-        name: arrays.get(f"state/{name}", np.zeros(shape, dtype)) for name, (shape, dtype) in header["state"].items()
+        name: arrays.get(f"state/{name}", np.zeros(shape, dtype))
+        for name, (shape, dtype) in header["state"].items()
     }
     source = Source(values, header["trainable"], set(header["parameters"]), header["aliases"])
     layers = {layer.name: layer for layer in model.layers}
@@ -144,7 +145,9 @@ def load_keras(path: Path) -> keras.Model:
 
 def _read_map(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if not path.is_file():
-        raise SourceError(f"{path}: no weight map beside the model; convert again, or keep the two files together")
+        raise SourceError(
+            f"{path}: no weight map beside the model; convert again, or keep the two files together"
+        )
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -179,7 +182,9 @@ def read_state(path: Path) -> dict[str, Any]:
             f"or as .safetensors"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise SourceError(f"{path}: holds no state_dict; write one with torch.save(module.state_dict(), path)")
+        raise SourceError(
+            f"{path}: holds no state_dict; write one with torch.save(module.state_dict(), path)"
+        )
     return state
 
 

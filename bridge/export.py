@@ -63,7 +63,12 @@ def own_op(name: str, inputs: str, outputs: str, **attributes: str) -> onnxscrip
     return onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, 1), name, schema)
 
 
-GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN_TANH": (0,), "RNN_RELU": (0,)}  # torch's blocks in ONNX's order
+GATES = {
+    "LSTM": (0, 3, 1, 2),
+    "GRU": (1, 0, 2),
+    "RNN_TANH": (0,),
+    "RNN_RELU": (0,),
+}  # torch's blocks in ONNX's order
 DROPOUT = own_op("FeatureDropout", "x", "y", ratio="FLOAT")
 LSTMP = own_op("LSTMPFrom", "X W R B lens P h0 c0", "Y Y_h Y_c", hidden_size="INT", direction="STRING")
 
@@ -148,7 +153,9 @@ def _pack(input, lengths, batch_first=False, enforce_sorted=True):
 
     from bridge.export import Padded
 
-    return Padded(input.transpose(0, 1) if batch_first else input, torch.as_tensor(lengths, dtype=torch.int64))
+    return Padded(
+        input.transpose(0, 1) if batch_first else input, torch.as_tensor(lengths, dtype=torch.int64)
+    )
 
 
 def _pad(sequence, batch_first=False, padding_value=0.0, total_length=None):
@@ -209,8 +216,18 @@ def cured() -> Iterator[None]:
 
 CURES = (
     # owner, attribute, what stands in, why
-    (torch._VF, "lstm", _recurrent("LSTM"), "the decomposition freezes the time axis; projections are mis-sliced"),
-    (torch._VF, "gru", _recurrent("GRU"), "onnxscript 0.5.7 to 0.7.0 lose linear_before_reset; time is frozen"),
+    (
+        torch._VF,
+        "lstm",
+        _recurrent("LSTM"),
+        "the decomposition freezes the time axis; projections are mis-sliced",
+    ),
+    (
+        torch._VF,
+        "gru",
+        _recurrent("GRU"),
+        "onnxscript 0.5.7 to 0.7.0 lose linear_before_reset; time is frozen",
+    ),
     (torch._VF, "rnn_tanh", _recurrent("RNN_TANH"), "unrolled over a frozen time axis"),
     (torch._VF, "rnn_relu", _recurrent("RNN_RELU"), "unrolled over a frozen time axis"),
     (torch._VF, "lstm_cell", _cell("LSTM"), "decomposed into its arithmetic"),
@@ -254,12 +271,20 @@ def _onnx_recurrent(x, lengths, hx, weights, mode, bias, layers, dropout, bidire
     finals: list[list[Any]] = [[] for _ in hx]
     lens = None if lengths is None else op.Cast(lengths, to=ir.DataType.INT32)
     for layer in range(layers):
-        rows = [weights[per_direction * i :][:per_direction] for i in range(directions * layer, directions * (layer + 1))]
+        rows = [
+            weights[per_direction * i :][:per_direction]
+            for i in range(directions * layer, directions * (layer + 1))
+        ]
         w = stack([gates(row[0]) for row in rows])
         r = stack([gates(row[1]) for row in rows])
         b = stack([op.Concat(gates(row[2]), gates(row[3]), axis=0) for row in rows]) if bias else None
-        initial = [op.Slice(h, _ints(directions * layer), _ints(directions * (layer + 1)), _ints(0)) for h in hx]
-        common = {"hidden_size": _hidden(rows[0][1], mode), "direction": "bidirectional" if bidirectional else "forward"}
+        initial = [
+            op.Slice(h, _ints(directions * layer), _ints(directions * (layer + 1)), _ints(0)) for h in hx
+        ]
+        common = {
+            "hidden_size": _hidden(rows[0][1], mode),
+            "direction": "bidirectional" if bidirectional else "forward",
+        }
         if projected:
             y, *final = LSTMP(x, w, r, b, lens, stack([row[-1] for row in rows]), *initial, **common)
         elif mode == "LSTM":
@@ -267,7 +292,9 @@ def _onnx_recurrent(x, lengths, hx, weights, mode, bias, layers, dropout, bidire
         elif mode == "GRU":
             y, *final = op.GRU(x, w, r, b, lens, *initial, linear_before_reset=1, **common)
         else:
-            y, *final = op.RNN(x, w, r, b, lens, *initial, activations=[mode[4:].capitalize()] * directions, **common)
+            y, *final = op.RNN(
+                x, w, r, b, lens, *initial, activations=[mode[4:].capitalize()] * directions, **common
+            )
         x = op.Reshape(op.Transpose(y, perm=[0, 2, 1, 3]), _ints(0, 0, -1))
         if dropout and layer < layers - 1:
             x = _onnx_dropout(x, dropout)
@@ -344,7 +371,10 @@ def export_module(
 
 def export_program(program: torch.export.ExportedProgram) -> Exported:
     """Export what `torch.export.export` made; its axes are as free as they were made there."""
-    state = {**program.state_dict, **{k: v for k, v in program.constants.items() if isinstance(v, torch.Tensor)}}
+    state = {
+        **program.state_dict,
+        **{k: v for k, v in program.constants.items() if isinstance(v, torch.Tensor)},
+    }
     exported, notes = _onnx_export(program, (), None, None)
     model = _with_weights(exported.model, state)
     return Exported(model, (*notes, *_name_axes(model)))
@@ -358,7 +388,9 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
         raise SourceError(f"{path}: not an ExportedProgram that torch can read: {_reason(error)}") from error
 
 
-def _onnx_export(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> tuple[Any, tuple[str, ...]]:
+def _onnx_export(
+    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, dynamic_shapes: Any
+) -> tuple[Any, tuple[str, ...]]:
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.CRITICAL)
@@ -372,7 +404,9 @@ def _onnx_export(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | Non
         _fix_axes(program.model, program.exported_program)
         return program, tuple(dict.fromkeys(str(w.message) for w in said if isinstance(w.message, Note)))
     except Exception as error:
-        raise ExportError(_frozen(error) or f"torch cannot export {_title(model)}: {_reason(error)}") from error
+        raise ExportError(
+            _frozen(error) or f"torch cannot export {_title(model)}: {_reason(error)}"
+        ) from error
     finally:
         quiet.setLevel(level)
 
@@ -408,7 +442,9 @@ def _reason(error: BaseException) -> str:
 def _batch_axes(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`Dim.AUTO` on every axis as long as the batch: axis 0 of the first tensor, or axis 1 where a recurrent layer
     of the module is time-major."""
-    tensors = [leaf for leaf in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    tensors = [
+        leaf for leaf in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)
+    ]
     first = next((tensor for tensor in tensors if tensor.ndim), None)
     if first is None:
         return None
@@ -423,8 +459,10 @@ def _batch_axes(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str
         return {axis: auto for axis, size in enumerate(leaf.shape) if size in sizes and size > 1}
 
     names = [*inspect.signature(module.forward).bind(*args, **kwargs).arguments]
-    return torch.utils._pytree.tree_map(axes, (*args, *kwargs.values())) if not kwargs else dict(
-        zip(names, torch.utils._pytree.tree_map(axes, (*args, *kwargs.values())), strict=True)
+    return (
+        torch.utils._pytree.tree_map(axes, (*args, *kwargs.values()))
+        if not kwargs
+        else dict(zip(names, torch.utils._pytree.tree_map(axes, (*args, *kwargs.values())), strict=True))
     )
 
 
@@ -448,7 +486,9 @@ def _name_axes(model: ir.Model) -> tuple[str, ...]:
     for value in model.graph.inputs:
         free = [i for i, dim in enumerate(value.shape) if not isinstance(dim, int)]
         fixed = [f"{i} ({dim})" for i, dim in enumerate(value.shape) if isinstance(dim, int)]
-        notes.append(f"input {value.name}: free axes {free or 'none'}, fixed axes {', '.join(fixed) or 'none'}")
+        notes.append(
+            f"input {value.name}: free axes {free or 'none'}, fixed axes {', '.join(fixed) or 'none'}"
+        )
     return tuple(notes)
 
 

@@ -192,7 +192,9 @@ def functions() -> tuple[onnx.FunctionProto, ...]:
     recurrent = [
         _recurrent(op, directions, given) for op in STATES for directions in (1, 2) for given in (False, True)
     ]
-    return tuple(map(onnx.parser.parse_function, [*recurrent, *map(_cell, STATES), _LSTMP, _LSTMP_FROM, *_SMALL]))
+    return tuple(
+        map(onnx.parser.parse_function, [*recurrent, *map(_cell, STATES), _LSTMP, _LSTMP_FROM, *_SMALL])
+    )
 
 
 def add_functions(model: ir.Model) -> None:

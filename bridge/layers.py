@@ -138,9 +138,13 @@ class Cell(keras.layers.Layer):
         )
         if settings["use_bias"]:
             two = settings["mode"] == "GRU" and settings["reset_after"]
-            self.bias = self.add_weight(shape=(2, width) if two else (width,), initializer="zeros", name="bias")
+            self.bias = self.add_weight(
+                shape=(2, width) if two else (width,), initializer="zeros", name="bias"
+            )
         if settings["peephole"]:
-            self.peephole = self.add_weight(shape=(3, settings["units"]), initializer="zeros", name="peephole")
+            self.peephole = self.add_weight(
+                shape=(3, settings["units"]), initializer="zeros", name="peephole"
+            )
         if settings["projection"]:
             self.projection = self.add_weight(shape=(settings["units"], hidden), name="projection")
 
@@ -224,7 +228,9 @@ class Recurrent(keras.layers.Layer):
             "projection": None,
         }
 
-    def _side(self, x: Any, variables: dict, states: list, lens: Any, side: int, backward: bool) -> tuple[Any, list]:
+    def _side(
+        self, x: Any, variables: dict, states: list, lens: Any, side: int, backward: bool
+    ) -> tuple[Any, list]:
         step = STEPS[self.settings["mode"]][0]
         settings = self.settings | {"functions": self.settings["functions"][side]}
         clock = ops.cumsum(ops.ones_like(x[:, :, :1]), axis=1) - 1

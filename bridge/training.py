@@ -104,14 +104,18 @@ class TorchSide:
     def state(self) -> dict[str, np.ndarray]:
         return {name: value.detach().cpu().numpy().copy() for name, value in self.module.state_dict().items()}
 
-    def step(self, inputs: Arrays, factors: Sequence[np.ndarray | None], rate: float) -> dict[str, np.ndarray]:
+    def step(
+        self, inputs: Arrays, factors: Sequence[np.ndarray | None], rate: float
+    ) -> dict[str, np.ndarray]:
         """One step; gives the gradients by name (zeros for parameters the loss does not see)."""
         torch = self._torch
         self.module.zero_grad(set_to_none=True)
         with _trained(self.module, self.training):
             outputs = self.witness.outputs(inputs)
             loss = sum(
-                (y * torch.from_numpy(r)).sum() for y, r in zip(outputs, factors, strict=True) if r is not None
+                (y * torch.from_numpy(r)).sum()
+                for y, r in zip(outputs, factors, strict=True)
+                if r is not None
             )
             loss.backward()
         gradients = {}
@@ -149,7 +153,9 @@ class KerasSide:
             if isinstance(getattr(layer, "rate", None), float):
                 layer.rate = 0.0
         self.model.compile(
-            keras.optimizers.SGD(rate), loss=[_Weighted(dtype) for _ in outputs], jit_compile=False
+            keras.optimizers.SGD(rate),
+            loss=[_Weighted(dtype) for _ in outputs],
+            jit_compile=keras.backend.backend() == "jax",  # elsewhere compiling takes longer than six steps
         )
 
     def step(self, inputs: Arrays, factors: Sequence[np.ndarray | None]) -> list[np.ndarray]:
@@ -179,7 +185,9 @@ def parity(built: Built, witness: Torch, sampler: Sampler, steps: int = 5) -> Pa
     dtype, limit = "float64", LIMIT
     theirs, sizes, notes = TorchSide(witness), sampler.exported(), []
     if not theirs.settle(sampler.examples):
-        notes.append("forward is random in training mode beyond dropout: training was compared in evaluation mode")
+        notes.append(
+            "forward is random in training mode beyond dropout: training was compared in evaluation mode"
+        )
     ours = KerasSide(built, dtype, RATE, theirs.training)
     first: dict[str, np.ndarray] = {}
     start = theirs.state()
@@ -194,7 +202,9 @@ def parity(built: Built, witness: Torch, sampler: Sampler, steps: int = 5) -> Pa
         if not number:
             first = wanted
             table = [Gradient(name, error) for name, error in sorted(errors.items())]
-            checks.append(Check(GRADIENTS, sizes_text(sizes), max(errors.values(), default=0.0), limit, dtype))
+            checks.append(
+                Check(GRADIENTS, sizes_text(sizes), max(errors.values(), default=0.0), limit, dtype)
+            )
             statistics, said = _statistics(ours, theirs, start, sizes, limit, dtype)
             checks, notes = checks + statistics, notes + said
         after = theirs.state()
@@ -233,13 +243,20 @@ def _factors(witness: Torch, inputs: Arrays, dtype: str, seed: int) -> list[np.n
     rng = np.random.default_rng(2000 + seed)
     outputs = witness(inputs)
     return [
-        rng.standard_normal(y.shape).astype(dtype) / max(y.size, 1) if y.dtype.kind == "f" else None for y in outputs
+        rng.standard_normal(y.shape).astype(dtype) / max(y.size, 1) if y.dtype.kind == "f" else None
+        for y in outputs
     ]
 
 
-def _to_torch_names(side: KerasSide, gradients: list[np.ndarray], wanted: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _to_torch_names(
+    side: KerasSide, gradients: list[np.ndarray], wanted: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """Gradients of the variables -> gradients of torch's parameters, through the recipes."""
-    into = {name: np.zeros_like(value) for name, value in side.weights.source.values.items() if value.dtype.kind == "f"}
+    into = {
+        name: np.zeros_like(value)
+        for name, value in side.weights.source.values.items()
+        if value.dtype.kind == "f"
+    }
     for entry, gradient in zip(side.weights, gradients, strict=True):
         if entry.variable.trainable:
             entry.recipe.adjoint(gradient.astype(into[entry.recipe.names[0]].dtype), into)
@@ -258,7 +275,11 @@ def gradient_errors(got: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> 
 
 def _apart(entry: Any, state: dict[str, np.ndarray]) -> float:
     want = entry.recipe.push(state)
-    return float(np.abs(entry.variable.numpy() - want).max() / max(np.abs(want).max(), 1e-30)) if want.size else 0.0
+    return (
+        float(np.abs(entry.variable.numpy() - want).max() / max(np.abs(want).max(), 1e-30))
+        if want.size
+        else 0.0
+    )
 
 
 def _statistics(
@@ -270,7 +291,11 @@ def _statistics(
     moved = [e for e in ours.weights if theirs.training and e.recipe.names[0].endswith(statistics)]
     for entry in moved:
         name = entry.recipe.names[0]
-        want, old, got = entry.recipe.push(state), entry.recipe.push(start), np.asarray(entry.variable.numpy())
+        want, old, got = (
+            entry.recipe.push(state),
+            entry.recipe.push(start),
+            np.asarray(entry.variable.numpy()),
+        )
         if name.endswith("running_mean"):
             worst = max(worst, float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-30)))
             continue

@@ -9,6 +9,7 @@ The relative error of two arrays is the largest difference over the largest magn
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 import tempfile
@@ -22,7 +23,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.build import Built
-from bridge.errors import MissingPackage, SourceError
+from bridge.errors import BridgeError, MissingPackage, SourceError
 from bridge.plan import Plan
 from bridge.report import ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
 
@@ -43,7 +44,9 @@ def relative_error(got: np.ndarray, want: np.ndarray) -> float:
     if want.dtype.kind in "bui":
         return 0.0 if np.array_equal(got, want) else float("inf")
     finite = np.isfinite(want)
-    if not np.array_equal(np.isfinite(got), finite) or not np.array_equal(got[~finite], want[~finite], equal_nan=True):
+    if not np.array_equal(np.isfinite(got), finite) or not np.array_equal(
+        got[~finite], want[~finite], equal_nan=True
+    ):
         return float("inf")
     if not finite.any():
         return 0.0
@@ -71,7 +74,9 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+        size = sum(
+            value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
+        )
         try:
             if size < IN_MEMORY:
                 self._session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
@@ -123,7 +128,11 @@ class Torch:
         torch, given = self._torch, iter(inputs)
         leaves = [torch.from_numpy(next(given)) if isinstance(x, torch.Tensor) else x for x in self._leaves]
         args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
-        return [x for x in torch.utils._pytree.tree_leaves(self.module(*args, **kwargs)) if isinstance(x, torch.Tensor)]
+        return [
+            x
+            for x in torch.utils._pytree.tree_leaves(self.module(*args, **kwargs))
+            if isinstance(x, torch.Tensor)
+        ]
 
     def __call__(self, inputs: Arrays) -> Arrays:
         training = getattr(self.module, "training", False)
@@ -147,6 +156,31 @@ def keras_call(model: keras.Model) -> Callable[[Arrays], Arrays]:
         return [keras.ops.convert_to_numpy(output) for output in outputs]
 
     return call
+
+
+@contextlib.contextmanager
+def double_precision() -> Iterator[None]:
+    """Keras computing in float64 on every backend, left afterwards as it was found.
+
+    Only with TensorFlow does it by itself: elsewhere a private table of Keras makes float32 of float64, and jax has
+    no 64 bits unless told. Raises `BridgeError` where a Keras cannot be told.
+    """
+    from keras.src.backend.common import dtypes
+
+    backend, double, table = keras.backend.backend(), "float64", getattr(dtypes, "BIT64_TO_BIT32_DTYPE", {})
+    kept = dict(table)
+    with contextlib.ExitStack() as stack:
+        stack.callback(table.update, kept)
+        table[double] = double
+        if keras.backend.result_type(double, double) != double:
+            raise BridgeError(
+                f"Keras does not compute in float64 on {backend}; compare with KERAS_BACKEND=tensorflow"
+            )
+        if backend == "jax":
+            import jax
+
+            stack.enter_context(jax.enable_x64(True))
+        yield
 
 
 # --- inputs ------------------------------------------------------------------------------------------------------
@@ -181,7 +215,11 @@ class Sampler:
         return cls(inputs, examples, lengths, tables)
 
     def symbols(self) -> list[str]:
-        return list(dict.fromkeys(s for v in self.inputs for d in v.shape if not isinstance(d, int) for s in d.free_symbols()))
+        return list(
+            dict.fromkeys(
+                s for v in self.inputs for d in v.shape if not isinstance(d, int) for s in d.free_symbols()
+            )
+        )
 
     def exported(self) -> Sizes:
         """The sizes of the examples."""
@@ -211,7 +249,9 @@ class Sampler:
         rng = np.random.default_rng(seed)
         return [self._draw(v, e, sizes, rng) for v, e in zip(self.inputs, self.examples, strict=True)]
 
-    def _draw(self, value: ir.Value, example: np.ndarray | None, sizes: Sizes, rng: np.random.Generator) -> np.ndarray:
+    def _draw(
+        self, value: ir.Value, example: np.ndarray | None, sizes: Sizes, rng: np.random.Generator
+    ) -> np.ndarray:
         shape = tuple(_evaluate(dim, sizes) for dim in value.shape)
         dtype = value.dtype.numpy() if example is None else example.dtype
         if value.name in self.lengths:
@@ -229,7 +269,9 @@ class Sampler:
                 low, high = int(example.min()), int(example.max()) + 1
             return rng.integers(low, max(high, low + 1), shape).astype(dtype)
         if example is not None and example.size > 1 and example.std() > 0:
-            return rng.permutation(np.resize(example, max(int(np.prod(shape)), 1)))[: int(np.prod(shape))].reshape(shape)
+            return rng.permutation(np.resize(example, max(int(np.prod(shape)), 1)))[
+                : int(np.prod(shape))
+            ].reshape(shape)
         return rng.standard_normal(shape).astype(dtype)
 
 
@@ -239,7 +281,11 @@ def _evaluate(dim: Any, sizes: Sizes) -> int:
 
 def _root(value: ir.Value | None) -> ir.Value | None:
     """The value that `value` is a cast or a copy of."""
-    while value is not None and value.producer() is not None and value.producer().op_type in ("Cast", "Identity"):
+    while (
+        value is not None
+        and value.producer() is not None
+        and value.producer().op_type in ("Cast", "Identity")
+    ):
         value = value.producer().inputs[0]
     return value
 
@@ -247,7 +293,11 @@ def _root(value: ir.Value | None) -> ir.Value | None:
 def _lengths(graph: ir.Graph) -> dict[str, Any]:
     found = {}
     for node in graph:
-        if node.domain == "bridge" and len(node.inputs) > 4 and node.op_type not in ("LSTMCell", "GRUCell", "RNNCell"):
+        if (
+            node.domain == "bridge"
+            and len(node.inputs) > 4
+            and node.op_type not in ("LSTMCell", "GRUCell", "RNNCell")
+        ):
             root, time = _root(node.inputs[4]), 0 if node.op_type.startswith("LSTMP") else 1
             if root is not None and root.is_graph_input():
                 found[root.name] = node.inputs[0].shape[time]
@@ -257,7 +307,11 @@ def _lengths(graph: ir.Graph) -> dict[str, Any]:
 def _tables(graph: ir.Graph) -> dict[str, int]:
     found: dict[str, int] = {}
     for node in graph:
-        if node.op_type == "Gather" and node.inputs[0].shape is not None and isinstance(node.inputs[0].shape[0], int):
+        if (
+            node.op_type == "Gather"
+            and node.inputs[0].shape is not None
+            and isinstance(node.inputs[0].shape[0], int)
+        ):
             root = _root(node.inputs[1])
             if root is not None and root.is_graph_input():
                 found[root.name] = min(found.get(root.name, 1 << 62), node.inputs[0].shape[0])
@@ -277,7 +331,9 @@ class Trial:
     onnx: Arrays
 
 
-def trials(sampler: Sampler, onnx: OnnxRuntime, torch: Torch | None, count: int = 3) -> tuple[list[Trial], list[str]]:
+def trials(
+    sampler: Sampler, onnx: OnnxRuntime, torch: Torch | None, count: int = 3
+) -> tuple[list[Trial], list[str]]:
     """The examples themselves and `count - 1` other sizes that the source runs at; and the sizes it refused."""
     refused = []
     done = [_trial(sampler.exported(), sampler.examples, onnx, torch)]
@@ -291,7 +347,9 @@ def trials(sampler: Sampler, onnx: OnnxRuntime, torch: Torch | None, count: int 
             elif onnx is not None:
                 onnx(inputs)
         except Exception as error:
-            refused.append(f"the source itself does not run at {sizes_text(sizes)}: {str(error).splitlines()[0][:120]}")
+            refused.append(
+                f"the source itself does not run at {sizes_text(sizes)}: {str(error).splitlines()[0][:120]}"
+            )
             continue
         done.append(_trial(sizes, inputs, onnx, torch))
     return done, refused

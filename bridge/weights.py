@@ -500,11 +500,19 @@ def _leading(shape: Sequence[int], axis: int) -> tuple[int, ...]:
 def concat(parts: Sequence[Recipe], axis: int) -> Recipe:
     """Parts one after the other; neighbouring rows of one source become one part again."""
     joined: list[Recipe] = []
-    flat = (p for part in parts for p in (part.sources if isinstance(part, Concat) and part.axis == axis else (part,)))
+    flat = (
+        p
+        for part in parts
+        for p in (part.sources if isinstance(part, Concat) and part.axis == axis else (part,))
+    )
     for part in flat:
         last = joined[-1] if joined else None
         match last, part:
-            case Narrow(a, i, start, middle), Narrow(b, j, again, stop) if (a, i, middle) == (b, j, again) and i == axis:
+            case Narrow(a, i, start, middle), Narrow(b, j, again, stop) if (a, i, middle) == (
+                b,
+                j,
+                again,
+            ) and i == axis:
                 joined[-1] = narrow(a, axis, start, stop)
             case Transpose(a, p), Transpose(b, q) if p == q:
                 inner = concat([a, b], p[axis])
@@ -532,11 +540,15 @@ class Source:
 
     def refuse_nan(self) -> None:
         """Raise `SourceError` naming the weights that hold NaN: no proof can be had of such a model."""
-        counts = {name: int(np.isnan(v).sum()) for name, v in self.values.items() if v.dtype.kind not in "biuOSU"}
+        counts = {
+            name: int(np.isnan(v).sum()) for name, v in self.values.items() if v.dtype.kind not in "biuOSU"
+        }
         bad = [f"{name} ({count} of {self.values[name].size})" for name, count in counts.items() if count]
         if bad:
             more = f" and {len(bad) - 3} more weights hold NaN" if len(bad) > 3 else " holds NaN"
-            raise SourceError(f"{', '.join(bad[:3])}{more}; repair or train the model again before converting it")
+            raise SourceError(
+                f"{', '.join(bad[:3])}{more}; repair or train the model again before converting it"
+            )
 
 
 class Weight(ir.LazyTensor):
@@ -548,7 +560,10 @@ class Weight(ir.LazyTensor):
         self.recipe = recipe
         self.source = source
         super().__init__(
-            lambda: ir.tensor(np.ascontiguousarray(self.numpy())), dtype, ir.Shape(recipe.shape), name=str(recipe)
+            lambda: ir.tensor(np.ascontiguousarray(self.numpy())),
+            dtype,
+            ir.Shape(recipe.shape),
+            name=str(recipe),
         )
 
     @classmethod
@@ -680,7 +695,9 @@ class WeightMap:
     def pull(self) -> Arrays:
         """The state_dict as arrays: the source's values with every Keras variable written back into them."""
         if self.one_way:
-            raise WeightsError(f"cannot go back to torch: {', '.join(self.one_way)} were folded into other weights")
+            raise WeightsError(
+                f"cannot go back to torch: {', '.join(self.one_way)} were folded into other weights"
+            )
         state = {name: np.array(value) for name, value in self.source.values.items()}
         for entry in self:
             entry.recipe.pull(np.asarray(entry.variable.numpy(), entry.weight.dtype.numpy()), state)
@@ -716,7 +733,13 @@ class WeightMap:
 
     def to_json(self) -> list[dict[str, Any]]:
         return [
-            {"layer": e.layer, "attribute": e.attribute, "trainable": e.variable.trainable, "recipe": e.recipe.to_json()} for e in self
+            {
+                "layer": e.layer,
+                "attribute": e.attribute,
+                "trainable": e.variable.trainable,
+                "recipe": e.recipe.to_json(),
+            }
+            for e in self
         ]
 
     def __str__(self) -> str:

@@ -43,8 +43,7 @@ def test_a_later_process_brings_the_weights_back(digits, tmp_path: Path) -> None
     path, module, _ = digits
     out = tmp_path / "back.pt"
     program = (
-        "import bridge, sys, torch\n"
-        "torch.save(bridge.open(sys.argv[1]).weights.to_torch(), sys.argv[2])\n"
+        "import bridge, sys, torch\ntorch.save(bridge.open(sys.argv[1]).weights.to_torch(), sys.argv[2])\n"
     )
     subprocess.run([sys.executable, "-c", program, path, out], check=True, capture_output=True)
     state = torch.load(out, weights_only=True)

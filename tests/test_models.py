@@ -138,7 +138,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
             outputs = [y.numpy() for y in torch.utils._pytree.tree_leaves(module(*args))]
         stem = name.replace(":", "_")
         conversion.save(folder / f"{stem}.keras")
-        arrays = {f"x{i}": x.numpy() for i, x in enumerate(args)} | {f"y{i}": y for i, y in enumerate(outputs)}
+        arrays = {f"x{i}": x.numpy() for i, x in enumerate(args)} | {
+            f"y{i}": y for i, y in enumerate(outputs)
+        }
         np.savez(folder / f"{stem}.npz", **arrays)
     return folder
 

@@ -35,7 +35,9 @@ def onnx_model(
     initializers, nodes = [], []
 
     def weight(name: str, *shape: int) -> str:
-        initializers.append(onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32) * 0.5, name))
+        initializers.append(
+            onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32) * 0.5, name)
+        )
         return name
 
     def given(name: str, *shape: Any, kind: int = onnx.TensorProto.FLOAT) -> str:
@@ -64,7 +66,9 @@ def onnx_model(
     nodes.append(helper.make_node(op, names, made, hidden_size=HIDDEN, direction=direction, **attributes))
     shapes = {"y": [f"y{i}" for i in range(4)]}
     infos = [
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shapes.get(name, [f"{name}_{i}" for i in range(3)]))
+        helper.make_tensor_value_info(
+            name, onnx.TensorProto.FLOAT, shapes.get(name, [f"{name}_{i}" for i in range(3)])
+        )
         for name in made
         if name
     ]
@@ -96,7 +100,10 @@ CUSTOM: list[tuple[str, dict[str, Any]]] = [
     ("LSTM", {"peepholes": True, "direction": "bidirectional", "lengths": True, "clip": 0.4}),
     ("LSTM", {"input_forget": 1}),
     ("LSTM", {"activations": ["Sigmoid", "Tanh", "Relu"]}),
-    ("LSTM", {"activations": ["HardSigmoid", "Tanh", "Tanh"], "activation_alpha": [0.3], "activation_beta": [0.4]}),
+    (
+        "LSTM",
+        {"activations": ["HardSigmoid", "Tanh", "Tanh"], "activation_alpha": [0.3], "activation_beta": [0.4]},
+    ),
     ("RNN", {"activations": ["Affine"], "activation_alpha": [0.5], "activation_beta": [0.1]}),
     ("RNN", {"activations": ["Elu"], "activation_alpha": [0.5]}),
     ("RNN", {"activations": ["ThresholdedRelu"], "activation_alpha": [0.3]}),
@@ -113,7 +120,10 @@ CUSTOM: list[tuple[str, dict[str, Any]]] = [
 ACTIVATED: list[tuple[str, dict[str, Any]]] = [
     ("RNN", {"activations": ["Relu"]}),
     ("GRU", {"activations": ["Sigmoid", "Softsign"]}),
-    ("LSTM", {"activations": ["Sigmoid", "Tanh", "Tanh", "Sigmoid", "Relu", "Relu"], "direction": "bidirectional"}),
+    (
+        "LSTM",
+        {"activations": ["Sigmoid", "Tanh", "Tanh", "Sigmoid", "Relu", "Relu"], "direction": "bidirectional"},
+    ),
 ]
 
 
@@ -140,7 +150,10 @@ def test_a_registered_cell_where_keras_has_none(case: tuple[str, dict[str, Any]]
     conversion = bridge.convert(onnx_model(op, **row))
     assert conversion.report.verified
     loaded = keras.saving.load_model(conversion.save(tmp_path / "cell.keras"), safe_mode=True)
-    inputs = [np.random.default_rng(0).normal(size=[d or 4 for d in x.shape]).astype("float32") for x in loaded.inputs]
+    inputs = [
+        np.random.default_rng(0).normal(size=[d or 4 for d in x.shape]).astype("float32")
+        for x in loaded.inputs
+    ]
     for i, x in enumerate(loaded.inputs):
         if "int" in x.dtype:
             inputs[i] = np.array([4, 2, 3, 1], "int32")

@@ -65,7 +65,9 @@ def test_our_operators_match_their_bodies(builder):
     """A variadic last parameter stands for what is left, such as the states of a recurrent layer."""
     body = BODIES[builder.op]
     fixed = [parameter for parameter in builder.inputs if not parameter.variadic]
-    assert len(fixed) <= len(body.input) if len(fixed) < len(builder.inputs) else len(fixed) == len(body.input)
+    assert (
+        len(fixed) <= len(body.input) if len(fixed) < len(builder.inputs) else len(fixed) == len(body.input)
+    )
     attributes = {*body.attribute, *(attribute.name for attribute in body.attribute_proto)}
     assert set(builder.attributes) == attributes
 
@@ -83,13 +85,26 @@ ROOMS = (
     "export load passes ops layers",
     "plan",
     "build",
-    "verify transfer training",
+    "verify transfer",
+    "training disk source account",
+    "prove",
     "convert backend",
     "cli",
 )
 FRAMEWORKS = {
-    "keras": {"ops", "layers", "build", "verify", "transfer", "training", "convert", "backend"},
-    "torch": {"export", "verify", "weights", "transfer", "training"},
+    "keras": {
+        "ops",
+        "layers",
+        "build",
+        "verify",
+        "transfer",
+        "training",
+        "disk",
+        "account",
+        "convert",
+        "backend",
+    },
+    "torch": {"export", "verify", "weights", "transfer", "training", "disk", "source"},
     "onnxruntime": {"verify"},
     "tensorflow": set(),
     "jax": set(),
@@ -133,7 +148,13 @@ def test_rooms_import_only_earlier_rooms(path):
     room = _room(path)
     for name in _imports(path):
         parts = name.split(".")
-        if parts[0] == "bridge" and len(parts) > 1 and parts[1] in order and room in order and parts[1] != room:
+        if (
+            parts[0] == "bridge"
+            and len(parts) > 1
+            and parts[1] in order
+            and room in order
+            and parts[1] != room
+        ):
             assert order[parts[1]] <= order[room], f"{room} imports {name}"
 
 

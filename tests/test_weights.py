@@ -23,7 +23,9 @@ def weights(draw: st.DrawFn, depth: int = 4) -> Weight:
     shape = draw(st.sampled_from(SHAPES))
     names = draw(st.integers(1, 3))
     source = Source({f"p{i}": fresh(shape, i) for i in range(names)})
-    weight = Weight.concat([Weight.param(name, source) for name in source.values], draw(st.integers(0, len(shape) - 1)))
+    weight = Weight.concat(
+        [Weight.param(name, source) for name in source.values], draw(st.integers(0, len(shape) - 1))
+    )
     for _ in range(draw(st.integers(0, depth))):
         rank = len(weight.dims)
         match draw(st.sampled_from(["transpose", "reshape", "blocks", "unsqueeze"])):
@@ -136,7 +138,9 @@ def test_a_map_returns_what_no_variable_holds() -> None:
 def test_a_wrong_state_changes_nothing_and_lists_everything() -> None:
     weights = one_entry_map()
     before = weights.entries[0].variable.numpy().copy()
-    with pytest.raises(WeightsError, match=r"stranger is not of this model.*w has shape \(3, 4\), expected \(4, 3\)"):
+    with pytest.raises(
+        WeightsError, match=r"stranger is not of this model.*w has shape \(3, 4\), expected \(4, 3\)"
+    ):
         weights.push({"w": fresh((3, 4), 2), "unused": fresh((2,), 1), "stranger": fresh((1,), 3)})
     with pytest.raises(WeightsError, match="w is missing"):
         weights.push({})

@@ -83,7 +83,9 @@ class Node:
         }
 
 
-def _side_weights(node: Node, side: int, w: Weight, r: Weight, b: Weight | None, p: Weight | None) -> dict[str, Weight]:
+def _side_weights(
+    node: Node, side: int, w: Weight, r: Weight, b: Weight | None, p: Weight | None
+) -> dict[str, Weight]:
     """The variables of one direction's cell."""
     order = ORDER[node.mode]
     weights = {
@@ -140,7 +142,8 @@ def _run(site, node: Node, x, w, r, b, lens, p, states, projection: Weight | Non
             sides.append((config | {"use_bias": b is not None}, None))
     if any(cell is not None for _, cell in sides):  # both directions alike, so that one name fits both
         sides = [
-            ({}, cell or node.custom(side, p is not None, None, b is not None)) for side, (_, cell) in enumerate(sides)
+            ({}, cell or node.custom(side, p is not None, None, b is not None))
+            for side, (_, cell) in enumerate(sides)
         ]
     count = len(STATES[node.mode]) * node.directions
     common: dict[str, Any] = {"return_sequences": site.used(0)}
@@ -168,7 +171,9 @@ def _run(site, node: Node, x, w, r, b, lens, p, states, projection: Weight | Non
     if node.direction == "reverse" and common["return_sequences"]:
         y = ops.flip(y, axis=1)
     if lens is not None and common["return_sequences"]:
-        y = y * ops.expand_dims(ops.cast(call["mask"], y.dtype), -1)  # the mask ends here: not for losses or layers after
+        y = y * ops.expand_dims(
+            ops.cast(call["mask"], y.dtype), -1
+        )  # the mask ends here: not for losses or layers after
     last = None if common["return_sequences"] else y
     if last is None and finals:
         hidden = finals[:: len(STATES[node.mode])]
@@ -212,7 +217,9 @@ def lstm(
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
     input_forget=0,
 ):  # fmt: skip
-    node = Node("LSTM", hidden_size, direction, activations, activation_alpha, activation_beta, clip, input_forget)
+    node = Node(
+        "LSTM", hidden_size, direction, activations, activation_alpha, activation_beta, clip, input_forget
+    )
     return _run(site, node, x, w, r, b, lens, p, states)
 
 
@@ -276,7 +283,9 @@ def lstm_cell(
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
     input_forget=0,
 ):  # fmt: skip
-    node = Node("LSTM", hidden_size, direction, activations, activation_alpha, activation_beta, clip, input_forget)
+    node = Node(
+        "LSTM", hidden_size, direction, activations, activation_alpha, activation_beta, clip, input_forget
+    )
     return _cell(site, node, x, w, r, b, p, states)
 
 

@@ -64,7 +64,11 @@ def _gather(node: ir.Node) -> ir.Value | None:
     row = index[0] if size is None or index[0] >= 0 else index[0] + size
     if (stack := _producer(source, "Unsqueeze")) and integers(stack.inputs[1]) == [axis] and row == 0:
         return stack.inputs[0]
-    if size is not None and (concat := _producer(source, "Concat")) and _axis(concat, 0, source.shape.rank()) == axis:
+    if (
+        size is not None
+        and (concat := _producer(source, "Concat"))
+        and _axis(concat, 0, source.shape.rank()) == axis
+    ):
         found = _part(concat, axis, row, row + 1)
         if found is not None:
             emit = Emitter(node)

@@ -15,7 +15,9 @@ class Emitter:
         self.node = node
         self.graph = node.graph
 
-    def __call__(self, op: str, *inputs: ir.Value | None, domain: str = "", outputs: int = 1, **attributes: Any) -> Any:
+    def __call__(
+        self, op: str, *inputs: ir.Value | None, domain: str = "", outputs: int = 1, **attributes: Any
+    ) -> Any:
         """One new node; returns its output, or a tuple where `outputs` is not 1."""
         new = ir.node(
             op,

@@ -35,7 +35,10 @@ def infer(model: ir.Model) -> None:
         elif value.is_graph_output():
             value.shape = shape
         if SYM_DATA_KEY in value.metadata_props:
-            contents = [d if isinstance(d, int) else ir.SymbolicDim(d) for d in json.loads(value.metadata_props[SYM_DATA_KEY])]
+            contents = [
+                d if isinstance(d, int) else ir.SymbolicDim(d)
+                for d in json.loads(value.metadata_props[SYM_DATA_KEY])
+            ]
             plain = [d if isinstance(d, int) else d.value for d in map(_plain, contents)]
             value.metadata_props[SYM_DATA_KEY] = json.dumps(plain)
 

@@ -14,7 +14,18 @@ from bridge.functions import DOMAIN, STATES, recurrent_name
 from bridge.passes.emit import Emitter, attribute, constant, integers, replace, used
 from bridge.weights import Weight
 
-KEEPS_ZERO = {"Expand", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Transpose", "Identity", "Cast", "Tile", "Gather"}
+KEEPS_ZERO = {
+    "Expand",
+    "Reshape",
+    "Unsqueeze",
+    "Squeeze",
+    "Slice",
+    "Transpose",
+    "Identity",
+    "Cast",
+    "Tile",
+    "Gather",
+}
 
 
 def recurrent(model: ir.Model) -> None:
@@ -25,25 +36,33 @@ def recurrent(model: ir.Model) -> None:
             emit = Emitter(node)
             attributes = {name: a.value for name, a in node.attributes.items()}
             for old, new in zip(
-                node.outputs, emit("LSTMP", *node.inputs[:6], domain=DOMAIN, outputs=3, **attributes), strict=True
+                node.outputs,
+                emit("LSTMP", *node.inputs[:6], domain=DOMAIN, outputs=3, **attributes),
+                strict=True,
             ):
                 replace(old, new)
 
 
 def _rewrite(node: ir.Node) -> None:
     op, emit = node.op_type, Emitter(node)
-    x, w, r, b, lens, *states = [*node.inputs, *[None] * 8][:7] if op == "LSTM" else [*node.inputs, *[None] * 8][:6]
+    x, w, r, b, lens, *states = (
+        [*node.inputs, *[None] * 8][:7] if op == "LSTM" else [*node.inputs, *[None] * 8][:6]
+    )
     peepholes = [node.inputs[7] if len(node.inputs) > 7 else None] if op == "LSTM" else []
     directions = 2 if attribute(node, "direction") == "bidirectional" else 1
     batch_first = bool(attribute(node, "layout", 0))
-    stated = {name: a.value for name, a in node.attributes.items() if name not in ("layout", "output_sequence")}
+    stated = {
+        name: a.value for name, a in node.attributes.items() if name not in ("layout", "output_sequence")
+    }
     attributes = {"direction": "forward"} | stated
     outputs = [*node.outputs, *[None] * 3][: 1 + len(states)]
 
     step = _single_step(x) if directions == 1 and not batch_first and lens is None else None
     if step is not None:
         given = [_rows(emit, s, 1, 0)[0] if s is not None else _zeros(emit, step, attributes) for s in states]
-        finals = emit(f"{op}Cell", step, w, r, b, *peepholes, *given, domain=DOMAIN, outputs=len(states), **attributes)
+        finals = emit(
+            f"{op}Cell", step, w, r, b, *peepholes, *given, domain=DOMAIN, outputs=len(states), **attributes
+        )
         finals = (finals,) if len(states) == 1 else finals
         y = emit("Unsqueeze", finals[0], emit.constant([1]))
     else:
@@ -84,7 +103,9 @@ def _zeros(emit: Emitter, step: ir.Value, attributes: dict) -> ir.Value:
     return emit("Expand", emit.constant(0, step.dtype.numpy()), shape)
 
 
-def _initial(emit: Emitter, states: list[ir.Value | None], directions: int, batch_first: bool) -> list[ir.Value]:
+def _initial(
+    emit: Emitter, states: list[ir.Value | None], directions: int, batch_first: bool
+) -> list[ir.Value]:
     """The given states in Keras's order, or none where all are zero."""
     if all(state is None or is_zero(state) for state in states):
         return []
@@ -110,7 +131,9 @@ def is_zero(value: ir.Value) -> bool:
     return node.op_type in KEEPS_ZERO and is_zero(node.inputs[0])
 
 
-def _replace_sequence(emit: Emitter, old: ir.Value, y: ir.Value, directions: int, hidden: int, batch_first: bool) -> None:
+def _replace_sequence(
+    emit: Emitter, old: ir.Value, y: ir.Value, directions: int, hidden: int, batch_first: bool
+) -> None:
     """Give the readers of ONNX's four-axis Y what they ask for, made from the joined `y`."""
     joined = y if batch_first else emit("Transpose", y, perm=[1, 0, 2])
     for node in [use.node for use in old.uses()]:
@@ -129,6 +152,12 @@ def _joins(node: ir.Node, y: ir.Value, batch_first: bool, width: int) -> list[ir
     if node.op_type == "Transpose" and not batch_first and list(attribute(node, "perm")) == [0, 2, 1, 3]:
         return [v for use in out.uses() for v in _joins(use.node, y, True, width)]
     shape = out.shape
-    if node.op_type == "Reshape" and batch_first and shape is not None and shape.rank() == 3 and shape[2] == width:
+    if (
+        node.op_type == "Reshape"
+        and batch_first
+        and shape is not None
+        and shape.rank() == 3
+        and shape[2] == width
+    ):
         return [out]
     return []

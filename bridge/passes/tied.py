@@ -17,7 +17,9 @@ def tied(model: ir.Model) -> None:
         match (node.op_type, weight.recipe if weight is not None else None):
             case "Gather", Param() as table if len(table.shape) == 2 and attribute(node, "axis", 0) == 0:
                 lookups.setdefault(table, []).append(node)
-            case ("Linear" | "MatMul"), Transpose(Param() as table, (1, 0)) if constant(node.inputs[1]) is weight:
+            case (("Linear" | "MatMul"), Transpose(Param() as table, (1, 0))) if (
+                constant(node.inputs[1]) is weight
+            ):
                 projections.setdefault(table, []).append(node)
     for table in lookups.keys() & projections.keys():
         shared = next(node.inputs[0] for node in lookups[table])

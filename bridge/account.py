@@ -1,0 +1,79 @@
+"""What a report says of a conversion before anything is compared."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from bridge.report import Report, Row, Variable
+
+if TYPE_CHECKING:
+    import keras
+
+    from bridge.build import Built
+    from bridge.source import Opened
+
+
+def axes(model: ir.Model) -> tuple[str, ...]:
+    """Of every input: its axes, free ones by name, fixed ones by size."""
+    def text(dim: int | ir.SymbolicDim) -> str:
+        return f"{dim} {'fixed' if isinstance(dim, int) else 'free'}"
+
+    return tuple(f"{value.name}: ({', '.join(map(text, value.shape))})" for value in model.graph.inputs)
+
+
+def account(opened: Opened, built: Built, seconds: dict[str, float]) -> Report:
+    """What became what, and from which parameters."""
+    return replace(
+        describe(opened, built.model),
+        rows=tuple(Row(made.path, made.op, made.layer, made.name, made.parameters) for made in built.made),
+        variables=tuple(
+            Variable(
+                e.variable.path, e.weight.dims, e.variable.trainable, str(e.recipe), not e.recipe.invertible
+            )
+            for e in built.weights
+        ),
+        transposes=built.transposes,
+        seconds=seconds,
+    )
+
+
+def describe(opened: Opened, model: keras.Model) -> Report:
+    """What can be said of any Keras model beside its source."""
+    import keras
+
+    source = opened.model.meta.get("source")
+    parameters = None
+    if opened.torch is not None and source is not None:
+        parameters = sum(
+            value.size
+            for name, value in source.values.items()
+            if source.trainable[name] and name not in source.aliases
+        )
+    return Report(
+        source=opened.title,
+        backend=keras.backend.backend(),
+        versions={name: version(name) for name in ("onnx", "onnx-ir", "keras", "numpy")},
+        axes=axes(opened.model),
+        notes=opened.notes,
+        source_parameters=parameters,
+        trainable=_count(model.trainable_variables),
+        non_trainable=_count(model.non_trainable_variables),
+        custom_layers=tuple(layer.name for layer in model.layers if _is_custom(layer)),
+    )
+
+
+def _is_custom(layer: Any) -> bool:
+    """Whether plain Keras cannot load the layer: it, its cell or its activation is registered by this package."""
+    import keras
+
+    return '"bridge>' in json.dumps(keras.saving.serialize_keras_object(layer))
+
+
+def _count(variables: list[Any]) -> int:
+    return sum(math.prod(variable.shape) for variable in variables if "seed_generator" not in variable.path)

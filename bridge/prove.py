@@ -1,0 +1,79 @@
+"""The proof of one conversion: all legs at all sizes, the error of every node, and training if asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from bridge import verify
+from bridge.build import build
+from bridge.errors import SourceError
+from bridge.passes import simplify
+from bridge.plan import plan
+from bridge.report import Report
+from bridge.source import open_torch
+
+if TYPE_CHECKING:
+    from bridge.build import Built
+    from bridge.plan import Plan
+    from bridge.source import Opened
+
+
+def prove(report: Report, opened: Opened, witness: ir.Model, planned: Plan, built: Built) -> Report:
+    """`report` with every comparison of `built` to `witness` (the graph as exported) and to torch."""
+    sampler = verify.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
+    tried, refused = verify.trials(sampler, verify.OnnxRuntime(witness), opened.torch)
+    checks = list(verify.compare(built.model, tried))
+    errors = verify.node_errors(planned, built, tried[0].inputs)
+    rows = tuple(
+        replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)
+    )
+    report = replace(report, checks=tuple(checks), rows=rows, notes=(*report.notes, *refused))
+    return report if report.verified else replace(report, blame=_blame(report, planned, errors))
+
+
+def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) -> Report:
+    """The whole path once more in float64: exported, built and compared; and the training compared, if asked."""
+    from bridge.training import parity, single_precision
+
+    if not opened.retraceable:
+        raise SourceError(
+            "comparing in float64, or in training, needs the nn.Module itself: convert(module, args)"
+        )
+    double = opened.torch.double()
+    again = open_torch(double.module, *double.arguments, opened.dynamic_shapes)
+    with verify.double_precision():
+        built = build(plan(simplify(again.model)))
+        sampler = verify.Sampler.of(again.model, double.examples)
+        checks = list(verify.compare_double(built.model, double, sampler))
+        found = parity(built, double, sampler) if training else None
+    if found is None:
+        return replace(report, checks=(*report.checks, *checks))
+    single = opened.torch.copy()
+    floor = single_precision(
+        build(planned), single, verify.Sampler.of(planned.model, single.examples), found.wanted
+    )
+    return replace(
+        report,
+        checks=(*report.checks, *checks, *found.checks, floor),
+        gradients=found.gradients,
+        notes=(*report.notes, *found.notes),
+    )
+
+
+def _blame(report: Report, planned: Plan, errors: dict[ir.Node, float]) -> str:
+    """The leg that failed, and the first node that departs on it."""
+    failed = next(check for check in report.checks if not check.passed)
+    text = failed_leg(report)
+    first = next((step for step in planned.steps if errors.get(step.node, 0.0) > failed.limit), None)
+    if first is not None:
+        text += f"; first at {first.node.op_type} {first.path or first.node.name} (error {errors[first.node]:.2g})"
+    return text
+
+
+def failed_leg(report: Report) -> str:
+    """The first comparison that failed, in words."""
+    failed = next(check for check in report.checks if not check.passed)
+    return f"{failed.leg} differ by {failed.error:.2g} (limit {failed.limit:.0e}) at {failed.sizes}"

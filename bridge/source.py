@@ -1,0 +1,88 @@
+"""Whatever `convert` takes, as ONNX IR."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from bridge.errors import ExportError, MissingPackage, SourceError
+
+if TYPE_CHECKING:
+    from bridge.verify import Torch
+
+REASON = 240  # characters of another program's words in an error
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source as ONNX IR, with the torch side where there is one."""
+
+    model: ir.Model
+    title: str
+    torch: Torch | None = None
+    notes: tuple[str, ...] = ()
+    dynamic_shapes: Any = None  # as they were asked for
+    retraceable: bool = False  # an nn.Module, which can be exported again in another precision
+
+
+def open_source(
+    source: Any, args: Any = None, kwargs: dict[str, Any] | None = None, dynamic_shapes: Any = None
+) -> Opened:
+    """Whatever `convert` takes, as ONNX IR."""
+    if isinstance(source, str | os.PathLike) and Path(source).suffix == ".pt2":
+        from bridge.export import load_program
+
+        source = load_program(Path(source))
+    if (
+        isinstance(source, str | os.PathLike | ir.Model)
+        or hasattr(source, "graph")
+        and hasattr(source, "opset_import")
+    ):
+        from bridge.load import load
+
+        model = load(source)
+        title = Path(source).stem if isinstance(source, str | os.PathLike) else model.graph.name or "model"
+        return Opened(model, title)
+    return open_torch(source, args, kwargs, dynamic_shapes)
+
+
+def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Opened:
+    """An `nn.Module` with its example inputs, or an `ExportedProgram`."""
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingPackage(
+            "converting a torch model needs torch: pip install 'onnx-keras-bridge[torch]'"
+        ) from error
+    from bridge.export import export_module, export_program
+    from bridge.verify import Torch
+
+    if isinstance(source, torch.export.ExportedProgram):
+        exported = export_program(source)
+        example_args, example_kwargs = source.example_inputs
+        module = source.module()
+        module.training = False  # an exported program has one mode, and refuses eval()
+        return Opened(exported.model, "program", Torch(module, example_args, example_kwargs), exported.notes)
+    if not isinstance(source, torch.nn.Module):
+        raise SourceError(
+            f"cannot convert a {type(source).__name__}; give an nn.Module with args, an ExportedProgram, an .onnx or "
+            f".pt2 file, or an ONNX model"
+        )
+    if args is None:
+        raise SourceError(f"{type(source).__name__} needs example inputs: convert(module, args)")
+    args = tuple(args) if isinstance(args, tuple | list) else (args,)
+    title = type(source).__name__
+    witness = Torch(source, args, kwargs)
+    try:
+        witness(witness.examples)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:REASON]
+        raise ExportError(
+            f"{title} does not run on the args given: {type(error).__name__}: {reason}"
+        ) from error
+    exported = export_module(source, args, kwargs, dynamic_shapes)
+    return Opened(exported.model, title, witness, exported.notes, dynamic_shapes, True)
