@@ -7,6 +7,7 @@ to `folder` (by default `demo`).
 import argparse
 import contextlib
 import os
+import sys
 import time
 from importlib import import_module
 from pathlib import Path
@@ -35,6 +36,9 @@ with quiet():
     from rich.table import Table
 
     import bridge
+    import bridge.build
+    import bridge.export
+    import bridge.verify
     from bridge.render.html import render
 
 NAMES = ("sunspots", "digits", "digit_strips")
@@ -69,7 +73,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=Path("demo"))
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 110)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold dim")
     for column in ("model", "score", "torch", "Keras", "largest error", "converted in"):
         table.add_column(column, justify="left" if column in ("model", "score") else "right")
