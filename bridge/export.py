@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OPSET = 23
+RESERVED = {"code", "graph"}  # names that a torch.fx.GraphModule has already
 REASON = 300  # characters of torch's own words in an error
 
 
@@ -89,6 +90,9 @@ library.define(
     "float dropout, bool bidirectional) -> Tensor[]"
 )
 library.define("dropout(Tensor x, float p, str kind) -> Tensor")
+library.define(
+    "max_pool1d(Tensor x, int kernel, int stride, int padding, int dilation, bool ceil_mode) -> Tensor"
+)
 
 
 @torch.library.register_fake("bridge::recurrent")
@@ -101,6 +105,28 @@ def _(x, lengths, hx, weights, mode, bias, layers, dropout, bidirectional):
 @torch.library.register_fake("bridge::dropout")
 def _(x, p, kind):
     return torch.empty_like(x)
+
+
+@torch.library.register_fake("bridge::max_pool1d")
+def _(x, kernel, stride, padding, dilation, ceil_mode):
+    span = x.shape[2] + 2 * padding - dilation * (kernel - 1) - 1
+    if not ceil_mode:
+        return x.new_empty(x.shape[0], x.shape[1], span // stride + 1)
+    steps = (span + stride - 1) // stride
+    return x.new_empty(x.shape[0], x.shape[1], torch.sym_min(steps, (x.shape[2] + padding - 1) // stride) + 1)
+
+
+def _max_pool1d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
+    """A stand-in for `torch.max_pool1d`."""
+
+    def one(value: Any) -> int:
+        return int(value[0] if isinstance(value, tuple | list) else value)
+
+    kernel = one(kernel_size)
+    step = one(stride) if stride not in (None, [], ()) else kernel
+    batched = x if x.dim() == 3 else x.unsqueeze(0)
+    y = torch.ops.bridge.max_pool1d(batched, kernel, step, one(padding), one(dilation), bool(ceil_mode))
+    return y if x.dim() == 3 else y.squeeze(0)
 
 
 def _recurrent(mode: str):
@@ -159,9 +185,9 @@ def _pack(input, lengths, batch_first=False, enforce_sorted=True):
 
 
 def _pad(sequence, batch_first=False, padding_value=0.0, total_length=None):
-    import torch
-
     import warnings
+
+    import torch
 
     from bridge.export import Note
 
@@ -236,6 +262,7 @@ CURES = (
     (torch._VF, "rnn_relu_cell", _cell("RNN_RELU"), "decomposed into its arithmetic"),
     (torch._VF, "dropout", _dropout("element"), "vanishes in eval mode, its rate with it"),
     (torch._VF, "feature_dropout", _dropout("feature"), "vanishes in eval mode, its rate with it"),
+    (torch, "max_pool1d", _max_pool1d, "the length is frozen"),
     (torch.nn.LSTM, "forward", _forward(torch.nn.LSTM), "packed sequences cannot be traced"),
     (torch.nn.GRU, "forward", _forward(torch.nn.GRU), "packed sequences cannot be traced"),
     (torch.nn.RNN, "forward", _forward(torch.nn.RNN), "packed sequences cannot be traced"),
@@ -311,6 +338,17 @@ def _onnx_dropout(x, p, kind="element"):
     return DROPOUT(x, ratio=p) if kind == "feature" else op.Dropout(x, op.Constant(value_float=p))[0]
 
 
+def _onnx_max_pool1d(x, kernel, stride, padding, dilation, ceil_mode):
+    return op.MaxPool(
+        x,
+        kernel_shape=[kernel],
+        strides=[stride],
+        pads=[padding, padding],
+        dilations=[dilation],
+        ceil_mode=int(ceil_mode),
+    )[0]
+
+
 def _onnx_aten(mode: str):
     """`aten.lstm.input` and its kin, as an ExportedProgram made without the cures holds them."""
 
@@ -333,6 +371,7 @@ TRANSLATIONS = {
     torch.ops.bridge.recurrent.default: _onnx_recurrent,
     torch.ops.bridge.dropout.default: _onnx_dropout,
     torch.ops.aten.conv3d.default: _onnx_conv3d,
+    torch.ops.bridge.max_pool1d.default: _onnx_max_pool1d,
     torch.ops.aten.lstm.input: _onnx_aten("LSTM"),
     torch.ops.aten.gru.input: _onnx_aten("GRU"),
     torch.ops.aten.rnn_tanh.input: _onnx_aten("RNN_TANH"),
@@ -405,10 +444,19 @@ def _onnx_export(
         return program, tuple(dict.fromkeys(str(w.message) for w in said if isinstance(w.message, Note)))
     except Exception as error:
         raise ExportError(
-            _frozen(error) or f"torch cannot export {_title(model)}: {_reason(error)}"
+            _frozen(error) or f"torch cannot export {_title(model)}: {_clash(model) or _reason(error)}"
         ) from error
     finally:
         quiet.setLevel(level)
+
+
+def _clash(model: Any) -> str:
+    """The submodule whose name torch.export cannot bear, if there is one."""
+    named = model.named_modules() if isinstance(model, torch.nn.Module) else ()
+    path = next((path for path, _ in named if path.rpartition(".")[2] in RESERVED), None)
+    return (
+        "" if path is None else f"a submodule is called {path!r}, which torch.fx keeps for itself; rename it"
+    )
 
 
 def _title(model: Any) -> str:
@@ -458,12 +506,8 @@ def _batch_axes(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str
             return None
         return {axis: auto for axis, size in enumerate(leaf.shape) if size in sizes and size > 1}
 
-    names = [*inspect.signature(module.forward).bind(*args, **kwargs).arguments]
-    return (
-        torch.utils._pytree.tree_map(axes, (*args, *kwargs.values()))
-        if not kwargs
-        else dict(zip(names, torch.utils._pytree.tree_map(axes, (*args, *kwargs.values())), strict=True))
-    )
+    bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+    return {name: torch.utils._pytree.tree_map(axes, value) for name, value in bound.items()}
 
 
 def _fix_axes(model: ir.Model, program: torch.export.ExportedProgram) -> None:

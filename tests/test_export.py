@@ -1,0 +1,141 @@
+"""The torch door: what the cures keep, which axes stay free, and what is said of those that do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import bridge
+
+torch.set_num_threads(1)
+
+
+class Call(nn.Module):
+    """A module from a function over its parts."""
+
+    def __init__(self, function, **parts: nn.Module):
+        super().__init__()
+        self.function = function
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x, lengths=None):
+        return self.function(self, x) if lengths is None else self.function(self, x, lengths)
+
+
+POOLS = [
+    {"kernel_size": 2},
+    {"kernel_size": 3, "stride": 2, "padding": 1},
+    {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True},
+    {"kernel_size": 2, "dilation": 2, "stride": 1},
+]
+
+
+@pytest.mark.parametrize("options", POOLS, ids=str)
+def test_max_pool_over_a_free_length(options) -> None:
+    module = nn.Sequential(nn.Conv1d(5, 3, 1), nn.MaxPool1d(**options)).eval()
+    shapes = ({0: "batch", 2: "time"},)
+    assert bridge.convert(module, torch.randn(3, 5, 10), dynamic_shapes=shapes).report.verified
+
+
+def test_the_batch_axis_is_free_by_default_and_the_report_says_which_are_fixed() -> None:
+    report = bridge.convert(nn.Sequential(nn.Linear(4, 3)).eval(), torch.randn(2, 5, 4)).report
+    assert report.notes[0].endswith("free axes [0], fixed axes 1 (5), 2 (4)")
+
+
+def test_a_time_major_layer_has_its_batch_on_axis_one() -> None:
+    report = bridge.convert(nn.GRU(4, 3).eval(), (torch.randn(6, 2, 4), torch.randn(1, 2, 3))).report
+    assert "free axes [0, 1]" in report.notes[0]
+    assert "free axes [1]" in report.notes[1]
+
+
+def test_an_axis_that_forward_loops_over_is_fixed_and_said_to_be() -> None:
+    def steps(self, x):
+        h = None
+        for t in range(x.shape[0]):
+            h = self.cell(x[t], h)
+        return h
+
+    module = Call(steps, cell=nn.GRUCell(4, 3)).eval()
+    report = bridge.convert(module, torch.randn(3, 2, 4)).report
+    assert "fixed axes 0 (3)" in report.notes[0]
+    with pytest.raises(bridge.ExportError, match="axis 0|shape\\[0\\]"):
+        bridge.convert(module, torch.randn(3, 2, 4), dynamic_shapes=({0: "time"},))
+
+
+def packed(total: bool, padding: float = 0.0, sort: bool = False):
+    def forward(self, x, lengths):
+        batch = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=sort)
+        y, final = self.rnn(batch)
+        whole = x.shape[1] if total else None
+        return *pad_packed_sequence(y, batch_first=True, padding_value=padding, total_length=whole), final
+
+    return forward
+
+
+@pytest.mark.parametrize("padding", [0.0, -2.0])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_packed_sequences(kind: type[nn.RNNBase], padding: float) -> None:
+    module = Call(packed(True, padding), rnn=kind(4, 3, bidirectional=True, batch_first=True)).eval()
+    args = (torch.randn(3, 6, 4), torch.tensor([2, 6, 3]))
+    report = bridge.convert(module, args, dynamic_shapes=({0: "batch", 1: "time"}, {0: "batch"})).report
+    assert report.verified
+    assert not report.custom_layers
+    assert [row.layer for row in report.rows if kind.__name__ in row.op] == ["Bidirectional"]
+
+
+def test_packed_without_total_length_is_noted() -> None:
+    module = Call(packed(False, sort=True), rnn=nn.GRU(4, 3, batch_first=True)).eval()
+    args = (torch.randn(3, 6, 4), torch.tensor([6, 3, 2]))
+    report = bridge.convert(module, args, dynamic_shapes=({0: "batch", 1: "time"}, {0: "batch"})).report
+    assert any("outputs keep the whole time of the input" in note for note in report.notes)
+
+
+def test_the_mask_of_a_packed_layer_ends_with_it() -> None:
+    """Keras would hand it on to the loss, which torch knows nothing of."""
+    module = Call(packed(True), rnn=nn.LSTM(4, 3, batch_first=True)).eval()
+    args = (torch.randn(3, 6, 4), torch.tensor([2, 6, 3]))
+    model = bridge.convert(module, args).model
+    assert all(getattr(output, "_keras_mask", None) is None for output in model.outputs)
+
+
+def test_torch_is_as_it_was() -> None:
+    before = (torch._VF.lstm, nn.LSTM.forward, pack_padded_sequence.__code__, torch.max_pool1d)
+    bridge.convert(nn.LSTM(4, 3).eval(), torch.randn(6, 2, 4), verify=False)
+    assert before == (torch._VF.lstm, nn.LSTM.forward, pack_padded_sequence.__code__, torch.max_pool1d)
+
+
+def test_training_mode_is_kept() -> None:
+    module = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.2)).train()
+    report = bridge.convert(module, torch.randn(2, 4)).report
+    assert module.training
+    assert [row.layer for row in report.rows] == ["Dense", "Dropout"]
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, nn.LSTM])
+def test_an_exported_program_on_disk(kind: type[nn.Module], tmp_path: Path) -> None:
+    module = Call(lambda self, x: self.part(x), part=kind(4, 3)).eval()
+    shapes = ({0: torch.export.Dim.AUTO},)
+    program = torch.export.export(module, (torch.randn(5, 2, 4),), dynamic_shapes=shapes)
+    path = tmp_path / "program.pt2"
+    torch.export.save(program, path)
+    conversion = bridge.convert(path)
+    assert conversion.report.verified
+    assert set(conversion.weights.source.values) == set(module.state_dict())
+
+
+def test_a_file_that_is_no_program(tmp_path: Path) -> None:
+    path = tmp_path / "program.pt2"
+    path.write_bytes(b"nothing")
+    with pytest.raises(bridge.SourceError, match="not an ExportedProgram"):
+        bridge.convert(path)
+
+
+def test_a_submodule_name_that_torch_keeps_for_itself() -> None:
+    module = Call(lambda self, x: self.code(x), code=nn.Linear(4, 3)).eval()
+    with pytest.raises(bridge.ExportError, match="a submodule is called 'code'.*rename it"):
+        bridge.convert(module, torch.randn(2, 4))
