@@ -83,11 +83,13 @@ def _matched(before: Sequence[Dim], after: Sequence[Dim]) -> list[tuple[int, int
         k, m = i + 1, j + 1
         while before[i:k] != after[j:m]:
             left, right = _product(before[i:k]), _product(after[j:m])
-            if left is None or right is None or (left < right and k == len(before)) or (left > right and m == len(after)):
+            if left is None or right is None:
                 return parts
             if left == right:
                 break
             k, m = (k + 1, m) if left < right else (k, m + 1)
+            if k > len(before) or m > len(after):
+                return parts
         parts.append((k - i, m - j))
         i, j = k, m
     return parts

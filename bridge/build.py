@@ -86,7 +86,9 @@ class Builder:
 
     def array(self, value: np.ndarray) -> np.ndarray:
         """A constant in the dtype of this build."""
-        return value.astype(self.dtype) if self.dtype and np.issubdtype(value.dtype, np.floating) else value
+        if not self.dtype or not np.issubdtype(value.dtype, np.floating):
+            return value
+        return np.full(value.shape, _written(value), self.dtype) if value.size == 1 else value.astype(self.dtype)
 
     def ordered(self, value: ir.Value, perm: Perm) -> Any:
         """The tensor of `value` stored in the order `perm`."""
@@ -125,6 +127,14 @@ class Builder:
                 if value.shape[axis] == dim and tensor is not None:
                     return tensor, position
         return None
+
+
+def _written(number: np.ndarray) -> float:
+    """What was written before ONNX made it 32 bits wide: a short decimal (0.1), or a root (8 ** -0.5)."""
+    root = float(number.item()) ** -2 if number.dtype == np.float32 and 0 < abs(number.item()) < 1 else 0.5
+    if 1 < root < 1 << 16 and abs(root / round(root) - 1) < 1e-6:
+        return float(np.copysign(round(root) ** -0.5, number.item()))
+    return float(str(number.reshape(())))
 
 
 class Site:
@@ -256,10 +266,14 @@ def build(plan: Plan, *, dtype: str | None = None, name: str = "model") -> Built
     outputs = [_output(builder, value) for value in plan.model.graph.outputs]
     for tensor in outputs:
         _name_operations(tensor, "output", builder)
-    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs[0] if len(outputs) == 1 else outputs, name=builder.name(name))
+    model = keras.Model(_one_or_all(inputs), _one_or_all(outputs), name=builder.name(name))
     entries = [entry for weighted in builder.layers.values() for entry in _fill(weighted, dtype)]
     source = plan.model.meta.get("source") or Source()
     return Built(model, WeightMap(entries, source), builder.made, builder.tensors, builder.transposes)
+
+
+def _one_or_all(tensors: list[Any]) -> Any:
+    return tensors[0] if len(tensors) == 1 else tensors
 
 
 def _input(builder: Builder, value: ir.Value) -> Any:
@@ -274,7 +288,8 @@ def _output(builder: Builder, value: ir.Value) -> Any:
     known = ir.convenience.get_const_tensor(value) is not None and value not in builder.tensors
     tensor = None if known else builder.ordered(value, builder.plan.doors.get(value))
     if not isinstance(tensor, keras.KerasTensor):
-        raise Unsupported([Refusal("output", value.name, "is a constant; a Keras model gives what depends on its input")])
+        reason = "is a constant; a Keras model gives what depends on its input"
+        raise Unsupported([Refusal("output", value.name, reason)])
     return tensor
 
 
@@ -348,7 +363,8 @@ def _fill(weighted: _Weighted, dtype: str | None) -> list[Entry]:
     for path, weight in weighted.weights.items():
         variable = operator.attrgetter(path)(weighted.layer)
         if tuple(variable.shape) != weight.dims:
-            raise ValueError(f"{variable.path} has shape {tuple(variable.shape)}, its weight {weight.dims}: {weight.recipe}")
+            shape = tuple(variable.shape)
+            raise ValueError(f"{variable.path} has shape {shape}, its weight {weight.dims}: {weight.recipe}")
         variable.assign(weight.numpy(dtype))
         if not weight.trainable:
             variable.trainable = False

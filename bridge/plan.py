@@ -14,7 +14,6 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,7 +173,8 @@ def _step(node: ir.Node, refusals: list[Refusal]) -> Step | None:
         operand = _operand(value, parameter.kind)
         if operand is None:
             name = node.inputs[index].name
-            reasons.append(f"input {parameter.name} ({name}) has to be {parameter.kind.value} and is computed at run time")
+            kind = parameter.kind.value
+            reasons.append(f"input {parameter.name} ({name}) has to be {kind} and is computed at run time")
             continue
         operands.append(operand)
     attributes = {}

@@ -50,7 +50,9 @@ OTHERS = {
         "<float[6] s, float[6] b> { y = GroupNormalization <num_groups = 3, epsilon = 0.01> (x, s, b) }",
         "GroupNormalization",
     ),
-    "instance": ("<float[6] s, float[6] b> { y = InstanceNormalization <epsilon = 0.01> (x, s, b) }", "GroupNormalization"),
+    "instance": (
+        "<float[6] s, float[6] b> { y = InstanceNormalization <epsilon = 0.01> (x, s, b) }", "GroupNormalization",
+    ),
     "mean and variance": ("{ y = MeanVarianceNormalization <axes = [0, 2, 3]> (x) }", ""),
     "L1": ("{ y = LpNormalization <axis = 1, p = 1> (x) }", ""),
     "L2": ("{ y = LpNormalization (x) }", ""),

@@ -43,7 +43,9 @@ def test_windows(more, row):
 LAYERS = {
     "maximum": (text("MaxPool", 2, "kernel_shape = [2, 2], strides = [2, 2]"), "MaxPooling2D"),
     "same maximum": (text("MaxPool", 2, "kernel_shape = [3, 3], pads = [1, 1, 1, 1]"), "MaxPooling2D"),
-    "SAME_UPPER": (text("MaxPool", 2, 'kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER"'), "MaxPooling2D"),
+    "SAME_UPPER": (
+        text("MaxPool", 2, 'kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER"'), "MaxPooling2D",
+    ),
     "padding left out": (text("AveragePool", 2, "kernel_shape = [3, 3], pads = [1, 1, 1, 1]"), "AveragePooling2D"),
     "padding counted": (
         text("AveragePool", 2, "kernel_shape = [3, 3], pads = [1, 1, 1, 1], count_include_pad = 1"),
@@ -92,7 +94,8 @@ def test_places_of_the_maxima(attributes):
 
 def test_unpool():
     check(
-        "g (float[N, 3, 6, 8] x) => (float[N, 3, 6, 8] y) { m, i = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x) "
+        "g (float[N, 3, 6, 8] x) => (float[N, 3, 6, 8] y) "
+        "{ m, i = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x) "
         "y = MaxUnpool <kernel_shape = [2, 2], strides = [2, 2]> (m, i) }",
         transposes=3,
     )
@@ -103,7 +106,10 @@ def test_unpool():
     [
         (text("MaxPool", 2, 'kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_LOWER"'), "SAME_LOWER"),
         (
-            text("AveragePool", 2, 'kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER", count_include_pad = 1'),
+            text(
+                "AveragePool", 2,
+                'kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER", count_include_pad = 1',
+            ),
             "counts its padding",
         ),
     ],

@@ -31,7 +31,8 @@ def attention(
     """In a mask of booleans True is allowed; a mask of numbers is added. Causal: key j for queries from j on."""
     apart = len(q.shape) == 3
     if apart:
-        q, k, v = (_heads(site, i, t, n) for i, (t, n) in enumerate(zip((q, k, v), (q_num_heads, kv_num_heads, kv_num_heads), strict=True)))
+        counts = (q_num_heads, kv_num_heads, kv_num_heads)
+        q, k, v = (_heads(site, i, x, n) for i, (x, n) in enumerate(zip((q, k, v), counts, strict=True)))
     if past_key is not None:
         k, v = ops.concatenate([past_key, k], axis=1), ops.concatenate([past_value, v], axis=1)
     scale = float(scale) if scale is not None else q.shape[-1] ** -0.5

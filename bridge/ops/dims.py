@@ -147,7 +147,7 @@ def _length(site: Any, expression: sympy.Expr) -> Any:
         expression, step = sympy.fraction(expression)
     if step != 1 and step.is_Integer:
         return _length(site, expression)[(slice(int(start), None, int(step)),)]
-    if expression.is_Mul and all(part.is_positive for part in expression.args):
+    if expression.is_Mul and all(part.is_nonnegative for part in expression.args):
         return _outer([_length(site, part) for part in expression.args])
     raise Refused(f"the size {expression} is not the size of any tensor")
 

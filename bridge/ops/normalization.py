@@ -29,7 +29,8 @@ def _position(site, axis: int) -> int:
 
 
 def _normalised(
-    site, cls: type, x: Any, axes: Sequence[int], scale: Any, bias: Any, weights: dict[str, Weight] | None = None, **config
+    site, cls: type, x: Any, axes: Sequence[int], scale: Any, bias: Any,
+    weights: dict[str, Weight] | None = None, **config,
 ) -> Any:  # fmt: skip
     """`cls(**config)` on x, with scale and bias over the stored `axes`."""
     scale, bias = (None if _is_constant(value, neutral) else value for value, neutral in ((scale, 1), (bias, 0)))

@@ -57,7 +57,8 @@ def _axes(site, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode) -> 
 
 def _behind(axes: Sequence[Axis], overhang: Sequence[int]) -> list[Axis]:
     """The axes with the overhang in their padding."""
-    return [replace(a, pads=(a.pads[0], a.pads[1] + more)) if more else a for a, more in zip(axes, overhang, strict=True)]
+    pairs = zip(axes, overhang, strict=True)
+    return [replace(axis, pads=(axis.pads[0], axis.pads[1] + more)) if more else axis for axis, more in pairs]
 
 
 def _layer(site, table: dict[int, type], axes: Sequence[Axis], padding: str) -> Any:
@@ -126,7 +127,8 @@ def max_unpool(site, x, i, output_shape: Dims = None, *, kernel_shape, pads=None
 
 @op("AveragePool", layout=CHANNELS_LAST, check=_check_average)
 def average_pool(
-    site, x, *, kernel_shape, auto_pad="NOTSET", ceil_mode=0, count_include_pad=0, dilations=None, pads=None, strides=None
+    site, x,
+    *, kernel_shape, auto_pad="NOTSET", ceil_mode=0, count_include_pad=0, dilations=None, pads=None, strides=None,
 ):  # fmt: skip
     axes, overhang = _axes(site, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
     if not any(overhang) and not is_valid(axes) and is_same(axes) and not count_include_pad and _native(site, axes):

@@ -6,7 +6,6 @@ import functools
 import itertools
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from keras import ops
 
 from bridge.ops import dims

@@ -88,7 +88,8 @@ def check_padding(step: Step, kernel: Sequence[int] | None) -> str | None:
     if kernel is None:
         return "the size of its kernel is not known"
     if step.argument("auto_pad") == "SAME_LOWER":
-        axes = windows(step.shape()[2:], kernel, step.argument("strides"), None, step.argument("dilations"), "SAME_LOWER")
+        strides, dilations = step.argument("strides"), step.argument("dilations")
+        axes = windows(step.shape()[2:], kernel, strides, None, dilations, "SAME_LOWER")
         if any(axis.pads is None for axis in axes):
             return "auto_pad='SAME_LOWER' strides over an axis of unknown size; give a fixed size or explicit pads"
     return None

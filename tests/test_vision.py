@@ -1,0 +1,85 @@
+"""Every network in `models/vision/`: converted, proved at three sizes and in double precision, as a person would
+have written it, with a budget of transposes."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+
+import numpy as np
+import pytest
+import torch
+
+import bridge
+
+BUDGET = {
+    # network: transposes inside, doors (image inputs and outputs of the NCHW signature)
+    "aspp": (0, 2),
+    "convnext": (0, 1),
+    "dcgan": (0, 1),
+    "densenet": (0, 1),
+    "detector": (0, 1),
+    "fpn": (0, 5),
+    "inception": (0, 1),
+    "mixer": (4, 1),  # each of two blocks turns patches and channels round and back
+    "mobilenet": (0, 1),
+    "mobilenet:make_v2": (0, 1),
+    "resnet": (0, 1),
+    "resnet:make_bottleneck": (0, 1),
+    "shufflenet": (0, 1),  # a shuffle is a Gather of channels
+    "super_resolution": (0, 2),
+    "swin": (12, 1),  # each of four blocks cuts windows, joins them, and turns its table of biases to heads first
+    "unet": (0, 2),
+    "unet:make_bilinear": (0, 2),
+    "vgg": (0, 1),
+    "video": (0, 1),
+    "video:make_factored": (0, 1),
+    "vit": (0, 1),
+    "wavenet": (0, 2),
+}
+STATISTICS = ("running_mean", "running_var")
+
+torch.set_num_threads(1)
+
+
+def example(name: str):
+    module, _, maker = name.partition(":")
+    return getattr(importlib.import_module(f"models.vision.{module}"), maker or "make")()
+
+
+@functools.cache
+def converted(name: str) -> tuple[bridge.Conversion, torch.nn.Module]:
+    module, args, dynamic_shapes = example(name)
+    return bridge.convert(module, args, dynamic_shapes=dynamic_shapes, float64=True), module
+
+
+@pytest.mark.parametrize("name", BUDGET)
+def test_proved_three_ways_at_several_sizes_and_in_double(name: str) -> None:
+    report = converted(name)[0].report
+    assert report.verified
+    assert len({check.sizes for check in report.checks}) == 3
+    assert max(check.error for check in report.checks if check.dtype == "float32") <= 1e-5
+    assert max(check.error for check in report.checks if check.dtype == "float64") <= 1e-10
+
+
+@pytest.mark.parametrize("name", BUDGET)
+def test_transposes_stay_within_the_budget(name: str) -> None:
+    assert converted(name)[0].report.transposes == sum(BUDGET[name])
+
+
+@pytest.mark.parametrize("name", BUDGET)
+def test_parameters_are_torchs(name: str) -> None:
+    conversion, module = converted(name)
+    statistics = sum(b.numel() for n, b in module.named_buffers() if n.endswith(STATISTICS))
+    assert conversion.report.trainable == sum(p.numel() for p in module.parameters())
+    frozen = [v for v in conversion.model.non_trainable_variables if "seed" not in v.path]
+    assert sum(int(np.prod(v.shape)) for v in frozen) == statistics
+    assert not conversion.report.custom_layers
+
+
+@pytest.mark.parametrize("name", BUDGET)
+def test_an_untouched_model_comes_back_bit_for_bit(name: str) -> None:
+    conversion, module = converted(name)
+    state = conversion.weights.to_torch()
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, state[key]), key
