@@ -407,7 +407,12 @@ def compare_double(model: keras.Model, double: Torch, sampler: Sampler, count: i
 
 def node_errors(plan: Plan, built: Built, inputs: Arrays) -> dict[ir.Node, float]:
     """The largest relative error of every step's used outputs against onnxruntime on the same (simplified) graph."""
-    shown = [s for s in plan.steps if isinstance(built.tensors.get(s.node.outputs[0]), keras.KerasTensor)]
+    shown = [
+        (step.node, value)
+        for step in plan.steps
+        for index, value in enumerate(step.node.outputs)
+        if step.used(index) and isinstance(built.tensors.get(value), keras.KerasTensor)
+    ]
     if not shown:
         return {}
     model = plan.model.clone()
