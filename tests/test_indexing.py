@@ -69,6 +69,7 @@ ELEMENTS = {
     "last": ("float[N, T, 6] x, int64[N, T, 2] i", "GatherElements <axis = -1> (x, i)", "float[N, T, 2]"),
     "first": ("float[6, T] x, int64[4, T] i", "GatherElements (x, i)", "float[4, T]"),
     "smaller": ("float[5, 6] x, int64[N, 4] i", "GatherElements <axis = 0> (x, i)", "float[N, 4]"),
+    "unknown-smaller": ("float[N, 6] x, int64[M, 4] i", "GatherElements <axis = 1> (x, i)", "float[M, 4]"),
     "int32-index": ("int64[N, 6] x, int32[N, 6] i", "GatherElements <axis = 1> (x, i)", "int64[N, 6]"),
 }
 
@@ -76,7 +77,8 @@ ELEMENTS = {
 @pytest.mark.parametrize("row", ELEMENTS.values(), ids=ELEMENTS)
 def test_gather_elements(row):
     inputs, call, result = row
-    check(f"g ({inputs}) => ({result} y) {{ y = {call} }}", layers=[], ranges={"i": (-5, 5)})
+    sizes = [{"N": 4, "T": 3, "M": 2}, {"N": 2, "T": 5, "M": 2}]
+    check(f"g ({inputs}) => ({result} y) {{ y = {call} }}", layers=[], ranges={"i": (-5, 5)}, sizes=sizes)
 
 
 TUPLES = {

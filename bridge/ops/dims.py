@@ -37,7 +37,7 @@ def add(a: Any, b: Any) -> Any:
         return ops.add(a, b)
     if _adds(b, a):
         return ops.add(b, a)
-    return ops.subtract(a, -b if isinstance(b, np.ndarray) else ops.negative(b))
+    return ops.subtract(a, -b if isinstance(b, np.ndarray) else ops.subtract(ops.zeros_like(b), b))
 
 
 def _adds(a: Any, b: Any) -> bool:

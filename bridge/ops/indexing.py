@@ -6,7 +6,6 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx_ir as ir
 from keras import layers, ops
 
 from bridge.ops import dims
@@ -56,15 +55,10 @@ def gather_elements(site, data, indices, *, axis=0):
     """Keras wants the two of one size along the other axes, ONNX the indices no larger."""
     axis %= len(data.shape)
     have, want = site.shape(0), site.shape(1)
-    cut = [
-        slice(None) if k == axis or a == b else slice(0, b if isinstance(b, int) else _refuse(b))
-        for k, (a, b) in enumerate(zip(have, want, strict=True))
-    ]
-    return ops.take_along_axis(data[tuple(cut)], _wrapped(site, indices, have[axis]), axis=axis)
-
-
-def _refuse(dim: ir.SymbolicDim) -> Any:
-    raise Refused(f"its indices are of another size, {dim}, than its data")
+    for k, (size, count) in enumerate(zip(have, want, strict=True)):
+        if k != axis and size != count:
+            data = ops.take(data, dims.positions(site, count), axis=k)
+    return ops.take_along_axis(data, _wrapped(site, indices, have[axis]), axis=axis)
 
 
 def _wrapped(site, indices: Any, dim: Any) -> Any:
@@ -82,7 +76,7 @@ def _dtype(x: Any) -> str:
 def gather_nd(site, data, indices, *, batch_dims=0):
     """Elements or slices by index tuples: one gather along the indexed axes laid out as one."""
     shape, places = site.shape(0), site.shape(1)
-    depth = batch_dims + places[-1]
+    depth = batch_dims + _depth(places)
     numbers: Any = 0
     for k, dim in enumerate(shape[:depth]):
         if k < batch_dims:
@@ -92,6 +86,13 @@ def gather_nd(site, data, indices, *, batch_dims=0):
         numbers = dims.add(ops.multiply(numbers, dims.size(site, dim, "int64")), step)
     flat = functools.reduce(lambda total, dim: dim * total, shape[:depth], 1)
     return ops.take(dims.reshape(site, data, shape, [flat, *shape[depth:]]), numbers, axis=0)
+
+
+def _depth(places: tuple[Any, ...]) -> int:
+    """How many numbers make an index tuple."""
+    if not isinstance(places[-1], int):
+        raise Refused(f"its index tuples are of unknown size, {places[-1]}")
+    return places[-1]
 
 
 @op("ReverseSequence")
@@ -217,7 +218,7 @@ REDUCTIONS = {"none": None, "add": "add", "mul": "mul", "max": "max", "min": "mi
 @op("ScatterND")
 def scatter_nd(site, data, indices, updates, *, reduction="none"):
     shape, places = site.shape(0), site.shape(1)
-    depth = places[-1]
+    depth = _depth(places)
     columns = [_wrapped(site, indices[..., k], shape[k]) for k in range(depth)]
     rows = ops.reshape(ops.stack(columns, axis=-1), (-1, depth))
     count = functools.reduce(lambda total, dim: dim * total, places[:-1], 1)

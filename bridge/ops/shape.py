@@ -113,7 +113,12 @@ def range_(site, start: Dims, limit: Dims, delta: Dims):
 # --- blocks of pixels ---------------------------------------------------------------------------------------
 
 
-@op("DepthToSpace", layout=CHANNELS_LAST)
+def _check_channels(step: Step) -> str | None:
+    channels = step.shape()[1]
+    return None if isinstance(channels, int) else f"its channels are of unknown number, {channels}"
+
+
+@op("DepthToSpace", layout=CHANNELS_LAST, check=_check_channels)
 def depth_to_space(site, x, *, blocksize, mode="DCR"):
     """DCR has the channels innermost, as Keras does; CRD (torch's PixelShuffle) has them outermost."""
     if mode == "CRD":
@@ -121,7 +126,7 @@ def depth_to_space(site, x, *, blocksize, mode="DCR"):
     return ops.depth_to_space(x, blocksize, data_format="channels_last")
 
 
-@op("SpaceToDepth", layout=CHANNELS_LAST)
+@op("SpaceToDepth", layout=CHANNELS_LAST, check=_check_channels)
 def space_to_depth(site, x, *, blocksize, mode="DCR"):
     x = ops.space_to_depth(x, blocksize, data_format="channels_last")
     return _channels(x, blocksize * blocksize, outermost=True) if mode == "CRD" else x
