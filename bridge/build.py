@@ -242,9 +242,8 @@ def _layer_name(weights: dict[str, Weight], step: Step) -> str:
         return step.path or step.node.op_type.lower()
     module, leaf = names[0].rsplit(".", 1)
     number = re.search(r"_l(\d+)(_reverse)?$", leaf)
-    source = next(iter(weights.values())).source
-    stacked = number and leaf.replace(number[0], "_l1") in {n.rpartition(".")[2] for n in source.values}
-    return f"{module}_l{number[1]}" if stacked and f"{module}.weight_ih_l1" in source.values else module
+    stacked = f"{module}.weight_ih_l1" in next(iter(weights.values())).source.values
+    return f"{module}_l{number[1]}" if number and stacked else module
 
 
 def build(plan: Plan, *, dtype: str | None = None, name: str = "model") -> Built:

@@ -55,11 +55,10 @@ def save(path: Path, model: keras.Model, weights: WeightMap, report: Report) -> 
     if path.suffix != ".keras":
         raise OutputError(f"{path}: a Keras model is saved as .keras; give the path that ending")
     write_beside(path, model.save)
-    arrays = {f"state/{name}": weights.source.values[name] for name in _kept(weights)}
     header = json.dumps(_header(weights, report)).encode()
-    write_beside(
-        map_path(path), lambda part: np.savez(part, **{HEADER: np.frombuffer(header, np.uint8)}, **arrays)
-    )
+    arrays: dict[str, Any] = {HEADER: np.frombuffer(header, np.uint8)}
+    arrays |= {f"state/{name}": weights.source.values[name] for name in _kept(weights)}
+    write_beside(map_path(path), lambda part: np.savez(part, **arrays))
 
 
 def _header(weights: WeightMap, report: Report) -> dict[str, Any]:

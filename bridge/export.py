@@ -162,6 +162,36 @@ def _dropout(kind: str):
     return lambda x, p, train=False: torch.ops.bridge.dropout(x, float(p), kind) if p else x.clone()
 
 
+def _multi_head(original: Any):
+    """As in training, because in evaluation mode the rate of its dropout is not passed on."""
+    return lambda *args, training=True, **options: original(*args, training=True, **options)
+
+
+def _attention(original: Any):
+    """torch's own attention unless it drops; then its arithmetic, with the dropout between softmax and values."""
+
+    def run(
+        query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+    ):  # fmt: skip
+        if not dropout_p:
+            return original(
+                query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
+            )
+        if enable_gqa:
+            groups = query.shape[-3] // key.shape[-3]
+            key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+        scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+        if is_causal:
+            ones = torch.ones_like(scores, dtype=torch.int32)
+            attn_mask = ones.cumsum(-1) <= ones.cumsum(-2)
+        if attn_mask is not None:
+            added = attn_mask.dtype != torch.bool
+            scores = scores + attn_mask if added else scores.masked_fill(~attn_mask, -torch.inf)
+        return torch.ops.bridge.dropout(scores.softmax(-1), float(dropout_p), "element") @ value
+
+    return run
+
+
 class Note(UserWarning):
     """Something the report has to say; raised as a warning while tracing, collected by `_onnx_export`."""
 
@@ -240,7 +270,7 @@ def cured() -> Iterator[None]:
             setattr(owner, name, original)
 
 
-CURES = (
+CURES: tuple[tuple[Any, str, Any, str], ...] = (
     # owner, attribute, what stands in, why
     (
         torch._VF,
@@ -263,6 +293,18 @@ CURES = (
     (torch._VF, "dropout", _dropout("element"), "vanishes in eval mode, its rate with it"),
     (torch._VF, "feature_dropout", _dropout("feature"), "vanishes in eval mode, its rate with it"),
     (torch, "max_pool1d", _max_pool1d, "the length is frozen"),
+    (
+        torch.nn.functional,
+        "multi_head_attention_forward",
+        _multi_head(torch.nn.functional.multi_head_attention_forward),
+        "in eval mode the rate of its dropout is not passed on",
+    ),
+    (
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        _attention(torch.nn.functional.scaled_dot_product_attention),
+        "its dropout is inside",
+    ),
     (torch.nn.LSTM, "forward", _forward(torch.nn.LSTM), "packed sequences cannot be traced"),
     (torch.nn.GRU, "forward", _forward(torch.nn.GRU), "packed sequences cannot be traced"),
     (torch.nn.RNN, "forward", _forward(torch.nn.RNN), "packed sequences cannot be traced"),
@@ -367,7 +409,7 @@ def _onnx_conv3d(x, weight, bias=None, stride=(1, 1, 1), padding=(0, 0, 0), dila
     return op.Conv(x, weight, bias, strides=list(stride), pads=pads, dilations=list(dilation), group=groups)
 
 
-TRANSLATIONS = {
+TRANSLATIONS: dict[Any, Any] = {
     torch.ops.bridge.recurrent.default: _onnx_recurrent,
     torch.ops.bridge.dropout.default: _onnx_dropout,
     torch.ops.aten.conv3d.default: _onnx_conv3d,
@@ -436,7 +478,7 @@ def _onnx_export(
     try:
         with warnings.catch_warnings(record=True) as said, contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("always")
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 model, args, kwargs=kwargs, dynamo=True, optimize=False, opset_version=OPSET, verbose=False,
                 dynamic_shapes=dynamic_shapes, custom_translation_table=TRANSLATIONS,
             )  # fmt: skip

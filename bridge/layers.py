@@ -111,7 +111,7 @@ class Cell(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "mode": mode,
             "units": units,
             "functions": [list(item) for item in functions],
@@ -183,7 +183,7 @@ class Recurrent(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "mode": mode,
             "units": units,
             "direction": direction,

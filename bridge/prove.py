@@ -38,12 +38,13 @@ def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) 
     """The whole path once more in float64: exported, built and compared; and the training compared, if asked."""
     from bridge.training import parity, single_precision
 
-    if not opened.retraceable:
+    if opened.torch is None or not opened.retraceable:
         raise SourceError(
             "comparing in float64, or in training, needs the nn.Module itself: convert(module, args)"
         )
     double = opened.torch.double()
-    again = open_torch(double.module, *double.arguments, opened.dynamic_shapes)
+    args, kwargs = double.arguments
+    again = open_torch(double.module, args, kwargs, opened.dynamic_shapes)
     with verify.double_precision():
         built = build(plan(simplify(again.model)))
         sampler = verify.Sampler.of(again.model, double.examples)

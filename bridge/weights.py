@@ -34,8 +34,14 @@ AXIS_NAMES = {1: "o", 2: "o i", 3: "o i w", 4: "o i h w", 5: "o i d h w"}
 class Recipe(ABC):
     """How one array is made from named parameters. Immutable, hashable; two equal recipes are one weight."""
 
-    shape: tuple[int, ...]
-    sources: tuple[Recipe, ...]
+    if TYPE_CHECKING:
+
+        @property
+        def shape(self) -> tuple[int, ...]: ...
+
+        @property
+        def sources(self) -> tuple[Recipe, ...]: ...
+
     kinds: ClassVar[dict[str, type[Recipe]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -449,7 +455,8 @@ class Computed(Recipe):
 def transpose(source: Recipe, perm: Sequence[int]) -> Recipe:
     perm = tuple(int(axis) for axis in perm)
     if isinstance(source, Transpose):
-        source, perm = source.source, tuple(source.perm[axis] for axis in perm)
+        perm = tuple(source.perm[axis] for axis in perm)
+        source = source.source
     return source if perm == tuple(range(len(perm))) else Transpose(source, perm)
 
 
@@ -487,8 +494,8 @@ def narrow(source: Recipe, axis: int, start: int, stop: int) -> Recipe:
         case Reshape(inner, shape):
             kept = [k for k in range(len(inner.shape)) if inner.shape[: k + 1] == _leading(shape, axis)]
             if kept:
-                size = (*shape[:axis], stop - start, *shape[axis + 1 :])
-                return reshape(narrow(inner, kept[0], start, stop), size)
+                taken_shape = (*shape[:axis], stop - start, *shape[axis + 1 :])
+                return reshape(narrow(inner, kept[0], start, stop), taken_shape)
     return Narrow(source, axis, start, stop)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ from keras import ops
 
 from bridge.ops.registry import Refused
 
-Dim = int | ir.SymbolicDim
+Dim: TypeAlias = int | ir.SymbolicDim
 
 
 def cast(x: Any, dtype: str) -> Any:

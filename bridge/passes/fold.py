@@ -140,7 +140,9 @@ def _concat(node, *parts):
     axis = _attribute(node, "axis", 0)
     weights = [part for part in parts if isinstance(part, Weight)]
     filled = [part if isinstance(part, Weight) else _as_fill(weights[0], part) for part in parts]
-    return None if None in filled else [Weight.concat(filled, axis % len(filled[0].dims))]
+    if any(part is None for part in filled):
+        return None
+    return [Weight.concat([part for part in filled if part is not None], axis % len(weights[0].dims))]
 
 
 def _as_fill(beside: Weight, tensor: Any) -> Weight | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -13,10 +13,8 @@ import onnx_shape_inference
 import sympy
 from onnx_shape_inference import SYM_DATA_KEY, ShapeInferenceContext, registry
 
-Dim = int | ir.SymbolicDim
+Dim: TypeAlias = int | ir.SymbolicDim
 LONGEST = 1 << 20  # a denominator that is larger was a binary fraction
-
-Dim = int | ir.SymbolicDim
 
 
 def infer(model: ir.Model) -> None:

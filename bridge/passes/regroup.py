@@ -11,6 +11,7 @@ torch's multi-head attention and channel shuffle are written with the left sides
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -19,7 +20,7 @@ from bridge.axes import blocks
 from bridge.functions import DOMAIN
 from bridge.passes.emit import Emitter, attribute, integers, replace
 
-Dim = int | ir.SymbolicDim
+Dim: TypeAlias = int | ir.SymbolicDim
 
 
 def regroup(model: ir.Model) -> None:
