@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import onnx_ir as ir
 
 from bridge.functions import DOMAIN
@@ -25,24 +28,33 @@ def _bias(value: ir.Value | None, units: int) -> Weight | None:
 
 def _gemm(node: ir.Node) -> None:
     x, w, c = [*node.inputs, None][:3]
-    weight = constant(w)
-    if not isinstance(weight, Weight):
-        return
+    alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
     emit = Emitter(node)
+    dims = list(node.outputs[0].shape)
+
+    def made(shape: Sequence[Any], op: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+        value = emit(op, *inputs, **attributes)
+        value.shape, value.dtype = ir.Shape(shape), x.dtype
+        return value
+
     if attribute(node, "transA", 0):
-        x = emit("Transpose", x, perm=[1, 0])
-    weight = weight.transpose(1, 0) if attribute(node, "transB", 0) else weight
-    weight = weight.scale(attribute(node, "alpha", 1.0))
-    beta = attribute(node, "beta", 1.0)
-    bias = _bias(c, weight.dims[1])
-    kernel = emit.tensor(weight)
+        x = made(x.shape[::-1], "Transpose", x, perm=[1, 0])
+    weight, bias = constant(w), None
+    if isinstance(weight, Weight):
+        weight = weight.transpose(1, 0) if attribute(node, "transB", 0) else weight
+        bias = _bias(c, weight.dims[1])
+        kernel = emit.tensor(weight.scale(alpha))
+    else:
+        kernel = made(w.shape[::-1], "Transpose", w, perm=[1, 0]) if attribute(node, "transB", 0) else w
     if bias is not None and beta:
         out = emit("Linear", x, kernel, emit.tensor(bias.scale(beta)), domain=DOMAIN)
     else:
-        out = emit("MatMul", x, kernel)
+        out = made(dims, "MatMul", x, kernel)
+        if alpha != 1 and not isinstance(weight, Weight):
+            out = made(dims, "Mul", out, emit.constant(alpha, x.dtype.numpy()))
         if c is not None and beta:
-            scaled = c if beta == 1 else emit("Mul", c, emit.constant(beta, x.dtype.numpy()))
-            out = emit("Add", out, scaled)
+            scaled = c if beta == 1 else made(c.shape, "Mul", c, emit.constant(beta, x.dtype.numpy()))
+            out = made(dims, "Add", out, scaled)
     replace(node.outputs[0], out)
 
 
