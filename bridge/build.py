@@ -86,9 +86,10 @@ class Builder:
 
     def array(self, value: np.ndarray) -> np.ndarray:
         """A constant in the dtype of this build."""
-        if not self.dtype or not np.issubdtype(value.dtype, np.floating):
+        if not np.issubdtype(value.dtype, np.floating):
             return value
-        return np.full(value.shape, _written(value), self.dtype) if value.size == 1 else value.astype(self.dtype)
+        dtype = self.dtype or value.dtype
+        return np.full(value.shape, _written(value), dtype) if value.size == 1 else value.astype(dtype, copy=False)
 
     def ordered(self, value: ir.Value, perm: Perm) -> Any:
         """The tensor of `value` stored in the order `perm`."""
@@ -130,11 +131,15 @@ class Builder:
 
 
 def _written(number: np.ndarray) -> float:
-    """What was written before ONNX made it 32 bits wide: a short decimal (0.1), or a root (8 ** -0.5)."""
-    root = float(number.item()) ** -2 if number.dtype == np.float32 and 0 < abs(number.item()) < 1 else 0.5
+    """What was written before it was made 32 bits wide: a short decimal (0.1), or a root (8 ** -0.5)."""
+    value = float(number.item())
+    short = float(str(np.float32(value)))
+    if value not in (short, float(np.float32(value))):
+        return value
+    root = value**-2 if value else 0
     if 1 < root < 1 << 16 and abs(root / round(root) - 1) < 1e-6:
-        return float(np.copysign(round(root) ** -0.5, number.item()))
-    return float(str(number.reshape(())))
+        return float(np.copysign(round(root) ** -0.5, value))
+    return short
 
 
 class Site:
@@ -299,6 +304,9 @@ def _build_step(site: Site, builder: Builder) -> None:
     results = step.builder.function(*place, *arguments, **step.attributes)
     if not isinstance(results, tuple | list):
         results = (results,)
+    for index, value in enumerate(step.node.outputs):
+        if index >= len(results) and step.used(index):
+            raise Refused(f"its output {value.name} is used")
     for value, result in zip(step.node.outputs, results, strict=False):
         _check_type(value, result, builder)
         builder.tensors[value] = result
