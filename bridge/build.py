@@ -133,8 +133,10 @@ class Builder:
 def _written(number: np.ndarray) -> float:
     """What was written before it was made 32 bits wide: a short decimal (0.1), or a root (8 ** -0.5)."""
     value = float(number.item())
-    short = float(str(np.float32(value)))
-    if value not in (short, float(np.float32(value))):
+    with np.errstate(over="ignore"):
+        single = np.float32(value)
+    short = float(str(single))
+    if value not in (short, float(single)):
         return value
     root = value**-2 if value else 0
     if 1 < root < 1 << 16 and abs(root / round(root) - 1) < 1e-6:
