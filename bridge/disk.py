@@ -148,7 +148,7 @@ def _read_map(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             f"{path}: no weight map beside the model; convert again, or keep the two files together"
         )
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         if arrays[HEADER].nbytes > MAX_HEADER:
             raise ValueError("its header is too large")
