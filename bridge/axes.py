@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -35,10 +35,10 @@ class Mix:
 
     def apply(self, known: Known, axis: int) -> Known:
         """A weight or constant, with the elements along its `axis` in this order."""
-        dims = known.dims if isinstance(known, Weight) else known.shape
+        dims: tuple[int, ...] = known.dims if isinstance(known, Weight) else known.shape
         axis %= len(dims)
-        count = len(self.sizes)
-        split = (*dims[:axis], *self.sizes, *dims[axis + 1 :])
+        count: int = len(self.sizes)
+        split: tuple[int, ...] = (*dims[:axis], *self.sizes, *dims[axis + 1 :])
         perm = [*range(axis), *(axis + i for i in self.order), *range(axis + count, len(split))]
         if isinstance(known, Weight):
             return known.reshape(*split).transpose(*perm).reshape(*dims)
@@ -96,7 +96,8 @@ def _matched(before: Sequence[Dim], after: Sequence[Dim]) -> list[tuple[int, int
 
 
 def _product(dims: Sequence[Dim]) -> int | None:
-    return math.prod(dims) if all(isinstance(dim, int) for dim in dims) else None
+    known = [dim for dim in dims if isinstance(dim, int)]
+    return math.prod(known) if len(known) == len(dims) else None
 
 
 def reshaped(perm: Perm, before: Sequence[Dim], after: Sequence[Dim]) -> tuple[Perm, Mix | None] | None:
@@ -112,7 +113,7 @@ def reshaped(perm: Perm, before: Sequence[Dim], after: Sequence[Dim]) -> tuple[P
             return None
         if places != sorted(places):
             wide = [axis for axis in new if after[axis] != 1]
-            sizes = tuple(before[axis] for axis in old if before[axis] != 1)
+            sizes: tuple[Any, ...] = tuple(before[axis] for axis in old if before[axis] != 1)
             if mix or len(wide) != 1 or _product(sizes) is None:
                 return None
             mix = Mix(wide[0], sizes, tuple(np.argsort(places).tolist()))

@@ -147,7 +147,7 @@ def _random(
     random: np.random.Generator, value: onnx.ValueInfoProto, dims: Sequence[int], ranges: Mapping[str, Range]
 ) -> np.ndarray:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-    if dtype == bool:
+    if dtype == np.dtype(bool):
         return random.random(dims) < 0.5
     low, high = ranges.get(value.name, (0 if dtype.kind == "u" else -5, 6))
     if dtype.kind in "iu":

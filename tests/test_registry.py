@@ -73,7 +73,7 @@ def test_our_operators_match_their_bodies(builder):
 
 
 def test_every_body_has_a_builder():
-    assert {name for name in BODIES} <= {builder.op for builder in OURS.values()}
+    assert set(BODIES) <= {builder.op for builder in OURS.values()}
 
 
 # --- who may import what --------------------------------------------------------------------------------------

@@ -137,7 +137,8 @@ def _length(site: Any, expression: sympy.Expr) -> Any:
         return _outer([_length(site, expression.base)] * int(expression.exp))
     if expression.is_Add:
         return _joined(site, expression)
-    step, start = 1, 0
+    step: Any = 1
+    start: Any = 0
     if isinstance(expression, sympy.floor):
         expression, step = sympy.fraction(sympy.together(expression.args[0]))
         start = step - 1

@@ -86,7 +86,7 @@ def layer_normalization(site, x, scale: Weight | None, b: Weight | None = None, 
     return _normalised(site, keras.layers.LayerNormalization, x, axes, scale, b, **config)
 
 
-def _trailing(site, axis: int, *weights: Any) -> tuple[list[int], ...]:
+def _trailing(site, axis: int, *weights: Any) -> tuple[Any, ...]:
     """The stored places of the axes from `axis` on, in order, and the weights over them in that order."""
     rank = len(site.shape())
     first = axis % rank

@@ -48,8 +48,8 @@ def _check_resize(step: Step) -> str | None:
     mode = step.argument("coordinate_transformation_mode")
     if mode == "tf_crop_and_resize":
         return "coordinate_transformation_mode='tf_crop_and_resize' crops by data; crop with Slice"
-    if step.argument("keep_aspect_ratio_policy") != "stretch" and not _known(step):
-        return "keep_aspect_ratio_policy with unknown sizes; give the sizes"
+    if step.argument("keep_aspect_ratio_policy") != "stretch":
+        return "keep_aspect_ratio_policy lets the sizes follow from the input's; give the sizes themselves"
     if mode == "half_pixel_symmetric" and not _known(step):
         return "coordinate_transformation_mode='half_pixel_symmetric' with unknown sizes; give the sizes"
     if step.argument("antialias") and not step.argument("exclude_outside") and not _known(step):
@@ -67,11 +67,11 @@ def resize(
     *, antialias=0, axes=None, coordinate_transformation_mode="half_pixel", cubic_coeff_a=-0.75, exclude_outside=0,
     extrapolation_value=0.0, keep_aspect_ratio_policy="stretch", mode="nearest", nearest_mode="round_prefer_floor",
 ):  # fmt: skip
-    lines = _lines(site, scales, axes, keep_aspect_ratio_policy)
+    lines = _lines(site, scales, axes)
     where = _POSITIONS[coordinate_transformation_mode]
     if mode == "nearest":
         return _nearest(site, x, lines, where, _ROUNDED[nearest_mode])
-    if mode == "linear" and not antialias and where in (_half_pixel, _pytorch_half_pixel):
+    if mode == "linear" and not antialias and where is _half_pixel:
         native = _bilinear(site, x, lines)
         if native is not None:
             return native
@@ -86,20 +86,14 @@ def resize(
     return x
 
 
-def _lines(site, scales: np.ndarray | None, axes: Any, policy: str) -> list[Line]:
+def _lines(site, scales: np.ndarray | None, axes: Any) -> list[Line]:
     """The axes that change, in stored order."""
     perm = site.step.operands[0].perm
     have, want = site.shape(), site.out_shape()
     rank = len(have)
     named = [axis % rank for axis in axes] if axes else list(range(rank))
-    scales = () if scales is None else scales
-    given = {axis: Fraction(str(np.float32(scale))) for axis, scale in zip(named, scales, strict=False)}
-    if policy != "stretch":
-        stored = [list(perm or range(rank)).index(axis) for axis in named]
-        sizes = site.step.argument("sizes")
-        ratios = [Fraction(int(size), have[place]) for size, place in zip(sizes, stored, strict=True)]
-        common = min(ratios) if policy == "not_larger" else max(ratios)
-        given = dict.fromkeys(named, common)
+    factors = [] if scales is None else list(scales)
+    given = {axis: Fraction(str(np.float32(factor))) for axis, factor in zip(named, factors, strict=False)}
     lines = [Line(place, have[place], want[place], given.get(axis)) for place, axis in enumerate(perm or range(rank))]
     return [line for line in lines if line.n != line.m or (line.scale or 1) != 1]
 
