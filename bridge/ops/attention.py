@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def _check_attention(step: Step) -> str | None:
     if step.used(3):
         return "its scores before the softmax are used (qk_matmul_output); compute them with MatMul"
+    if step.argument("nonpad_kv_seqlen") is not None:
+        return "nonpad_kv_seqlen gives lengths by data; give a mask"
     if len(step.shape()) == 3 and not step.argument("q_num_heads"):
         return "three axes and no q_num_heads"
     return None
@@ -35,15 +37,32 @@ def attention(
         q, k, v = (_heads(site, i, x, n) for i, (x, n) in enumerate(zip((q, k, v), counts, strict=True)))
     if past_key is not None:
         k, v = ops.concatenate([past_key, k], axis=1), ops.concatenate([past_value, v], axis=1)
+    given = attn_mask is not None and "bool" in str(attn_mask.dtype)
+    if is_causal and (given or past_key is not None):
+        attn_mask, is_causal = _causal(q, k, past_key, attn_mask), 0
     scale = float(scale) if scale is not None else q.shape[-1] ** -0.5
     if site.dtype == "float64":  # TensorFlow takes the scale in single precision
         q, scale = q * scale, 1.0
     options = _mask(site, attn_mask) | {"is_causal": bool(is_causal), "scale": scale}
     y = _capped(q, k, v, softcap, **options) if softcap else ops.dot_product_attention(q, k, v, **options)
+    if given:  # a query that may look at nothing sees zeros
+        y = y * ops.cast(ops.transpose(ops.any(options["mask"], axis=-1, keepdims=True), (0, 2, 1, 3)), site.dtype)
     if apart:
-        have = [*site.shape()[:2], q_num_heads, y.shape[-1]]
-        y = dims.reshape(site, y, have, [*have[:2], q_num_heads * y.shape[-1]])
+        have = [*site.shape()[:2], q_num_heads, v.shape[-1]]
+        y = dims.reshape(site, y, have, [*have[:2], q_num_heads * v.shape[-1]])
     return (y, k, v) if site.used(1) or site.used(2) else y
+
+
+def _causal(q: Any, k: Any, past: Any, mask: Any) -> Any:
+    """The causal mask of queries that stand behind what is past, together with `mask`."""
+    rows, columns = (ops.cumsum(ops.ones_like(x[0, :, 0, 0], dtype="int32")) for x in (q, k))
+    before = 0 if past is None else ops.sum(ops.ones_like(past[0, :, 0, 0], dtype="int32"))
+    seen = columns[None, :] <= rows[:, None] + before
+    if mask is None:
+        return seen
+    if "bool" in str(mask.dtype):
+        return ops.logical_and(seen, mask)
+    return ops.where(seen, mask, ops.cast(-1e30 if "16" not in str(mask.dtype) else -6e4, mask.dtype))
 
 
 def _heads(site, index: int, x: Any, heads: int) -> Any:
@@ -66,7 +85,7 @@ def _capped(q, k, v, softcap: float, *, bias=None, mask=None, is_causal: bool, s
     k, v = (ops.repeat(t, groups, axis=2) for t in (k, v)) if groups > 1 else (k, v)
     scores = softcap * ops.tanh(ops.einsum("btnh,bsnh->bnts", q, k) * (scale / softcap))
     if bias is not None:
-        scores = scores + bias
+        scores = dims.add(scores, bias)
     if is_causal:
         ones = ops.ones_like(scores, dtype="int32")
         mask = ops.cumsum(ones, axis=-1) <= ops.cumsum(ones, axis=-2) if mask is None else mask

@@ -155,8 +155,11 @@ def _fitted(axes: Sequence[Axis], extra: Sequence[int], output_shape: Sequence[i
             total = axis.stride * (axis.size - 1) + extra[index] + axis.span - output_shape[index]
         else:
             total = extra[index] + axis.span - axis.stride
-        half = max(total, 0) // 2
-        pads.append((half, total - half) if auto_pad == "SAME_UPPER" else (total - half, half))
+        half = total // 2
+        if total < 0:  # there is more behind the end
+            pads.append((0, total))
+        else:
+            pads.append((half, total - half) if auto_pad == "SAME_UPPER" else (total - half, half))
     return pads
 
 

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from bridge.ops import dims
 from bridge.ops.registry import ANY, CHANNELS_LAST, FIRST, op
 from bridge.weights import Weight
 
@@ -45,7 +46,7 @@ def _normalised(
     shape = [x.shape[axis] if axis in axes or axis - len(x.shape) in axes else 1 for axis in range(len(x.shape))]
     scale, bias = (site.tensor(v) if isinstance(v, Weight) else v for v in (scale, bias))
     y = y if scale is None else y * ops.reshape(scale, shape)
-    return y if bias is None else y + ops.reshape(bias, shape)
+    return y if bias is None else dims.add(y, ops.reshape(bias, shape))
 
 
 def _is_constant(value: Any, number: float) -> bool:

@@ -97,9 +97,9 @@ def _max_with_indices(site, x: Any, axes: Sequence[Axis], storage_order: int) ->
     for axis in order:
         place = list(perm).index(axis)
         along = ops.reshape(dims.positions(site, stored[place]), [-1 if k == place else 1 for k in range(len(stored))])
-        number = ops.add(ops.multiply(number, dims.size(site, stored[place])), along)
+        number = dims.add(ops.multiply(number, dims.size(site, stored[place])), along)
     pads = [axis.pads for axis in axes]
-    number = corners(padded(site, ops.add(number, ops.zeros_like(x, dtype="int32")), pads, 0), axes)
+    number = corners(padded(site, dims.add(number, ops.zeros_like(x, dtype="int32")), pads, 0), axes)
     values = corners(padded(site, x, pads, LOWEST), axes)
     best, where = values[0], number[0]
     for value, place in zip(values[1:], number[1:], strict=True):
@@ -108,17 +108,28 @@ def _max_with_indices(site, x: Any, axes: Sequence[Axis], storage_order: int) ->
     return best, ops.cast(where, "int64")
 
 
-@op("MaxUnpool", layout=CHANNELS_LAST)
+def _check_unpool(step: Step) -> str | None:
+    given = step.argument("output_shape")
+    if given and not all(size == dim for size, dim in zip(given, _unpooled(step, step.shape()), strict=True)):
+        return "output_shape is not what its windows cover, and places count in either; leave it out"
+    return None
+
+
+def _unpooled(step: Step, have: Sequence[Any]) -> list[Any]:
+    """The dims of what was pooled, channels first."""
+    kernel = step.argument("kernel_shape")
+    steps, pads = step.argument("strides") or [1] * len(kernel), step.argument("pads") or [0] * 2 * len(kernel)
+    ends = zip(pads[: len(kernel)], pads[len(kernel) :], strict=True)
+    spatial = zip(have[2:], steps, kernel, ends, strict=True)
+    return [*have[:2], *((n - 1) * stride + size - begin - end for n, stride, size, (begin, end) in spatial)]
+
+
+@op("MaxUnpool", layout=CHANNELS_LAST, check=_check_unpool)
 def max_unpool(site, x, i, output_shape: Dims = None, *, kernel_shape, pads=None, strides=None):
     """Each maximum back to its place, zeros elsewhere."""
     last = (0, *range(2, len(x.shape)), 1)
-    have, count = site.shape(), len(kernel_shape)
-    steps, pads = strides or [1] * count, pads or [0] * 2 * count
-    spatial = output_shape[2:] if output_shape else [
-        (n - 1) * step + size - begin - end
-        for n, step, size, begin, end in zip(have[1:-1], steps, kernel_shape, pads[:count], pads[count:], strict=True)
-    ]  # fmt: skip
-    first, want = (have[0], have[-1], *spatial), (have[0], *spatial, have[-1])
+    first = _unpooled(site.step, site.step.shape())
+    want = [first[axis] for axis in last]
     flat = ops.reshape(dims.broadcast(site, ops.zeros((1,) * len(want), site.dtype), [1] * len(want), first), (-1,))
     values = ops.reshape(ops.transpose(x, np.argsort(last).tolist()), (-1,))
     flat = ops.scatter_update(flat, ops.reshape(i, (-1, 1)), values)

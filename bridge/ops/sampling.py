@@ -88,6 +88,6 @@ def _read(site, x: Any, sizes: list[Any], cells: list[Any]) -> Any:
         cell = ops.cast(cell, "int32")
         within = ops.logical_and(cell >= 0, cell <= size - 1)
         valid = within if valid is None else ops.logical_and(valid, within)
-        number = ops.add(ops.multiply(number, size), ops.minimum(ops.maximum(cell, 0), size - 1))
+        number = dims.add(ops.multiply(number, size), ops.minimum(ops.maximum(cell, 0), size - 1))
     values = ops.take(ops.reshape(x, (-1, x.shape[-1])), number, axis=0)
     return values * ops.expand_dims(ops.cast(valid, site.dtype), -1)
