@@ -44,7 +44,10 @@ def attention(
     if site.dtype == "float64":  # TensorFlow takes the scale in single precision
         q, scale = q * scale, 1.0
     options = _mask(site, attn_mask) | {"is_causal": bool(is_causal), "scale": scale}
-    y = _capped(q, k, v, softcap, **options) if softcap else ops.dot_product_attention(q, k, v, **options)
+    if softcap or v.shape[-1] != q.shape[-1]:  # Keras has no cap, and expects values as long as queries
+        y = _written_out(q, k, v, softcap, **options)
+    else:
+        y = ops.dot_product_attention(q, k, v, **options)
     if given:  # a query that may look at nothing sees zeros
         y = y * ops.cast(ops.transpose(ops.any(options["mask"], axis=-1, keepdims=True), (0, 2, 1, 3)), site.dtype)
     if apart:
@@ -79,11 +82,12 @@ def _mask(site, mask: Any) -> dict[str, Any]:
     return {"mask" if "bool" in str(mask.dtype) else "bias": mask}
 
 
-def _capped(q, k, v, softcap: float, *, bias=None, mask=None, is_causal: bool, scale: float) -> Any:
-    """With the scores held between -softcap and softcap."""
+def _written_out(q, k, v, softcap: float, *, bias=None, mask=None, is_causal: bool, scale: float) -> Any:
+    """Attention in single steps; the scores are held between -softcap and softcap, if that is not 0."""
     groups = q.shape[2] // k.shape[2]
     k, v = (ops.repeat(t, groups, axis=2) for t in (k, v)) if groups > 1 else (k, v)
-    scores = softcap * ops.tanh(ops.einsum("btnh,bsnh->bnts", q, k) * (scale / softcap))
+    scores = ops.einsum("btnh,bsnh->bnts", q, k) * scale
+    scores = softcap * ops.tanh(scores / softcap) if softcap else scores
     if bias is not None:
         scores = dims.add(scores, bias)
     if is_causal:
