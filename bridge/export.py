@@ -70,7 +70,11 @@ GATES = {
     "RNN_TANH": (0,),
     "RNN_RELU": (0,),
 }  # torch's blocks in ONNX's order
-DROPOUT = own_op("FeatureDropout", "x", "y", ratio="FLOAT")
+DROPOUTS = {  # torch's name of the function -> ours
+    "feature_dropout": own_op("FeatureDropout", "x", "y", ratio="FLOAT"),
+    "alpha_dropout": own_op("AlphaDropout", "x", "y", ratio="FLOAT"),
+    "feature_alpha_dropout": own_op("FeatureAlphaDropout", "x", "y", ratio="FLOAT"),
+}
 LSTMP = own_op("LSTMPFrom", "X W R B lens P h0 c0", "Y Y_h Y_c", hidden_size="INT", direction="STRING")
 
 
@@ -162,6 +166,14 @@ def _dropout(kind: str):
     return lambda x, p, train=False: torch.ops.bridge.dropout(x, float(p), kind) if p else x.clone()
 
 
+def _rrelu(x, lower=1 / 8, upper=1 / 3, training=False, inplace=False):
+    warnings.warn(
+        Note("rrelu: its slope is random in torch's training mode, and fixed in Keras as in evaluation"),
+        stacklevel=1,
+    )
+    return torch.where(x > 0, x, x * ((lower + upper) / 2))
+
+
 def _multi_head(original: Any):
     """As in training, because in evaluation mode the rate of its dropout is not passed on."""
     return lambda *args, training=True, **options: original(*args, training=True, **options)
@@ -174,9 +186,7 @@ def _attention(original: Any):
         query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
     ):  # fmt: skip
         if not dropout_p:
-            return original(
-                query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
-            )
+            return original(query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
         if enable_gqa:
             groups = query.shape[-3] // key.shape[-3]
             key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
@@ -187,7 +197,7 @@ def _attention(original: Any):
         if attn_mask is not None:
             added = attn_mask.dtype != torch.bool
             scores = scores + attn_mask if added else scores.masked_fill(~attn_mask, -torch.inf)
-        return torch.ops.bridge.dropout(scores.softmax(-1), float(dropout_p), "element") @ value
+        return torch.ops.bridge.dropout(scores.softmax(-1), float(dropout_p), "dropout") @ value
 
     return run
 
@@ -290,9 +300,13 @@ CURES: tuple[tuple[Any, str, Any, str], ...] = (
     (torch._VF, "gru_cell", _cell("GRU"), "decomposed into its arithmetic"),
     (torch._VF, "rnn_tanh_cell", _cell("RNN_TANH"), "decomposed into its arithmetic"),
     (torch._VF, "rnn_relu_cell", _cell("RNN_RELU"), "decomposed into its arithmetic"),
-    (torch._VF, "dropout", _dropout("element"), "vanishes in eval mode, its rate with it"),
-    (torch._VF, "feature_dropout", _dropout("feature"), "vanishes in eval mode, its rate with it"),
+    *(
+        (torch._VF, name + suffix, _dropout(name), "vanishes in eval mode, its rate with it")
+        for name in ("dropout", *DROPOUTS)
+        for suffix in ("", "_")  # the second works in place
+    ),
     (torch, "max_pool1d", _max_pool1d, "the length is frozen"),
+    (torch.nn.functional, "rrelu", _rrelu, "has no translation"),
     (
         torch.nn.functional,
         "multi_head_attention_forward",
@@ -376,8 +390,8 @@ def _hidden(r: Any, mode: str) -> int:
     return int(r.shape[0]) // len(GATES[mode])
 
 
-def _onnx_dropout(x, p, kind="element"):
-    return DROPOUT(x, ratio=p) if kind == "feature" else op.Dropout(x, op.Constant(value_float=p))[0]
+def _onnx_dropout(x, p, kind="dropout"):
+    return DROPOUTS[kind](x, ratio=p) if kind in DROPOUTS else op.Dropout(x, op.Constant(value_float=p))[0]
 
 
 def _onnx_max_pool1d(x, kernel, stride, padding, dilation, ceil_mode):
@@ -409,7 +423,15 @@ def _onnx_conv3d(x, weight, bias=None, stride=(1, 1, 1), padding=(0, 0, 0), dila
     return op.Conv(x, weight, bias, strides=list(stride), pads=pads, dilations=list(dilation), group=groups)
 
 
+def _onnx_scalar(s, dtype=ir.DataType.FLOAT, layout="", device="", pin_memory=False):
+    """The stock one writes every number in single precision, also where double is meant."""
+    if dtype == ir.DataType.DOUBLE and isinstance(s, int | float):
+        return op.Constant(value=onnx.helper.make_tensor("", onnx.TensorProto.DOUBLE, (), [s]))
+    return op.Cast(s, to=dtype if dtype > 0 else ir.DataType.FLOAT)
+
+
 TRANSLATIONS: dict[Any, Any] = {
+    torch.ops.aten.scalar_tensor.default: _onnx_scalar,
     torch.ops.bridge.recurrent.default: _onnx_recurrent,
     torch.ops.bridge.dropout.default: _onnx_dropout,
     torch.ops.aten.conv3d.default: _onnx_conv3d,

@@ -9,9 +9,10 @@ Recurrent layers as Keras has them, batch first and with the directions joined:
 
 `last` is the final hidden states, joined like Y (what Keras gives without `return_sequences`).
 States are (batch, hidden) each, in Keras's order: h, c; both directions: forward h, c, then backward h, c.
-W, R, B, P and the attributes are ONNX's. `LSTMP` and `LSTMPFrom` are torch's projected LSTM in ONNX's own layout (time first).
+W, R, B, P and the attributes are ONNX's. `LSTMP` and `LSTMPFrom` are torch's projected LSTM in ONNX's own layout
+(time first).
 `Linear` is x W + b. `TiedEmbedding` looks up rows of w, `TiedProjection` is x times w transposed, for one w.
-`FeatureDropout` is torch's Dropout1d/2d/3d.
+`FeatureDropout` is torch's Dropout1d/2d/3d; `AlphaDropout` and `FeatureAlphaDropout` keep mean and variance.
 
 Projections in standard ONNX: with u = o * tanh(c) and h = Wr u, the recurrence R h is (R Wr) u, an ordinary LSTM
 over u. Only the first step sees a given h0, so R h0 enters as an input of that one step
@@ -167,9 +168,12 @@ LSTMPFrom <hidden_size, direction> (X, W, R, B, lens, P, h0, c0) => (Y, Y_h, Y_c
     + _PROJECT
 )
 
-_FEATURE_DROPOUT = """
+_DROPOUTS = tuple(
+    f"""
 <domain: "bridge", opset_import: ["" : 23]>
-FeatureDropout <ratio> (x) => (y) { y = Identity (x) }"""
+{name} <ratio> (x) => (y) {{ y = Identity (x) }}"""
+    for name in ("FeatureDropout", "AlphaDropout", "FeatureAlphaDropout")
+)
 
 _LINEAR = """
 <domain: "bridge", opset_import: ["" : 23]>
@@ -183,7 +187,7 @@ _TIED_PROJECTION = """
 <domain: "bridge", opset_import: ["" : 23]>
 TiedProjection (x, w) => (y) { wt = Transpose <perm = [1, 0]> (w)  y = MatMul (x, wt) }"""
 
-_SMALL = (_LINEAR, _FEATURE_DROPOUT, _TIED_EMBEDDING, _TIED_PROJECTION)
+_SMALL = (_LINEAR, *_DROPOUTS, _TIED_EMBEDDING, _TIED_PROJECTION)
 
 
 @functools.cache

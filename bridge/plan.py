@@ -191,7 +191,8 @@ def _step(node: ir.Node, refusals: list[Refusal]) -> Step | None:
 
 def _shortest(attribute: ir.Attr) -> float:
     """The number that was written before ONNX made it 32 bits wide: 1e-05, not 9.999999747378752e-06."""
-    return float(str(np.float32(attribute.value)))
+    single = np.float32(attribute.value)
+    return float(str(single)) if float(single) == attribute.value else attribute.value
 
 
 def _operand(value: ir.Value | None, kind: Kind) -> Operand | None:
@@ -243,9 +244,9 @@ def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]
     if layout is Layout.RENAMES:
         source = step.operands[0].value
         stored = perms.get(source) or tuple(range(_rank(source)))
-        perm = list(step.attributes.get("perm", range(_rank(source))[::-1]))
+        moved = list(step.attributes.get("perm", range(_rank(source))[::-1]))
         step.operands[0] = _ordered(step.operands[0], plain(stored))
-        step.perms = [plain([perm.index(axis) for axis in stored])]
+        step.perms = [plain([moved.index(axis) for axis in stored])]
     elif layout is Layout.CHANNELS_LAST:
         step.operands[0] = _ordered(step.operands[0], channels_behind(_rank(step.operands[0].value)))
         step.perms = [channels_behind(_rank(value)) for value in outputs]
@@ -315,8 +316,7 @@ def _carried(step: Step, perm: Perm, rank: int, out_rank: int) -> Perm:
     axes = _axes(step)
     if out_rank < rank:
         ones = [axis for axis, dim in enumerate(step.shape()) if dim == 1]  # Squeeze without axes
-        axes = axes or (range(rank) if out_rank == 0 else ones)
-        removed = {axis % rank for axis in axes}
+        removed = {axis % rank for axis in axes or (range(rank) if out_rank == 0 else ones)}
         kept = [axis for axis in perm if axis not in removed]
         return plain([sorted(kept).index(axis) for axis in kept]) if len(kept) == out_rank else None
     added = sorted(axis % out_rank for axis in axes or ())

@@ -1,8 +1,9 @@
 """Training parity: the same gradients, and the same weights after the same steps.
 
 Both sides run in training mode with dropout off, on the same batches and the same random scalar loss
-`sum(r * y)`. A gradient with respect to a Keras variable goes back to torch's names through its recipe
-(`Recipe.adjoint`), so a parameter used twice collects both.
+`sum(r * (y + y**2 / 2))`. (A loss linear in `y` would not do: its gradient does not wait for the forward pass,
+and TensorFlow's graphs may then step a weight before that pass has read it.) A gradient with respect to a Keras
+variable goes back to torch's names through its recipe (`Recipe.adjoint`), so a parameter used twice collects both.
 
 Two things differ by definition and are compared as what they are:
 
@@ -35,6 +36,10 @@ RATE = 2.0**-7  # of SGD; exact in every precision, so that the optimiser cannot
 RUNS = 8  # in training mode, to see whether it is random
 SMALL = 1e-3  # a gradient that is smaller than this share of the largest is judged by that share
 
+DROPOUTS = tuple(
+    f"{kind}dropout{suffix}" for kind in ("", "feature_", "alpha_", "feature_alpha_") for suffix in ("", "_")
+)
+
 
 @dataclass(frozen=True)
 class Parity:
@@ -49,6 +54,14 @@ class Parity:
 # --- the two sides -----------------------------------------------------------------------------------------------
 
 
+def _rrelu(
+    x: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+) -> Any:
+    import torch
+
+    return torch.nn.functional.leaky_relu(x, (lower + upper) / 2)
+
+
 def _hardsigmoid(x: Any, inplace: bool = False) -> Any:
     import torch
 
@@ -56,14 +69,28 @@ def _hardsigmoid(x: Any, inplace: bool = False) -> Any:
 
 
 @contextlib.contextmanager
-def _trained(module: Any, training: bool = True) -> Iterator[None]:
-    """The torch module in training mode (or not), without what cannot be compared."""
+def _trained(module: Any, training: bool = True) -> Iterator[set[float]]:
+    """The torch module in training mode (or not), without what cannot be compared.
+
+    Gives the rates at which functional attention was called to drop, which tracing in evaluation mode cannot see.
+    """
     import torch
 
-    rates = [(m, m.dropout) for m in module.modules() if isinstance(getattr(m, "dropout", None), float)]
+    attend, seen = torch.nn.functional.scaled_dot_product_attention, set[float]()
+
+    def attention(
+        q: Any, k: Any, v: Any, mask: Any = None, dropout_p: float = 0.0, *rest: Any, **options: Any
+    ) -> Any:
+        seen.update({dropout_p} - {0.0})
+        return attend(q, k, v, options.pop("attn_mask", mask), 0.0, *rest, **options)
+
+    kinds = (torch.nn.RNNBase, torch.nn.MultiheadAttention)
+    rates = [(owner, owner.dropout) for owner in module.modules() if isinstance(owner, kinds)]
     stand_ins = [
         # owner, attribute, what stands in, why
-        *((torch._VF, name, lambda x, p, train: x, "random") for name in ("dropout", "feature_dropout")),
+        *((torch._VF, name, lambda x, p, train: x, "random") for name in DROPOUTS),
+        (torch.nn.functional, "rrelu", _rrelu, "random"),
+        (torch.nn.functional, "scaled_dot_product_attention", attention, "random"),
         (torch.nn.functional, "hardsigmoid", _hardsigmoid, "its backward rounds 1/6 to float32"),
     ]
     originals = [getattr(owner, name) for owner, name, *_ in stand_ins]
@@ -73,7 +100,7 @@ def _trained(module: Any, training: bool = True) -> Iterator[None]:
         setattr(owner, name, stand_in)
     module.train(training)
     try:
-        yield
+        yield seen
     finally:
         module.eval()
         for owner, rate in rates:
@@ -91,11 +118,12 @@ class TorchSide:
         self._torch, self.witness = torch, witness
         self.module = witness.module
         self.training = True
+        self.dropped: set[float] = set()
 
     def settle(self, inputs: Arrays) -> bool:
         """Whether training mode gives the same twice; where it does not, go on in evaluation mode."""
         state = copy.deepcopy(self.module.state_dict())
-        with _trained(self.module), self._torch.no_grad():
+        with _trained(self.module) as self.dropped, self._torch.no_grad():
             first, *others = (self.witness.outputs(inputs) for _ in range(RUNS))
         self.module.load_state_dict(state)
         self.training = all(self._torch.equal(a, b) for y in others for a, b in zip(first, y, strict=True))
@@ -113,7 +141,7 @@ class TorchSide:
         with _trained(self.module, self.training):
             outputs = self.witness.outputs(inputs)
             loss = sum(
-                (y * torch.from_numpy(r)).sum()
+                (y * (1 + y / 2) * torch.from_numpy(r)).sum()
                 for y, r in zip(outputs, factors, strict=True)
                 if r is not None
             )
@@ -129,13 +157,13 @@ class TorchSide:
 
 
 class _Weighted(keras.losses.Loss):
-    """sum(r * y), in the dtype of y."""
+    """sum(r * (y + y**2 / 2)), in the dtype of y."""
 
     def __init__(self, dtype: str):
         super().__init__(reduction="sum", dtype=dtype, name="weighted")
 
     def call(self, factor: Any, output: Any) -> Any:
-        return factor * output
+        return factor * output * (1 + output / 2)
 
 
 class KerasSide:
@@ -187,6 +215,11 @@ def parity(built: Built, witness: Torch, sampler: Sampler, steps: int = 5) -> Pa
     if not theirs.settle(sampler.examples):
         notes.append(
             "forward is random in training mode beyond dropout: training was compared in evaluation mode"
+        )
+    if theirs.dropped:
+        notes.append(
+            f"scaled_dot_product_attention drops with p={', '.join(map(str, sorted(theirs.dropped)))} in training, "
+            f"which the Keras model does not: evaluation mode does not show it (nn.MultiheadAttention's is kept)"
         )
     ours = KerasSide(built, dtype, RATE, theirs.training)
     first: dict[str, np.ndarray] = {}
@@ -286,7 +319,7 @@ def _statistics(
     ours: KerasSide, theirs: TorchSide, start: dict[str, np.ndarray], sizes: Sizes, limit: float, dtype: str
 ) -> tuple[list[Check], list[str]]:
     """BatchNorm's running statistics after one step: equal means, variances that differ by n / (n - 1)."""
-    state, worst, notes = theirs.state(), 0.0, []
+    state, worst, notes, counts = theirs.state(), 0.0, [], dict[str, int]()
     statistics = ("running_mean", "running_var")
     moved = [e for e in ours.weights if theirs.training and e.recipe.names[0].endswith(statistics)]
     for entry in moved:
@@ -304,10 +337,13 @@ def _statistics(
         biased, unbiased = got - keep * old, want - keep * old
         ratio = float(np.sum(unbiased) / np.sum(biased))
         worst = max(worst, float(np.abs(unbiased - ratio * biased).max() / np.abs(unbiased).max()))
-        count = ratio / (ratio - 1) if ratio > 1 else float("inf")
+        counts[name] = round(ratio / (ratio - 1)) if ratio > 1 else 0
+    if counts:
+        few = min(counts, key=counts.__getitem__)
         notes.append(
-            f"{name}: torch stores the unbiased variance, Keras the biased one; the update differs by n / (n - 1) "
-            f"with n = {count:.0f}"
+            f"{len(counts)} running variances: torch stores the unbiased variance, Keras the biased one; an update "
+            f"differs by n / (n - 1) for n values a channel, at these sizes n = {counts[few]} ({few}) to "
+            f"{max(counts.values())}"
         )
     text = f"{sizes_text(sizes)}, after one step"
     return ([Check(STATISTICS, text, worst, limit, dtype)] if moved else []), notes

@@ -107,7 +107,7 @@ FRAMEWORKS = {
     "torch": {"export", "verify", "weights", "transfer", "training", "disk", "source"},
     "onnxruntime": {"verify"},
     "tensorflow": set(),
-    "jax": set(),
+    "jax": {"verify"},
 }
 FAMILIES = {builder.family for builder in BUILDERS.values()}
 

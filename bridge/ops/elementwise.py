@@ -351,6 +351,18 @@ def feature_dropout(site, x, *, ratio):
     return site.layer(SPATIAL_DROPOUT.get(len(x.shape), layers.Dropout), rate=ratio)(x)
 
 
+@op("AlphaDropout", domain="bridge", layout=ANY)
+def alpha_dropout(site, x, *, ratio):
+    return site.layer(layers.AlphaDropout, rate=ratio)(x)
+
+
+@op("FeatureAlphaDropout", domain="bridge", layout=CHANNELS_LAST)
+def feature_alpha_dropout(site, x, *, ratio):
+    """Whole channels take the value that a dropped element takes."""
+    shape = (None, *[1] * (len(x.shape) - 2), None)
+    return site.layer(layers.AlphaDropout, rate=ratio, noise_shape=shape)(x)
+
+
 def _number(value: np.ndarray) -> float:
     """The number as it was written before it was 32 bits wide: 0.1, not 0.10000000149."""
     return float(str(np.float32(value)))
