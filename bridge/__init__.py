@@ -28,6 +28,7 @@ from bridge.errors import (
 if TYPE_CHECKING:
     from bridge.convert import Conversion, convert
     from bridge.convert import open_saved as open
+    from bridge.convert import verify_saved as verify
     from bridge.report import Report
     from bridge.transfer import transfer
     from bridge.weights import WeightMap
@@ -39,9 +40,10 @@ _LAZY = {
     "Report": "bridge.report",
     "WeightMap": "bridge.weights",
     "transfer": "bridge.transfer",
+    "verify": "bridge.convert",
 }
 
-_ELSEWHERE = {"open": "open_saved"}  # names that would shadow a builtin where they are defined
+_ELSEWHERE = {"open": "open_saved", "verify": "verify_saved"}  # names that are taken where they are defined
 
 __all__ = [
     "BridgeError",
@@ -58,6 +60,7 @@ __all__ = [
     "convert",
     "open",
     "transfer",
+    "verify",
 ]
 
 

@@ -142,18 +142,24 @@ def convert(
 @main.command()
 @click.argument("model", type=file_type, metavar="MODEL.keras")
 @click.option("--against", "source", required=True, metavar="SOURCE", help="What the model was made from.")
+@click.option(
+    "--training", is_flag=True, help="Compare gradients too; needs the weight map beside the model."
+)
 @report_option
 @quiet_option
 @json_option
 @click.pass_obj
-def verify(debug: bool, model: Path, source: str, report: Path | None, quiet: bool, as_json: bool) -> None:
+def verify(
+    debug: bool, model: Path, source: str, training: bool, report: Path | None, quiet: bool, as_json: bool
+) -> None:
     """Load MODEL.keras in safe mode and compare it with its source at several sizes."""
 
     def work(progress: Progress) -> Report:
         given = read_source(source)
         from bridge.convert import verify_saved
 
-        return verify_saved(model, *given[:2], dynamic_shapes=given[2], progress=progress)
+        shapes = given[2]
+        return verify_saved(model, *given[:2], dynamic_shapes=shapes, training=training, progress=progress)
 
     answer(work, debug, report, quiet, as_json)
 
@@ -174,6 +180,36 @@ def inspect(debug: bool, source: str, report: Path | None, quiet: bool, as_json:
         return inspect(*given[:2], dynamic_shapes=given[2], progress=progress)
 
     answer(work, debug, report, quiet, as_json)
+
+
+@main.command()
+@click.argument("model", type=file_type, metavar="MODEL.keras")
+@click.option("--to-torch", type=file_type, metavar="FILE", help="Write a state_dict: .pt or .safetensors.")
+@click.option(
+    "--from-torch", type=file_type, metavar="FILE", help="Fill MODEL.keras from a newer checkpoint."
+)
+@json_option
+@click.pass_obj
+def weights(debug: bool, model: Path, to_torch: Path | None, from_torch: Path | None, as_json: bool) -> None:
+    """Show what every variable of MODEL.keras is made of, and take weights back to torch or in from there.
+
+    Needs the weight map that `bridge convert` wrote beside the model. Checkpoints hold tensors only.
+    """
+    with finishing(debug):
+        import bridge
+        from bridge import disk
+
+        conversion = bridge.open(model)
+        if from_torch is not None:
+            conversion.weights.load_torch(disk.read_state(from_torch))
+            conversion.save(model)
+        if to_torch is not None:
+            check_writable(to_torch)
+            disk.write_state(to_torch, conversion.weights.to_torch())
+    if as_json:
+        click.echo(json.dumps(conversion.weights.to_json(), indent=2))
+    elif from_torch is None and to_torch is None:
+        click.echo(str(conversion.weights))
 
 
 @main.command()

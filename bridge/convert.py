@@ -163,15 +163,17 @@ def verify_saved(
     kwargs: dict[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,
+    training: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Prove a `.keras` file, loaded in safe mode, against what it was made from.
+    """Prove a `.keras` file, loaded in safe mode, against what it was made from; as `bridge.verify`.
 
+    `training` also compares its gradients with torch's, mapped through the weight map beside the file.
     Raises `Mismatch` with the report if they differ, `SourceError` if one of them cannot be read.
     """
     _require_keras()
     from bridge import verify
-    from bridge.prove import failed_leg
+    from bridge.prove import failed_leg, gradients_of
 
     watch = Stopwatch(progress, {})
     model = disk.load_keras(Path(path))
@@ -184,11 +186,13 @@ def verify_saved(
     with watch.room("compare"):
         sampler = verify.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
         tried, refused = verify.trials(sampler, verify.OnnxRuntime(witness), opened.torch)
-        checks = tuple(verify.compare(model, tried))
+        checks = list(verify.compare(model, tried))
+        if training:
+            checks.append(gradients_of(open_saved(path), opened))
     report = replace(
         describe(opened, model),
         notes=(*opened.notes, *refused),
-        checks=checks,
+        checks=tuple(checks),
         seconds=watch.seconds,
     )
     if not report.verified:

@@ -12,13 +12,14 @@ from bridge.build import build
 from bridge.errors import SourceError
 from bridge.passes import simplify
 from bridge.plan import plan
-from bridge.report import Report
+from bridge.report import Check, Report
 from bridge.source import open_torch
 
 if TYPE_CHECKING:
     from bridge.build import Built
     from bridge.plan import Plan
     from bridge.source import Opened
+    from bridge.training import Trainable
 
 
 def prove(report: Report, opened: Opened, witness: ir.Model, planned: Plan, built: Built) -> Report:
@@ -62,6 +63,19 @@ def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) 
         gradients=found.gradients,
         notes=(*report.notes, *found.notes),
     )
+
+
+def gradients_of(trained: Trainable, opened: Opened) -> Check:
+    """The gradients of a Keras model with its weight map against torch's, in float32. Steps the model: give a copy."""
+    from bridge.training import exact_gradients, single_precision
+
+    if opened.torch is None or not opened.retraceable:
+        raise SourceError(
+            "comparing gradients needs the nn.Module itself: package.module:callable, or (module, args)"
+        )
+    double, single = opened.torch.double(), opened.torch.copy()
+    wanted = exact_gradients(double, verify.Sampler.of(opened.model, double.examples))
+    return single_precision(trained, single, verify.Sampler.of(opened.model, single.examples), wanted)
 
 
 def _blame(report: Report, planned: Plan, errors: dict[ir.Node, float]) -> str:

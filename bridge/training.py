@@ -19,7 +19,7 @@ import contextlib
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -27,6 +27,7 @@ import numpy as np
 from bridge.build import Built
 from bridge.report import GRADIENTS, STATISTICS, STEPS, Check, Gradient
 from bridge.verify import Arrays, Sampler, Sizes, Torch, sizes_text
+from bridge.weights import WeightMap
 
 LIMIT = 1e-8  # float64
 LIMIT_SINGLE = 1e-5
@@ -49,6 +50,16 @@ class Parity:
     gradients: tuple[Gradient, ...]
     notes: tuple[str, ...]
     wanted: dict[str, np.ndarray]  # torch's gradients of the first step, by name
+
+
+class Trainable(Protocol):
+    """A Keras model with the map of its weights: a `Built` or a `Conversion`."""
+
+    @property
+    def model(self) -> keras.Model: ...
+
+    @property
+    def weights(self) -> WeightMap: ...
 
 
 # --- the two sides -----------------------------------------------------------------------------------------------
@@ -169,7 +180,7 @@ class _Weighted(keras.losses.Loss):
 class KerasSide:
     """The converted model under `keras.optimizers.SGD`, whatever the backend."""
 
-    def __init__(self, built: Built, dtype: str, rate: float, training: bool = True):
+    def __init__(self, built: Trainable, dtype: str, rate: float, training: bool = True):
         self.weights, self.rate = built.weights, rate
         self.floats = [i for i, y in enumerate(built.model.outputs) if "float" in y.dtype]
         outputs = [built.model.outputs[i] for i in self.floats]
@@ -252,7 +263,16 @@ def parity(built: Built, witness: Torch, sampler: Sampler, steps: int = 5) -> Pa
     return Parity(tuple(checks), tuple(table), tuple(notes), first)
 
 
-def single_precision(built: Built, witness: Torch, sampler: Sampler, wanted: dict[str, np.ndarray]) -> Check:
+def exact_gradients(witness: Torch, sampler: Sampler) -> dict[str, np.ndarray]:
+    """torch's gradients by name, of the inputs and the loss that `single_precision` takes. `witness` is in float64."""
+    side, inputs = TorchSide(witness), sampler.draw(sampler.exported(), 1000)
+    side.settle(inputs)
+    return side.step(inputs, _factors(witness, inputs, "float64", 0), RATE)
+
+
+def single_precision(
+    built: Trainable, witness: Torch, sampler: Sampler, wanted: dict[str, np.ndarray]
+) -> Check:
     """Gradients in float32 against the exact ones, `wanted`: Keras's rounding may be a small multiple of torch's."""
     dtype = "float32"
     inputs = sampler.draw(sampler.exported(), 1000)

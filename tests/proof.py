@@ -170,8 +170,8 @@ def _feeds(
 def _assert_equal(what: str, want: np.ndarray, got: np.ndarray, tolerance: float) -> None:
     want = np.asarray(want)
     assert got.shape == want.shape, f"{what}: shape {got.shape}, onnxruntime's is {want.shape}"
-    short = keras.backend.backend() == "jax" and want.dtype.itemsize == 8  # JAX has 32 bits unless told otherwise
-    assert got.dtype.kind == want.dtype.kind if short else got.dtype == want.dtype, f"{what}: {got.dtype}, {want.dtype}"
+    short = keras.backend.backend() != "tensorflow" and want.dtype.itemsize == 8  # where Keras makes do with 32 bits
+    assert got.dtype == want.dtype or (short and got.dtype.kind == want.dtype.kind), f"{what}: {got.dtype}, {want.dtype}"
     if want.dtype.kind != "f":
         np.testing.assert_array_equal(got, want, what)
         return

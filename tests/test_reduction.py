@@ -129,7 +129,8 @@ TOP = {
 @pytest.mark.parametrize("row", TOP.values(), ids=TOP)
 def test_top(row):
     x, call, values, indices = row
-    check(f"g ({x} x) => ({values} v, {indices} i) <int64[1] k = {{3}}> {{ v, i = {call} }}", layers=[])
+    text = f"g ({x} x) => ({values} v, {indices} i) <int64[1] k = {{3}}> {{ v, i = {call} }}"
+    check(text, layers=[], ranges={"x": (-999, 999)})
 
 
 CUMULATIVE = {

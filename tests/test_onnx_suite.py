@@ -1,0 +1,103 @@
+"""ONNX's own suite: every case of every operator, run as the Keras model it becomes.
+
+`onnx_suite_reasons.toml` says of each case that is left out why; one that passes after all is an error there.
+The cases give the weights of a layer as inputs; where the layer exists, they are run a second time with weights.
+"""
+
+import fnmatch
+import tomllib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx.backend.test.case.node import collect_testcases
+
+from bridge.backend import prepare, run_node, supports_device
+from bridge.functions import DOMAIN
+from bridge.ops import find
+from bridge.ops.registry import Kind
+
+REASONS = tomllib.loads(Path(__file__).with_name("onnx_suite_reasons.toml").read_text())["reasons"]
+PATTERNS = {pattern: reason for reason, patterns in REASONS.items() for pattern in patterns}
+
+
+def _cases():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {case.name.removeprefix("test_"): case for case in collect_testcases(None)}
+
+
+CASES = _cases()
+
+
+def _has_weights(case):
+    builders = [find(node.domain, node.op_type) or find(DOMAIN, node.op_type) for node in case.model.graph.node]
+    return any(p.kind is Kind.EITHER for builder in builders if builder for p in builder.inputs)
+
+
+RUNS = [(name, False) for name in CASES] + [
+    (name, True) for name, case in CASES.items() if _has_weights(case) and "expanded" not in name
+]
+IDS = {f"{name}-weights" if weights else name: (name, weights) for name, weights in RUNS}
+
+
+def _speaks_of(pattern, key):
+    return ("expanded" in pattern) == ("expanded" in key) and fnmatch.fnmatchcase(key, pattern)
+
+
+def _parameters():
+    """Each run with its marks; the bodies of functions, written out, are the slow half."""
+    for key, run in IDS.items():
+        reasons = [reason for pattern, reason in PATTERNS.items() if _speaks_of(pattern, key)]
+        marks = [pytest.mark.xfail(reason=reason, strict=True) for reason in reasons[:1]]
+        yield pytest.param(*run, id=key, marks=marks + [pytest.mark.slow] * ("expanded" in key))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "weights"), _parameters())
+def test_case(name, weights):
+    case = CASES[name]
+    model = prepare(case.model, weights=weights)
+    for inputs, outputs in case.data_sets:
+        for given, wanted in zip(model.run([_array(value) for value in inputs]), outputs, strict=True):
+            _assert_close(given, _array(wanted), case.rtol, case.atol)
+
+
+def _array(value):
+    return onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
+
+
+def _assert_close(given, wanted, rtol, atol):
+    wanted = np.asarray(wanted)
+    assert given.dtype == wanted.dtype
+    assert given.shape == wanted.shape
+    if wanted.dtype.kind not in "biufc":  # bfloat16
+        given, wanted = given.astype("float32"), wanted.astype("float32")
+    np.testing.assert_allclose(given, wanted, rtol, atol)
+
+
+def test_every_pattern_is_of_a_case():
+    assert not [pattern for pattern in PATTERNS if not any(_speaks_of(pattern, key) for key in IDS)]
+
+
+def test_one_node():
+    node = onnx.helper.make_node("Slice", ["x", "starts", "ends"], ["y"])
+    (y,) = run_node(node, [np.arange(12.0, dtype="float32").reshape(3, 4), np.array([1, 1]), np.array([3, 3])])
+    np.testing.assert_array_equal(y, [[5, 6], [9, 10]])
+
+
+def test_another_shape_builds_another_model():
+    graph = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 23]> g (float[6] x, int64[2] s) => (float[A, B] y) { y = Reshape (x, s) }'
+    )
+    model = prepare(graph)
+    x = np.arange(6, dtype="float32")
+    for shape in (2, 3), (3, 2), (2, 3):
+        np.testing.assert_array_equal(model.run({"x": x, "s": np.array(shape)})[0], x.reshape(shape))
+
+
+def test_devices():
+    assert supports_device("CPU")
+    assert not supports_device("CUDA:1")
