@@ -53,7 +53,7 @@ def rooms() -> None:
 
 
 def bridge_rooms() -> tuple[str, ...]:
-    from bridge.convert import ROOMS
+    from bridge.conversion import ROOMS
 
     return ROOMS
 

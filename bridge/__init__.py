@@ -10,8 +10,6 @@ Heavy frameworks are imported when they are used.
 from __future__ import annotations
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING, Any
 
 from bridge.errors import (
@@ -26,21 +24,21 @@ from bridge.errors import (
 )
 
 if TYPE_CHECKING:
-    from bridge.convert import Conversion, convert
-    from bridge.convert import open_saved as open
-    from bridge.convert import verify_saved as verify
+    from bridge.conversion import Conversion, convert
+    from bridge.conversion import open_saved as open
+    from bridge.conversion import verify_saved as verify
+    from bridge.handwritten import transfer
     from bridge.report import Report
-    from bridge.transfer import transfer
     from bridge.weights import WeightMap
 
 _LAZY = {
-    "Conversion": "bridge.convert",
-    "convert": "bridge.convert",
-    "open": "bridge.convert",
+    "Conversion": "bridge.conversion",
+    "convert": "bridge.conversion",
+    "open": "bridge.conversion",
     "Report": "bridge.report",
     "WeightMap": "bridge.weights",
-    "transfer": "bridge.transfer",
-    "verify": "bridge.convert",
+    "transfer": "bridge.handwritten",
+    "verify": "bridge.conversion",
 }
 
 _ELSEWHERE = {"open": "open_saved", "verify": "verify_saved"}  # names that are taken where they are defined
@@ -62,17 +60,6 @@ __all__ = [
     "transfer",
     "verify",
 ]
-
-
-class _Package(types.ModuleType):
-    """`bridge.convert` and `bridge.transfer` are functions, whoever imports the modules of the same names."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _LAZY and isinstance(value, types.ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def axes(model: ir.Model) -> tuple[str, ...]:
     """Of every input: its axes, free ones by name, fixed ones by size."""
+
     def text(dim: int | ir.SymbolicDim) -> str:
         return f"{dim} {'fixed' if isinstance(dim, int) else 'free'}"
 

@@ -36,7 +36,9 @@ class KerasRep(BackendRep):
     def __init__(self, proto: onnx.ModelProto, weights: bool = False):
         model = load(proto)
         self._proto = proto
-        self._names = [value.name for value in model.graph.inputs if value.name not in model.graph.initializers]
+        self._names = [
+            value.name for value in model.graph.inputs if value.name not in model.graph.initializers
+        ]
         self._fixed = _read_while_planning(model, weights) & set(self._names)
         if weights and len(self._fixed) == len(self._names):  # nothing would be left to run on
             self._fixed = _read_while_planning(model, False) & set(self._names)
@@ -62,7 +64,9 @@ class KerasBackend(Backend):
     """Keras as a backend of ONNX, on the devices that Keras's own backend runs on."""
 
     @classmethod
-    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", weights: bool = False, **kwargs: Any) -> KerasRep:
+    def prepare(
+        cls, model: onnx.ModelProto, device: str = "CPU", weights: bool = False, **kwargs: Any
+    ) -> KerasRep:
         return KerasRep(model, weights)
 
     @classmethod
@@ -80,7 +84,9 @@ class KerasBackend(Backend):
             [node],
             node.op_type,
             [
-                onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+                onnx.helper.make_tensor_value_info(
+                    name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+                )
                 for name, array in zip(names, arrays, strict=True)
             ],
             [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name],
@@ -111,10 +117,14 @@ def _read_while_planning(model: ir.Model, weights: bool) -> set[str]:
 
 def _known_operands(model: ir.Model, weights: bool) -> Iterator[ir.Value | None]:
     for node in model.graph:
-        builder = find(node.domain, node.op_type) or find(DOMAIN, node.op_type)  # a recurrent node becomes ours
+        builder = find(node.domain, node.op_type) or find(
+            DOMAIN, node.op_type
+        )  # a recurrent node becomes ours
         for index, value in enumerate(node.inputs):
             parameter = builder.parameter(index) if builder is not None else None
-            if parameter is not None and (parameter.kind.known or (weights and parameter.kind is Kind.EITHER)):
+            if parameter is not None and (
+                parameter.kind.known or (weights and parameter.kind is Kind.EITHER)
+            ):
                 yield value
 
 

@@ -89,7 +89,11 @@ class Builder:
         if not np.issubdtype(value.dtype, np.floating):
             return value
         dtype = self.dtype or value.dtype
-        return np.full(value.shape, _written(value), dtype) if value.size == 1 else value.astype(dtype, copy=False)
+        return (
+            np.full(value.shape, _written(value), dtype)
+            if value.size == 1
+            else value.astype(dtype, copy=False)
+        )
 
     def ordered(self, value: ir.Value, perm: Perm) -> Any:
         """The tensor of `value` stored in the order `perm`."""
@@ -196,7 +200,9 @@ class Site:
     def float_type(self, dtype: ir.DataType) -> str:
         return self._builder.float_type(dtype)
 
-    def layer(self, cls: type, *, weights: dict[str, Weight] | None = None, name: str = "", **config: Any) -> Any:
+    def layer(
+        self, cls: type, *, weights: dict[str, Weight] | None = None, name: str = "", **config: Any
+    ) -> Any:
         """A layer of class `cls` whose variables are filled from `weights` ({path below the layer: weight}).
 
         The same class, configuration and weights give the same layer, whoever asks.
@@ -231,7 +237,10 @@ class Site:
 
     def made(self) -> list[Made]:
         rows = self._made or [("keras.ops", "", 0)]
-        return [Made(self.step.path, self.node.op_type, layer, name, size, self.node) for layer, name, size in rows]
+        return [
+            Made(self.step.path, self.node.op_type, layer, name, size, self.node)
+            for layer, name, size in rows
+        ]
 
 
 def _stored(value: ir.Value, perm: Perm) -> tuple[Any, ...]:
@@ -285,7 +294,9 @@ def _one_or_all(tensors: list[Any]) -> Any:
 def _input(builder: Builder, value: ir.Value) -> Any:
     stored = _stored(value, builder.plan.doors.get(value))
     dims = [dim if isinstance(dim, int) else None for dim in stored]
-    tensor = keras.Input(batch_shape=dims, dtype=builder.float_type(value.dtype), name=builder.name(value.name))
+    tensor = keras.Input(
+        batch_shape=dims, dtype=builder.float_type(value.dtype), name=builder.name(value.name)
+    )
     builder.tensors[value] = tensor
     return tensor
 
@@ -365,7 +376,9 @@ def _ordered_beside(tensor: Any, perm: Perm) -> Any:
     """A parameter that broadcasts as before when the others are stored in the order `perm`."""
     if perm is None or not isinstance(tensor, keras.KerasTensor):
         return tensor if perm is None else _reordered(tensor, perm)
-    return ops.transpose(ops.reshape(tensor, (1,) * (len(perm) - len(tensor.shape)) + tuple(tensor.shape)), perm)
+    return ops.transpose(
+        ops.reshape(tensor, (1,) * (len(perm) - len(tensor.shape)) + tuple(tensor.shape)), perm
+    )
 
 
 def _fill(weighted: _Weighted, dtype: str | None) -> list[Entry]:
@@ -381,11 +394,13 @@ def _fill(weighted: _Weighted, dtype: str | None) -> list[Entry]:
             variable.trainable = False
         entries.append(Entry(variable, weight, weighted.layer.name, path))
     filled = {id(entry.variable) for entry in entries}
-    left = [v.path for v in weighted.layer.variables if id(v) not in filled and "seed_generator" not in v.path]
+    left = [
+        v.path for v in weighted.layer.variables if id(v) not in filled and "seed_generator" not in v.path
+    ]
     if left:
         raise ValueError(f"variables that no weight fills: {', '.join(left)}")
-    if entries and not any(entry.weight.trainable for entry in entries):
-        weighted.layer.trainable = False
+    if entries and all(e.weight.is_parameter and not e.weight.trainable for e in entries):
+        weighted.layer.trainable = False  # not a BatchNormalization, which would stop looking at the batch
     return entries
 
 

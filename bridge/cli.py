@@ -32,7 +32,7 @@ from bridge.errors import (
 )
 
 if TYPE_CHECKING:
-    from bridge.convert import Progress
+    from bridge.conversion import Progress
     from bridge.report import Report
 
 EXIT_CODES: dict[type[BaseException], int] = {
@@ -156,7 +156,7 @@ def verify(
 
     def work(progress: Progress) -> Report:
         given = read_source(source)
-        from bridge.convert import verify_saved
+        from bridge.conversion import verify_saved
 
         shapes = given[2]
         return verify_saved(model, *given[:2], dynamic_shapes=shapes, training=training, progress=progress)
@@ -175,7 +175,7 @@ def inspect(debug: bool, source: str, report: Path | None, quiet: bool, as_json:
 
     def work(progress: Progress) -> Report:
         given = read_source(source)
-        from bridge.convert import inspect
+        from bridge.conversion import inspect
 
         return inspect(*given[:2], dynamic_shapes=given[2], progress=progress)
 
@@ -341,7 +341,7 @@ def progress_bar(stderr: TextIO, quiet: bool) -> Iterator[Progress]:
         TimeElapsedColumn,
     )
 
-    from bridge.convert import ROOMS
+    from bridge.conversion import ROOMS
 
     columns = (
         SpinnerColumn(),

@@ -97,7 +97,9 @@ def _raise(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
             warnings.simplefilter("ignore")
             return onnx.version_converter.convert_version(proto, OPSET)
     except Exception as error:
-        raise SourceError(f"{where}: opset {version} cannot be raised to {OPSET}: {_reason(error)}") from error
+        raise SourceError(
+            f"{where}: opset {version} cannot be raised to {OPSET}: {_reason(error)}"
+        ) from error
 
 
 def _defined(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -101,7 +101,9 @@ class Plan:
     steps: list[Step]
     perms: dict[ir.Value, Perm]
     refusals: list[Refusal]
-    doors: dict[ir.Value, Perm] = field(default_factory=dict)  # inputs and outputs not in the order of the signature
+    doors: dict[ir.Value, Perm] = field(
+        default_factory=dict
+    )  # inputs and outputs not in the order of the signature
 
     def require(self) -> Plan:
         """Raise `Unsupported` with all refusals, if there are any."""
@@ -150,7 +152,9 @@ def _needed_steps(graph: ir.Graph, refusals: list[Refusal]) -> list[Step]:
         seen.add(node)
         step = _step(node, refusals)
         if step is None:
-            wanted += [value.producer() for value in node.inputs if value is not None and value.const_value is None]
+            wanted += [
+                value.producer() for value in node.inputs if value is not None and value.const_value is None
+            ]
             continue
         steps[node] = step
         wanted += [operand.value.producer() for operand in step.operands if operand.is_tensor]
@@ -182,7 +186,9 @@ def _step(node: ir.Node, refusals: list[Refusal]) -> Step | None:
         if name not in builder.attributes:
             reasons.append(f"attribute {name} is not handled")
         elif attribute.value is not None:
-            attributes[name] = _shortest(attribute) if attribute.type == ir.AttributeType.FLOAT else attribute.value
+            attributes[name] = (
+                _shortest(attribute) if attribute.type == ir.AttributeType.FLOAT else attribute.value
+            )
     if reasons:
         refusals.append(_refusal(node, "; ".join(reasons)))
         return None
@@ -252,7 +258,9 @@ def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]
         step.perms = [channels_behind(_rank(value)) for value in outputs]
     elif layout is Layout.HEADS:
         mask = step.builder.inputs.index(next(p for p in step.builder.inputs if "mask" in p.name))
-        step.operands = [_ordered(o, _heads(o.value) if i != mask else None) for i, o in enumerate(step.operands)]
+        step.operands = [
+            _ordered(o, _heads(o.value) if i != mask else None) for i, o in enumerate(step.operands)
+        ]
         step.perms = [_heads(value) for value in outputs]
     elif layout is Layout.RESHAPES:
         perm, out = _regroup(step, perms, steps)
@@ -263,7 +271,9 @@ def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]
     elif layout is Layout.PRODUCT and _same_batch(step):
         a, b = (perms.get(operand.value) for operand in step.operands)
         step.operands = [_ordered(operand, perm) for operand, perm in zip(step.operands, (a, b), strict=True)]
-        step.perms = [b if a is None else None]  # attention's: scores as stated, and what they weigh as it came
+        step.perms = [
+            b if a is None else None
+        ]  # attention's: scores as stated, and what they weigh as it came
     elif layout in (Layout.LAST, Layout.PRODUCT):
         perm = perms.get(step.operands[0].value)
         beside = any(operand.is_tensor and _rank(operand.value) > 1 for operand in step.operands[1:])
@@ -303,7 +313,7 @@ def _carry(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]) 
     step.operands = [
         _ordered(operand, perm) if not operand.kind.known or operand.kind is Kind.ARRAY else operand
         for operand in carried
-    ] + step.operands[len(carried):]
+    ] + step.operands[len(carried) :]
     step.perms = [_carried(step, perm, rank, _rank(value)) for value in step.node.outputs]
     if perm is not None:
         _renumber(step, perm, rank)
@@ -521,7 +531,9 @@ def torch_path(node: ir.Node) -> str:
 
 def _source_line(node: ir.Node) -> str:
     """File and line of the innermost frame in the user's code, from torch's stack trace."""
-    frames = re.findall(r'File "([^"]+)", line (\d+)', node.metadata_props.get("pkg.torch.onnx.stack_trace", ""))
+    frames = re.findall(
+        r'File "([^"]+)", line (\d+)', node.metadata_props.get("pkg.torch.onnx.stack_trace", "")
+    )
     return f"{frames[-1][0].rsplit('/', 1)[-1]}:{frames[-1][1]}" if frames else ""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from bridge import verify
+from bridge import compare
 from bridge.build import build
 from bridge.errors import SourceError
 from bridge.passes import simplify
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 def prove(report: Report, opened: Opened, witness: ir.Model, planned: Plan, built: Built) -> Report:
     """`report` with every comparison of `built` to `witness` (the graph as exported) and to torch."""
-    sampler = verify.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
-    tried, refused = verify.trials(sampler, verify.OnnxRuntime(witness), opened.torch)
-    checks = list(verify.compare(built.model, tried))
-    errors = verify.node_errors(planned, built, tried[0].inputs)
+    sampler = compare.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
+    tried, refused = compare.trials(sampler, compare.OnnxRuntime(witness), opened.torch)
+    checks = list(compare.checks(built.model, tried))
+    errors = compare.node_errors(planned, built, tried[0].inputs)
     rows = tuple(
         replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)
     )
@@ -46,16 +46,16 @@ def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) 
     double = opened.torch.double()
     args, kwargs = double.arguments
     again = open_torch(double.module, args, kwargs, opened.dynamic_shapes)
-    with verify.double_precision():
+    with compare.double_precision():
         built = build(plan(simplify(again.model)))
-        sampler = verify.Sampler.of(again.model, double.examples)
-        checks = list(verify.compare_double(built.model, double, sampler))
+        sampler = compare.Sampler.of(again.model, double.examples)
+        checks = list(compare.compare_double(built.model, double, sampler))
         found = parity(built, double, sampler) if training else None
     if found is None:
         return replace(report, checks=(*report.checks, *checks))
     single = opened.torch.copy()
     floor = single_precision(
-        build(planned), single, verify.Sampler.of(planned.model, single.examples), found.wanted
+        build(planned), single, compare.Sampler.of(planned.model, single.examples), found.wanted
     )
     return replace(
         report,
@@ -74,8 +74,8 @@ def gradients_of(trained: Trainable, opened: Opened) -> Check:
             "comparing gradients needs the nn.Module itself: package.module:callable, or (module, args)"
         )
     double, single = opened.torch.double(), opened.torch.copy()
-    wanted = exact_gradients(double, verify.Sampler.of(opened.model, double.examples))
-    return single_precision(trained, single, verify.Sampler.of(opened.model, single.examples), wanted)
+    wanted = exact_gradients(double, compare.Sampler.of(opened.model, double.examples))
+    return single_precision(trained, single, compare.Sampler.of(opened.model, single.examples), wanted)
 
 
 def _blame(report: Report, planned: Plan, errors: dict[ir.Node, float]) -> str:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from bridge.errors import ExportError, MissingPackage, SourceError
 
 if TYPE_CHECKING:
-    from bridge.verify import Torch
+    from bridge.compare import Torch
 
 REASON = 240  # characters of another program's words in an error
 
@@ -58,8 +58,8 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
         raise MissingPackage(
             "converting a torch model needs torch: pip install 'onnx-keras-bridge[torch]'"
         ) from error
+    from bridge.compare import Torch
     from bridge.export import export_module, export_program
-    from bridge.verify import Torch
 
     if isinstance(source, torch.export.ExportedProgram):
         exported = export_program(source)

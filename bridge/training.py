@@ -8,7 +8,7 @@ variable goes back to torch's names through its recipe (`Recipe.adjoint`), so a 
 Two things differ by definition and are compared as what they are:
 
 - torch steps on two biases where Keras has their sum, so one step of SGD moves torch's sum twice as far
-  (`Recipe.copies`); the step is compared on the sum, with that factor.
+  (`Weight.copies`); the step is compared on the sum, with that factor.
 - torch's BatchNorm stores the unbiased running variance, Keras the biased one: the updates differ by n / (n - 1)
   for n values a channel.
 """
@@ -25,8 +25,8 @@ import keras
 import numpy as np
 
 from bridge.build import Built
+from bridge.compare import Arrays, Sampler, Sizes, Torch, sizes_text
 from bridge.report import GRADIENTS, STATISTICS, STEPS, Check, Gradient
-from bridge.verify import Arrays, Sampler, Sizes, Torch, sizes_text
 from bridge.weights import WeightMap
 
 LIMIT = 1e-8  # float64
@@ -105,8 +105,8 @@ def _trained(module: Any, training: bool = True) -> Iterator[set[float]]:
         (torch.nn.functional, "hardsigmoid", _hardsigmoid, "its backward rounds 1/6 to float32"),
     ]
     originals = [getattr(owner, name) for owner, name, *_ in stand_ins]
-    for owner, _ in rates:
-        owner.dropout = 0.0
+    for layer, _ in rates:
+        layer.dropout = 0.0
     for owner, name, stand_in, _ in stand_ins:
         setattr(owner, name, stand_in)
     module.train(training)
@@ -114,8 +114,8 @@ def _trained(module: Any, training: bool = True) -> Iterator[set[float]]:
         yield seen
     finally:
         module.eval()
-        for owner, rate in rates:
-            owner.dropout = rate
+        for layer, rate in rates:
+            layer.dropout = rate
         for (owner, name, *_), original in zip(stand_ins, originals, strict=True):
             setattr(owner, name, original)
 
@@ -208,8 +208,8 @@ class KerasSide:
         for entry, old in zip(self.weights, before, strict=True):
             moved = old - entry.variable.numpy()
             gradients.append(moved / self.rate)
-            if entry.variable.trainable and entry.recipe.copies > 1:
-                entry.variable.assign(old - entry.recipe.copies * moved)
+            if entry.variable.trainable and entry.weight.copies > 1:
+                entry.variable.assign(old - entry.weight.copies * moved)
         return gradients
 
 
@@ -254,7 +254,7 @@ def parity(built: Built, witness: Torch, sampler: Sampler, steps: int = 5) -> Pa
         after = theirs.state()
         worst = max((_apart(e, after) for e in ours.weights if e.variable.trainable), default=0.0)
         checks.append(Check(STEPS, f"after step {number + 1}", worst, limit, dtype))
-    summed = sorted({name for e in ours.weights if e.recipe.copies > 1 for name in e.recipe.names})
+    summed = sorted({name for e in ours.weights if e.weight.copies > 1 for name in e.recipe.names})
     if summed:
         notes.append(
             f"{len(summed)} parameters are summed in Keras (two biases, one variable): a step of SGD moves their sum "

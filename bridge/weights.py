@@ -80,11 +80,6 @@ class Recipe(ABC):
         """`adjoint` where no writable view of the parameters exists."""
 
     @cached_property
-    def copies(self) -> int:
-        """How many parameters one element is the sum of; a step of SGD on each moves the sum that many times."""
-        return max((source.copies for source in self.sources), default=1)
-
-    @cached_property
     def names(self) -> tuple[str, ...]:
         """The parameters this recipe draws from, each once, in order."""
         return tuple(dict.fromkeys(name for source in self.sources for name in source.names))
@@ -367,10 +362,6 @@ class Sum(Recipe):
         self.left.adjoint(gradient, into)
         self.right.adjoint(gradient, into)
 
-    @cached_property
-    def copies(self):
-        return self.left.copies + self.right.copies
-
     def __str__(self) -> str:
         return f"{self.left} + {self.right}"
 
@@ -591,9 +582,31 @@ class Weight(ir.LazyTensor):
 
     @property
     def trainable(self) -> bool:
-        """Whether its parameters are; buffers among them (the vectors of a spectral norm) do not count."""
-        names = [name for name in self.recipe.names if name in self.source.parameters] or self.recipe.names
-        return all(self.source.trainable.get(name, True) for name in names)
+        """Whether its parameters are: all of them, or one of a sum. Buffers (of a spectral norm) do not count."""
+        return self._trains(self.recipe)
+
+    def _trains(self, recipe: Recipe) -> bool:
+        match recipe:
+            case Sum(left, right):
+                return self._trains(left) or self._trains(right)
+            case Param(name):
+                return self.source.trainable.get(name, True)
+        parameters = self.source.parameters
+        counted = [part for part in recipe.sources if parameters.intersection(part.names)]
+        return all(map(self._trains, counted or [part for part in recipe.sources if part.names]))
+
+    @property
+    def copies(self) -> int:
+        """How many trainable parameters one element is the sum of: a step of SGD on each moves it that many times."""
+        return self._copies(self.recipe)
+
+    def _copies(self, recipe: Recipe) -> int:
+        match recipe:
+            case Sum(left, right):
+                return self._copies(left) + self._copies(right)
+            case Param():
+                return int(self._trains(recipe))
+        return max(map(self._copies, recipe.sources), default=0)
 
     @property
     def is_parameter(self) -> bool:

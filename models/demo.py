@@ -37,8 +37,8 @@ with quiet():
 
     import bridge
     import bridge.build
+    import bridge.compare
     import bridge.export
-    import bridge.verify
     from bridge.render.html import render
 
 NAMES = ("sunspots", "digits", "digit_strips")

@@ -74,7 +74,9 @@ def check(
             np.testing.assert_array_equal(got, again, f"{value.name} differs after saving and loading")
     if not one_way:
         for name, value in built.weights.pull().items():
-            np.testing.assert_array_equal(value, built.weights.source.values[name], f"{name} came back changed")
+            np.testing.assert_array_equal(
+                value, built.weights.source.values[name], f"{name} came back changed"
+            )
     return built
 
 
@@ -140,7 +142,9 @@ def _registered(config: Any) -> Iterator[str]:
 
 
 def _dims(value: onnx.ValueInfoProto, sizes: Mapping[str, int]) -> list[int]:
-    return [sizes[dim.dim_param] if dim.dim_param else dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    return [
+        sizes[dim.dim_param] if dim.dim_param else dim.dim_value for dim in value.type.tensor_type.shape.dim
+    ]
 
 
 def _random(
@@ -170,8 +174,12 @@ def _feeds(
 def _assert_equal(what: str, want: np.ndarray, got: np.ndarray, tolerance: float) -> None:
     want = np.asarray(want)
     assert got.shape == want.shape, f"{what}: shape {got.shape}, onnxruntime's is {want.shape}"
-    short = keras.backend.backend() != "tensorflow" and want.dtype.itemsize == 8  # where Keras makes do with 32 bits
-    assert got.dtype == want.dtype or (short and got.dtype.kind == want.dtype.kind), f"{what}: {got.dtype}, {want.dtype}"
+    short = (
+        keras.backend.backend() != "tensorflow" and want.dtype.itemsize == 8
+    )  # where Keras makes do with 32 bits
+    assert got.dtype == want.dtype or (short and got.dtype.kind == want.dtype.kind), (
+        f"{what}: {got.dtype}, {want.dtype}"
+    )
     if want.dtype.kind != "f":
         np.testing.assert_array_equal(got, want, what)
         return

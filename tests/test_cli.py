@@ -15,7 +15,7 @@ import onnx
 import pytest
 
 from bridge import cli
-from bridge.convert import ROOMS
+from bridge.conversion import ROOMS
 from bridge.report import Report
 
 ROOT = Path(__file__).parents[1]
@@ -155,9 +155,9 @@ def test_reports(run, model, suffix):
 
 
 def test_failed_proof_writes_the_report_and_no_model(run, model, monkeypatch):
-    from bridge import verify
+    from bridge import compare
 
-    monkeypatch.setattr(verify, "LIMIT", -1.0)
+    monkeypatch.setattr(compare, "LIMIT", -1.0)
     code, out, err = run("convert", model, "-o", "out.keras", "--report", "r.json")
     assert code == 1
     assert "NOT equal" in out

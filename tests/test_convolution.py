@@ -128,7 +128,10 @@ def test_zeros_for_a_bias_are_none():
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        (text("Conv", 2, 3, "4, 3, 4, 2", 'auto_pad = "SAME_LOWER", strides = [2, 3]'), "SAME_LOWER.*unknown size"),
+        (
+            text("Conv", 2, 3, "4, 3, 4, 2", 'auto_pad = "SAME_LOWER", strides = [2, 3]'),
+            "SAME_LOWER.*unknown size",
+        ),
         (text("ConvTranspose", 2, 3, "3, 4, 3, 3", "output_shape = [10, 14]"), "output_shape.*unknown size"),
         (text("ConvTranspose", 2, 3, "3, 2, 3, 3", "group = 3, dilations = [2, 2]"), "dilated, in groups"),
     ],

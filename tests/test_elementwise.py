@@ -5,7 +5,14 @@ import pytest
 from proof import check, refuses
 
 CUBE = "float[N, T, 4]"
-DOMAINS = {"Acos": (-1, 1), "Acosh": (1, 4), "Asin": (-1, 1), "Atanh": (-0.9, 0.9), "Log": (0.1, 5), "Sqrt": (0, 5)}
+DOMAINS = {
+    "Acos": (-1, 1),
+    "Acosh": (1, 4),
+    "Asin": (-1, 1),
+    "Atanh": (-0.9, 0.9),
+    "Log": (0.1, 5),
+    "Sqrt": (0, 5),
+}
 UNARY = """Abs Acos Acosh Asin Asinh Atan Atanh Ceil Cos Cosh Erf Exp Floor Log Neg Reciprocal Round Sign Sin Sinh
     Sqrt Tan""".split()
 
@@ -97,7 +104,9 @@ def test_power(row):
     check(f"g ({base}[N, 4] x, {exponent} e) => ({base}[N, 4] y) {{ y = Pow (x, e) }}", ranges=ranges)
 
 
-@pytest.mark.parametrize("exponent", ["float e = {2}", "float e = {3}", "int64 e = {2}", "float[2] e = {0.5, 2}"])
+@pytest.mark.parametrize(
+    "exponent", ["float e = {2}", "float e = {3}", "int64 e = {2}", "float[2] e = {0.5, 2}"]
+)
 def test_power_of_a_constant(exponent):
     text = f"g (float[N, 3, 2] x) => (float[N, 3, 2] y) <{exponent}> {{ y = Pow (x, e) }}"
     check(text, layers=[], ranges={"x": (0.1, 3)})
@@ -144,7 +153,9 @@ def test_square(op, inputs):
 
 
 def test_square_constant():
-    check("g (float[N, 3, 3] a) => (float[N, 3, 3] y) <float[3, 1] b = {1, 2, 3}> { y = Add (b, a) }", layers=[])
+    check(
+        "g (float[N, 3, 3] a) => (float[N, 3, 3] y) <float[3, 1] b = {1, 2, 3}> { y = Add (b, a) }", layers=[]
+    )
 
 
 COMPARISONS = {
@@ -205,7 +216,10 @@ def test_cast(row):
 
 
 def test_cast_like_follows_the_axes_of_its_first_input():
-    check("g (float[N, 3] x, int64[2, 2, 2, 2] t) => (int64[N, 3] y) { y = CastLike (x, t) }", ranges={"x": (-9, 9)})
+    check(
+        "g (float[N, 3] x, int64[2, 2, 2, 2] t) => (int64[N, 3] y) { y = CastLike (x, t) }",
+        ranges={"x": (-9, 9)},
+    )
 
 
 ACTIVATIONS = {

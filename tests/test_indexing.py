@@ -87,7 +87,11 @@ TUPLES = {
     "rows-of-the-batch": ("float[N, 3] x, int64[2, 1] i", "GatherND (x, i)", "float[2, 3]"),
     "batched": ("float[N, 5, 4] x, int64[N, K, 1] i", "GatherND <batch_dims = 1> (x, i)", "float[N, K, 4]"),
     "batched-element": ("float[N, T, 4] x, int64[N, 2] i", "GatherND <batch_dims = 1> (x, i)", "float[N]"),
-    "twice-batched": ("float[N, T, 4] x, int64[N, T, 1] i", "GatherND <batch_dims = 2> (x, i)", "float[N, T]"),
+    "twice-batched": (
+        "float[N, T, 4] x, int64[N, T, 1] i",
+        "GatherND <batch_dims = 2> (x, i)",
+        "float[N, T]",
+    ),
 }
 
 
@@ -225,7 +229,11 @@ def test_pad_after_a_convolution():
 
 SCATTERS = {
     "nd-rows": ("float[5, 3] x, int64[2, 1] i, float[2, 3] u", "ScatterND (x, i, u)", "float[5, 3]"),
-    "nd-elements": ("float[5, 3] x, int64[K, 2] i, float[K] u", 'ScatterND <reduction = "add"> (x, i, u)', "float[5, 3]"),
+    "nd-elements": (
+        "float[5, 3] x, int64[K, 2] i, float[K] u",
+        'ScatterND <reduction = "add"> (x, i, u)',
+        "float[5, 3]",
+    ),
     "nd-batch": ("float[N, 3] x, int64[1, 1] i, float[1, 3] u", "ScatterND (x, i, u)", "float[N, 3]"),
     "elements": (
         "float[N, 5] x, int64[N, 1] i, float[N, 1] u",
@@ -288,7 +296,10 @@ def test_mask(row):
 
 
 REFUSED = {
-    "non-zero": ("g (float[N, 3] x) => (int64[2, M] y) { y = NonZero (x) }", "NonZero.*depends on the numbers"),
+    "non-zero": (
+        "g (float[N, 3] x) => (int64[2, M] y) { y = NonZero (x) }",
+        "NonZero.*depends on the numbers",
+    ),
     "unequal-split": (
         "g (float[N, T] x) => (float[N, A] a, float[N, B] b) { a, b = Split <axis = 1, num_outputs = 2> (x) }",
         "unknown size, T, is split",

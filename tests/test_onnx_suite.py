@@ -33,7 +33,9 @@ CASES = _cases()
 
 
 def _has_weights(case):
-    builders = [find(node.domain, node.op_type) or find(DOMAIN, node.op_type) for node in case.model.graph.node]
+    builders = [
+        find(node.domain, node.op_type) or find(DOMAIN, node.op_type) for node in case.model.graph.node
+    ]
     return any(p.kind is Kind.EITHER for builder in builders if builder for p in builder.inputs)
 
 
@@ -84,7 +86,9 @@ def test_every_pattern_is_of_a_case():
 
 def test_one_node():
     node = onnx.helper.make_node("Slice", ["x", "starts", "ends"], ["y"])
-    (y,) = run_node(node, [np.arange(12.0, dtype="float32").reshape(3, 4), np.array([1, 1]), np.array([3, 3])])
+    (y,) = run_node(
+        node, [np.arange(12.0, dtype="float32").reshape(3, 4), np.array([1, 1]), np.array([3, 3])]
+    )
     np.testing.assert_array_equal(y, [[5, 6], [9, 10]])
 
 

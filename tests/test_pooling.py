@@ -4,8 +4,18 @@ import pytest
 from proof import check, refuses
 
 SIZES = [{"N": 2, "D": 5, "H": 7, "W": 9}, {"N": 3, "D": 6, "H": 10, "W": 8}]
-X = {1: "float[N, 3, W] x", 2: "float[N, 3, H, W] x", 3: "float[N, 3, D, H, W] x", "fixed": "float[N, 3, 8, 9] x"}
-Y = {1: "float[n, c, w] y", 2: "float[n, c, h, w] y", 3: "float[n, c, d, h, w] y", "fixed": "float[n, c, h, w] y"}
+X = {
+    1: "float[N, 3, W] x",
+    2: "float[N, 3, H, W] x",
+    3: "float[N, 3, D, H, W] x",
+    "fixed": "float[N, 3, 8, 9] x",
+}
+Y = {
+    1: "float[n, c, w] y",
+    2: "float[n, c, h, w] y",
+    3: "float[n, c, d, h, w] y",
+    "fixed": "float[n, c, h, w] y",
+}
 
 
 def text(op: str, rank: int | str, attributes: str) -> str:
@@ -33,11 +43,18 @@ WINDOWS = {
 
 
 @pytest.mark.parametrize("row", WINDOWS.values(), ids=WINDOWS)
-@pytest.mark.parametrize("more", ["MaxPool", "AveragePool", "AveragePool, count_include_pad = 1", "LpPool, p = 3"])
+@pytest.mark.parametrize(
+    "more", ["MaxPool", "AveragePool", "AveragePool, count_include_pad = 1", "LpPool, p = 3"]
+)
 def test_windows(more, row):
     op, _, attribute = more.partition(", ")
     rank, attributes = row
-    check(text(op, rank, ", ".join(filter(None, [attributes, attribute]))), transposes=2, sizes=SIZES, tolerance=2e-5)
+    check(
+        text(op, rank, ", ".join(filter(None, [attributes, attribute]))),
+        transposes=2,
+        sizes=SIZES,
+        tolerance=2e-5,
+    )
 
 
 LAYERS = {
@@ -60,7 +77,9 @@ def test_layers(row):
     check(source, layers=layers.split(), transposes=2, sizes=SIZES)
 
 
-@pytest.mark.parametrize(("op", "layer"), [("GlobalAveragePool", "AveragePooling"), ("GlobalMaxPool", "MaxPooling")])
+@pytest.mark.parametrize(
+    ("op", "layer"), [("GlobalAveragePool", "AveragePooling"), ("GlobalMaxPool", "MaxPooling")]
+)
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_global(op, layer, rank):
     check(text(op, rank, ""), layers=[f"Global{layer}{rank}D"], transposes=1, sizes=SIZES)

@@ -16,7 +16,9 @@ def test_one_axis(op):
 
 @pytest.mark.parametrize("op", REDUCTIONS)
 def test_dropped_axes(op):
-    text = f"g (float[N, T, 4] x) => (float[T] y) <int64[2] a = {{2, 0}}> {{ y = {op} <keepdims = 0> (x, a) }}"
+    text = (
+        f"g (float[N, T, 4] x) => (float[T] y) <int64[2] a = {{2, 0}}> {{ y = {op} <keepdims = 0> (x, a) }}"
+    )
     check(text, layers=[], ranges=POSITIVE)
 
 
@@ -27,7 +29,9 @@ def test_all_axes(op):
 
 @pytest.mark.parametrize("op", REDUCTIONS)
 def test_no_axes_and_no_operation(op):
-    check(f"g (float[N, T] x) => (float[N, T] y) {{ y = {op} <noop_with_empty_axes = 1> (x) }}", ranges=POSITIVE)
+    check(
+        f"g (float[N, T] x) => (float[N, T] y) {{ y = {op} <noop_with_empty_axes = 1> (x) }}", ranges=POSITIVE
+    )
 
 
 AXES = {
@@ -105,7 +109,11 @@ INDICES = {
     "arg-max": ("float[N, T, 4]", "ArgMax <axis = 1> (x)", "int64[N, 1, 4]"),
     "arg-max-default": ("float[N, T, 4]", "ArgMax <keepdims = 0> (x)", "int64[T, 4]"),
     "arg-max-ties": ("int32[N, T]", "ArgMax <axis = -1, keepdims = 0> (x)", "int64[N]"),
-    "arg-max-last": ("int32[N, T]", "ArgMax <axis = -1, keepdims = 0, select_last_index = 1> (x)", "int64[N]"),
+    "arg-max-last": (
+        "int32[N, T]",
+        "ArgMax <axis = -1, keepdims = 0, select_last_index = 1> (x)",
+        "int64[N]",
+    ),
     "arg-max-last-fixed": ("int32[N, 8]", "ArgMax <axis = 1, select_last_index = 1> (x)", "int64[N, 1]"),
     "arg-min": ("float[N, T, 4]", "ArgMin <axis = 2> (x)", "int64[N, T, 1]"),
     "arg-min-last": ("int32[N, T]", "ArgMin <axis = 1, select_last_index = 1> (x)", "int64[N, 1]"),

@@ -85,10 +85,10 @@ ROOMS = (
     "export load passes ops layers",
     "plan",
     "build",
-    "verify transfer",
+    "compare handwritten",
     "training disk source account",
     "prove",
-    "convert backend",
+    "conversion backend",
     "cli",
 )
 FRAMEWORKS = {
@@ -96,18 +96,18 @@ FRAMEWORKS = {
         "ops",
         "layers",
         "build",
-        "verify",
-        "transfer",
+        "compare",
+        "handwritten",
         "training",
         "disk",
         "account",
-        "convert",
+        "conversion",
         "backend",
     },
-    "torch": {"export", "verify", "weights", "transfer", "training", "disk", "source"},
-    "onnxruntime": {"verify"},
+    "torch": {"export", "compare", "weights", "handwritten", "training", "disk", "source"},
+    "onnxruntime": {"compare"},
     "tensorflow": set(),
-    "jax": {"verify"},
+    "jax": {"compare"},
 }
 FAMILIES = {builder.family for builder in BUILDERS.values()}
 

@@ -155,8 +155,18 @@ def test_repeat(row):
 # --- joins ----------------------------------------------------------------------------------------------------
 
 JOINS = {
-    "two": ("float[N, T, 4] a, float[N, T, 3] b", "Concat <axis = -1> (a, b)", "float[N, T, 7]", ["Concatenate"]),
-    "time": ("float[N, T, 4] a, float[N, U, 4] b", "Concat <axis = 1> (a, b)", "float[N, S, 4]", ["Concatenate"]),
+    "two": (
+        "float[N, T, 4] a, float[N, T, 3] b",
+        "Concat <axis = -1> (a, b)",
+        "float[N, T, 7]",
+        ["Concatenate"],
+    ),
+    "time": (
+        "float[N, T, 4] a, float[N, U, 4] b",
+        "Concat <axis = 1> (a, b)",
+        "float[N, S, 4]",
+        ["Concatenate"],
+    ),
     "batch": ("float[N, 4] a, float[M, 4] b", "Concat <axis = 0> (a, b)", "float[S, 4]", ["Concatenate"]),
     "one": ("float[N, 4] a", "Concat <axis = 1> (a)", "float[N, 4]", []),
     "constant": ("float[3, T] a", "Concat <axis = 1> (c, a)", "float[3, S]", []),

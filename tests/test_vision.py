@@ -28,7 +28,10 @@ BUDGET = {
     "resnet:make_bottleneck": (0, 1),
     "shufflenet": (0, 1),  # a shuffle is a Gather of channels
     "super_resolution": (0, 2),
-    "swin": (12, 1),  # each of four blocks cuts windows, joins them, and turns its table of biases to heads first
+    "swin": (
+        12,
+        1,
+    ),  # each of four blocks cuts windows, joins them, and turns its table of biases to heads first
     "unet": (0, 2),
     "unet:make_bilinear": (0, 2),
     "vgg": (0, 1),

@@ -49,7 +49,9 @@ def attention(
     else:
         y = ops.dot_product_attention(q, k, v, **options)
     if given:  # a query that may look at nothing sees zeros
-        y = y * ops.cast(ops.transpose(ops.any(options["mask"], axis=-1, keepdims=True), (0, 2, 1, 3)), site.dtype)
+        y = y * ops.cast(
+            ops.transpose(ops.any(options["mask"], axis=-1, keepdims=True), (0, 2, 1, 3)), site.dtype
+        )
     if apart:
         have = [*site.shape()[:2], q_num_heads, v.shape[-1]]
         y = dims.reshape(site, y, have, [*have[:2], q_num_heads * v.shape[-1]])

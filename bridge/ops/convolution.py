@@ -82,7 +82,9 @@ def _convolved(site, x, w, b, axes: Sequence[Axis], group: int, padding: str, de
     config |= {"kernel_size": kernel, "use_bias": bool(weights)}
     if depthwise and len(set(config["strides"])) == 1:
         weights["kernel"] = w.reshape(group, -1, *kernel).rearrange("c m ... -> ... c m")
-        return site.layer(DEPTHWISE[len(axes)], depth_multiplier=w.dims[0] // group, weights=weights, **config)(x)
+        return site.layer(
+            DEPTHWISE[len(axes)], depth_multiplier=w.dims[0] // group, weights=weights, **config
+        )(x)
     weights["kernel"] = w.rearrange("o i ... -> ... i o")
     return site.layer(CONV[len(axes)], filters=w.dims[0], groups=group, weights=weights, **config)(x)
 
@@ -103,7 +105,11 @@ def _computed(site, x, w, b, axes: Sequence[Axis], config: dict[str, Any]) -> An
 
 
 def _biased(site, y, b) -> Any:
-    return y if _is_bias(b) and not isinstance(b, Weight) else y + (site.tensor(b) if isinstance(b, Weight) else b)
+    return (
+        y
+        if _is_bias(b) and not isinstance(b, Weight)
+        else y + (site.tensor(b) if isinstance(b, Weight) else b)
+    )
 
 
 # --- transposed --------------------------------------------------------------------------------------------------
@@ -133,21 +139,30 @@ def conv_transpose(
     axes = windows(site.shape()[1:-1], _kernel(site.step), strides, pads, dilations)
     extra = output_padding or [0] * len(axes)
     if auto_pad in ("SAME_UPPER", "SAME_LOWER") or output_shape:
-        axes = [replace(a, pads=p) for a, p in zip(axes, _fitted(axes, extra, output_shape, auto_pad), strict=True)]
+        axes = [
+            replace(a, pads=p)
+            for a, p in zip(axes, _fitted(axes, extra, output_shape, auto_pad), strict=True)
+        ]
     cut = [(axis.pads[0], axis.pads[1] - more) for axis, more in zip(axes, extra, strict=True)]
     more = [max(-end, 0) for _, end in cut]
     crop = [(-begin, -max(end, 0)) for begin, end in cut]
     if not isinstance(w, Weight) or not _is_bias(b) or max(axis.dilation for axis in axes) > 1:
-        kernel = ops.transpose(site.tensor(w) if isinstance(w, Weight) else w, (*range(2, len(axes) + 2), 0, 1))
+        kernel = ops.transpose(
+            site.tensor(w) if isinstance(w, Weight) else w, (*range(2, len(axes) + 2), 0, 1)
+        )
         return _biased(site, padded(site, _spread(x, kernel, axes, more), crop), b)
     config: dict[str, Any] = {"strides": tuple(axis.stride for axis in axes)}
-    if any(map(any, cut)) and all(_is_same_transposed(axis, ends) for axis, ends in zip(axes, cut, strict=True)):
+    if any(map(any, cut)) and all(
+        _is_same_transposed(axis, ends) for axis, ends in zip(axes, cut, strict=True)
+    ):
         return _transposed(site, x, w, b, axes, group, config | {"padding": "same"})
     config |= {"padding": "valid", "output_padding": tuple(more)}
     return padded(site, _transposed(site, x, w, b, axes, group, config), crop)
 
 
-def _fitted(axes: Sequence[Axis], extra: Sequence[int], output_shape: Sequence[int] | None, auto_pad: str) -> list:
+def _fitted(
+    axes: Sequence[Axis], extra: Sequence[int], output_shape: Sequence[int] | None, auto_pad: str
+) -> list:
     """The pads that give `output_shape`, or the input's size times the stride."""
     pads = []
     for index, axis in enumerate(axes):
@@ -169,13 +184,17 @@ def _is_same_transposed(axis: Axis, cut: tuple[int, int]) -> bool:
     return total >= 0 and cut == (total // 2, total - total // 2)
 
 
-def _transposed(site, x, w: Weight, b: Weight | None, axes: Sequence[Axis], group: int, config: dict[str, Any]) -> Any:
+def _transposed(
+    site, x, w: Weight, b: Weight | None, axes: Sequence[Axis], group: int, config: dict[str, Any]
+) -> Any:
     """The whole transposed convolution, one layer for each group."""
     cls, inputs, outputs = TRANSPOSED[len(axes)], w.dims[0] // group, w.dims[1]
     config |= {"kernel_size": tuple(axis.kernel for axis in axes), "use_bias": isinstance(b, Weight)}
     parts = []
     for index in range(group):
-        weights = {"kernel": w.narrow(0, index * inputs, (index + 1) * inputs).rearrange("i o ... -> ... o i")}
+        weights = {
+            "kernel": w.narrow(0, index * inputs, (index + 1) * inputs).rearrange("i o ... -> ... o i")
+        }
         if isinstance(b, Weight):
             weights["bias"] = b.narrow(0, index * outputs, (index + 1) * outputs)
         part = x if group == 1 else x[..., index * inputs : (index + 1) * inputs]
@@ -195,7 +214,9 @@ def _spread(x: Any, kernel: Any, axes: Sequence[Axis], more: Sequence[int]) -> A
             x = x[(slice(None),) * place + (slice(None, 1 - axis.stride),)]
     pads = [(axis.span - 1, axis.span - 1 + rest) for axis, rest in zip(axes, more, strict=True)]
     kernel = ops.flip(kernel, axis=tuple(range(len(axes))))
-    return ops.conv(ops.pad(x, ((0, 0), *pads, (0, 0))), kernel, dilation_rate=tuple(axis.dilation for axis in axes))
+    return ops.conv(
+        ops.pad(x, ((0, 0), *pads, (0, 0))), kernel, dilation_rate=tuple(axis.dilation for axis in axes)
+    )
 
 
 # --- blocks put together again -----------------------------------------------------------------------------------

@@ -34,7 +34,9 @@ def _normalised(
     weights: dict[str, Weight] | None = None, **config,
 ) -> Any:  # fmt: skip
     """`cls(**config)` on x, with scale and bias over the stored `axes`."""
-    scale, bias = (None if _is_constant(value, neutral) else value for value, neutral in ((scale, 1), (bias, 0)))
+    scale, bias = (
+        None if _is_constant(value, neutral) else value for value, neutral in ((scale, 1), (bias, 0))
+    )
     inside = all(value is None or isinstance(value, Weight) for value in (scale, bias))
     weights = dict(weights or {})
     if inside:
@@ -43,7 +45,9 @@ def _normalised(
     y = site.layer(cls, weights=weights, **config)(x)
     if inside:
         return y
-    shape = [x.shape[axis] if axis in axes or axis - len(x.shape) in axes else 1 for axis in range(len(x.shape))]
+    shape = [
+        x.shape[axis] if axis in axes or axis - len(x.shape) in axes else 1 for axis in range(len(x.shape))
+    ]
     scale, bias = (site.tensor(v) if isinstance(v, Weight) else v for v in (scale, bias))
     y = y if scale is None else y * ops.reshape(scale, shape)
     return y if bias is None else dims.add(y, ops.reshape(bias, shape))
@@ -81,7 +85,9 @@ def batch_normalization(
 
 
 @op("LayerNormalization", layout=FIRST, features={"scale": -1, "b": -1})
-def layer_normalization(site, x, scale: Weight | None, b: Weight | None = None, *, axis=-1, epsilon=1e-5, stash_type=1):
+def layer_normalization(
+    site, x, scale: Weight | None, b: Weight | None = None, *, axis=-1, epsilon=1e-5, stash_type=1
+):
     axes, scale, b = _trailing(site, axis, scale, b)
     config = {"axis": axes[0] if axes == [-1] else axes, "epsilon": epsilon}
     return _normalised(site, keras.layers.LayerNormalization, x, axes, scale, b, **config)
@@ -93,7 +99,9 @@ def _trailing(site, axis: int, *weights: Any) -> tuple[Any, ...]:
     first = axis % rank
     places = [_position(site, a) % rank for a in range(first, rank)]
     order = np.argsort(places).tolist()
-    moved = [w.transpose(*order) if isinstance(w, Weight | np.ndarray) and len(order) > 1 else w for w in weights]
+    moved = [
+        w.transpose(*order) if isinstance(w, Weight | np.ndarray) and len(order) > 1 else w for w in weights
+    ]
     return [-1] if places == [rank - 1] else sorted(places), *moved
 
 
@@ -107,10 +115,20 @@ def rms_normalization(site, x, scale: Weight | None, *, axis=-1, epsilon=1e-5, s
 
 
 @op("GroupNormalization", layout=FIRST)
-def group_normalization(site, x, scale: Weight | None, bias: Weight | None, *, num_groups, epsilon=1e-5, stash_type=1):
+def group_normalization(
+    site, x, scale: Weight | None, bias: Weight | None, *, num_groups, epsilon=1e-5, stash_type=1
+):
     axis = _position(site, 1)
     return _normalised(
-        site, keras.layers.GroupNormalization, x, [axis], scale, bias, groups=num_groups, axis=axis, epsilon=epsilon
+        site,
+        keras.layers.GroupNormalization,
+        x,
+        [axis],
+        scale,
+        bias,
+        groups=num_groups,
+        axis=axis,
+        epsilon=epsilon,
     )
 
 
@@ -143,5 +161,9 @@ def mean_variance_normalization(x, *, axes=(0, 2, 3)):
 
 @op("LpNormalization", layout=ANY, axes="axis")
 def lp_normalization(x, *, axis=-1, p=2):
-    norm = ops.sum(ops.abs(x), axis, keepdims=True) if p == 1 else ops.sqrt(ops.sum(ops.square(x), axis, keepdims=True))
+    norm = (
+        ops.sum(ops.abs(x), axis, keepdims=True)
+        if p == 1
+        else ops.sqrt(ops.sum(ops.square(x), axis, keepdims=True))
+    )
     return x / ops.where(ops.equal(norm, 0), ops.ones_like(norm), norm)

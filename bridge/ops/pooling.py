@@ -72,14 +72,25 @@ def _layer(site, table: dict[int, type], axes: Sequence[Axis], padding: str) -> 
 
 @op("MaxPool", layout=CHANNELS_LAST, check=_check_max)
 def max_pool(
-    site, x, *, kernel_shape, auto_pad="NOTSET", ceil_mode=0, dilations=None, pads=None, storage_order=0, strides=None
+    site,
+    x,
+    *,
+    kernel_shape,
+    auto_pad="NOTSET",
+    ceil_mode=0,
+    dilations=None,
+    pads=None,
+    storage_order=0,
+    strides=None,
 ):
     axes, overhang = _axes(site, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
     axes = _behind(axes, overhang)
     if site.used(1):
         return _max_with_indices(site, x, axes, storage_order)
     if not _native(site, axes):
-        return functools.reduce(ops.maximum, corners(padded(site, x, [axis.pads for axis in axes], LOWEST), axes))
+        return functools.reduce(
+            ops.maximum, corners(padded(site, x, [axis.pads for axis in axes], LOWEST), axes)
+        )
     integers = "int" in site.dtype  # Keras pools floating-point numbers, which hold any of 8 bits
     x = ops.cast(x, "float32") if integers else x
     if not is_valid(axes) and is_same(axes):
@@ -96,7 +107,9 @@ def _max_with_indices(site, x: Any, axes: Sequence[Axis], storage_order: int) ->
     number: Any = np.zeros([1] * len(stored), "int32")
     for axis in order:
         place = list(perm).index(axis)
-        along = ops.reshape(dims.positions(site, stored[place]), [-1 if k == place else 1 for k in range(len(stored))])
+        along = ops.reshape(
+            dims.positions(site, stored[place]), [-1 if k == place else 1 for k in range(len(stored))]
+        )
         number = dims.add(ops.multiply(number, dims.size(site, stored[place])), along)
     pads = [axis.pads for axis in axes]
     number = corners(padded(site, dims.add(number, ops.zeros_like(x, dtype="int32")), pads, 0), axes)
@@ -118,7 +131,10 @@ def _check_unpool(step: Step) -> str | None:
 def _unpooled(step: Step, have: Sequence[Any]) -> list[Any]:
     """The dims of what was pooled, channels first."""
     kernel = step.argument("kernel_shape")
-    steps, pads = step.argument("strides") or [1] * len(kernel), step.argument("pads") or [0] * 2 * len(kernel)
+    steps, pads = (
+        step.argument("strides") or [1] * len(kernel),
+        step.argument("pads") or [0] * 2 * len(kernel),
+    )
     ends = zip(pads[: len(kernel)], pads[len(kernel) :], strict=True)
     spatial = zip(have[2:], steps, kernel, ends, strict=True)
     return [*have[:2], *((n - 1) * stride + size - begin - end for n, stride, size, (begin, end) in spatial)]
@@ -130,7 +146,9 @@ def max_unpool(site, x, i, output_shape: Dims = None, *, kernel_shape, pads=None
     last = (0, *range(2, len(x.shape)), 1)
     first = _unpooled(site.step, site.step.shape())
     want = [first[axis] for axis in last]
-    flat = ops.reshape(dims.broadcast(site, ops.zeros((1,) * len(want), site.dtype), [1] * len(want), first), (-1,))
+    flat = ops.reshape(
+        dims.broadcast(site, ops.zeros((1,) * len(want), site.dtype), [1] * len(want), first), (-1,)
+    )
     values = ops.reshape(ops.transpose(x, np.argsort(last).tolist()), (-1,))
     flat = ops.scatter_update(flat, ops.reshape(i, (-1, 1)), values)
     return ops.transpose(dims.reshape(site, flat, [None], first), last)
@@ -142,7 +160,13 @@ def average_pool(
     *, kernel_shape, auto_pad="NOTSET", ceil_mode=0, count_include_pad=0, dilations=None, pads=None, strides=None,
 ):  # fmt: skip
     axes, overhang = _axes(site, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
-    if not any(overhang) and not is_valid(axes) and is_same(axes) and not count_include_pad and _native(site, axes):
+    if (
+        not any(overhang)
+        and not is_valid(axes)
+        and is_same(axes)
+        and not count_include_pad
+        and _native(site, axes)
+    ):
         return _layer(site, AVERAGE, axes, "same")(x)
     whole = _behind(axes, overhang)
     y = _averaged(site, padded(site, x, [axis.pads for axis in whole]), whole)
@@ -181,7 +205,9 @@ def _check_lp(step: Step) -> str | None:
 
 
 @op("LpPool", layout=CHANNELS_LAST, check=_check_lp)
-def lp_pool(site, x, *, kernel_shape, auto_pad="NOTSET", ceil_mode=0, dilations=None, p=2, pads=None, strides=None):
+def lp_pool(
+    site, x, *, kernel_shape, auto_pad="NOTSET", ceil_mode=0, dilations=None, p=2, pads=None, strides=None
+):
     """The p-norm of each window: a sum is an average times the number of cells."""
     axes = _behind(*_axes(site, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode))
     powers = padded(site, ops.abs(x) ** p, [axis.pads for axis in axes])

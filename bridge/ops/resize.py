@@ -94,7 +94,10 @@ def _lines(site, scales: np.ndarray | None, axes: Any) -> list[Line]:
     named = [axis % rank for axis in axes] if axes else list(range(rank))
     factors = [] if scales is None else list(scales)
     given = {axis: Fraction(str(np.float32(factor))) for axis, factor in zip(named, factors, strict=False)}
-    lines = [Line(place, have[place], want[place], given.get(axis)) for place, axis in enumerate(perm or range(rank))]
+    lines = [
+        Line(place, have[place], want[place], given.get(axis))
+        for place, axis in enumerate(perm or range(rank))
+    ]
     return [line for line in lines if line.n != line.m or (line.scale or 1) != 1]
 
 
@@ -145,7 +148,9 @@ _ROUNDED: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
 }
 
 
-def _fractions(site, line: Line, where: Callable[..., tuple[Numbers, Numbers]]) -> tuple[Numbers, Numbers, Numbers]:
+def _fractions(
+    site, line: Line, where: Callable[..., tuple[Numbers, Numbers]]
+) -> tuple[Numbers, Numbers, Numbers]:
     """Numerators, denominator, and the size of the input."""
     n, m = (size if isinstance(size, int) else dims.size(site, size) for size in (line.n, line.m))
     i = dims.positions(site, line.m)
@@ -195,7 +200,9 @@ def _bilinear(site, x: Any, lines: list[Line]) -> Any:
         size = (factors.get(1, 1), factors.get(2, 1))
         return site.layer(keras.layers.UpSampling2D, size=size, interpolation="bilinear")(x)
     sizes = [next((line.m for line in lines if line.axis == axis), site.shape()[axis]) for axis in (1, 2)]
-    exact = all(line.scale is None or line.scale * line.n == line.m for line in lines if isinstance(line.n, int))
+    exact = all(
+        line.scale is None or line.scale * line.n == line.m for line in lines if isinstance(line.n, int)
+    )
     if exact and all(isinstance(size, int) for size in (*sizes, *site.shape()[1:3])):
         return ops.image.resize(x, sizes, interpolation="bilinear", data_format="channels_last")
     return None

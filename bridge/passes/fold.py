@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 MAX_ELEMENTS = 1 << 26  # a constant that is larger was not meant to be folded
 PARAMETRISED = re.compile(r"parametrizations\.|_(g|v|u|orig)$")  # torch's weight norm and spectral norm
-RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+RANDOM = {
+    "RandomNormal",
+    "RandomUniform",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+}
 
 
 def fold(model: ir.Model) -> None:
@@ -34,7 +41,9 @@ def fold(model: ir.Model) -> None:
         if any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()):
             continue
         inputs = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs]
-        if any(value is not None and tensor is None for value, tensor in zip(node.inputs, inputs, strict=True)):
+        if any(
+            value is not None and tensor is None for value, tensor in zip(node.inputs, inputs, strict=True)
+        ):
             continue
         if any(_size(value.shape) > MAX_ELEMENTS for value in node.outputs):
             continue
@@ -66,7 +75,11 @@ def _fold_node(node: ir.Node, inputs: Sequence[Any]) -> list[Any]:
         return []
     results = _evaluate(node, inputs)
     return [
-        Weight(Computed(t.numpy(), tuple(w.recipe for w in weights), node.op_type.lower()), weights[0].source, t.dtype)
+        Weight(
+            Computed(t.numpy(), tuple(w.recipe for w in weights), node.op_type.lower()),
+            weights[0].source,
+            t.dtype,
+        )
         if t.dtype.is_floating_point()
         else t
         for t in results
@@ -79,7 +92,11 @@ def _widened(node: ir.Node, inputs: Sequence[Any]) -> ir.TensorProtocol | None:
     if value is None or value.size != 1 or value.dtype != np.float32 or not np.isfinite(value).all():
         return None
     double = inputs[1].dtype if node.op_type == "CastLike" else node.attributes["to"].value
-    return ir.tensor(np.full(value.shape, float(str(value.reshape(-1)[0])))) if double == ir.DataType.DOUBLE else None
+    return (
+        ir.tensor(np.full(value.shape, float(str(value.reshape(-1)[0]))))
+        if double == ir.DataType.DOUBLE
+        else None
+    )
 
 
 def _stays(weight: Weight) -> bool:
@@ -103,7 +120,9 @@ def _evaluate(node: ir.Node, inputs: Sequence[Any]) -> list[ir.TensorProtocol]:
     )
     feeds = {v.name: t.numpy() for v, t in zip(node.inputs, inputs, strict=True) if v is not None}
     results = ReferenceEvaluator(model).run(None, feeds)
-    return [ir.tensor(np.asarray(result), name=name) for result, name in zip(results, proto.output, strict=True)]
+    return [
+        ir.tensor(np.asarray(result), name=name) for result, name in zip(results, proto.output, strict=True)
+    ]
 
 
 # --- operators that move a weight's elements and change none: node, input tensors -> weights, or None ------------
@@ -148,14 +167,22 @@ def _concat(node, *parts):
 def _as_fill(beside: Weight, tensor: Any) -> Weight | None:
     """A constant as a fill value, if it holds one value only."""
     value = tensor.numpy()
-    return beside.fill(float(value.flat[0]), value.shape) if value.size and np.all(value == value.flat[0]) else None
+    return (
+        beside.fill(float(value.flat[0]), value.shape)
+        if value.size and np.all(value == value.flat[0])
+        else None
+    )
 
 
 def _split(node, w, split=None):
     axis = _attribute(node, "axis", 0) % len(w.dims)
     count = len(node.outputs)
     size = -(-w.dims[axis] // count)
-    sizes = split.numpy().tolist() if split is not None else [size] * (count - 1) + [w.dims[axis] - size * (count - 1)]
+    sizes = (
+        split.numpy().tolist()
+        if split is not None
+        else [size] * (count - 1) + [w.dims[axis] - size * (count - 1)]
+    )
     ends = np.cumsum(sizes).tolist()
     return [w.narrow(axis, end - size, end) for size, end in zip(sizes, ends, strict=True)]
 

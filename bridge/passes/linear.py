@@ -61,7 +61,12 @@ def _gemm(node: ir.Node) -> None:
 def _matmul(node: ir.Node) -> None:
     weight = constant(node.inputs[1])
     uses = list(node.outputs[0].uses())
-    if not isinstance(weight, Weight) or len(weight.dims) != 2 or len(uses) != 1 or node.outputs[0].is_graph_output():
+    if (
+        not isinstance(weight, Weight)
+        or len(weight.dims) != 2
+        or len(uses) != 1
+        or node.outputs[0].is_graph_output()
+    ):
         return
     add = uses[0].node
     if add.op_type != "Add" or add.domain not in ("", "ai.onnx"):
@@ -69,4 +74,6 @@ def _matmul(node: ir.Node) -> None:
     bias = _bias(add.inputs[1 - uses[0].idx], weight.dims[1])
     if bias is not None and len(node.inputs[0].shape or ()) > 1:
         emit = Emitter(add)
-        replace(add.outputs[0], emit("Linear", node.inputs[0], node.inputs[1], emit.tensor(bias), domain=DOMAIN))
+        replace(
+            add.outputs[0], emit("Linear", node.inputs[0], node.inputs[1], emit.tensor(bias), domain=DOMAIN)
+        )

@@ -69,7 +69,9 @@ def _part(split: ir.Node) -> bool:
     merge = _before(transpose, "Reshape") if transpose else None
     if merge is None:
         return False
-    source, merged, swapped, wanted = map(_dims, (merge.inputs[0], merge.outputs[0], split.inputs[0], split.outputs[0]))
+    source, merged, swapped, wanted = map(
+        _dims, (merge.inputs[0], merge.outputs[0], split.inputs[0], split.outputs[0])
+    )
     if None in (source, merged, swapped, wanted):
         return False
     finer: list[list[Dim]] = [[dim] for dim in swapped]

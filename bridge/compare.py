@@ -367,7 +367,7 @@ def _trial(sizes: Sizes, inputs: Arrays, onnx: OnnxRuntime, torch: Torch | None)
     return Trial(sizes, inputs, torch(inputs) if torch is not None else None, said)
 
 
-def compare(model: keras.Model, tried: Sequence[Trial]) -> Iterator[Check]:
+def checks(model: keras.Model, tried: Sequence[Trial]) -> Iterator[Check]:
     """All legs at all sizes."""
     call = keras_call(model)
     for trial in tried:

@@ -172,7 +172,7 @@ def verify_saved(
     Raises `Mismatch` with the report if they differ, `SourceError` if one of them cannot be read.
     """
     _require_keras()
-    from bridge import verify
+    from bridge import compare
     from bridge.prove import failed_leg, gradients_of
 
     watch = Stopwatch(progress, {})
@@ -184,9 +184,9 @@ def verify_saved(
         simplify(opened.model)
     _require_same_inputs(path, model, opened.model)
     with watch.room("compare"):
-        sampler = verify.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
-        tried, refused = verify.trials(sampler, verify.OnnxRuntime(witness), opened.torch)
-        checks = list(verify.compare(model, tried))
+        sampler = compare.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
+        tried, refused = compare.trials(sampler, compare.OnnxRuntime(witness), opened.torch)
+        checks = list(compare.checks(model, tried))
         if training:
             checks.append(gradients_of(open_saved(path), opened))
     report = replace(
