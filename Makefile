@@ -14,7 +14,7 @@ demo: $(VENV)/.models
 	$(QUIET) $(BIN)/python -m models.demo
 
 test: $(VENV)/.test check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
