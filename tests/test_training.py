@@ -1,0 +1,358 @@
+"""A converted model trains as torch does: its parameters, gradients, steps, statistics, freezing and dropout."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import bridge
+from bridge.ops.registry import find
+from bridge.report import GRADIENTS, STATISTICS, STEPS
+from bridge.weights import Sum
+
+torch.set_num_threads(1)
+
+SHORT = [
+    "char_stream",
+    "digit_strips",
+    "digits",
+    "hand_stepped",
+    "language_model",
+    "packed",
+    "vision.mobilenet",
+    "vision.resnet",
+]
+LONG = [
+    "attention_pooling",
+    "autoencoder",
+    "conv_gru",
+    "crnn",
+    "crnn:make_fixed",
+    "digit_images",
+    "forecaster",
+    "frames",
+    "residual_lstm",
+    "seq2seq",
+    "speech",
+    "sunspots",
+    "tagger",
+    "text_classifier",
+    "vision.aspp",
+    "vision.convnext",
+    "vision.dcgan",
+    "vision.densenet",
+    "vision.detector",
+    "vision.fpn",
+    "vision.inception",
+    "vision.mixer",
+    "vision.mobilenet:make_v2",
+    "vision.resnet:make_bottleneck",
+    "vision.shufflenet",
+    "vision.super_resolution",
+    "vision.swin",
+    "vision.unet",
+    "vision.unet:make_bilinear",
+    "vision.vgg",
+    "vision.video",
+    "vision.video:make_factored",
+    "vision.vit",
+    "vision.wavenet",
+]
+EVERY = [*SHORT, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)]
+
+
+@functools.cache
+def trained(name: str) -> tuple[bridge.Conversion, nn.Module]:
+    module, _, maker = name.partition(":")
+    network, args, shapes = getattr(importlib.import_module(f"models.{module}"), maker or "make")()
+    return bridge.convert(network, args, dynamic_shapes=shapes, training=True), network
+
+
+def worst(conversion: bridge.Conversion, leg: str, dtype: str = "float64") -> float:
+    return max(c.error for c in conversion.report.checks if (c.leg, c.dtype) == (leg, dtype))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_trainable_parameter_of_torch_trains_in_keras(name: str) -> None:
+    conversion, network = trained(name)
+    summed = sum(p.numel() for n, p in network.named_parameters() if is_second_bias(network, n))
+    assert conversion.report.trainable == sum(p.numel() for p in network.parameters()) - summed
+    assert conversion.report.summed == summed
+
+
+def is_second_bias(network: nn.Module, name: str) -> bool:
+    """Whether Keras has the sum of this bias and another (not of a GRU, where Keras has both)."""
+    owner, _, leaf = name.rpartition(".")
+    kinds = (nn.LSTM, nn.RNN, nn.LSTMCell, nn.RNNCell)
+    return leaf.startswith("bias_hh") and isinstance(network.get_submodule(owner), kinds)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_gradient_of_every_parameter_agrees(name: str) -> None:
+    conversion, network = trained(name)
+    assert {g.name for g in conversion.report.gradients} == {n for n, _ in network.named_parameters()}
+    assert max(g.error for g in conversion.report.gradients) <= 1e-8
+    assert conversion.report.verified  # in float32 too, against torch's own rounding
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_five_steps_and_the_statistics_agree(name: str) -> None:
+    conversion, network = trained(name)
+    assert [c.sizes for c in conversion.report.checks if c.leg == STEPS] == [f"after step {i}" for i in range(1, 6)]
+    assert worst(conversion, STEPS) <= 1e-10
+    random = any("in evaluation mode" in note for note in conversion.report.notes)
+    if not random and any(n.endswith("running_var") for n, _ in network.named_buffers()):
+        assert worst(conversion, STATISTICS) <= 1e-8
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_an_untouched_model_comes_back_bit_for_bit(name: str) -> None:
+    conversion, network = trained(name)
+    state = conversion.weights.to_torch()
+    network.load_state_dict(state, strict=True)
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+# --- what trains and what does not --------------------------------------------------------------------------
+
+
+class Mixed(nn.Module):
+    """An LSTM, a BatchNorm, a buffer and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(5, 6, batch_first=True)
+        self.norm = nn.BatchNorm1d(6)
+        self.head = nn.Linear(6, 3)
+        self.register_buffer("offset", torch.randn(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.lstm(x)[1][0][-1]) + self.offset)
+
+
+def frozen(*names: str) -> Mixed:
+    torch.manual_seed(0)
+    module = Mixed().eval()
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad = not name.startswith(names) if names else True
+    return module
+
+
+def trainable(model: keras.Model) -> set[str]:
+    return {variable.path for variable in model.trainable_variables}
+
+
+LSTM = {"lstm/lstm_cell/kernel", "lstm/lstm_cell/recurrent_kernel", "lstm/lstm_cell/bias"}
+NORM = {"norm/gamma", "norm/beta"}
+HEAD = {"head/kernel", "head/bias"}
+
+
+@pytest.mark.parametrize(
+    ("names", "stays"),
+    [
+        ((), LSTM | NORM | HEAD),
+        (("lstm",), NORM | HEAD),
+        (("norm",), LSTM | HEAD),
+        (("head.weight",), LSTM | NORM | {"head/bias"}),
+        (("lstm.weight_hh", "head"), NORM | LSTM - {"lstm/lstm_cell/recurrent_kernel"}),
+        (("lstm.bias_hh",), LSTM | NORM | HEAD),  # the sum of the two biases still moves
+        (("lstm.bias",), NORM | HEAD | LSTM - {"lstm/lstm_cell/bias"}),
+    ],
+    ids=str,
+)
+def test_what_torch_froze_is_frozen(names: tuple[str, ...], stays: set[str], tmp_path: Path) -> None:
+    module = frozen(*names)
+    result = bridge.convert(module, torch.randn(4, 7, 5), training=True)
+    assert trainable(result.model) == stays
+    again = bridge.open(result.save(tmp_path / "m.keras"))
+    assert trainable(again.model) == stays
+
+
+def test_what_plain_keras_keeps_of_it(tmp_path: Path) -> None:
+    """A layer that is frozen as a whole; not one variable of a layer, which `.keras` has no word for."""
+    path = bridge.convert(frozen("lstm", "head.weight"), torch.randn(4, 7, 5)).save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(path)
+    assert not loaded.get_layer("lstm").trainable
+    assert trainable(loaded) == NORM | HEAD
+
+
+def test_a_frozen_batchnorm_goes_on_looking_at_the_batch() -> None:
+    """As in torch, where requires_grad=False is not eval(); Keras would stop where the layer is frozen."""
+    result = bridge.convert(frozen("norm"), torch.randn(4, 7, 5))
+    assert result.model.get_layer("norm").trainable
+
+
+def test_buffers_never_train() -> None:
+    result = bridge.convert(frozen(), torch.randn(4, 7, 5))
+    moving = {"norm/moving_mean", "norm/moving_variance"}
+    assert {v.path for v in result.model.non_trainable_variables} == moving  # `offset` is a constant
+
+
+def test_a_batchnorm_without_parameters_trains_its_statistics() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False), nn.ReLU()).eval()
+    assert worst(bridge.convert(module, torch.randn(2, 3, 8, 9), training=True), STATISTICS) <= 1e-8
+
+
+def test_tied_weights_are_one_variable() -> None:
+    conversion, network = trained("language_model")
+    tied = [e for e in conversion.weights if "embedding.weight" in e.recipe.names]
+    assert len(tied) == 1
+    assert conversion.report.trainable <= sum(p.numel() for p in network.parameters())
+
+
+# --- dropout ------------------------------------------------------------------------------------------------
+
+
+class Calls(nn.Module):
+    """A function of the input between two layers."""
+
+    def __init__(self, function: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function, self.first, self.last = function, nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self, self.first(x)))
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, weights: bool) -> None:
+        super().__init__()
+        self.weights, self.attention = weights, nn.MultiheadAttention(4, 2, dropout=0.3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x, need_weights=self.weights)[0]
+
+
+DROPOUTS = {
+    "nn.Dropout": (lambda: nn.Dropout(0.3), (2, 5, 4), ["Dropout"]),
+    "in place": (lambda: nn.Dropout(0.3, inplace=True), (2, 5, 4), ["Dropout"]),
+    "functional": (lambda: Calls(lambda m, x: F.dropout(x, 0.3, m.training)), (2, 5, 4), ["Dropout"]),
+    "nn.Dropout1d": (lambda: nn.Dropout1d(0.3), (2, 5, 4), ["SpatialDropout1D"]),
+    "nn.Dropout2d": (lambda: nn.Dropout2d(0.3), (2, 5, 6, 4), ["SpatialDropout2D"]),
+    "nn.Dropout3d": (lambda: nn.Dropout3d(0.3), (2, 5, 3, 6, 4), ["SpatialDropout3D"]),
+    "functional 2d": (lambda: Calls(lambda m, x: F.dropout2d(x, 0.3, m.training)), (2, 5, 6, 4), ["SpatialDropout2D"]),
+    "nn.AlphaDropout": (lambda: nn.AlphaDropout(0.3), (2, 5, 4), ["AlphaDropout"]),
+    "nn.FeatureAlphaDropout": (lambda: nn.FeatureAlphaDropout(0.3), (2, 5, 4), ["AlphaDropout"]),
+    "attention": (lambda: SelfAttention(False), (2, 5, 4), ["Dropout"]),
+    "attention and weights": (lambda: SelfAttention(True), (2, 5, 4), ["Dropout"]),
+    "encoder layer": (lambda: nn.TransformerEncoderLayer(4, 2, 8, 0.3, batch_first=True), (2, 5, 4), ["Dropout"] * 4),
+}
+
+
+@pytest.mark.parametrize("kind", DROPOUTS)
+def test_dropout_is_where_torch_had_it(kind: str) -> None:
+    make, shape, layers = DROPOUTS[kind]
+    torch.manual_seed(0)
+    result = bridge.convert(nn.Sequential(nn.Linear(4, 4), make(), nn.Linear(4, 3)).eval(), torch.randn(shape))
+    found = [layer for layer in result.model.layers if hasattr(layer, "rate")]
+    assert [type(layer).__name__ for layer in found] == layers
+    assert {layer.rate for layer in found} == {0.3}
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    once, again = (keras.ops.convert_to_numpy(result.model(x, training=True)) for _ in range(2))
+    assert not np.array_equal(once, again)
+
+
+def test_dropout_between_recurrent_layers_stands_between_them() -> None:
+    conversion, network = trained("char_stream")
+    rates = [layer.rate for layer in conversion.model.layers if isinstance(layer, keras.layers.Dropout)]
+    assert rates == [network.lstm.dropout]
+
+
+def test_dropout_that_evaluation_mode_does_not_show_is_named() -> None:
+    def attend(module: nn.Module, x: Tensor) -> Tensor:
+        q = x.unflatten(-1, (2, 2)).transpose(1, 2)
+        y = F.scaled_dot_product_attention(q, q, q, dropout_p=0.25 if module.training else 0.0)
+        return y.transpose(1, 2).flatten(2)
+
+    notes = bridge.convert(Calls(attend).eval(), torch.randn(2, 5, 4), training=True).report.notes
+    assert any("scaled_dot_product_attention drops with p=0.25 in training" in note for note in notes)
+
+
+# --- what must be caught ------------------------------------------------------------------------------------
+
+
+def linear_relu() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
+
+
+def test_a_wrong_gradient_behind_right_values_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def straight_through(x):  # right values, the gradient of the identity
+        return x + keras.ops.stop_gradient(keras.ops.relu(x) - x)
+
+    wrong = dataclasses.replace(find("", "Relu"), function=straight_through, takes_site=False)
+    monkeypatch.setattr("bridge.plan.find", lambda domain, name: wrong if name == "Relu" else find(domain, name))
+    bridge.convert(linear_relu(), torch.randn(2, 4), float64=True)
+    with pytest.raises(bridge.Mismatch, match=f"{GRADIENTS} differ by") as caught:
+        bridge.convert(linear_relu(), torch.randn(2, 4), training=True)
+    errors = {g.name: g.error for g in caught.value.report.gradients}
+    assert errors["0.weight"] > 1e-2 >= 1e-8 > errors["2.weight"]
+
+
+def test_a_recipe_that_gives_a_gradient_to_one_bias_only_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sum, "add", lambda self, gradient, into: self.left.adjoint(gradient, into))
+    with pytest.raises(bridge.Mismatch, match=f"{GRADIENTS} differ by 1 "):
+        bridge.convert(frozen(), torch.randn(4, 7, 5), training=True)
+
+
+# --- one way ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+def test_folded_weights_are_listed_and_refused(norm: Callable[[nn.Module], nn.Module]) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(norm(nn.Linear(4, 6)), nn.ReLU(), nn.Linear(6, 3)).eval()
+    result = bridge.convert(module, torch.randn(2, 4))
+    folded = {name for name in module.state_dict() if name.startswith("0.parametrizations.weight")}
+    assert {n for n in result.weights.one_way if not n.endswith("_v")} == {n for n in folded if not n.endswith("_v")}
+    assert [v.path for v in result.report.variables if v.one_way] == ["0/kernel"]
+    with pytest.raises(bridge.WeightsError, match=r"cannot go back to torch: 0\.parametrizations"):
+        result.weights.to_torch()
+
+
+# --- every backend ------------------------------------------------------------------------------------------
+
+ELSEWHERE = """
+import importlib, sys
+import torch
+torch.set_num_threads(1)
+import bridge, keras
+if sys.argv[1] == "small":
+    network, shapes = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Dropout(0.2),
+        torch.nn.Flatten(), torch.nn.Linear(4 * 3 * 4, 3),
+    ).eval(), None
+    args = (torch.randn(3, 2, 5, 6),)
+else:
+    network, args, shapes = importlib.import_module(f"models.{sys.argv[1]}").make()
+before = keras.backend.result_type("float64", "float64")
+bridge.convert(network, args, dynamic_shapes=shapes, training=True)
+assert keras.backend.result_type("float64", "float64") == before
+assert keras.ops.zeros(1, "float64").dtype != "float64" or keras.backend.backend() != "jax"
+print("proved on", keras.backend.backend())
+"""
+
+
+@pytest.mark.parametrize("name", ["small", *(pytest.param(n, marks=pytest.mark.slow) for n in ("digits", "packed"))])
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_training_is_proved_on_every_backend(backend: str, name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ELSEWHERE, name],
+        capture_output=True, text=True, env=os.environ | {"KERAS_BACKEND": backend},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == f"proved on {backend}"
