@@ -96,6 +96,7 @@ def main(context: click.Context, debug: bool) -> None:
 @click.option(
     "--verify/--no-verify", default=True, help="Compare torch, onnxruntime and Keras (the default)."
 )
+@click.option("--channels-last", is_flag=True, help="Image inputs and outputs as N H W C.")
 @click.option("--float64", is_flag=True, help="Compare torch and Keras in double precision too.")
 @click.option("--training", is_flag=True, help="Compare gradients and steps of training too.")
 @quiet_option
@@ -106,6 +107,7 @@ def convert(
     source: str,
     output: Path,
     report: Path | None,
+    channels_last: bool,
     verify: bool,
     float64: bool,
     training: bool,
@@ -128,6 +130,7 @@ def convert(
         result = convert(
             *given[:2],
             dynamic_shapes=given[2],
+            channels_last=channels_last,
             verify=verify,
             float64=float64,
             training=training,

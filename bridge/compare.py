@@ -15,6 +15,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import onnx_ir as ir
 
 from bridge.build import Built
 from bridge.errors import BridgeError, MissingPackage, SourceError
-from bridge.plan import Plan
+from bridge.plan import Perm, Plan
 from bridge.report import ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
 
 LIMIT = 1e-5  # float32
@@ -146,14 +147,19 @@ class Torch:
                 self.module.train()
 
 
-def keras_call(model: keras.Model) -> Callable[[Arrays], Arrays]:
-    """A Keras model as a function of numpy arrays."""
+def keras_call(
+    model: keras.Model, given: Sequence[Perm] = (), made: Sequence[Perm] = ()
+) -> Callable[[Arrays], Arrays]:
+    """A Keras model as a function of numpy arrays whose axes are in the source's order, whatever the order of the
+    model's own inputs (`given`) and outputs (`made`), which is the source's where left out."""
 
     def call(inputs: Arrays) -> Arrays:
-        tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
+        ordered = [x if p is None else x.transpose(p) for x, p in zip_longest(inputs, given)]
+        tensors = [keras.ops.convert_to_tensor(array) for array in ordered]
         outputs = model(tensors if len(tensors) != 1 else tensors[0], training=False)
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-        return [keras.ops.convert_to_numpy(output) for output in outputs]
+        arrays = [keras.ops.convert_to_numpy(output) for output in outputs]
+        return [y if p is None else y.transpose(np.argsort(p)) for y, p in zip_longest(arrays, made)]
 
     return call
 
@@ -367,9 +373,8 @@ def _trial(sizes: Sizes, inputs: Arrays, onnx: OnnxRuntime, torch: Torch | None)
     return Trial(sizes, inputs, torch(inputs) if torch is not None else None, said)
 
 
-def checks(model: keras.Model, tried: Sequence[Trial]) -> Iterator[Check]:
-    """All legs at all sizes."""
-    call = keras_call(model)
+def checks(call: Callable[[Arrays], Arrays], tried: Sequence[Trial]) -> Iterator[Check]:
+    """All legs at all sizes; `call` is a `keras_call`."""
     for trial in tried:
         text = sizes_text(trial.sizes)
         try:
@@ -419,7 +424,10 @@ def node_errors(plan: Plan, built: Built, inputs: Arrays) -> dict[ir.Node, float
     names = {value.name: value for node in model.graph for value in node.outputs}
     model.graph.outputs[:] = [names[value.name] for _, value in shown]
     want = OnnxRuntime(model)(inputs)
-    got = keras_call(keras.Model(built.model.inputs, [built.tensors[value] for _, value in shown]))(inputs)
+    given = [plan.doors.get(value) for value in plan.model.graph.inputs]
+    got = keras_call(keras.Model(built.model.inputs, [built.tensors[value] for _, value in shown]), given)(
+        inputs
+    )
     errors: dict[ir.Node, float] = {}
     for (node, value), ours, theirs in zip(shown, got, want, strict=True):
         perm = plan.perms.get(value)

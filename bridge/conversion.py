@@ -72,6 +72,7 @@ def convert(
     kwargs: dict[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,
+    channels_last: bool = False,
     verify: bool = True,
     float64: bool = False,
     training: bool = False,
@@ -85,6 +86,8 @@ def convert(
         args: the module's example inputs; a single tensor stands for a tuple of one.
         kwargs: keyword inputs of the module.
         dynamic_shapes: as `torch.onnx.export` takes them. Without them the batch axis is free wherever torch allows.
+        channels_last: give the Keras model image inputs and outputs with their channels last (N H W C), where torch
+            has them first; the report's notes say which. Otherwise its signature is torch's own.
         verify: compare torch, onnxruntime and Keras at several sizes.
         float64: also compare torch and Keras in double precision, which tells rounding from a wrong formula.
         training: also compare gradients, steps of SGD and BatchNorm's statistics (implies float64).
@@ -101,12 +104,13 @@ def convert(
     with watch.room("export"):
         opened = open_source(source, args, kwargs, dynamic_shapes)
         witness = opened.model.clone()
-    planned = _planned(opened.model, watch)
+    planned = _planned(opened.model, watch, channels_last)
     with watch.room("build"):
         from bridge.build import build
 
         built = build(planned, name=opened.title)
     report = account(opened, built, watch.seconds)
+    report = replace(report, notes=(*report.notes, *_doors(planned)))
     if verify:
         with watch.room("compare"):
             from bridge.prove import failed_leg, prove, prove_double
@@ -186,7 +190,7 @@ def verify_saved(
     with watch.room("compare"):
         sampler = compare.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
         tried, refused = compare.trials(sampler, compare.OnnxRuntime(witness), opened.torch)
-        checks = list(compare.checks(model, tried))
+        checks = list(compare.checks(compare.keras_call(model), tried))
         if training:
             checks.append(gradients_of(open_saved(path), opened))
     report = replace(
@@ -225,11 +229,21 @@ def _require_keras() -> None:
         ) from error
 
 
-def _planned(model: ir.Model, watch: Stopwatch) -> Plan:
+def _doors(planned: Plan) -> tuple[str, ...]:
+    """The inputs and outputs of the Keras model whose axes are in another order than torch's."""
+    graph = planned.model.graph
+    sides = (("input", graph.inputs), ("output", graph.outputs))
+    moved = ((side, value.name, planned.doors.get(value)) for side, values in sides for value in values)
+    return tuple(
+        f"{side} {name} has its channels last: torch's axes {perm}" for side, name, perm in moved if perm
+    )
+
+
+def _planned(model: ir.Model, watch: Stopwatch, channels_last: bool = False) -> Plan:
     with watch.room("simplify"):
         simplify(model)
     with watch.room("plan"):
         import bridge.ops  # noqa: F401 - registers the operators
         from bridge.plan import plan
 
-        return plan(model)
+        return plan(model, channels_last=channels_last)

@@ -23,7 +23,7 @@ import onnx_shape_inference
 
 from bridge.axes import Mix, Perm, channels_behind, plain, reshaped
 from bridge.errors import Unsupported
-from bridge.ops.registry import Builder, Kind, Layout, find
+from bridge.ops.registry import TYPES, Builder, Kind, Layout, find
 from bridge.weights import Weight
 
 MISSING = object()
@@ -118,7 +118,7 @@ def plan(model: ir.Model, *, channels_last: bool = False) -> Plan:
     With `channels_last`, inputs that a convolution reads and outputs that one gives have their channels last; which
     ones is in `Plan.doors`. Otherwise all are as the graph states them.
     """
-    refusals: list[Refusal] = []
+    refusals = [Refusal("input", value.name, reason) for value in model.graph.inputs if (reason := _no_input(value))]
     steps = _needed_steps(model.graph, refusals)
     readers = {step.node: step for step in steps}
     perms: dict[ir.Value, Perm] = {}
@@ -135,6 +135,13 @@ def plan(model: ir.Model, *, channels_last: bool = False) -> Plan:
         given = {value: perms.get(value) for value in model.graph.outputs}
         doors |= {value: perm for value, perm in given.items() if perm and perm == channels_behind(len(perm))}
     return Plan(model, steps, perms, refusals, doors)
+
+
+def _no_input(value: ir.Value) -> str | None:
+    """Why no Keras input can stand for `value`, or None."""
+    if value.type is not None and not isinstance(value.type, ir.TensorType):
+        return f"is no tensor but a {type(value.type).__name__.removesuffix('Type').lower()}"
+    return None if value.dtype is None or value.dtype.numpy().name in TYPES else f"Keras has no type {value.dtype}"
 
 
 # --- nodes and their operands ------------------------------------------------------------------------------------

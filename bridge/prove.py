@@ -26,7 +26,11 @@ def prove(report: Report, opened: Opened, witness: ir.Model, planned: Plan, buil
     """`report` with every comparison of `built` to `witness` (the graph as exported) and to torch."""
     sampler = compare.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
     tried, refused = compare.trials(sampler, compare.OnnxRuntime(witness), opened.torch)
-    checks = list(compare.checks(built.model, tried))
+    graph, doors = planned.model.graph, planned.doors
+    call = compare.keras_call(
+        built.model, *([doors.get(v) for v in side] for side in (graph.inputs, graph.outputs))
+    )
+    checks = list(compare.checks(call, tried))
     errors = compare.node_errors(planned, built, tried[0].inputs)
     rows = tuple(
         replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)

@@ -1,6 +1,7 @@
 """ONNX's own suite: every case of every operator, run as the Keras model it becomes.
 
-`onnx_suite_reasons.toml` says of each case that is left out why; one that passes after all is an error there.
+`onnx_suite_reasons.toml` says of each case that is left out why: it is refused by name, or it is known to differ.
+One that passes after all is an error there.
 The cases give the weights of a layer as inputs; where the layer exists, they are run a second time with weights.
 """
 
@@ -14,13 +15,19 @@ import onnx
 import pytest
 from onnx.backend.test.case.node import collect_testcases
 
+from bridge import Unsupported
 from bridge.backend import prepare, run_node, supports_device
 from bridge.functions import DOMAIN
 from bridge.ops import find
 from bridge.ops.registry import Kind
 
-REASONS = tomllib.loads(Path(__file__).with_name("onnx_suite_reasons.toml").read_text())["reasons"]
-PATTERNS = {pattern: reason for reason, patterns in REASONS.items() for pattern in patterns}
+REASONS = tomllib.loads(Path(__file__).with_name("onnx_suite_reasons.toml").read_text())
+PATTERNS = {
+    pattern: pytest.mark.xfail(reason=reason, strict=True, raises=Unsupported if how == "refused" else None)
+    for how, reasons in REASONS.items()
+    for reason, patterns in reasons.items()
+    for pattern in patterns
+}
 
 
 def _cases():
@@ -52,13 +59,12 @@ def _speaks_of(pattern, key):
 def _parameters():
     """Each run with its marks; the bodies of functions, written out, are the slow half."""
     for key, run in IDS.items():
-        reasons = [reason for pattern, reason in PATTERNS.items() if _speaks_of(pattern, key)]
-        marks = [pytest.mark.xfail(reason=reason, strict=True) for reason in reasons[:1]]
+        marks = [mark for pattern, mark in PATTERNS.items() if _speaks_of(pattern, key)][:1]
         yield pytest.param(*run, id=key, marks=marks + [pytest.mark.slow] * ("expanded" in key))
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("name", "weights"), _parameters())
+@pytest.mark.parametrize(("name", "weights"), list(_parameters()))
 def test_case(name, weights):
     case = CASES[name]
     model = prepare(case.model, weights=weights)

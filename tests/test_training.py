@@ -111,7 +111,9 @@ def test_the_gradient_of_every_parameter_agrees(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_five_steps_and_the_statistics_agree(name: str) -> None:
     conversion, network = trained(name)
-    assert [c.sizes for c in conversion.report.checks if c.leg == STEPS] == [f"after step {i}" for i in range(1, 6)]
+    assert [c.sizes for c in conversion.report.checks if c.leg == STEPS] == [
+        f"after step {i}" for i in range(1, 6)
+    ]
     assert worst(conversion, STEPS) <= 1e-10
     random = any("in evaluation mode" in note for note in conversion.report.notes)
     if not random and any(n.endswith("running_var") for n, _ in network.named_buffers()):
@@ -244,12 +246,20 @@ DROPOUTS = {
     "nn.Dropout1d": (lambda: nn.Dropout1d(0.3), (2, 5, 4), ["SpatialDropout1D"]),
     "nn.Dropout2d": (lambda: nn.Dropout2d(0.3), (2, 5, 6, 4), ["SpatialDropout2D"]),
     "nn.Dropout3d": (lambda: nn.Dropout3d(0.3), (2, 5, 3, 6, 4), ["SpatialDropout3D"]),
-    "functional 2d": (lambda: Calls(lambda m, x: F.dropout2d(x, 0.3, m.training)), (2, 5, 6, 4), ["SpatialDropout2D"]),
+    "functional 2d": (
+        lambda: Calls(lambda m, x: F.dropout2d(x, 0.3, m.training)),
+        (2, 5, 6, 4),
+        ["SpatialDropout2D"],
+    ),
     "nn.AlphaDropout": (lambda: nn.AlphaDropout(0.3), (2, 5, 4), ["AlphaDropout"]),
     "nn.FeatureAlphaDropout": (lambda: nn.FeatureAlphaDropout(0.3), (2, 5, 4), ["AlphaDropout"]),
     "attention": (lambda: SelfAttention(False), (2, 5, 4), ["Dropout"]),
     "attention and weights": (lambda: SelfAttention(True), (2, 5, 4), ["Dropout"]),
-    "encoder layer": (lambda: nn.TransformerEncoderLayer(4, 2, 8, 0.3, batch_first=True), (2, 5, 4), ["Dropout"] * 4),
+    "encoder layer": (
+        lambda: nn.TransformerEncoderLayer(4, 2, 8, 0.3, batch_first=True),
+        (2, 5, 4),
+        ["Dropout"] * 4,
+    ),
 }
 
 
@@ -257,7 +267,9 @@ DROPOUTS = {
 def test_dropout_is_where_torch_had_it(kind: str) -> None:
     make, shape, layers = DROPOUTS[kind]
     torch.manual_seed(0)
-    result = bridge.convert(nn.Sequential(nn.Linear(4, 4), make(), nn.Linear(4, 3)).eval(), torch.randn(shape))
+    result = bridge.convert(
+        nn.Sequential(nn.Linear(4, 4), make(), nn.Linear(4, 3)).eval(), torch.randn(shape)
+    )
     found = [layer for layer in result.model.layers if hasattr(layer, "rate")]
     assert [type(layer).__name__ for layer in found] == layers
     assert {layer.rate for layer in found} == {0.3}
@@ -295,7 +307,9 @@ def test_a_wrong_gradient_behind_right_values_is_caught(monkeypatch: pytest.Monk
         return x + keras.ops.stop_gradient(keras.ops.relu(x) - x)
 
     wrong = dataclasses.replace(find("", "Relu"), function=straight_through, takes_site=False)
-    monkeypatch.setattr("bridge.plan.find", lambda domain, name: wrong if name == "Relu" else find(domain, name))
+    monkeypatch.setattr(
+        "bridge.plan.find", lambda domain, name: wrong if name == "Relu" else find(domain, name)
+    )
     bridge.convert(linear_relu(), torch.randn(2, 4), float64=True)
     with pytest.raises(bridge.Mismatch, match=f"{GRADIENTS} differ by") as caught:
         bridge.convert(linear_relu(), torch.randn(2, 4), training=True)
@@ -312,13 +326,17 @@ def test_a_recipe_that_gives_a_gradient_to_one_bias_only_is_caught(monkeypatch: 
 # --- one way ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+@pytest.mark.parametrize(
+    "norm", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
 def test_folded_weights_are_listed_and_refused(norm: Callable[[nn.Module], nn.Module]) -> None:
     torch.manual_seed(0)
     module = nn.Sequential(norm(nn.Linear(4, 6)), nn.ReLU(), nn.Linear(6, 3)).eval()
     result = bridge.convert(module, torch.randn(2, 4))
     folded = {name for name in module.state_dict() if name.startswith("0.parametrizations.weight")}
-    assert {n for n in result.weights.one_way if not n.endswith("_v")} == {n for n in folded if not n.endswith("_v")}
+    assert {n for n in result.weights.one_way if not n.endswith("_v")} == {
+        n for n in folded if not n.endswith("_v")
+    }
     assert [v.path for v in result.report.variables if v.one_way] == ["0/kernel"]
     with pytest.raises(bridge.WeightsError, match=r"cannot go back to torch: 0\.parametrizations"):
         result.weights.to_torch()
@@ -347,7 +365,9 @@ print("proved on", keras.backend.backend())
 """
 
 
-@pytest.mark.parametrize("name", ["small", *(pytest.param(n, marks=pytest.mark.slow) for n in ("digits", "packed"))])
+@pytest.mark.parametrize(
+    "name", ["small", *(pytest.param(n, marks=pytest.mark.slow) for n in ("digits", "packed"))]
+)
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_training_is_proved_on_every_backend(backend: str, name: str) -> None:
     done = subprocess.run(

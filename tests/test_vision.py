@@ -86,3 +86,13 @@ def test_an_untouched_model_comes_back_bit_for_bit(name: str) -> None:
     state = conversion.weights.to_torch()
     for key, value in module.state_dict().items():
         assert torch.equal(value, state[key]), key
+
+
+@pytest.mark.parametrize("name", ["resnet", "unet", "fpn", "video"])
+def test_channels_last_leaves_no_transpose_at_the_doors(name: str) -> None:
+    module, args, shapes = importlib.import_module(f"models.vision.{name}").make()
+    conversion = bridge.convert(module, args, dynamic_shapes=shapes, channels_last=True)
+    assert conversion.report.verified
+    assert conversion.report.transposes == 0
+    assert conversion.model.inputs[0].shape[-1] == args[0].shape[1]
+    assert any("channels last" in note for note in conversion.report.notes)

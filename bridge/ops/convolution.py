@@ -37,6 +37,8 @@ def _kernel(step: Step) -> list[int] | None:
 
 
 def _check_conv(step: Step) -> str | None:
+    if step.argument("group") != 1 and not isinstance(step.argument("w"), Weight):
+        return "its kernel is computed at run time, in groups"
     return check_padding(step, _kernel(step))
 
 

@@ -10,15 +10,11 @@ import numpy as np
 from keras import layers, ops
 
 from bridge.ops.dims import add, cast
-from bridge.ops.registry import ANY, CHANNELS_LAST, FIRST, Array, op
+from bridge.ops.registry import ANY, CHANNELS_LAST, FIRST, TYPES, Array, op
 from bridge.weights import Weight
 
 if TYPE_CHECKING:
     from bridge.plan import Step
-
-CASTABLE = {"bool", "float16", "float32", "float64", "bfloat16"} | {
-    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
-}
 
 # --- arithmetic, comparison, logic --------------------------------------------------------------------------
 
@@ -196,7 +192,7 @@ def _is_scalar(value: Any, number: float | None = None) -> bool:
 
 def _check_type(step: Step) -> str | None:
     dtype = step.node.outputs[0].dtype
-    return None if dtype is not None and dtype.numpy().name in CASTABLE else f"Keras has no type {dtype}"
+    return None if dtype is not None and dtype.numpy().name in TYPES else f"Keras has no type {dtype}"
 
 
 @op("Cast", layout=ANY, check=_check_type)

@@ -55,6 +55,11 @@ Ints = Annotated[Any, "integers"]
 Dims = Annotated[Any, "dims"]
 
 
+TYPES = {"bool", "float16", "float32", "float64", "bfloat16"} | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}  # that Keras has
+
+
 class Refused(Exception):
     """A builder found that its node cannot be said in Keras; the message is the reason."""
 

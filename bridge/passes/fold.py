@@ -45,10 +45,15 @@ def fold(model: ir.Model) -> None:
             value is not None and tensor is None for value, tensor in zip(node.inputs, inputs, strict=True)
         ):
             continue
-        if any(_size(value.shape) > MAX_ELEMENTS for value in node.outputs):
+        if any(_size(value.shape) > MAX_ELEMENTS or _leaves(value, graph) for value in node.outputs):
             continue
         for value, tensor in zip(node.outputs, _fold_node(node, inputs), strict=False):
             _replace(graph, value, tensor)
+
+
+def _leaves(value: ir.Value, graph: ir.Graph) -> bool:
+    """Whether a graph inside `graph`, a branch of If for instance, gives `value` as its own output."""
+    return value.is_graph_output() and not any(value is output for output in graph.outputs)
 
 
 def _size(shape: ir.Shape | None) -> int:
