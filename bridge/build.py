@@ -24,6 +24,7 @@ from bridge.ops.registry import Kind, Layout, Refused
 from bridge.plan import Operand, Perm, Plan, Refusal, Step, torch_path
 from bridge.weights import Entry, Source, Weight, WeightMap
 
+PARAMETRISED = r"\bparametrizations\.(\w+)\..*"  # torch's names for what makes up the weight \1
 INTEGERS = {"int64": "int64", "int32": "int32"}
 
 
@@ -253,7 +254,8 @@ def _stored(value: ir.Value, perm: Perm) -> tuple[Any, ...]:
 
 def _layer_name(weights: dict[str, Weight], step: Step) -> str:
     """The torch module of the weights (with its layer number, where it has several), or of the node."""
-    names = [name for weight in weights.values() for name in weight.recipe.names if "." in name]
+    named = (name for weight in weights.values() for name in weight.recipe.names)
+    names = [name for name in (re.sub(PARAMETRISED, r"\1", name) for name in named) if "." in name]
     if not names:
         return step.path or step.node.op_type.lower()
     module, leaf = names[0].rsplit(".", 1)
