@@ -47,9 +47,12 @@ class KerasRep(BackendRep):
     def run(self, inputs: Sequence[Any] | dict[str, Any], **kwargs: Any) -> tuple[np.ndarray, ...]:
         """The outputs for `inputs`, in the order of the graph or by name."""
         feeds = inputs if isinstance(inputs, dict) else dict(zip(self._names, inputs, strict=False))
-        feeds = {name: value if isinstance(value, list) else np.asarray(value) for name, value in feeds.items()}
+        feeds = {
+            name: value if isinstance(value, list) else np.asarray(value) for name, value in feeds.items()
+        }
         model = self._model({name: value for name, value in feeds.items() if name in self._fixed})
-        results = model([value for name, value in feeds.items() if name not in self._fixed])
+        given = [value for name, value in feeds.items() if name not in self._fixed]
+        results = model(given[0] if len(given) == 1 else given)
         results = results if isinstance(results, list | tuple) else [results]
         return tuple(keras.ops.convert_to_numpy(result) for result in results)
 

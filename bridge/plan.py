@@ -118,7 +118,11 @@ def plan(model: ir.Model, *, channels_last: bool = False) -> Plan:
     With `channels_last`, inputs that a convolution reads and outputs that one gives have their channels last; which
     ones is in `Plan.doors`. Otherwise all are as the graph states them.
     """
-    refusals = [Refusal("input", value.name, reason) for value in model.graph.inputs if (reason := _no_input(value))]
+    refusals = [
+        Refusal("input", value.name, reason) for value in model.graph.inputs if (reason := _no_input(value))
+    ]
+    if refusals:
+        return Plan(model, [], {}, refusals)
     steps = _needed_steps(model.graph, refusals)
     readers = {step.node: step for step in steps}
     perms: dict[ir.Value, Perm] = {}
@@ -141,7 +145,13 @@ def _no_input(value: ir.Value) -> str | None:
     """Why no Keras input can stand for `value`, or None."""
     if value.type is not None and not isinstance(value.type, ir.TensorType):
         return f"is no tensor but a {type(value.type).__name__.removesuffix('Type').lower()}"
-    return None if value.dtype is None or value.dtype.numpy().name in TYPES else f"Keras has no type {value.dtype}"
+    if value.shape is None:
+        return "its number of axes is not known"
+    return (
+        None
+        if value.dtype is None or value.dtype.numpy().name in TYPES
+        else f"Keras has no type {value.dtype}"
+    )
 
 
 # --- nodes and their operands ------------------------------------------------------------------------------------
