@@ -105,7 +105,7 @@ FRAMEWORKS = {
         "conversion",
         "backend",
     },
-    "torch": {"export", "cures", "cures", "compare", "weights", "handwritten", "training", "disk", "source"},
+    "torch": {"export", "cures", "compare", "weights", "handwritten", "training", "disk", "source"},
     "onnxruntime": {"compare"},
     "tensorflow": set(),
     "jax": {"compare"},
