@@ -1,4 +1,4 @@
-"""Train a network and write its checkpoint: `python -m models.train sunspots|digits|digit_strips|all`.
+"""Train a network and write its checkpoint: `python -m models.train sunspots|digits|digit_strips|digit_images|all`.
 
 One thread and a fixed seed, so that the same machine makes the same checkpoint again.
 """
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-NAMES = ("sunspots", "digits", "digit_strips")
+NAMES = ("sunspots", "digits", "digit_strips", "digit_images")
 
 
 def train(name: str) -> dict[str, float]:

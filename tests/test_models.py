@@ -24,6 +24,7 @@ MODELS = [
     "conv_gru",
     "crnn",
     "crnn:make_fixed",
+    "digit_images",
     "digit_strips",
     "digits",
     "forecaster",
@@ -42,6 +43,7 @@ TRANSPOSES = {  # between nodes; each with its reason
     "conv_gru": 1,  # (batch, channels, time) in torch's signature
     "crnn": 3,  # the image at the door, height against width before the columns, time first for CTC
     "crnn:make_fixed": 3,
+    "digit_images": 1,  # the image at the door
     "digit_strips": 2,  # the image at the door, height against width before the columns
     "frames": 1,  # the images at the door
     "seq2seq": 1,  # keys against queries in the attention
