@@ -31,7 +31,7 @@ SIZES_ONLY = {"Shape", "Size"}  # what they give does not depend on the numbers 
 
 
 class KerasRep(BackendRep):
-    """A model ready to run."""
+    """A model ready to run; `fixed` are the names of the inputs that become constants of it."""
 
     def __init__(self, proto: onnx.ModelProto, weights: bool = False):
         model = load(proto)
@@ -39,9 +39,9 @@ class KerasRep(BackendRep):
         self._names = [
             value.name for value in model.graph.inputs if value.name not in model.graph.initializers
         ]
-        self._fixed = _read_while_planning(model, weights) & set(self._names)
-        if weights and len(self._fixed) == len(self._names):  # nothing would be left to run on
-            self._fixed = _read_while_planning(model, False) & set(self._names)
+        self.fixed = _read_while_planning(model, weights) & set(self._names)
+        if weights and len(self.fixed) == len(self._names):  # nothing would be left to run on
+            self.fixed = _read_while_planning(model, False) & set(self._names)
         self._models: dict[bytes, keras.Model] = {}
 
     def run(self, inputs: Sequence[Any] | dict[str, Any], **kwargs: Any) -> tuple[np.ndarray, ...]:
@@ -50,8 +50,8 @@ class KerasRep(BackendRep):
         feeds = {
             name: value if isinstance(value, list) else np.asarray(value) for name, value in feeds.items()
         }
-        model = self._model({name: value for name, value in feeds.items() if name in self._fixed})
-        given = [value for name, value in feeds.items() if name not in self._fixed]
+        model = self._model({name: value for name, value in feeds.items() if name in self.fixed})
+        given = [value for name, value in feeds.items() if name not in self.fixed]
         results = model(given[0] if len(given) == 1 else given)
         results = results if isinstance(results, list | tuple) else [results]
         return tuple(keras.ops.convert_to_numpy(result) for result in results)

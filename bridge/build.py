@@ -277,6 +277,11 @@ def build(plan: Plan, *, dtype: str | None = None, name: str = "model") -> Built
         except Refused as reason:
             refusals.append(Refusal(step.node.op_type, step.path, str(reason)))
             break
+        except (TypeError, ValueError) as error:
+            refused = Refusal(
+                step.node.op_type, step.path, f"Keras takes no {_shapes(step)} here: {_message(error)}"
+            )
+            raise Unsupported([refused]) from error
         builder.made += site.made() if step.builder.layout is not Layout.RENAMES else []
     if refusals:
         raise Unsupported(refusals)
@@ -291,6 +296,19 @@ def build(plan: Plan, *, dtype: str | None = None, name: str = "model") -> Built
 
 def _one_or_all(tensors: list[Any]) -> Any:
     return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _shapes(step: Step) -> str:
+    shapes = [
+        str(list(map(str, value.shape))) for value in step.node.inputs if value is not None and value.shape
+    ]
+    return " and ".join(shapes).replace("'", "")
+
+
+def _message(error: Exception) -> str:
+    """The line of Keras's error that says something."""
+    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line and not line.startswith("Exception encountered")), "")
 
 
 def _input(builder: Builder, value: ir.Value) -> Any:

@@ -104,7 +104,9 @@ def _raise(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
 
 def _defined(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model with the operators in `DEFINED` replaced by their definitions."""
-    while names := {node.op_type for node in proto.graph.node if not node.domain} & DEFINED:
+    left: set[str] = set()
+    while (names := {node.op_type for node in proto.graph.node if not node.domain} & DEFINED) != left:
+        left = names  # some are defined through others; one whose types are not known stays
         typed = onnx.shape_inference.infer_shapes(proto)
         typed.graph.value_info.extend(  # where the inliner looks for the types of initializers
             onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)

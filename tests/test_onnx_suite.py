@@ -73,6 +73,28 @@ def test_case(name, weights):
             _assert_close(given, _array(wanted), case.rtol, case.atol)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [name for name in CASES if not any(_speaks_of(p, name) for p in PATTERNS)])
+def test_unknown_sizes(name):
+    """A case whose inputs have no known size gives the same numbers or none, never other ones."""
+    case = CASES[name]
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    fixed = prepare(case.model).fixed
+    del model.graph.value_info[:]
+    for value in [value for value in model.graph.input if value.name not in fixed] + list(model.graph.output):
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            dim.dim_param = f"{value.name}_{axis}"
+    inputs, outputs = case.data_sets[0]
+    try:
+        results = prepare(model).run([_array(value) for value in inputs])
+    except Exception as error:
+        pytest.skip(f"none: {error}")
+    for given, wanted in zip(results, outputs, strict=True):
+        _assert_close(given, _array(wanted), case.rtol, case.atol)
+
+
 def _array(value):
     return onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
 
