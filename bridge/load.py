@@ -105,7 +105,7 @@ def _raise(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
 def _defined(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model with the operators in `DEFINED` replaced by their definitions."""
     left: set[str] = set()
-    while (names := {node.op_type for node in proto.graph.node if not node.domain} & DEFINED) != left:
+    while (names := {n.op_type for n in proto.graph.node if not n.domain} & DEFINED) and names != left:
         left = names  # some are defined through others; one whose types are not known stays
         typed = onnx.shape_inference.infer_shapes(proto)
         typed.graph.value_info.extend(  # where the inliner looks for the types of initializers
