@@ -174,7 +174,7 @@ HEAD = {"head/kernel", "head/bias"}
         (("lstm.bias_hh",), LSTM | NORM | HEAD),  # the sum of the two biases still moves
         (("lstm.bias",), NORM | HEAD | LSTM - {"lstm/lstm_cell/bias"}),
     ],
-    ids=str,
+    ids=lambda value: "+".join(sorted(value)) or "nothing",
 )
 def test_what_torch_froze_is_frozen(names: tuple[str, ...], stays: set[str], tmp_path: Path) -> None:
     result = bridge.convert(frozen(*names), torch.randn(4, 7, 5))
