@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from bridge.errors import OutputError, SourceError, WeightsError
 from bridge.report import Report
-from bridge.weights import Entry, Recipe, Scale, Source, Sum, Weight, WeightMap
+from bridge.weights import Entry, Recipe, Source, Weight, WeightMap
 
 if TYPE_CHECKING:
     import keras
@@ -57,7 +57,7 @@ def save(path: Path, model: keras.Model, weights: WeightMap, report: Report) -> 
     write_beside(path, model.save)
     header = json.dumps(_header(weights, report)).encode()
     arrays: dict[str, Any] = {HEADER: np.frombuffer(header, np.uint8)}
-    arrays |= {f"state/{name}": weights.source.values[name] for name in _kept(weights)}
+    arrays |= {f"state/{name}": weights.source.values[name] for name in weights.kept}
     write_beside(map_path(path), lambda part: np.savez(part, **arrays))
 
 
@@ -72,20 +72,6 @@ def _header(weights: WeightMap, report: Report) -> dict[str, Any]:
         "parameters": sorted(source.parameters),
         "aliases": source.aliases,
     }
-
-
-def _kept(weights: WeightMap) -> list[str]:
-    """The entries that the variables do not give back: those in no recipe, and those that are summed or scaled."""
-    used = {name for entry in weights for name in entry.recipe.names}
-    mixed = {name for entry in weights for part in _parts(entry.recipe, Sum | Scale) for name in part.names}
-    return [name for name in weights.source.values if name not in used or name in mixed]
-
-
-def _parts(recipe: Recipe, kind: Any) -> Iterator[Recipe]:
-    if isinstance(recipe, kind):
-        yield recipe
-    for source in recipe.sources:
-        yield from _parts(source, kind)
 
 
 def load(path: Path) -> tuple[keras.Model, WeightMap, Report]:

@@ -28,7 +28,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
 Arrays = dict[str, np.ndarray]
+TILE = 64  # rows copied at a time where two layouts lie across one another
 AXIS_NAMES = {1: "o", 2: "o i", 3: "o i w", 4: "o i h w", 5: "o i d h w"}
+
+
+def _copy(value: np.ndarray, into: np.ndarray) -> None:
+    """`into[...] = value`, in tiles where the two lie across one another: several times faster for large arrays."""
+    if value.size <= TILE * TILE or _fastest(value) == (axis := _fastest(into)):
+        into[...] = value
+        return
+    for start in range(0, into.shape[axis], TILE):
+        part = (slice(None),) * axis + (slice(start, start + TILE),)
+        into[part] = value[part]
+
+
+def _fastest(array: np.ndarray) -> int:
+    """The axis along which neighbours lie closest in memory."""
+    strides = [
+        abs(stride) if size > 1 else math.inf for stride, size in zip(array.strides, array.shape, strict=True)
+    ]
+    return strides.index(min(strides))
 
 
 class Recipe(ABC):
@@ -65,7 +84,7 @@ class Recipe(ABC):
         if target is None:
             self.put(value, into)
         else:
-            target[...] = value
+            _copy(value, target)
 
     def adjoint(self, gradient: np.ndarray, into: MutableMapping[str, np.ndarray]) -> None:
         """Add a gradient with respect to this array to the gradients `into` of the parameters (the chain rule)."""
@@ -87,6 +106,10 @@ class Recipe(ABC):
     @cached_property
     def invertible(self) -> bool:
         return all(source.invertible for source in self.sources)
+
+    def contains(self, *kinds: type[Recipe]) -> bool:
+        """Whether this recipe or one below it is of one of `kinds`."""
+        return isinstance(self, kinds) or any(source.contains(*kinds) for source in self.sources)
 
     @abstractmethod
     def to_json(self) -> list[Any]:
@@ -139,12 +162,11 @@ class Param(Recipe):
 
 @dataclass(frozen=True)
 class Fill(Recipe):
-    """A constant that no parameter gives, such as the zeros of a missing bias."""
+    """A constant that no parameter gives, such as the zeros of a missing bias. Goes back only unchanged."""
 
     value: float
     shape: tuple[int, ...]
     sources = ()
-    invertible = False
 
     def push(self, source):
         return np.full(self.shape, self.value)
@@ -712,13 +734,27 @@ class WeightMap:
         """The parameters whose recipes cannot be run backwards."""
         return tuple(name for entry in self if not entry.recipe.invertible for name in entry.recipe.names)
 
+    @cached_property
+    def kept(self) -> frozenset[str]:
+        """The entries of the state that variables alone do not give back: those that no recipe uses or uses in part,
+        and those that are summed, scaled or computed with."""
+        covered = {name: np.zeros(value.shape, bool) for name, value in self.source.values.items()}
+        for entry in self:
+            if not entry.recipe.contains(Sum, Scale, Computed):
+                entry.recipe.adjoint(np.ones(entry.recipe.shape, bool), covered)
+        return frozenset(n for n, seen in covered.items() if not seen.all() and n not in self.source.aliases)
+
     def pull(self) -> Arrays:
         """The state_dict as arrays: the source's values with every Keras variable written back into them."""
         if self.one_way:
             raise WeightsError(
                 f"cannot go back to torch: {', '.join(self.one_way)} were folded into other weights"
             )
-        state = {name: np.array(value) for name, value in self.source.values.items()}
+        values = self.source.values.items()
+        state = {
+            name: np.array(value) if name in self.kept else np.empty(value.shape, value.dtype)
+            for name, value in values
+        }
         for entry in self:
             entry.recipe.pull(np.asarray(entry.variable.numpy(), entry.weight.dtype.numpy()), state)
         for alias, name in self.source.aliases.items():
@@ -727,19 +763,31 @@ class WeightMap:
 
     def push(self, state: Mapping[str, np.ndarray]) -> None:
         """Fill every variable from arrays named as in the state_dict; all or nothing."""
-        needed = {name: self.source.values[name].shape for entry in self for name in entry.recipe.names}
-        wrong = [f"{name} is missing" for name in needed if name not in state]
-        wrong += [f"{name} is not of this model" for name in state if name not in self.source.values]
-        wrong += [
-            f"{name} has shape {tuple(state[name].shape)}, expected {shape}"
-            for name, shape in needed.items()
-            if name in state and tuple(state[name].shape) != shape
-        ]
+        if self.one_way:
+            raise WeightsError(
+                f"cannot take other weights: {', '.join(self.one_way)} were folded; convert the module again"
+            )
+        wrong = list(self._misfits(state))
         if wrong:
             raise WeightsError("; ".join(wrong))
         for entry in self:
-            entry.variable.assign(entry.recipe.push(state))
-        self.source.values.update(state)
+            array = np.empty(entry.recipe.shape, entry.weight.dtype.numpy())
+            _copy(entry.recipe.push(state), array)  # a copy: Keras may keep what it is given
+            entry.variable.assign(array)
+        values = self.source.values
+        values.update(
+            {name: np.array(state[name], values[name].dtype) for name in self.kept if name in state}
+        )
+
+    def _misfits(self, state: Mapping[str, np.ndarray]) -> Iterator[str]:
+        values, aliases = self.source.values, self.source.aliases
+        yield from (f"{name} is missing" for name in values if name not in state and name not in aliases)
+        yield from (f"{name} is not of this model" for name in state if name not in values)
+        for name in (name for name in values if name in state):
+            if tuple(state[name].shape) != values[name].shape:
+                yield f"{name} has shape {tuple(state[name].shape)}, expected {values[name].shape}"
+            elif name in aliases and not np.array_equal(state[name], state.get(aliases[name], state[name])):
+                yield f"{name} differs from {aliases[name]}, with which it is one weight in this model"
 
     def to_torch(self) -> dict[str, Any]:
         """A state_dict of torch tensors that `module.load_state_dict(strict=True)` takes."""

@@ -342,6 +342,8 @@ def test_folded_weights_are_listed_and_refused(norm: Callable[[nn.Module], nn.Mo
     assert [v.path for v in result.report.variables if v.one_way] == ["0/kernel"]
     with pytest.raises(bridge.WeightsError, match=r"cannot go back to torch: 0\.parametrizations"):
         result.weights.to_torch()
+    with pytest.raises(bridge.WeightsError, match=r"cannot take other weights: 0\.parametrizations"):
+        result.weights.load_torch(module.state_dict())
 
 
 # --- every backend ------------------------------------------------------------------------------------------

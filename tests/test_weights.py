@@ -162,3 +162,42 @@ def test_the_text_of_a_recipe() -> None:
     assert str(weight.rearrange("o i h w -> h w i o").recipe) == "conv.weight: o i h w -> h w i o"
     assert str((Weight.param("b", source) + Weight.param("c", source)).recipe) == "b + c"
     assert weight.recipe == Param("conv.weight", (2, 3, 4, 5))
+
+
+def test_a_parameter_used_in_part_is_kept_whole() -> None:
+    source = Source({"table": fresh((6, 3), 0), "rest": fresh((2,), 1)})
+    weight = Weight.param("table", source).narrow(0, 0, 4)
+    weights = WeightMap([Entry(Variable(weight.numpy()), weight)], source)
+    assert weights.kept == {"table", "rest"}
+    np.testing.assert_array_equal(weights.pull()["table"], source.values["table"])
+
+
+def test_a_state_that_is_stepped_afterwards_does_not_change_the_map() -> None:
+    weights = one_entry_map()
+    state = {"w": fresh((4, 3), 5), "unused": fresh((2,), 6)}
+    want = {name: value.copy() for name, value in state.items()}
+    weights.push(state)
+    for value in state.values():
+        value += 1
+    for name, value in weights.pull().items():
+        np.testing.assert_array_equal(value, want[name])
+
+
+def test_tied_weights_that_differ_are_refused() -> None:
+    source = Source({"a": fresh((3,), 0), "b": fresh((3,), 0)}, aliases={"b": "a"})
+    weight = Weight.param("a", source)
+    weights = WeightMap([Entry(Variable(weight.numpy()), weight)], source)
+    weights.push({"a": fresh((3,), 1)})
+    with pytest.raises(WeightsError, match="b differs from a, with which it is one weight"):
+        weights.push({"a": fresh((3,), 1), "b": fresh((3,), 2)})
+
+
+@pytest.mark.parametrize("perm", [(1, 0, 2), (2, 1, 0), (2, 0, 1)])
+def test_large_arrays_cross_in_tiles(perm: tuple[int, ...]) -> None:
+    source = Source({"w": fresh((70, 65, 5), 0)})
+    weight = Weight.param("w", source).transpose(*perm)
+    variable = Variable(np.zeros(weight.dims, np.float32))
+    weights = WeightMap([Entry(variable, weight)], source)
+    weights.push({"w": fresh((70, 65, 5), 1)})
+    np.testing.assert_array_equal(variable.value, fresh((70, 65, 5), 1).transpose(perm))
+    np.testing.assert_array_equal(weights.pull()["w"], fresh((70, 65, 5), 1))
