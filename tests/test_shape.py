@@ -257,7 +257,10 @@ REFUSED = {
         "g (float[N, K] x) => (float[N, 3] y) <float[4, 3] w> { y = MatMul (x, w) }",
         r"Keras takes no \[N, K\] and \[4, 3\] here: Shapes used to initialize",
     ),
-    "input-of-strings": ("g (string[N] x) => (string[N] y) { y = Identity (x) }", "input at x: Keras has no type STRING"),
+    "input-of-strings": (
+        "g (string[N] x) => (string[N] y) { y = Identity (x) }",
+        "input at x: Keras has no type STRING",
+    ),
     "range": (
         "g (float[N] x, int64 b) => (int64[A] y) { a = Constant <value_int = 0> () "
         "c = Constant <value_int = 1> () y = Range (a, b, c) }",

@@ -31,6 +31,8 @@ along the features of the first input ({weight: its axis}; the features are axis
 axis elsewhere) and `units` those that run along the last axis of the output: there the plan may reorder a weight
 instead of moving a tensor.
 
+With `batch_first` an operator that is ANY or FIRST keeps axis 0 where it is: its layer takes it for the batch.
+
 `check` names a function of the planned `Step` that gives a reason why the node cannot be built, or None.
 """
 
@@ -122,6 +124,7 @@ class Builder:
     family: str
     features: dict[str, int] = field(default_factory=dict)
     units: dict[str, int] = field(default_factory=dict)
+    batch_first: bool = False
 
     def parameter(self, index: int) -> Parameter | None:
         if index < len(self.inputs):
@@ -140,6 +143,7 @@ def op(
     check: Callable[[Step], str | None] | None = None,
     features: dict[str, int] | None = None,
     units: dict[str, int] | None = None,
+    batch_first: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a builder for the operators `names`."""
 
