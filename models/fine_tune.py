@@ -166,6 +166,7 @@ def main() -> None:
         f"\nfitted in {journey.seconds:.0f} s on {keras.backend.backend()}; "
         f"largest relative difference of the last two: {journey.apart:.1e}",
         highlight=False,
+        soft_wrap=True,
     )
 
 
