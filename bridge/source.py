@@ -34,6 +34,7 @@ def open_source(
 ) -> Opened:
     """Whatever `convert` takes, as ONNX IR."""
     if isinstance(source, str | os.PathLike) and Path(source).suffix == ".pt2":
+        _torch()
         from bridge.export import load_program
 
         source = load_program(Path(source))
@@ -52,13 +53,7 @@ def open_source(
 
 def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Opened:
     """An `nn.Module` with its example inputs, or an `ExportedProgram`."""
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingPackage(
-            "converting a torch model needs torch: pip install 'onnx-keras-bridge[torch]'"
-        ) from error
-    from bridge.compare import Torch
+    torch = _torch()
     from bridge.export import export_module, export_program
 
     if isinstance(source, torch.export.ExportedProgram):
@@ -86,3 +81,14 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
         ) from error
     exported = export_module(source, args, kwargs, dynamic_shapes)
     return Opened(exported.model, title, witness, exported.notes, dynamic_shapes, True)
+
+
+def _torch() -> Any:
+    """torch, or `MissingPackage` with the way to get it."""
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingPackage(
+            "converting a torch model needs torch: pip install 'onnx-keras-bridge[torch]'"
+        ) from error
+    return torch
