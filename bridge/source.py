@@ -54,6 +54,7 @@ def open_source(
 def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Opened:
     """An `nn.Module` with its example inputs, or an `ExportedProgram`."""
     torch = _torch()
+    from bridge.compare import Torch
     from bridge.export import export_module, export_program
 
     if isinstance(source, torch.export.ExportedProgram):
