@@ -122,12 +122,10 @@ def _known_operands(model: ir.Model, weights: bool) -> Iterator[ir.Value | None]
     for node in model.graph:
         builder = find(node.domain, node.op_type) or find(
             DOMAIN, node.op_type
-        )  # a recurrent node becomes ours
+        )  # or ours, of a recurrent layer
         for index, value in enumerate(node.inputs):
-            parameter = builder.parameter(index) if builder is not None else None
-            if parameter is not None and (
-                parameter.kind.known or (weights and parameter.kind is Kind.EITHER)
-            ):
+            kind = getattr(builder and builder.parameter(index), "kind", None)
+            if kind is not None and (kind.known or (weights and kind is Kind.EITHER)):
                 yield value
 
 

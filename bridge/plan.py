@@ -325,7 +325,8 @@ def _carry(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]) 
     orders = Counter(perms.get(o.value) for o in tensors if o.is_tensor and _rank(o.value) == rank)
     moved = len(orders) > 1 and any(wants_channels_last(value, steps) for value in step.node.outputs)
     perm = max(orders, key=lambda order: (orders[order], (order is None) != moved), default=None)
-    if step.builder.layout is Layout.FIRST and any(_rank(value) > rank for value in step.node.outputs):
+    grown = step.builder.layout is Layout.FIRST and any(_rank(value) > rank for value in step.node.outputs)
+    if grown or (step.builder.batch_first and perm is not None and perm[0] != 0):
         perm = None
     step.operands = [
         _ordered(operand, perm) if not operand.kind.known or operand.kind is Kind.ARRAY else operand

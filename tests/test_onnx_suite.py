@@ -73,17 +73,16 @@ def test_case(name, weights):
             _assert_close(given, _array(wanted), case.rtol, case.atol)
 
 
+CONVERTED = [name for name in CASES if not any(_speaks_of(pattern, name) for pattern in PATTERNS)]
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", [name for name in CASES if not any(_speaks_of(p, name) for p in PATTERNS)])
+@pytest.mark.parametrize("name", CONVERTED)
 def test_unknown_sizes(name):
     """A case whose inputs have no known size gives the same numbers or none, never other ones."""
-    case = CASES[name]
-    model = onnx.ModelProto()
-    model.CopyFrom(case.model)
-    fixed = prepare(case.model).fixed
-    del model.graph.value_info[:]
-    for value in [value for value in model.graph.input if value.name not in fixed] + list(model.graph.output):
+    case, model, free = _copy(name)
+    for value in [*free, *model.graph.output]:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             dim.dim_param = f"{value.name}_{axis}"
     inputs, outputs = case.data_sets[0]
@@ -93,6 +92,47 @@ def test_unknown_sizes(name):
         pytest.skip(f"none: {error}")
     for given, wanted in zip(results, outputs, strict=True):
         _assert_close(given, _array(wanted), case.rtol, case.atol)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("order", ["channels last", "reversed"])
+@pytest.mark.parametrize("name", [name for name in CONVERTED if "expanded" not in name])
+def test_any_order_of_axes(name, order):
+    """A case whose inputs are stored in another order, which a Transpose before it states, gives the same numbers."""
+    case, model, free = _copy(name)
+    stored = {}
+    for value in free:
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) > 1:
+            axes = list(range(len(dims)))
+            axes = [0, *axes[2:], 1] if order == "channels last" and len(axes) > 2 else axes[::-1]
+            stored[value.name] = axes
+            sizes = [dim.dim_value for dim in dims]
+            for dim, axis in zip(dims, axes, strict=True):
+                dim.dim_value = sizes[axis]
+            back = [axes.index(axis) for axis in range(len(axes))]
+            transpose = onnx.helper.make_node("Transpose", [f"{value.name}_stored"], [value.name], perm=back)
+            model.graph.node.insert(0, transpose)
+            value.name = f"{value.name}_stored"
+    names = [value.name for value in case.model.graph.input]
+    inputs, outputs = case.data_sets[0]
+    arrays = [_array(value) for value in inputs]
+    given = [
+        a.transpose(stored[name]) if name in stored else a for name, a in zip(names, arrays, strict=False)
+    ]
+    for result, wanted in zip(prepare(model).run(given), outputs, strict=True):
+        _assert_close(result, _array(wanted), case.rtol, case.atol)
+
+
+def _copy(name):
+    """A case, a copy of its model to change, and those inputs of the copy that are no constants of the plan."""
+    case = CASES[name]
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    del model.graph.value_info[:]
+    fixed = prepare(case.model).fixed
+    return case, model, [value for value in model.graph.input if value.name not in fixed]
 
 
 def _array(value):

@@ -131,6 +131,7 @@ TOP = {
     "axis": ("float[N, 7, T]", "TopK <axis = 1> (x, k)", "float[N, 3, T]", "int64[N, 3, T]"),
     "smallest": ("float[N, 7]", "TopK <largest = 0> (x, k)", "float[N, 3]", "int64[N, 3]"),
     "int64": ("int64[N, 7]", "TopK (x, k)", "int64[N, 3]", "int64[N, 3]"),
+    "smallest-int64": ("int64[N, 7]", "TopK <largest = 0> (x, k)", "int64[N, 3]", "int64[N, 3]"),
 }
 
 

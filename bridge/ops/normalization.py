@@ -99,22 +99,31 @@ def _trailing(site, axis: int, *weights: Any) -> tuple[Any, ...]:
     first = axis % rank
     places = [_position(site, a) % rank for a in range(first, rank)]
     order = np.argsort(places).tolist()
-    moved = [
-        w.transpose(*order) if isinstance(w, Weight | np.ndarray) and len(order) > 1 else w for w in weights
-    ]
+    moved = [w if w is None or len(order) < 2 else _transposed(w, order) for w in weights]
     return [-1] if places == [rank - 1] else sorted(places), *moved
+
+
+def _transposed(weight: Any, order: Sequence[int]) -> Any:
+    known = isinstance(weight, Weight | np.ndarray)
+    return weight.transpose(*order) if known else ops.transpose(weight, order)
 
 
 @op("RMSNormalization", layout=FIRST, features={"scale": -1})
 def rms_normalization(site, x, scale: Weight | None, *, axis=-1, epsilon=1e-5, stash_type=1):
+    """Keras has its scale run along the last axes only, wherever those are that it normalises."""
     axes, scale = _trailing(site, axis, scale)
+    last = list(range(-len(axes), 0))
+    moved = axes != last and axes != [place + len(x.shape) for place in last]
+    x = ops.moveaxis(x, axes, last) if moved else x
     if isinstance(scale, Weight):
-        config = {"axis": axes[0] if axes == [-1] else axes, "epsilon": epsilon, "weights": {"scale": scale}}
-        return site.layer(keras.layers.RMSNormalization, **config)(x)
-    return ops.rms_normalization(x, scale, axes, epsilon)
+        config = {"axis": -1 if last == [-1] else last, "epsilon": epsilon, "weights": {"scale": scale}}
+        y = site.layer(keras.layers.RMSNormalization, **config)(x)
+    else:
+        y = ops.rms_normalization(x, scale, last, epsilon)
+    return ops.moveaxis(y, last, axes) if moved else y
 
 
-@op("GroupNormalization", layout=FIRST)
+@op("GroupNormalization", layout=FIRST, batch_first=True)
 def group_normalization(
     site, x, scale: Weight | None, bias: Weight | None, *, num_groups, epsilon=1e-5, stash_type=1
 ):
@@ -132,7 +141,7 @@ def group_normalization(
     )
 
 
-@op("InstanceNormalization", layout=FIRST)
+@op("InstanceNormalization", layout=FIRST, batch_first=True)
 def instance_normalization(site, input, scale: Weight | None, b: Weight | None, *, epsilon=1e-5):
     axis = _position(site, 1)
     return _normalised(

@@ -77,9 +77,9 @@ op("ArgMin", layout=ANY, axes="axis")(_index(ops.argmin))
 @op("TopK", layout=ANY, axes="axis")
 def top_k(site, x, k: Ints, *, axis=-1, largest=1, sorted=1):
     """Keras takes the largest along the last axis."""
-    x = ops.swapaxes(x, axis, -1)
-    values, indices = ops.top_k(x if largest else ops.negative(x), int(np.ravel(k)[0]), sorted=bool(sorted))
-    values = values if largest else ops.negative(values)
+    mirror = _same if largest else ops.negative if "float" in site.dtype else ops.bitwise_not
+    values, indices = ops.top_k(mirror(ops.swapaxes(x, axis, -1)), int(np.ravel(k)[0]), sorted=bool(sorted))
+    values = mirror(values)
     return ops.swapaxes(values, axis, -1), ops.cast(ops.swapaxes(indices, axis, -1), "int64")
 
 

@@ -168,7 +168,7 @@ def op(
                 raise ValueError(f"{name} has two builders")
             _registry[key] = Builder(
                 name, domain, function, layout, axes, check, takes_site, inputs, attributes, function.__module__,
-                features or {}, units or {},
+                features or {}, units or {}, batch_first,
             )  # fmt: skip
         return function
 

@@ -129,7 +129,8 @@ def _transpose(node: ir.Node) -> ir.Value | None:
     inner = _producer(node.inputs[0], "Transpose")
     if inner is None:
         return None
-    perm = [attribute(inner, "perm")[axis] for axis in attribute(node, "perm")]
+    axes = range(node.inputs[0].shape.rank())[::-1]  # without a perm they are reversed
+    perm = [list(attribute(inner, "perm", axes))[axis] for axis in attribute(node, "perm", axes)]
     if perm == list(range(len(perm))):
         return inner.inputs[0]
     return Emitter(node)("Transpose", inner.inputs[0], perm=perm)
