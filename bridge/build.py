@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +19,13 @@ import numpy as np
 import onnx_ir as ir
 from keras import ops
 
-from bridge.errors import Unsupported
+from bridge.errors import Unsupported, said
 from bridge.ops.registry import Kind, Layout, Refused
-from bridge.plan import Operand, Perm, Plan, Refusal, Step, torch_path
+from bridge.plan import Operand, Perm, Plan, Refusal, Step
 from bridge.weights import Entry, Source, Weight, WeightMap
+from bridge.written import decimal_or_root
 
 PARAMETRISED = r"\bparametrizations\.(\w+)\..*"  # torch's names for what makes up the weight \1
-INTEGERS = {"int64": "int64", "int32": "int32"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Builder:
             return value
         dtype = self.dtype or value.dtype
         return (
-            np.full(value.shape, _written(value), dtype)
+            np.full(value.shape, decimal_or_root(value.item()), dtype)
             if value.size == 1
             else value.astype(dtype, copy=False)
         )
@@ -133,20 +133,6 @@ class Builder:
                 if value.shape[axis] == dim and tensor is not None:
                     return tensor, position
         return None
-
-
-def _written(number: np.ndarray) -> float:
-    """What was written before it was made 32 bits wide: a short decimal (0.1), or a root (8 ** -0.5)."""
-    value = float(number.item())
-    with np.errstate(over="ignore"):
-        single = np.float32(value)
-    short = float(str(single))
-    if value not in (short, float(single)):
-        return value
-    root = value**-2 if value else 0
-    if 1 < root < 1 << 16 and abs(root / round(root) - 1) < 1e-6:
-        return float(np.copysign(round(root) ** -0.5, value))
-    return short
 
 
 class Site:
@@ -269,22 +255,16 @@ def build(plan: Plan, *, dtype: str | None = None, name: str = "model") -> Built
     plan.require()
     builder = Builder(plan, dtype)
     inputs = [_input(builder, value) for value in plan.model.graph.inputs]
-    refusals = []
     for step in plan.steps:
         site = Site(step, builder)
         try:
             _build_step(site, builder)
-        except Refused as reason:
-            refusals.append(Refusal(step.node.op_type, step.path, str(reason)))
-            break
+        except Refused as refused:
+            raise Unsupported([step.refusal(str(refused))]) from refused
         except (TypeError, ValueError) as error:
-            refused = Refusal(
-                step.node.op_type, step.path, f"Keras takes no {_shapes(step)} here: {_message(error)}"
-            )
-            raise Unsupported([refused]) from error
+            reason = f"Keras takes no {_shapes(step)} here: {said(error)}"
+            raise Unsupported([step.refusal(reason)]) from error
         builder.made += site.made() if step.builder.layout is not Layout.RENAMES else []
-    if refusals:
-        raise Unsupported(refusals)
     outputs = [_output(builder, value) for value in plan.model.graph.outputs]
     for tensor in outputs:
         _name_operations(tensor, "output", builder)
@@ -303,12 +283,6 @@ def _shapes(step: Step) -> str:
         str(list(map(str, value.shape))) for value in step.node.inputs if value is not None and value.shape
     ]
     return " and ".join(shapes).replace("'", "")
-
-
-def _message(error: Exception) -> str:
-    """The line of Keras's error that says something."""
-    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
-    return next((line for line in lines if line and not line.startswith("Exception encountered")), "")
 
 
 def _input(builder: Builder, value: ir.Value) -> Any:
@@ -332,7 +306,7 @@ def _output(builder: Builder, value: ir.Value) -> Any:
 
 def _build_step(site: Site, builder: Builder) -> None:
     step = site.step
-    arguments = [_argument(operand, step, builder, site) for operand in step.operands]
+    arguments = [_argument(operand, builder, site) for operand in step.operands]
     place = [site] if step.builder.takes_site else []
     results = step.builder.function(*place, *arguments, **step.attributes)
     if not isinstance(results, tuple | list):
@@ -373,7 +347,7 @@ def _check_type(value: ir.Value, result: Any, builder: Builder) -> None:
         raise Refused(f"Keras gives {got} where the graph has {want}")
 
 
-def _argument(operand: Operand, step: Step, builder: Builder, site: Site) -> Any:
+def _argument(operand: Operand, builder: Builder, site: Site) -> Any:
     if operand.value is None:
         return operand.known
     if operand.is_tensor:
@@ -422,7 +396,3 @@ def _fill(weighted: _Weighted, dtype: str | None) -> list[Entry]:
     if entries and all(e.weight.is_parameter and not e.weight.trainable for e in entries):
         weighted.layer.trainable = False  # not a BatchNormalization, which would stop looking at the batch
     return entries
-
-
-BuilderFunction = Callable[..., Any]
-__all__ = ["Built", "Made", "Refused", "Site", "build", "torch_path"]

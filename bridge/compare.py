@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.build import Built
-from bridge.errors import BridgeError, MissingPackage, SourceError
+from bridge.errors import BridgeError, MissingPackage, SourceError, said
 from bridge.plan import Perm, Plan
 from bridge.report import ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
 
@@ -87,7 +86,7 @@ class OnnxRuntime:
                     ir.save(model, path, external_data="model.data")
                     self._session = onnxruntime.InferenceSession(str(path), options)
         except Exception as error:
-            raise SourceError(f"onnxruntime refuses the model: {str(error).splitlines()[0]}") from error
+            raise SourceError(f"onnxruntime refuses the model: {said(error)}") from error
         self._inputs = [value.name for value in self._session.get_inputs()]
 
     def __call__(self, inputs: Arrays) -> Arrays:
@@ -251,6 +250,12 @@ class Sampler:
         if base:
             yield from ({name: rule(name, n) for name, n in base.items()} for rule in rules)
 
+    def draws(self) -> Iterator[tuple[Sizes, Arrays]]:
+        """The examples, then inputs of other sizes."""
+        yield self.exported(), self.examples
+        for seed, sizes in enumerate(self.others(), 1):
+            yield sizes, self.draw(sizes, seed)
+
     def draw(self, sizes: Sizes, seed: int = 0) -> Arrays:
         rng = np.random.default_rng(seed)
         return [self._draw(v, e, sizes, rng) for v, e in zip(self.inputs, self.examples, strict=True)]
@@ -341,36 +346,31 @@ def trials(
     sampler: Sampler, onnx: OnnxRuntime, torch: Torch | None, count: int = 3
 ) -> tuple[list[Trial], list[str]]:
     """The examples themselves and `count - 1` other sizes that the source runs at; and the sizes it refused."""
-    refused = []
-    done = [_trial(sampler.exported(), sampler.examples, onnx, torch)]
-    for seed, sizes in enumerate(sampler.others(), 1):
+    done: list[Trial] = []
+    refused: list[str] = []
+    for sizes, inputs in sampler.draws():
         if len(done) == count:
             break
-        inputs = sampler.draw(sizes, seed)
         try:
-            if torch is not None:
-                torch(inputs)
-            elif onnx is not None:
-                onnx(inputs)
+            first = onnx(inputs) if torch is None else torch(inputs)
         except Exception as error:
-            refused.append(
-                f"the source itself does not run at {sizes_text(sizes)}: {str(error).splitlines()[0][:120]}"
-            )
+            refused.append(f"the source itself does not run at {sizes_text(sizes)}: {said(error)}")
             continue
-        done.append(_trial(sizes, inputs, onnx, torch))
+        legs = (None, first) if torch is None else (first, _exported(onnx, sizes, inputs))
+        done.append(Trial(sizes, inputs, *legs))
+    if not done:
+        raise SourceError(f"no inputs found at which the source runs: {refused[0]}")
     return done, refused
 
 
-def _trial(sizes: Sizes, inputs: Arrays, onnx: OnnxRuntime, torch: Torch | None) -> Trial:
+def _exported(onnx: OnnxRuntime, sizes: Sizes, inputs: Arrays) -> Arrays:
+    """What the exported graph gives where the source itself runs."""
     try:
-        said = onnx(inputs)
+        return onnx(inputs)
     except Exception as error:
-        if torch is None:
-            raise
         raise SourceError(
-            f"the exported graph does not run at {sizes_text(sizes)} although torch does: {str(error).splitlines()[0]}"
+            f"the exported graph does not run at {sizes_text(sizes)} although torch does: {said(error)}"
         ) from error
-    return Trial(sizes, inputs, torch(inputs) if torch is not None else None, said)
 
 
 def checks(call: Callable[[Arrays], Arrays], tried: Sequence[Trial]) -> Iterator[Check]:
@@ -380,7 +380,8 @@ def checks(call: Callable[[Arrays], Arrays], tried: Sequence[Trial]) -> Iterator
         try:
             got = call(trial.inputs)
         except Exception as error:
-            raise SourceError(f"the Keras model does not run at {text}: {_reason(error)}") from error
+            yield Check(ORT_KERAS, f"{text}, where Keras does not run: {said(error)}", float("inf"), LIMIT)
+            continue
         if trial.torch is not None:
             yield Check(TORCH_ORT, text, worst_error(trial.onnx, trial.torch), LIMIT)
         yield Check(ORT_KERAS, text, worst_error(got, trial.onnx), LIMIT)
@@ -388,20 +389,12 @@ def checks(call: Callable[[Arrays], Arrays], tried: Sequence[Trial]) -> Iterator
             yield Check(TORCH_KERAS, text, worst_error(got, trial.torch), LIMIT)
 
 
-def _reason(error: Exception) -> str:
-    """The first line of Keras's error that is not about where it was raised."""
-    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
-    told = [line for line in lines if line and not line.startswith("Exception encountered")]
-    return (told or lines or [type(error).__name__])[0]
-
-
 def compare_double(model: keras.Model, double: Torch, sampler: Sampler, count: int = 3) -> Iterator[Check]:
     """A torch module in float64 against the Keras model made from it, at the sizes that `trials` would take."""
     call, done = keras_call(model), 0
-    for seed, sizes in enumerate((sampler.exported(), *sampler.others())):
+    for sizes, inputs in sampler.draws():
         if done == count:
             return
-        inputs = sampler.examples if not seed else sampler.draw(sizes, seed)
         try:
             want = double(inputs)
         except Exception:  # sizes the source itself does not run at; `trials` has said so

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from bridge.errors import OutputError, SourceError, WeightsError
+from bridge.errors import OutputError, SourceError, WeightsError, said
 from bridge.report import Report
 from bridge.weights import Entry, Recipe, Source, Weight, WeightMap
 
@@ -124,8 +124,7 @@ def load_keras(path: Path) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise SourceError(f"{path}: not a model that Keras loads in safe mode: {reason}") from error
+        raise SourceError(f"{path}: not a model that Keras loads in safe mode: {said(error)}") from error
 
 
 def _read_map(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

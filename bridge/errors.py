@@ -14,10 +14,21 @@ The text of each is one line that says what, where and the way out; `Unsupported
 
 from __future__ import annotations
 
+import re
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+WIDTH = 240  # characters of another program's words in an error
+
+
+def said(error: BaseException) -> str:
+    """What `error` says, on one short line: without terminal colours, and of Keras's text only what went wrong."""
+    text = re.sub(r"\x1b\[\d*m", "", str(error))
+    text = re.sub(r"^Exception encountered.*", "", text).partition("\nArguments received by")[0]
+    return textwrap.shorten(text, WIDTH, placeholder=" …") or type(error).__name__
 
 
 class BridgeError(Exception):

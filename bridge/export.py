@@ -18,17 +18,15 @@ import onnx_ir as ir
 import torch
 
 from bridge.cures import TRANSLATIONS, Note, cured
-from bridge.errors import ExportError, SourceError
-from bridge.functions import add_functions
-from bridge.weights import Source, Weight
+from bridge.errors import ExportError, SourceError, said
+from bridge.functions import OPSET, add_functions
+from bridge.weights import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-OPSET = 23
 RESERVED = {"code", "graph"}  # names that a torch.fx.GraphModule has already
-REASON = 300  # characters of torch's own words in an error
 
 
 @dataclass(frozen=True)
@@ -136,12 +134,10 @@ def _fixed(axis: str, name: str, size: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """What the innermost cause says, on one line and short."""
+    """What the innermost cause says."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(lines[:2]) if lines else "no reason given"
-    return f"{type(error).__name__}: {text if len(text) <= REASON else text[: REASON - 1] + '…'}"
+    return f"{type(error).__name__}: {said(error)}"
 
 
 def _batch_axes(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -231,10 +227,6 @@ def _with_weights(model: ir.Model, state: dict[str, torch.Tensor]) -> ir.Model:
         source.trainable[name] = isinstance(tensor, torch.nn.Parameter) and tensor.requires_grad
         if isinstance(tensor, torch.nn.Parameter):
             source.parameters.add(name)
-    source.refuse_nan()
-    for name, value in model.graph.initializers.items():
-        if name in source.values:
-            value.const_value = Weight.param(name, source)
-    model.meta["source"] = source
+    source.enter(model)
     add_functions(model)
     return model

@@ -28,6 +28,7 @@ import onnx.parser
 import onnx_ir as ir
 
 DOMAIN = "bridge"
+OPSET = 23  # of ONNX's own operators, in these bodies and in every graph that the passes see
 STATES = {"LSTM": ("h", "c"), "GRU": ("h",), "RNN": ("h",)}
 EXTRA = {"LSTM": {"input_forget": "int"}, "GRU": {"linear_before_reset": "int"}, "RNN": {}}
 COMMON = {
@@ -49,7 +50,6 @@ def _cell(op: str) -> str:
     lifted = "\n".join(f"{kind}0_u = Unsqueeze ({kind}0, zero)" for kind in kinds)
     lowered = "\n".join(f"{kind} = Squeeze ({kind}_u, zero)" for kind in kinds)
     return f"""
-<domain: "bridge", opset_import: ["" : 23]>
 {op}Cell <{", ".join(attributes)}> (x, W, R, B{peepholes}, {given}) => ({", ".join(kinds)})
 {{
     zero = Constant <value_ints = [0]> ()
@@ -93,7 +93,6 @@ def _recurrent(op: str, directions: int, given_state: bool) -> str:
     lines.append(f"last = Concat <axis = 1> ({', '.join(f'h_{side}' for side in sides)})")
     body = "\n".join(lines)
     return f"""
-<domain: "bridge", opset_import: ["" : 23]>
 {recurrent_name(op, directions, given_state)} <{", ".join(attributes)}>
 (X, W, R, B, lens{peepholes}{"".join(f", {name}" for name in given)}) => (Y, {", ".join(finals)}, last)
 {{ {body} }}"""
@@ -107,7 +106,6 @@ _PROJECT = """
 
 _LSTMP = (
     """
-<domain: "bridge", opset_import: ["" : 23]>
 LSTMP <hidden_size, direction> (X, W, R, B, lens, P) => (Y, Y_h, Y_c)
 {
     R_u = MatMul (R, P)
@@ -118,7 +116,6 @@ LSTMP <hidden_size, direction> (X, W, R, B, lens, P) => (Y, Y_h, Y_c)
 
 _LSTMP_FROM = (
     """
-<domain: "bridge", opset_import: ["" : 23]>
 LSTMPFrom <hidden_size, direction> (X, W, R, B, lens, P, h0, c0) => (Y, Y_h, Y_c)
 {
     zero = Constant <value_int = 0> ()
@@ -170,21 +167,17 @@ LSTMPFrom <hidden_size, direction> (X, W, R, B, lens, P, h0, c0) => (Y, Y_h, Y_c
 
 _DROPOUTS = tuple(
     f"""
-<domain: "bridge", opset_import: ["" : 23]>
 {name} <ratio> (x) => (y) {{ y = Identity (x) }}"""
     for name in ("FeatureDropout", "AlphaDropout", "FeatureAlphaDropout")
 )
 
 _LINEAR = """
-<domain: "bridge", opset_import: ["" : 23]>
 Linear (x, w, b) => (y) { xw = MatMul (x, w)  y = Add (xw, b) }"""
 
 _TIED_EMBEDDING = """
-<domain: "bridge", opset_import: ["" : 23]>
 TiedEmbedding (w, ids) => (y) { y = Gather <axis = 0> (w, ids) }"""
 
 _TIED_PROJECTION = """
-<domain: "bridge", opset_import: ["" : 23]>
 TiedProjection (x, w) => (y) { wt = Transpose <perm = [1, 0]> (w)  y = MatMul (x, wt) }"""
 
 _SMALL = (_LINEAR, *_DROPOUTS, _TIED_EMBEDDING, _TIED_PROJECTION)
@@ -196,9 +189,9 @@ def functions() -> tuple[onnx.FunctionProto, ...]:
     recurrent = [
         _recurrent(op, directions, given) for op in STATES for directions in (1, 2) for given in (False, True)
     ]
-    return tuple(
-        map(onnx.parser.parse_function, [*recurrent, *map(_cell, STATES), _LSTMP, _LSTMP_FROM, *_SMALL])
-    )
+    bodies = [*recurrent, *map(_cell, STATES), _LSTMP, _LSTMP_FROM, *_SMALL]
+    heading = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>'
+    return tuple(onnx.parser.parse_function(heading + body) for body in bodies)
 
 
 def add_functions(model: ir.Model) -> None:

@@ -7,7 +7,6 @@ floating-point initializer becomes a `Weight` named after itself.
 
 from __future__ import annotations
 
-import textwrap
 import warnings
 from pathlib import Path
 
@@ -17,11 +16,10 @@ import onnx.version_converter
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from bridge.errors import SourceError
-from bridge.functions import add_functions
-from bridge.weights import Source, Weight
+from bridge.errors import SourceError, said
+from bridge.functions import OPSET, add_functions
+from bridge.weights import Source
 
-OPSET = 23
 # Operators that ONNX defines through other ones, and that no layer of Keras is.
 DEFINED = {
     "AffineGrid", "CausalConvWithState", "CenterCropPad", "NegativeLogLikelihoodLoss", "RotaryEmbedding",
@@ -43,7 +41,7 @@ def load(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
     try:
         onnx.checker.check_model(subject)
     except Exception as error:
-        raise SourceError(f"{where}: not a valid ONNX model: {_reason(error)}") from error
+        raise SourceError(f"{where}: not a valid ONNX model: {said(error)}") from error
     return _with_weights(ir.from_proto(_defined(_raise(proto, where))))
 
 
@@ -55,7 +53,7 @@ def _read(path: Path) -> onnx.ModelProto:
     try:
         proto = onnx.load(path, load_external_data=False)
     except (DecodeError, onnx.onnx_cpp2py_export.checker.ValidationError) as error:
-        raise SourceError(f"{path}: not an ONNX file, or a truncated one ({_reason(error)})") from error
+        raise SourceError(f"{path}: not an ONNX file, or a truncated one ({said(error)})") from error
     if not proto.HasField("graph"):
         raise SourceError(f"{path}: not an ONNX file: it holds no graph")
     _read_external(proto, path)
@@ -83,7 +81,7 @@ def _read_external(proto: onnx.ModelProto, path: Path) -> None:
     try:
         onnx.load_external_data_for_model(proto, str(folder))
     except Exception as error:
-        raise SourceError(f"{path}: external data cannot be read: {_reason(error)}") from error
+        raise SourceError(f"{path}: external data cannot be read: {said(error)}") from error
 
 
 def _raise(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
@@ -97,9 +95,7 @@ def _raise(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
             warnings.simplefilter("ignore")
             return onnx.version_converter.convert_version(proto, OPSET)
     except Exception as error:
-        raise SourceError(
-            f"{where}: opset {version} cannot be raised to {OPSET}: {_reason(error)}"
-        ) from error
+        raise SourceError(f"{where}: opset {version} cannot be raised to {OPSET}: {said(error)}") from error
 
 
 def _defined(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -127,14 +123,6 @@ def _with_weights(model: ir.Model) -> ir.Model:
         tensor = value.const_value
         if tensor is not None and tensor.dtype.is_floating_point():
             source.values[name] = tensor.numpy()
-            value.const_value = Weight.param(name, source)
-    source.refuse_nan()
-    model.meta["source"] = source
+    source.enter(model)
     add_functions(model)
     return model
-
-
-def _reason(error: BaseException) -> str:
-    """What the error says, in one line."""
-    text = " ".join(str(error).split())
-    return textwrap.shorten(text, 240, placeholder=" …") or type(error).__name__

@@ -25,8 +25,7 @@ from bridge.axes import Mix, Perm, channels_behind, plain, reshaped
 from bridge.errors import Unsupported
 from bridge.ops.registry import TYPES, Builder, Kind, Layout, find
 from bridge.weights import Weight
-
-MISSING = object()
+from bridge.written import decimal
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,10 @@ class Step:
     @property
     def path(self) -> str:
         return torch_path(self.node)
+
+    def refusal(self, reason: str) -> Refusal:
+        """That this node cannot be built, and why."""
+        return _refusal(self.node, reason)
 
     def argument(self, name: str) -> Any:
         """The input or attribute `name`: what is known of it, the `ir.Value` of a tensor, or None."""
@@ -134,7 +137,7 @@ def plan(model: ir.Model, *, channels_last: bool = False) -> Plan:
         _lay_out(step, perms, readers)
         reason = step.builder.check(step) if step.builder.check else None
         if reason:
-            refusals.append(_refusal(step.node, reason))
+            refusals.append(step.refusal(reason))
     if channels_last:
         given = {value: perms.get(value) for value in model.graph.outputs}
         doors |= {value: perm for value, perm in given.items() if perm and perm == channels_behind(len(perm))}
@@ -204,18 +207,12 @@ def _step(node: ir.Node, refusals: list[Refusal]) -> Step | None:
             reasons.append(f"attribute {name} is not handled")
         elif attribute.value is not None:
             attributes[name] = (
-                _shortest(attribute) if attribute.type == ir.AttributeType.FLOAT else attribute.value
+                decimal(attribute.value) if attribute.type == ir.AttributeType.FLOAT else attribute.value
             )
     if reasons:
         refusals.append(_refusal(node, "; ".join(reasons)))
         return None
     return Step(node, builder, operands, attributes)
-
-
-def _shortest(attribute: ir.Attr) -> float:
-    """The number that was written before ONNX made it 32 bits wide: 1e-05, not 9.999999747378752e-06."""
-    single = np.float32(attribute.value)
-    return float(str(single)) if float(single) == attribute.value else attribute.value
 
 
 def _operand(value: ir.Value | None, kind: Kind) -> Operand | None:

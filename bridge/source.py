@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from bridge.errors import ExportError, MissingPackage, SourceError
+from bridge.errors import ExportError, MissingPackage, SourceError, said
 
 if TYPE_CHECKING:
     from bridge.compare import Torch
-
-REASON = 240  # characters of another program's words in an error
 
 
 @dataclass(frozen=True)
@@ -76,9 +74,8 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
     try:
         witness(witness.examples)
     except Exception as error:
-        reason = " ".join(str(error).split())[:REASON]
         raise ExportError(
-            f"{title} does not run on the args given: {type(error).__name__}: {reason}"
+            f"{title} does not run on the args given: {type(error).__name__}: {said(error)}"
         ) from error
     exported = export_module(source, args, kwargs, dynamic_shapes)
     return Opened(exported.model, title, witness, exported.notes, dynamic_shapes, True)

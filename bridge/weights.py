@@ -558,7 +558,18 @@ class Source:
     parameters: set[str] = field(default_factory=set)
     aliases: dict[str, str] = field(default_factory=dict)  # a tied parameter's other names -> its first
 
-    def refuse_nan(self) -> None:
+    def enter(self, model: ir.Model) -> None:
+        """Every initializer of `model` that `values` names becomes a `Weight`; other ones stay constants.
+
+        Raises `SourceError` if a weight holds NaN.
+        """
+        self._refuse_nan()
+        for name, value in model.graph.initializers.items():
+            if name in self.values:
+                value.const_value = Weight.param(name, self)
+        model.meta["source"] = self
+
+    def _refuse_nan(self) -> None:
         """Raise `SourceError` naming the weights that hold NaN: no proof can be had of such a model."""
         counts = {
             name: int(np.isnan(v).sum()) for name, v in self.values.items() if v.dtype.kind not in "biuOSU"

@@ -12,6 +12,7 @@ from keras import layers, ops
 from bridge.ops.dims import add, cast
 from bridge.ops.registry import ANY, CHANNELS_LAST, FIRST, TYPES, Array, op
 from bridge.weights import Weight
+from bridge.written import decimal
 
 if TYPE_CHECKING:
     from bridge.plan import Step
@@ -338,7 +339,7 @@ def _check_dropout(step: Step) -> str | None:
 
 @op("Dropout", layout=ANY, check=_check_dropout)
 def dropout(site, x, ratio: Array = None, training_mode: Array = None, *, seed=None):
-    rate = 0.5 if ratio is None else _number(ratio)
+    rate = 0.5 if ratio is None else decimal(ratio)
     y = site.layer(layers.Dropout, rate=rate)(x) if rate else x
     return (y, ops.ones_like(x, dtype="bool")) if site.used(1) else y
 
@@ -359,8 +360,3 @@ def feature_alpha_dropout(site, x, *, ratio):
     """Whole channels take the value that a dropped element takes."""
     shape = (None, *[1] * (len(x.shape) - 2), None)
     return site.layer(layers.AlphaDropout, rate=ratio, noise_shape=shape)(x)
-
-
-def _number(value: np.ndarray) -> float:
-    """The number as it was written before it was 32 bits wide: 0.1, not 0.10000000149."""
-    return float(str(np.float32(value)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from bridge.functions import DOMAIN, STATES
-from bridge.passes.emit import Emitter, attribute, integers, replace, used
+from bridge.passes.emit import Emitter, attribute, integers, is_onnx, replace, used
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ def cancel(model: ir.Model) -> None:
     while changed:
         changed = False
         for node in list(model.graph):
-            rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+            rule = RULES.get(node.op_type) if is_onnx(node) else None
             if rule is None or not used(node.outputs[0]):
                 continue
             value = rule(node)
@@ -29,7 +29,7 @@ def cancel(model: ir.Model) -> None:
 
 def _producer(value: ir.Value, op: str) -> ir.Node | None:
     node = value.producer()
-    return node if node is not None and node.op_type == op and node.domain in ("", "ai.onnx") else None
+    return node if is_onnx(node, op) else None
 
 
 def _axis(node: ir.Node, default: int, rank: int) -> int:

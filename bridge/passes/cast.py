@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bridge.passes.emit import Emitter, attribute, replace
+from bridge.passes.emit import Emitter, attribute, is_onnx, replace
 
 
 def cast(model: ir.Model) -> None:
     for node in list(model.graph):
-        if node.domain not in ("", "ai.onnx") or node.op_type not in ("Cast", "CastLike"):
+        if not is_onnx(node, "Cast", "CastLike"):
             continue
         source, out = node.inputs[0], node.outputs[0]
         wanted = node.inputs[1].dtype if node.op_type == "CastLike" else ir.DataType(attribute(node, "to"))

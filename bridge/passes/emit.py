@@ -52,6 +52,11 @@ def replace(old: ir.Value, new: ir.Value) -> None:
     old.replace_all_uses_with(new, replace_graph_outputs=True)
 
 
+def is_onnx(node: ir.Node | None, *ops: str) -> bool:
+    """Whether `node` is one of the operators `ops` (or any, if none is named) of ONNX itself."""
+    return node is not None and node.domain in ("", "ai.onnx") and (not ops or node.op_type in ops)
+
+
 def used(value: ir.Value) -> bool:
     return bool(value.uses()) or value.is_graph_output()
 

@@ -16,7 +16,10 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
+from bridge.functions import OPSET
+from bridge.passes.emit import attribute, is_onnx
 from bridge.weights import Computed, Weight
+from bridge.written import decimal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,9 +39,9 @@ RANDOM = {
 def fold(model: ir.Model) -> None:
     graph = model.graph
     for node in list(graph):
-        if node.domain not in ("", "ai.onnx") or node.op_type in RANDOM or not node.outputs:
+        if not is_onnx(node) or node.op_type in RANDOM or not node.outputs:
             continue
-        if any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()):
+        if any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
             continue
         inputs = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs]
         if any(
@@ -97,11 +100,7 @@ def _widened(node: ir.Node, inputs: Sequence[Any]) -> ir.TensorProtocol | None:
     if value is None or value.size != 1 or value.dtype != np.float32 or not np.isfinite(value).all():
         return None
     double = inputs[1].dtype if node.op_type == "CastLike" else node.attributes["to"].value
-    return (
-        ir.tensor(np.full(value.shape, float(str(value.reshape(-1)[0]))))
-        if double == ir.DataType.DOUBLE
-        else None
-    )
+    return ir.tensor(np.full(value.shape, decimal(value.item()))) if double == ir.DataType.DOUBLE else None
 
 
 def _stays(weight: Weight) -> bool:
@@ -121,7 +120,7 @@ def _evaluate(node: ir.Node, inputs: Sequence[Any]) -> list[ir.TensorProtocol]:
             [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in dict.fromkeys(names)],
             [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in proto.output if name],
         ),
-        opset_imports=[onnx.helper.make_opsetid("", node.version or 23)],
+        opset_imports=[onnx.helper.make_opsetid("", node.version or OPSET)],
     )
     feeds = {v.name: t.numpy() for v, t in zip(node.inputs, inputs, strict=True) if v is not None}
     results = ReferenceEvaluator(model).run(None, feeds)
@@ -133,16 +132,12 @@ def _evaluate(node: ir.Node, inputs: Sequence[Any]) -> list[ir.TensorProtocol]:
 # --- operators that move a weight's elements and change none: node, input tensors -> weights, or None ------------
 
 
-def _attribute(node: ir.Node, name: str, default: Any) -> Any:
-    return node.attributes[name].value if name in node.attributes else default
-
-
 def _identity(node, w):
     return [w]
 
 
 def _transpose(node, w):
-    return [w.transpose(*_attribute(node, "perm", range(len(w.dims))[::-1]))]
+    return [w.transpose(*attribute(node, "perm", range(len(w.dims))[::-1]))]
 
 
 def _reshape(node, w, *_):
@@ -161,7 +156,7 @@ def _slice(node, w, starts, ends, axes=None, steps=None):
 
 
 def _concat(node, *parts):
-    axis = _attribute(node, "axis", 0)
+    axis = attribute(node, "axis", 0)
     weights = [part for part in parts if isinstance(part, Weight)]
     filled = [part if isinstance(part, Weight) else _as_fill(weights[0], part) for part in parts]
     if any(part is None for part in filled):
@@ -180,7 +175,7 @@ def _as_fill(beside: Weight, tensor: Any) -> Weight | None:
 
 
 def _split(node, w, split=None):
-    axis = _attribute(node, "axis", 0) % len(w.dims)
+    axis = attribute(node, "axis", 0) % len(w.dims)
     count = len(node.outputs)
     size = -(-w.dims[axis] // count)
     sizes = (
@@ -196,12 +191,12 @@ def _gather(node, w, indices):
     index = indices.numpy()
     if index.ndim or not isinstance(w, Weight):
         return None
-    axis = _attribute(node, "axis", 0) % len(w.dims)
+    axis = attribute(node, "axis", 0) % len(w.dims)
     return [w.select(axis, int(index) % w.dims[axis])]
 
 
 def _cast(node, w):
-    return [w] if _attribute(node, "to", None) == w.dtype else None
+    return [w] if attribute(node, "to", None) == w.dtype else None
 
 
 def _cast_like(node, w, like):

@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
-import onnx_shape_inference
 import sympy
-from onnx_shape_inference import SYM_DATA_KEY, ShapeInferenceContext, registry
+from onnx_shape_inference import SYM_DATA_KEY, ShapeInferenceContext, infer_symbolic_shapes, registry
+
+from bridge.written import decimal
 
 Dim: TypeAlias = int | ir.SymbolicDim
 LONGEST = 1 << 20  # a denominator that is larger was a binary fraction
@@ -26,7 +27,7 @@ def infer(model: ir.Model) -> None:
     declared = [value.shape for value in values]
     for value in values:
         value.shape = None
-    onnx_shape_inference.infer_symbolic_shapes(model, warn_on_missing=False, adopt_declared_symbols=False)
+    infer_symbolic_shapes(model, warn_on_missing=False, adopt_declared_symbols=False)
     for value, shape in zip(values, declared, strict=True):
         if value.shape is not None:
             value.shape = ir.Shape([_plain(dim) for dim in value.shape])
@@ -41,12 +42,12 @@ def infer(model: ir.Model) -> None:
             value.metadata_props[SYM_DATA_KEY] = json.dumps(plain)
 
 
-onnx_shape_inference.registry.collect()
-_infer_where = onnx_shape_inference.registry.get("", "Where", 9)
+registry.collect()
+_infer_where = registry.get("", "Where", 9)
 
 
-@onnx_shape_inference.registry.register("", "Where", since_version=10)
-def _where(ctx: onnx_shape_inference.ShapeInferenceContext, node: ir.Node) -> None:
+@registry.register("", "Where", since_version=10)
+def _where(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """As the library has it; and shape arithmetic that asks which sizes equal a number (torch's own way to expand:
     `Where(sizes == -1, ones, sizes)`) is followed element by element."""
     _infer_where(ctx, node)
@@ -95,7 +96,7 @@ def _normal(expression: sympy.Expr) -> sympy.Expr:
 
 def _shortest(number: sympy.Rational) -> sympy.Rational:
     """7/10 for 0.7 as 32 bits hold it, such as the scale of a Resize."""
-    return sympy.Rational(str(np.float32(float(number))))
+    return sympy.Rational(str(decimal(np.float32(float(number)))))
 
 
 def _flat(argument: sympy.Expr) -> sympy.Expr:
@@ -128,7 +129,6 @@ def _extend(op: str, divide: Callable[[Any, Any], Any]) -> None:
             ctx.set_symbolic_value(node.outputs[0], [divide(item, right[0]) for item in left])
 
 
-registry.collect()
 _extend("Div", lambda a, b: a // b)
 _extend("Mod", lambda a, b: a % b)
 

@@ -8,13 +8,13 @@ from typing import Any
 import onnx_ir as ir
 
 from bridge.functions import DOMAIN
-from bridge.passes.emit import Emitter, attribute, constant, replace
+from bridge.passes.emit import Emitter, attribute, constant, is_onnx, replace
 from bridge.weights import Weight
 
 
 def linear(model: ir.Model) -> None:
     for node in list(model.graph):
-        if node.domain in ("", "ai.onnx") and node.op_type in ("Gemm", "MatMul"):
+        if is_onnx(node, "Gemm", "MatMul"):
             {"Gemm": _gemm, "MatMul": _matmul}[node.op_type](node)
 
 
@@ -69,7 +69,7 @@ def _matmul(node: ir.Node) -> None:
     ):
         return
     add = uses[0].node
-    if add.op_type != "Add" or add.domain not in ("", "ai.onnx"):
+    if not is_onnx(add, "Add"):
         return
     bias = _bias(add.inputs[1 - uses[0].idx], weight.dims[1])
     if bias is not None and len(node.inputs[0].shape or ()) > 1:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.functions import DOMAIN, STATES, recurrent_name
-from bridge.passes.emit import Emitter, attribute, constant, integers, replace, used
+from bridge.passes.emit import Emitter, attribute, constant, integers, is_onnx, replace, used
 from bridge.weights import Weight
 
 KEEPS_ZERO = {
@@ -30,7 +30,7 @@ KEEPS_ZERO = {
 
 def recurrent(model: ir.Model) -> None:
     for node in list(model.graph):
-        if node.domain in ("", "ai.onnx") and node.op_type in STATES:
+        if is_onnx(node, *STATES):
             _rewrite(node)
         elif (node.domain, node.op_type) == (DOMAIN, "LSTMPFrom") and all(map(is_zero, node.inputs[6:])):
             emit = Emitter(node)

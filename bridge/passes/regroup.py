@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from bridge.axes import blocks
 from bridge.functions import DOMAIN
-from bridge.passes.emit import Emitter, attribute, integers, replace
+from bridge.passes.emit import Emitter, attribute, integers, is_onnx, replace
 
 Dim: TypeAlias = int | ir.SymbolicDim
 
@@ -28,12 +28,8 @@ def regroup(model: ir.Model) -> None:
     while changed:
         changed = False
         for node in list(model.graph):
-            if _is(node, "Reshape") and node.outputs[0].uses() and any(rule(node) for rule in RULES):
+            if is_onnx(node, "Reshape") and node.outputs[0].uses() and any(rule(node) for rule in RULES):
                 changed = True
-
-
-def _is(node: ir.Node | None, *ops: str) -> bool:
-    return node is not None and node.op_type in ops and node.domain in ("", "ai.onnx")
 
 
 def _dims(value: ir.Value) -> list[Dim] | None:
@@ -44,7 +40,7 @@ def _before(node: ir.Node, *ops: str) -> ir.Node | None:
     """What makes the first input of `node`, if nothing else reads it."""
     value = node.inputs[0]
     maker = value.producer()
-    return maker if _is(maker, *ops) and len(value.uses()) == 1 and not value.is_graph_output() else None
+    return maker if is_onnx(maker, *ops) and len(value.uses()) == 1 and not value.is_graph_output() else None
 
 
 def _reshape(emit: Emitter, x: ir.Value, dims: Sequence[Dim]) -> ir.Value | None:

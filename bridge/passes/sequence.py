@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bridge.passes.emit import Emitter, attribute, constant, integers, replace
+from bridge.passes.emit import Emitter, attribute, constant, integers, is_onnx, replace
 
 
 def sequence(model: ir.Model) -> None:
     for node in list(model.graph):
-        if node.op_type == "SplitToSequence" and node.domain in ("", "ai.onnx"):
+        if is_onnx(node, "SplitToSequence"):
             _rewrite(node)
 
 
