@@ -19,8 +19,9 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.errors import OutputError, SourceError, WeightsError, said
+from bridge.recipes import Recipe
 from bridge.report import Report
-from bridge.weights import Entry, Recipe, Source, Weight, WeightMap
+from bridge.weights import Entry, Source, Weight, WeightMap
 
 if TYPE_CHECKING:
     import keras

@@ -81,7 +81,7 @@ def test_every_body_has_a_builder():
 
 ROOMS = (
     "errors written",
-    "functions report",
+    "functions report recipes",
     "weights axes cures",
     "export load passes ops layers",
     "plan",

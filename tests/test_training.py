@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 import bridge
 from bridge.ops.registry import find
+from bridge.recipes import Sum
 from bridge.report import GRADIENTS, STATISTICS, STEPS
-from bridge.weights import Sum
 
 torch.set_num_threads(1)
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import WeightsError
-from bridge.weights import Entry, Param, Recipe, Source, Weight, WeightMap
+from bridge.recipes import Param, Recipe
+from bridge.weights import Entry, Source, Weight, WeightMap
 
 SHAPES = [(6,), (4, 6), (2, 3, 4), (4, 1, 2, 3)]
 

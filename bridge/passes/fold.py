@@ -18,7 +18,8 @@ from onnx.reference import ReferenceEvaluator
 
 from bridge.functions import OPSET
 from bridge.passes.emit import attribute, is_onnx
-from bridge.weights import Computed, Weight
+from bridge.recipes import Computed
+from bridge.weights import Weight
 from bridge.written import decimal
 
 if TYPE_CHECKING:

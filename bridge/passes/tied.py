@@ -6,7 +6,8 @@ import onnx_ir as ir
 
 from bridge.functions import DOMAIN
 from bridge.passes.emit import Emitter, attribute, constant, replace
-from bridge.weights import Param, Transpose, Weight
+from bridge.recipes import Param, Transpose
+from bridge.weights import Weight
 
 
 def tied(model: ir.Model) -> None:
