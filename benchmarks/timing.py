@@ -1,4 +1,4 @@
-"""Alternating timing: every rival runs once in each round, and medians are compared."""
+"""Alternating timing: every rival runs once in each round, in an order drawn anew."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from random import Random
 
 THREADS = {
     "OMP_NUM_THREADS": "1",
@@ -22,14 +23,22 @@ def one_thread() -> None:
         os.environ.setdefault(name, value)
 
 
-def medians(rivals: dict[str, Callable[[], object]], rounds: int = 30, warm: int = 3) -> dict[str, float]:
-    """Seconds of each rival: the median over `rounds`, in which they take turns (in turn also at being first)."""
+def alternate(
+    rivals: dict[str, Callable[[], object]], rounds: int = 30, warm: int = 3
+) -> dict[str, list[float]]:
+    """Seconds of each rival in each of `rounds`. None always runs after the same other, in the cache that it leaves."""
     times: dict[str, list[float]] = {name: [] for name in rivals}
-    names = list(rivals)
+    names, random = list(rivals), Random(0)
     for number in range(rounds + warm):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
+        random.shuffle(names)
+        for name in names:
             start = time.perf_counter()
             rivals[name]()
             if number >= warm:
                 times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times
+
+
+def medians(rivals: dict[str, Callable[[], object]], rounds: int = 30, warm: int = 3) -> dict[str, float]:
+    """Seconds of each rival: the median over `rounds`."""
+    return {name: statistics.median(times) for name, times in alternate(rivals, rounds, warm).items()}
