@@ -140,6 +140,66 @@ def test_refusals(source, reason):
     refuses(source, reason)
 
 
+# --- padding apart from its window --------------------------------------------------------------------------------
+
+
+def apart(pad: str, window: str, weights: str = "float[4, 3, 3, 3] w", outputs: str = "") -> str:
+    """A Pad with the constants of `pad`, then the window that reads it."""
+    return (
+        f"g (float[N, 3, 8, 9] x) => (float[n, c, h, w] y{outputs}) <{weights}> {{ "
+        f"p = Constant <value_ints = {pad} () {window} }}"
+    )
+
+
+ALL = "[0, 0, 1, 1, 0, 0, 1, 1]>"
+LOWEST = " () v = Constant <value_float = -inf>"
+PADDED = {
+    "same": (apart(ALL, "a = Pad (x, p) y = Conv (a, w)"), "Conv2D"),
+    "added to its own": (
+        apart("[0, 0, 1, 0, 0, 0, 0, 0]>", "a = Pad (x, p) y = Conv <pads = [0, 1, 1, 1]> (a, w)"), "Conv2D",
+    ),
+    "same of a stride": (
+        apart("[0, 0, 0, 1, 0, 0, 1, 1]>", "a = Pad (x, p) y = Conv <strides = [2, 2]> (a, w)"), "Conv2D",
+    ),
+    "of some axes": (
+        apart("[1, 1]> () i = Constant <value_ints = [-1]>", "a = Pad (x, p, , i) y = Conv <pads = [1, 0, 1, 0]> (a, w)"),
+        "Conv2D",
+    ),
+    "of maxima": (
+        apart(ALL + LOWEST, "a = Pad (x, p, v) y = MaxPool <kernel_shape = [3, 3]> (a)", "float[1] w"), "MaxPooling2D",
+    ),
+}  # fmt: skip
+STAY_APART = {
+    "two readers": (apart(ALL, "a = Pad (x, p) y = Conv (a, w) z = Relu (a)", outputs=", float[n, c, h, w] z"), "Conv2D ReLU"),
+    "another number": (
+        apart(ALL + " () v = Constant <value_float = 1.0>", "a = Pad (x, p, v) y = Conv (a, w)"), "Conv2D",
+    ),
+    "reflected": (apart(ALL, 'a = Pad <mode = "reflect"> (x, p) y = Conv (a, w)'), "Conv2D"),
+    "channels too": (
+        apart("[0, 1, 1, 1, 0, 0, 1, 1]>", "a = Pad (x, p) y = Conv (a, w)", "float[4, 4, 3, 3] w"), "Conv2D",
+    ),
+    "cut off": (apart("[0, 0, 1, -1, 0, 0, 1, 1]>", "a = Pad (x, p) y = Conv (a, w)"), "Conv2D"),
+    "zeros below maxima": (
+        apart(ALL, "a = Pad (x, p) y = MaxPool <kernel_shape = [3, 3]> (a)", "float[1] w"), "MaxPooling2D",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", PADDED.values(), ids=PADDED)
+def test_a_window_takes_the_padding_before_it(row):
+    source, layer = row
+    check(source, layers=[layer], transposes=2)
+
+
+@pytest.mark.parametrize("row", STAY_APART.values(), ids=STAY_APART)
+def test_padding_that_is_not_the_windows_own(row):
+    source, layers = row
+    built = check(source, transposes=2)
+    kinds = [row.layer for row in built.made if row.layer not in ("keras.ops", "ZeroPadding2D", "Cropping2D")]
+    assert kinds == layers.split()
+    assert "Pad" in [row.op for row in built.made]
+
+
 # --- axes that a Reshape merges before a Dense --------------------------------------------------------------------
 
 CONV = "a = Conv (x, k) "

@@ -17,6 +17,7 @@ from bridge.passes.cast import cast
 from bridge.passes.fold import fold
 from bridge.passes.infer import infer
 from bridge.passes.linear import linear
+from bridge.passes.pad import pad
 from bridge.passes.recurrent import recurrent
 from bridge.passes.regroup import regroup
 from bridge.passes.sequence import sequence
@@ -63,6 +64,7 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
     lift_constants,  # a constant is an initializer, whoever wrote it
     drop_identities,  # copies stand between the nodes that belong together
     know,  # weights reach their consumers, shape arithmetic its Reshape and Slice
+    pad,  # a convolution and its padding are one; needs the amounts
     recurrent,  # ONNX's recurrent nodes become ours; needs W, R and B whole
     infer,  # shapes of what recurrent made
     cancel,  # stacks that are taken apart again, most of them made by recurrent
