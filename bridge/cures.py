@@ -28,7 +28,7 @@ except ImportError as error:  # pragma: no cover - exercised by a subprocess tes
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 def own_op(name: str, inputs: str, outputs: str, **attributes: str) -> onnxscript.values.Op:
@@ -249,16 +249,18 @@ def _forward(cls: type[torch.nn.RNNBase]):
 
 
 @contextlib.contextmanager
-def cured() -> Iterator[None]:
-    """torch with the cures in place; restored on leaving."""
-    originals = [getattr(owner, name) for owner, name, _, _ in CURES]
-    try:
-        for owner, name, cure, _ in CURES:
-            setattr(owner, name, cure)
+def replaced(stand_ins: Iterable[tuple[Any, str, Any, str]]) -> Iterator[None]:
+    """(owner, attribute, what stands in, why) in place; the originals again on leaving."""
+    with contextlib.ExitStack() as stack:
+        for owner, name, stand_in, _ in stand_ins:
+            stack.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, stand_in)
         yield
-    finally:
-        for (owner, name, _, _), original in zip(CURES, originals, strict=True):
-            setattr(owner, name, original)
+
+
+def cured() -> contextlib.AbstractContextManager[None]:
+    """torch with the cures in place."""
+    return replaced(CURES)
 
 
 CURES: tuple[tuple[Any, str, Any, str], ...] = (

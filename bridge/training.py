@@ -87,6 +87,8 @@ def _trained(module: Any, training: bool = True) -> Iterator[set[float]]:
     """
     import torch
 
+    from bridge.cures import replaced
+
     attend, seen = torch.nn.functional.scaled_dot_product_attention, set[float]()
 
     def attention(
@@ -96,28 +98,20 @@ def _trained(module: Any, training: bool = True) -> Iterator[set[float]]:
         return attend(q, k, v, options.pop("attn_mask", mask), 0.0, *rest, **options)
 
     kinds = (torch.nn.RNNBase, torch.nn.MultiheadAttention)
-    rates = [(owner, owner.dropout) for owner in module.modules() if isinstance(owner, kinds)]
     stand_ins = [
         # owner, attribute, what stands in, why
         *((torch._VF, name, lambda x, p, train: x, "random") for name in DROPOUTS),
         (torch.nn.functional, "rrelu", _rrelu, "random"),
         (torch.nn.functional, "scaled_dot_product_attention", attention, "random"),
         (torch.nn.functional, "hardsigmoid", _hardsigmoid, "its backward rounds 1/6 to float32"),
+        *((owner, "dropout", 0.0, "random") for owner in module.modules() if isinstance(owner, kinds)),
     ]
-    originals = [getattr(owner, name) for owner, name, *_ in stand_ins]
-    for layer, _ in rates:
-        layer.dropout = 0.0
-    for owner, name, stand_in, _ in stand_ins:
-        setattr(owner, name, stand_in)
-    module.train(training)
-    try:
-        yield seen
-    finally:
-        module.eval()
-        for layer, rate in rates:
-            layer.dropout = rate
-        for (owner, name, *_), original in zip(stand_ins, originals, strict=True):
-            setattr(owner, name, original)
+    with replaced(stand_ins):
+        module.train(training)
+        try:
+            yield seen
+        finally:
+            module.eval()
 
 
 class TorchSide:

@@ -176,9 +176,14 @@ def _run(site, node: Node, x, w, r, b, lens, p, states, projection: Weight | Non
         )  # the mask ends here: not for losses or layers after
     last = None if common["return_sequences"] else y
     if last is None and finals:
-        hidden = finals[:: len(STATES[node.mode])]
-        last = hidden[0] if len(hidden) == 1 else ops.concatenate(hidden, axis=-1)
+        last = _last(node, finals)
     return [y, *(finals or [None] * count), last]
+
+
+def _last(node: Node, finals: list[Any]) -> Any:
+    """The final hidden states, joined like Y."""
+    hidden = finals[:: len(STATES[node.mode])]
+    return hidden[0] if len(hidden) == 1 else ops.concatenate(hidden, axis=-1)
 
 
 def _inside(x, lens):
@@ -203,8 +208,7 @@ def _run_with_tensors(site, node: Node, x, w, r, b, lens, p, states):
     )
     tensors = [v.numpy() if isinstance(v, Weight) else v for v in given]
     y, *finals = layer([x, *tensors, *states])
-    hidden = finals[:: len(STATES[node.mode])]
-    return [y, *finals, hidden[0] if len(hidden) == 1 else ops.concatenate(hidden, axis=-1)]
+    return [y, *finals, _last(node, finals)]
 
 
 def _names(mode: str) -> list[str]:
