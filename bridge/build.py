@@ -179,10 +179,17 @@ class Site:
             weights={"embeddings": weight.reshape(1, -1)},
             name=weight.recipe.names[0],
         )
+        return ops.reshape(table(ops.reshape(self._zero("int32"), (1,))), weight.dims)
+
+    def at_run_time(self, constant: np.ndarray) -> Any:
+        """A constant as a tensor of the model, so that a layer called on it is the model's."""
+        return ops.add(self._zero(constant.dtype.name), constant)
+
+    def _zero(self, dtype: str) -> Any:
+        """A zero that is made of the first input."""
         first = next(iter(self._builder.tensors.values()))
         corner = first[tuple(slice(0, 1) for _ in first.shape)]
-        index = ops.reshape(ops.zeros_like(corner, dtype="int32"), (1,))
-        return ops.reshape(table(index), weight.dims)
+        return ops.reshape(ops.zeros_like(corner, dtype=dtype), ())
 
     def float_type(self, dtype: ir.DataType) -> str:
         return self._builder.float_type(dtype)
@@ -306,7 +313,7 @@ def _output(builder: Builder, value: ir.Value) -> Any:
 
 def _build_step(site: Site, builder: Builder) -> None:
     step = site.step
-    arguments = [_argument(operand, builder, site) for operand in step.operands]
+    arguments = _reached(step, [_argument(operand, builder, site) for operand in step.operands], site)
     place = [site] if step.builder.takes_site else []
     results = step.builder.function(*place, *arguments, **step.attributes)
     if not isinstance(results, tuple | list):
@@ -357,6 +364,22 @@ def _argument(operand: Operand, builder: Builder, site: Site) -> Any:
     if operand.kind is Kind.ARRAY and operand.perm is not None:
         return builder.array(_reordered(operand.known, operand.perm))
     return builder.array(operand.known) if operand.kind is Kind.ARRAY else operand.known
+
+
+def _reached(step: Step, arguments: list[Any], site: Site) -> list[Any]:
+    """The arguments, the first tensor among them one of the model where others are weights: a layer that is called on
+    a constant is computed at once, before it has its weights, and Keras does not count it among the model's."""
+    if not any(isinstance(argument, Weight) for argument in arguments):
+        return arguments
+    for index, (argument, parameter) in enumerate(
+        zip(arguments, map(step.builder.parameter, range(len(arguments))), strict=False)
+    ):
+        if parameter is None or parameter.kind.known or argument is None or isinstance(argument, Weight):
+            continue
+        if not isinstance(argument, keras.KerasTensor):
+            arguments[index] = site.at_run_time(np.asarray(argument))
+        break
+    return arguments
 
 
 def _reordered(array: np.ndarray, perm: tuple[int, ...]) -> np.ndarray:

@@ -161,13 +161,15 @@ def _multi_head(original: Any):
 
 
 def _attention(original: Any):
-    """torch's own attention unless it drops; then its arithmetic, with the dropout between softmax and values."""
+    """torch's own attention unless it drops; then its arithmetic, with the dropout between softmax and values. The
+    result is contiguous in either, as in all decompositions of it, so that a reshape of it is traced as a copy."""
 
     def run(
         query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
     ):  # fmt: skip
         if not dropout_p:
-            return original(query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
+            y = original(query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
+            return y.clone(memory_format=torch.contiguous_format)
         if enable_gqa:
             groups = query.shape[-3] // key.shape[-3]
             key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
@@ -300,7 +302,7 @@ CURES: tuple[tuple[Any, str, Any, str], ...] = (
         torch.nn.functional,
         "scaled_dot_product_attention",
         _attention(torch.nn.functional.scaled_dot_product_attention),
-        "its dropout is inside",
+        "its dropout is inside; with a mask that is trained, it is traced with other strides than it is decomposed to",
     ),
     (torch.nn.LSTM, "forward", _forward(torch.nn.LSTM), "packed sequences cannot be traced"),
     (torch.nn.GRU, "forward", _forward(torch.nn.GRU), "packed sequences cannot be traced"),

@@ -127,6 +127,8 @@ def plan(model: ir.Model, *, channels_last: bool = False) -> Plan:
     if refusals:
         return Plan(model, [], {}, refusals)
     steps = _needed_steps(model.graph, refusals)
+    if not all(map(_is_known, steps)):
+        return Plan(model, steps, {}, refusals or [_unknown(steps)])
     readers = {step.node: step for step in steps}
     perms: dict[ir.Value, Perm] = {}
     if channels_last:
@@ -142,6 +144,17 @@ def plan(model: ir.Model, *, channels_last: bool = False) -> Plan:
         given = {value: perms.get(value) for value in model.graph.outputs}
         doors |= {value: perm for value, perm in given.items() if perm and perm == channels_behind(len(perm))}
     return Plan(model, steps, perms, refusals, doors)
+
+
+def _is_known(step: Step) -> bool:
+    """Whether the number of axes is known of all that the step reads and gives."""
+    given = [value for index, value in enumerate(step.node.outputs) if step.used(index)]
+    return all(value is None or value.shape is not None for value in [*step.node.inputs, *given])
+
+
+def _unknown(steps: list[Step]) -> Refusal:
+    step = next(step for step in steps if not _is_known(step))
+    return _refusal(step.node, "how many axes its inputs and outputs have is not known")
 
 
 def _no_input(value: ir.Value) -> str | None:

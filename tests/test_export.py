@@ -139,3 +139,39 @@ def test_a_submodule_name_that_torch_keeps_for_itself() -> None:
     module = Call(lambda self, x: self.code(x), code=nn.Linear(4, 3)).eval()
     with pytest.raises(bridge.ExportError, match="a submodule is called 'code'.*rename it"):
         bridge.convert(module, torch.randn(2, 4))
+
+
+def test_layers_on_a_constant_are_the_models() -> None:
+    """A table of biases that two layers make of fixed positions, as in Swin Transformer V2."""
+    positions = torch.arange(8.0).view(4, 2)
+    made = nn.Sequential(nn.Linear(2, 5), nn.ReLU(), nn.Linear(5, 3))
+    module = Call(lambda self, x: x + self.made(positions), made=made).eval()
+    conversion = bridge.convert(module, torch.randn(2, 4, 3))
+    assert conversion.report.verified
+    assert conversion.report.trainable == sum(p.numel() for p in module.parameters())
+
+
+def test_known_rows_of_a_table_are_an_embedding() -> None:
+    """A table of biases read at fixed positions, as in Swin Transformer."""
+    rows = torch.tensor([[0, 1, 2, 3], [3, 2, 8, 5]])
+    module = Call(lambda self, x: x + self.table[rows], table=nn.Parameter(torch.randn(9, 3))).eval()
+    report = bridge.convert(module, torch.randn(2, 2, 4, 3)).report
+    assert [(row.layer, row.parameters) for row in report.rows if row.layer != "Add"][0] == ("Embedding", 27)
+
+
+def test_chunks_of_a_free_axis() -> None:
+    module = Call(lambda self, x: torch.cat(torch.chunk(torch.cat([x, 2 * x]), 2), 1)).eval()
+    assert bridge.convert(module, torch.randn(2, 3)).report.verified
+
+
+def test_attention_with_a_trained_bias() -> None:
+    def attend(self, x):
+        q, k, v = self.qkv(x).reshape(*x.shape[:2], 3, 2, 4).permute(2, 0, 3, 1, 4)
+        bias = self.bias.expand(len(x), -1, -1, -1)
+        y = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return y.transpose(1, 2).reshape(x.shape)
+
+    parts = {"qkv": nn.Linear(8, 24), "bias": nn.Parameter(torch.randn(1, 2, 5, 5))}
+    report = bridge.convert(Call(attend, **parts).eval(), torch.randn(2, 5, 8)).report
+    assert report.verified
+    assert report.trainable == report.source_parameters

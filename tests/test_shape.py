@@ -188,6 +188,7 @@ EINSUMS = {
     "batch": ("float[N, T, 3] a, float[N, U, 3] b", "bqd, bkd -> bqk", "float[N, T, U]"),
     "heads": ("float[N, T, 2, 3] a, float[N, U, 2, 3] b", "bqhd,bkhd->bhqk", "float[N, 2, T, U]"),
     "implicit": ("float[N, 3] a, float[3, 5] b", "ij,jk", "float[N, 5]"),
+    "capitals": ("float[N, T, 3] a, float[N, U, 3] b", "B Q d, B K d -> B Q K", "float[N, T, U]"),
     "ellipsis": ("float[N, T, 3] a, float[5, 3] b", "...i,oi->...o", "float[N, T, 5]"),
 }
 

@@ -24,8 +24,6 @@ FAR = 1 << 30  # an index beyond means: to the end
 
 @op("Gather", layout=FIRST, axes="axis")
 def gather(site, data: Weight | None, indices, *, axis=0):
-    if isinstance(data, Weight) and isinstance(indices, np.ndarray):
-        data = site.tensor(data)
     if isinstance(data, Weight):
         return _lookup(site, data, indices, axis)
     if isinstance(indices, np.ndarray) and not indices.ndim:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import re
+import string
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,4 +143,6 @@ def _channels(x: Any, blocks: int, outermost: bool) -> Any:
 
 @op("Einsum")
 def einsum(*xs, equation):
-    return ops.einsum(equation.replace(" ", ""), *xs)
+    letters = sorted(set(re.findall("[A-Za-z]", equation)))
+    small = dict(zip(letters, string.ascii_lowercase, strict=False))  # Keras's own takes no others
+    return ops.einsum("".join(small.get(sign, sign) for sign in equation.replace(" ", "")), *xs)

@@ -26,15 +26,31 @@ def _rewrite(node: ir.Node) -> None:
         return
     axis = attribute(node, "axis", 0) % source.shape.rank()
     sizes = _sizes(node, source.shape[axis])
-    if sizes is None:
-        return
     emit = Emitter(node)
-    parts = emit("Split", source, emit.constant(sizes), outputs=len(sizes), axis=axis)
-    parts = (parts,) if len(sizes) == 1 else parts
+    if sizes is not None:
+        parts = emit("Split", source, emit.constant(sizes), outputs=len(sizes), axis=axis)
+        parts = (parts,) if len(sizes) == 1 else parts
+    elif _is_computed(node) and all(place[0] >= 0 for place in places):
+        parts = [_part(emit, source, node.inputs[1], axis, k) for k in range(max(p[0] for p in places) + 1)]
+    else:
+        return
     keeps = attribute(node, "keepdims", 1) or len(node.inputs) > 1
     for reader, place in zip(readers, places, strict=True):
         part = parts[place[0]]
         replace(reader.outputs[0], part if keeps else emit("Squeeze", part, emit.constant([axis])))
+
+
+def _is_computed(node: ir.Node) -> bool:
+    """Whether all parts are of one size that is known at run time only, as torch's chunk of a free axis."""
+    given = node.inputs[1] if len(node.inputs) > 1 else None
+    return given is not None and given.shape is not None and not given.shape.rank()
+
+
+def _part(emit: Emitter, source: ir.Value, size: ir.Value, axis: int, place: int) -> ir.Value:
+    """The rows of a part; Slice ends at the end of the source by itself."""
+    whole = emit("Reshape", size, emit.constant([1]))
+    start, end = (emit("Mul", whole, emit.constant([k])) for k in (place, place + 1))
+    return emit("Slice", source, start, end, emit.constant([axis]))
 
 
 def _sizes(node: ir.Node, size: int | ir.SymbolicDim) -> list[int] | None:
