@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
 Arrays = dict[str, np.ndarray]
-TILE = 64  # rows copied at a time where two layouts lie across one another
+TILE = 32  # rows copied at a time where two layouts lie across one another
 AXIS_NAMES = {1: "o", 2: "o i", 3: "o i w", 4: "o i h w", 5: "o i d h w"}
 
 
@@ -64,6 +64,10 @@ class Recipe(ABC):
     @abstractmethod
     def push(self, source: Mapping[str, np.ndarray]) -> np.ndarray:
         """The array, from the parameters in `source`. May be a view of them."""
+
+    def write(self, source: Mapping[str, np.ndarray], into: np.ndarray) -> None:
+        """The array, into one that is given."""
+        copy(self.push(source), into)
 
     @abstractmethod
     def put(self, value: np.ndarray, into: MutableMapping[str, np.ndarray]) -> None:
@@ -200,6 +204,9 @@ class Transpose(Recipe):
     def push(self, source):
         return self.source.push(source).transpose(self.perm)
 
+    def write(self, source, into):
+        self.source.write(source, into.transpose(np.argsort(self.perm)))
+
     def view(self, into):
         view = self.source.view(into)
         return None if view is None else view.transpose(self.perm)
@@ -324,6 +331,10 @@ class Concat(Recipe):
 
     def push(self, source):
         return np.concatenate([part.push(source) for part in self.sources], self.axis)
+
+    def write(self, source, into):
+        for part, piece in self._pieces(into):
+            part.write(source, piece)
 
     def _pieces(self, value: np.ndarray) -> Iterator[tuple[Recipe, np.ndarray]]:
         ends = np.cumsum([part.shape[self.axis] for part in self.sources])[:-1]

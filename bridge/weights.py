@@ -25,7 +25,6 @@ from bridge.recipes import (
     Scale,
     Sum,
     concat,
-    copy,
     narrow,
     reshape,
     transpose,
@@ -273,7 +272,7 @@ class WeightMap:
             raise WeightsError("; ".join(wrong))
         for entry in self:
             array = np.empty(entry.recipe.shape, entry.weight.dtype.numpy())
-            copy(entry.recipe.push(state), array)  # a copy: Keras may keep what it is given
+            entry.recipe.write(state, array)  # a copy: Keras may keep what it is given
             entry.variable.assign(array)
         values = self.source.values
         values.update(
