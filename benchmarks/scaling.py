@@ -76,6 +76,7 @@ class Clock:
 
 
 def main(sizes: list[int]) -> None:
+    sys.setrecursionlimit(1000 + max(sizes))  # for the network by hand; a conversion sees to it itself
     bridge.convert(network(20), verify=False)  # imports
     rooms = ("export", "simplify", "plan", "build")
     table = Table(

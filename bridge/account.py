@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from bridge.build import Built
     from bridge.source import Opened
+
+FRAMES = 100  # of Python's, in a program that loads a model
 
 
 def axes(model: ir.Model) -> tuple[str, ...]:
@@ -40,7 +43,19 @@ def account(opened: Opened, built: Built, seconds: dict[str, float]) -> Report:
             for e in built.weights
         ),
         transposes=built.transposes,
+        notes=(*opened.notes, *_depth(built.model)),
         seconds=seconds,
+    )
+
+
+def _depth(model: keras.Model) -> tuple[str, ...]:
+    """Keras reads a file by a call within a call for each operation in a row."""
+    depth, limit = len(model._nodes_by_depth), sys.getrecursionlimit()
+    if depth < limit - FRAMES:
+        return ()
+    needed = f"sys.setrecursionlimit({depth + limit})"
+    return (
+        f"{depth} operations stand in a row, more than Keras reads from a file without {needed} before it",
     )
 
 

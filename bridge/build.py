@@ -7,10 +7,12 @@ variable. Only this file assigns weights.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +28,8 @@ from bridge.weights import Entry, Source, Weight, WeightMap
 from bridge.written import decimal_or_root
 
 PARAMETRISED = r"\bparametrizations\.(\w+)\..*"  # torch's names for what makes up the weight \1
+
+OPERATIONS = 20  # of Keras, at most, in a row for one node
 
 
 @dataclass(frozen=True)
@@ -255,6 +259,17 @@ def _layer_name(weights: dict[str, Weight], step: Step) -> str:
     number = re.search(r"_l(\d+)(_reverse)?$", leaf)
     stacked = f"{module}.weight_ih_l1" in next(iter(weights.values())).source.values
     return f"{module}_l{number[1]}" if number and stacked else module
+
+
+@contextlib.contextmanager
+def deep(plan: Plan) -> Iterator[None]:
+    """Room for Keras to walk through the model, which it does by a call within a call for each operation in a row."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + OPERATIONS * len(plan.steps))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def build(plan: Plan, *, dtype: str | None = None, name: str = "model") -> Built:

@@ -105,14 +105,14 @@ def convert(
         opened = open_source(source, args, kwargs, dynamic_shapes)
         witness = opened.model.clone()
     planned = _planned(opened.model, watch, channels_last)
-    with watch.room("build"):
-        from bridge.build import build
+    from bridge.build import build, deep
 
+    with watch.room("build"), deep(planned):
         built = build(planned, name=opened.title)
     report = account(opened, built, watch.seconds)
     report = replace(report, notes=(*report.notes, *_doors(planned)))
     if verify:
-        with watch.room("compare"):
+        with watch.room("compare"), deep(planned):
             from bridge.prove import failed_leg, prove, prove_double
 
             report = prove(report, opened, witness, planned, built)

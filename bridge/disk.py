@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +125,12 @@ def load_keras(path: Path) -> keras.Model:
         raise SourceError(f"{path}: no such file")
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except RecursionError as error:
+        limit = sys.getrecursionlimit()
+        raise SourceError(
+            f"{path}: has more operations in a row than Keras reads at Python's recursion limit of {limit}; raise it "
+            f"first with sys.setrecursionlimit"
+        ) from error
     except Exception as error:
         raise SourceError(f"{path}: not a model that Keras loads in safe mode: {said(error)}") from error
 

@@ -15,6 +15,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,25 @@ class Step:
         )
 
 
+class Steps(dict[ir.Node, Step]):
+    """The steps by their nodes, in order."""
+
+    @cached_property
+    def images(self) -> set[ir.Value]:
+        """The values that a convolution or its kin reads, perhaps behind operators that work in any order."""
+        found: set[ir.Value] = set()
+        for node, step in reversed(self.items()):
+            layout = step.builder.layout
+            behind = (
+                layout in (Layout.ANY, Layout.FIRST) and node.outputs[0] in found and len(node.outputs) == 1
+            )
+            read = node.inputs if layout is Layout.ANY else node.inputs[:1]
+            for value in (value for value in read if value is not None):
+                if layout is Layout.CHANNELS_LAST or behind and _rank(value) == _rank(node.outputs[0]):
+                    found.add(value)
+        return found
+
+
 @dataclass(frozen=True)
 class Refusal:
     """A node that cannot be built: where it stands, and why."""
@@ -129,14 +149,13 @@ def plan(model: ir.Model, *, channels_last: bool = False) -> Plan:
     steps = _needed_steps(model.graph, refusals)
     if not all(map(_is_known, steps)):
         return Plan(model, steps, {}, refusals or [_unknown(steps)])
-    readers = {step.node: step for step in steps}
+    by_node = Steps((step.node, step) for step in steps)
     perms: dict[ir.Value, Perm] = {}
     if channels_last:
-        images = [value for value in model.graph.inputs if wants_channels_last(value, readers)]
-        perms |= {value: channels_behind(_rank(value)) for value in images}
+        perms |= {v: channels_behind(_rank(v)) for v in model.graph.inputs if v in by_node.images}
     doors = dict(perms)
     for step in steps:
-        _lay_out(step, perms, readers)
+        _lay_out(step, perms, by_node)
         reason = step.builder.check(step) if step.builder.check else None
         if reason:
             refusals.append(step.refusal(reason))
@@ -270,7 +289,7 @@ def _rank(value: ir.Value) -> int:
     return value.shape.rank()
 
 
-def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]) -> None:
+def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: Steps) -> None:
     """Choose the order of every operand and output of `step`, and renumber its axes."""
     layout = step.builder.layout
     outputs = step.node.outputs
@@ -326,14 +345,14 @@ def _ordered(operand: Operand, perm: Perm) -> Operand:
     return Operand(operand.value, operand.kind, operand.known, perm)
 
 
-def _carry(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]) -> None:
+def _carry(step: Step, perms: dict[ir.Value, Perm], steps: Steps) -> None:
     """An operator that works in any order: all inputs of full rank take the order that most of them have. Where two
     are as many, a convolution behind it decides for its own order, anything else for the order that is stated."""
     carried = step.operands if step.builder.layout is Layout.ANY else step.operands[:1]
     tensors = [operand for operand in carried if not operand.kind.known and operand.value is not None]
     rank = max((_rank(operand.value) for operand in tensors), default=0)
     orders = Counter(perms.get(o.value) for o in tensors if o.is_tensor and _rank(o.value) == rank)
-    moved = len(orders) > 1 and any(wants_channels_last(value, steps) for value in step.node.outputs)
+    moved = len(orders) > 1 and not steps.images.isdisjoint(step.node.outputs)
     perm = max(orders, key=lambda order: (orders[order], (order is None) != moved), default=None)
     grown = step.builder.layout is Layout.FIRST and any(_rank(value) > rank for value in step.node.outputs)
     if grown or (step.builder.batch_first and perm is not None and perm[0] != 0):
@@ -396,7 +415,7 @@ def _renumber(step: Step, perm: tuple[int, ...], rank: int) -> None:
 # --- a reshape between a convolution and a Dense: the weights move, the tensor does not ---------------------------
 
 
-def _regroup(step: Step, perms: dict[ir.Value, Perm], steps: dict[ir.Node, Step]) -> tuple[Perm, Perm]:
+def _regroup(step: Step, perms: dict[ir.Value, Perm], steps: Steps) -> tuple[Perm, Perm]:
     """The orders before and after a reshape that moves nothing, or as stated where it has to move."""
     source, target = step.operands[0].value, step.node.outputs[0]
     if not step.operands[0].is_tensor:
@@ -424,7 +443,7 @@ def _apply(edits: list[Edit]) -> None:
         step.operands[index] = Operand(step.operands[index].value, step.operands[index].kind, known)
 
 
-def _read_mixed(value: ir.Value, mix: Mix, steps: dict[ir.Node, Step]) -> list[Edit] | None:
+def _read_mixed(value: ir.Value, mix: Mix, steps: Steps) -> list[Edit] | None:
     """What has to change in the readers of `value` if it is stored mixed; None if one of them cannot."""
     if value.is_graph_output():
         return None
@@ -440,7 +459,7 @@ def _read_mixed(value: ir.Value, mix: Mix, steps: dict[ir.Node, Step]) -> list[E
     return edits
 
 
-def _reader_edits(step: Step, index: int, mix: Mix, steps: dict[ir.Node, Step]) -> list[Edit] | None:
+def _reader_edits(step: Step, index: int, mix: Mix, steps: Steps) -> list[Edit] | None:
     builder, out = step.builder, step.node.outputs[0]
     if builder.layout is Layout.RENAMES:
         return _read_mixed(out, mix.along(list(step.attributes["perm"]).index(mix.axis)), steps)
@@ -498,13 +517,13 @@ def _constant_edits(step: Step, index: int, mix: Mix) -> list[Edit] | None:
     return edits
 
 
-def _spread_channels(source: ir.Value, target: ir.Value, steps: dict[ir.Node, Step]) -> Perm:
+def _spread_channels(source: ir.Value, target: ir.Value, steps: Steps) -> Perm:
     """A Dense whose units become (channels, spatial…) for a convolution gives them channels last instead."""
     before, after = list(source.shape), list(target.shape)
     rank = len(after)
     if rank < 3 or before[:-1] != after[:1] or not all(isinstance(dim, int) for dim in after[1:]):
         return None
-    if not wants_channels_last(target, steps):
+    if target not in steps.images:
         return None
     mix = Mix(1, tuple(after[1:]), (*range(1, rank - 1), 0))
     edits = _write_mixed(source, mix, steps)
@@ -514,21 +533,7 @@ def _spread_channels(source: ir.Value, target: ir.Value, steps: dict[ir.Node, St
     return channels_behind(rank)
 
 
-def wants_channels_last(value: ir.Value, steps: dict[ir.Node, Step]) -> bool:
-    """Whether a convolution or its kin reads `value`, perhaps behind operators that work in any order."""
-    for node, index in value.uses():
-        step = steps.get(node)
-        if step is None or index > 0 and step.builder.layout is not Layout.ANY:
-            continue
-        if step.builder.layout is Layout.CHANNELS_LAST:
-            return True
-        passing = step.builder.layout in (Layout.ANY, Layout.FIRST) and len(node.outputs) == 1
-        if passing and _rank(node.outputs[0]) == _rank(value) and wants_channels_last(node.outputs[0], steps):
-            return True
-    return False
-
-
-def _write_mixed(value: ir.Value, mix: Mix, steps: dict[ir.Node, Step]) -> list[Edit] | None:
+def _write_mixed(value: ir.Value, mix: Mix, steps: Steps) -> list[Edit] | None:
     """What has to change in the makers of `value`, which has one reader, for it to be stored mixed."""
     step = steps.get(value.producer())
     if step is None or len(value.uses()) > 1 or value.is_graph_output():

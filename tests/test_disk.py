@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx.parser
 import pytest
 import torch
 
@@ -117,3 +118,23 @@ def test_checkpoints_are_written_and_read(tmp_path: Path, suffix: str) -> None:
     disk.write_state(path, state)
     again = disk.read_state(path)
     assert all(torch.equal(again[name], value) for name, value in state.items())
+
+
+def test_a_model_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
+    """Keras walks through a model by a call within a call: converting sees to it, reading a file is the user's."""
+    steps = "".join(f"x{i + 1} = Sin (x{i})\n" for i in range(1200))
+    text = (
+        '<ir_version: 10, opset_import: ["": 23]> g (float[N, 4] x0) => (float[N, 4] x1200) {' + steps + "}"
+    )
+    conversion = bridge.convert(onnx.parser.parse_model(text))
+    assert conversion.report.verified
+    assert any("sys.setrecursionlimit" in note for note in conversion.report.notes)
+    path = conversion.save(tmp_path / "deep.keras")
+    with pytest.raises(bridge.SourceError, match="recursion limit"):
+        bridge.open(path)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(5000)
+    try:
+        assert bridge.open(path).report.verified
+    finally:
+        sys.setrecursionlimit(limit)
