@@ -161,13 +161,13 @@ def _multi_head(original: Any):
 
 
 def _attention(original: Any):
-    """torch's own attention unless it drops; then its arithmetic, with the dropout between softmax and values. The
-    result is contiguous in either, as in all decompositions of it, so that a reshape of it is traced as a copy."""
+    """torch's own attention if the exporter knows it; else its arithmetic, with the dropout between softmax and values.
+    The result is contiguous in either, as in all decompositions of it, so that a reshape of it is traced as a copy."""
 
     def run(
         query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
     ):  # fmt: skip
-        if not dropout_p:
+        if not dropout_p and query.dim() == 4:
             y = original(query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
             return y.clone(memory_format=torch.contiguous_format)
         if enable_gqa:
@@ -180,7 +180,10 @@ def _attention(original: Any):
         if attn_mask is not None:
             added = attn_mask.dtype != torch.bool
             scores = scores + attn_mask if added else scores.masked_fill(~attn_mask, -torch.inf)
-        return torch.ops.bridge.dropout(scores.softmax(-1), float(dropout_p), "dropout") @ value
+        weights = scores.softmax(-1)
+        return (
+            torch.ops.bridge.dropout(weights, float(dropout_p), "dropout") if dropout_p else weights
+        ) @ value
 
     return run
 
@@ -302,7 +305,7 @@ CURES: tuple[tuple[Any, str, Any, str], ...] = (
         torch.nn.functional,
         "scaled_dot_product_attention",
         _attention(torch.nn.functional.scaled_dot_product_attention),
-        "its dropout is inside; with a mask that is trained, it is traced with other strides than it is decomposed to",
+        "its dropout is inside; it takes four axes only; under a trained mask its strides change after tracing",
     ),
     (torch.nn.LSTM, "forward", _forward(torch.nn.LSTM), "packed sequences cannot be traced"),
     (torch.nn.GRU, "forward", _forward(torch.nn.GRU), "packed sequences cannot be traced"),

@@ -106,6 +106,18 @@ def test_kernel_that_the_graph_computes():
     )
 
 
+@pytest.mark.parametrize(
+    ("group", "kernel"), [(2, "4, 3, 3, 3"), (6, "12, 1, 3, 3")], ids=["groups", "channels"]
+)
+def test_grouped_kernel_that_the_graph_computes(group, kernel):
+    check(
+        f"g (float[N, 6, H, W] x, float[{kernel}] k) => (float[n, c, h, w] y) "
+        f"{{ w = Tanh (k) y = Conv <group = {group}, pads = [1, 1, 1, 1]> (x, w) }}",
+        transposes=2,
+        sizes=SIZES,
+    )
+
+
 def test_blocks_put_together():
     check(
         "g (float[N, 12, 16] x) => (float[N, 2, 8, 9] y) { image = Constant <value_ints = [8, 9]> () "

@@ -175,3 +175,13 @@ def test_attention_with_a_trained_bias() -> None:
     report = bridge.convert(Call(attend, **parts).eval(), torch.randn(2, 5, 8)).report
     assert report.verified
     assert report.trainable == report.source_parameters
+
+
+@pytest.mark.parametrize("axes", [(), (2,), (2, 3, 2)], ids=["one head", "heads", "heads of windows"])
+def test_attention_over_any_number_of_axes(axes) -> None:
+    def attend(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        return nn.functional.scaled_dot_product_attention(q, k, v)
+
+    module = Call(attend, qkv=nn.Linear(4, 12)).eval()
+    assert bridge.convert(module, torch.randn(2, *axes, 5, 4)).report.verified

@@ -260,6 +260,31 @@ def test_scatter(row):
     check(f"g ({inputs}) => ({result} y) {{ y = {call} }}", layers=[], ranges={"i": (low, low + 2)})
 
 
+ROWS = {
+    "all": ("{0, 1, 2, 3, 4}", []),
+    "first": ("{0, 1, 2}", ["Concatenate"]),
+    "inner": ("{1, 2}", ["Concatenate"]),
+    "last": ("{-2, -1}", ["Concatenate"]),
+    "apart": ("{0, 2}", []),  # as they are
+    "backwards": ("{2, 1, 0}", []),
+}
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_writing_channels(row):
+    """Channels that stand side by side are written by joining; torch's exporter writes along the first axis only."""
+    rows, layers = row
+    count = rows.count(",") + 1
+    check(
+        f"""g (float[N, 5, 4] x, float[N, {count}, 4] u) => (float[N, 5, 4] y)
+        {{ i = Constant <value = int64[{count}, 1] {rows}> ()
+          d = Transpose <perm = [1, 0, 2]> (x)  v = Transpose <perm = [1, 0, 2]> (u)
+          s = ScatterND (d, i, v)  y = Transpose <perm = [1, 0, 2]> (s) }}""",
+        layers=layers,
+        transposes=0 if layers or count == 5 else 3,
+    )
+
+
 def test_scatter_elements_to_constant_places():
     check(
         """g (float[N, 5] x, float[2, 3] u) => (float[N, 5] y) <int64[2, 3] i = {1, 0, 2, 1, 1, 0}>

@@ -37,8 +37,6 @@ def _kernel(step: Step) -> list[int] | None:
 
 
 def _check_conv(step: Step) -> str | None:
-    if step.argument("group") != 1 and not isinstance(step.argument("w"), Weight):
-        return "its kernel is computed at run time, in groups"
     return check_padding(step, _kernel(step))
 
 
@@ -78,7 +76,7 @@ def _convolved(site, x, w, b, axes: Sequence[Axis], group: int, padding: str, de
         "dilation_rate": tuple(axis.dilation for axis in axes),
     }
     if not isinstance(w, Weight) or not _is_bias(b):
-        return _computed(site, x, w, b, axes, config)
+        return _computed(site, x, w, b, axes, config, group)
     kernel = tuple(axis.kernel for axis in axes)
     weights = {"bias": b} if isinstance(b, Weight) else {}
     config |= {"kernel_size": kernel, "use_bias": bool(weights)}
@@ -96,14 +94,20 @@ def _is_bias(b: Any) -> bool:
     return b is None or isinstance(b, Weight) or (isinstance(b, np.ndarray) and not b.any())
 
 
-def _computed(site, x, w, b, axes: Sequence[Axis], config: dict[str, Any]) -> Any:
-    """A convolution whose kernel or bias is a tensor."""
+def _computed(site, x, w, b, axes: Sequence[Axis], config: dict[str, Any], group: int) -> Any:
+    """A convolution whose kernel or bias is a tensor; each group of channels by itself, as `ops.conv` has no groups."""
     if config["padding"] == "causal":
         x = ops.pad(x, ((0, 0), axes[0].pads, (0, 0)))
         config["padding"] = "valid"
     w = site.tensor(w) if isinstance(w, Weight) else w
-    y = ops.conv(x, ops.transpose(w, (*range(2, len(axes) + 2), 1, 0)), **config)
-    return _biased(site, y, b)
+    kernel = ops.transpose(w, (*range(2, len(axes) + 2), 1, 0))
+    if group == 1:
+        return _biased(site, ops.conv(x, kernel, **config), b)
+    if group == x.shape[-1] and len(axes) in DEPTHWISE and len(set(config["strides"])) == 1:
+        by_channel = ops.reshape(kernel, (*kernel.shape[:-2], group, kernel.shape[-1] // group))
+        return _biased(site, ops.depthwise_conv(x, by_channel, **config | {"strides": axes[0].stride}), b)
+    parts = zip(ops.split(x, group, axis=-1), ops.split(kernel, group, axis=-1), strict=True)
+    return _biased(site, ops.concatenate([ops.conv(*part, **config) for part in parts], axis=-1), b)
 
 
 def _biased(site, y, b) -> Any:

@@ -20,6 +20,7 @@ from bridge.passes.linear import linear
 from bridge.passes.pad import pad
 from bridge.passes.recurrent import recurrent
 from bridge.passes.regroup import regroup
+from bridge.passes.scatter import scatter
 from bridge.passes.sequence import sequence
 from bridge.passes.tied import tied
 
@@ -54,6 +55,7 @@ def know(model: ir.Model) -> None:
         size = len(model.graph)
         infer(model)  # shapes, and the symbolic contents of shape arithmetic
         sequence(model)  # needs the size that is split
+        scatter(model)  # needs the size that is written into
         cast(model)  # CastLike names its type, so that constants behind it fold; needs the types
         fold(model)  # needs the shapes, for Reshape and Slice
         drop_unused(model)
