@@ -11,7 +11,8 @@ Recurrent layers as Keras has them, batch first and with the directions joined:
 States are (batch, hidden) each, in Keras's order: h, c; both directions: forward h, c, then backward h, c.
 W, R, B, P and the attributes are ONNX's. `LSTMP` and `LSTMPFrom` are torch's projected LSTM in ONNX's own layout
 (time first).
-`Linear` is x W + b. `TiedEmbedding` looks up rows of w, `TiedProjection` is x times w transposed, for one w.
+`Linear` is x W + b, `Silu` is x times its sigmoid. `TiedEmbedding` looks up rows of w, `TiedProjection` is x times
+w transposed, for one w.
 `FeatureDropout` is torch's Dropout1d/2d/3d; `AlphaDropout` and `FeatureAlphaDropout` keep mean and variance.
 
 Projections in standard ONNX: with u = o * tanh(c) and h = Wr u, the recurrence R h is (R Wr) u, an ordinary LSTM
@@ -180,7 +181,10 @@ TiedEmbedding (w, ids) => (y) { y = Gather <axis = 0> (w, ids) }"""
 _TIED_PROJECTION = """
 TiedProjection (x, w) => (y) { wt = Transpose <perm = [1, 0]> (w)  y = MatMul (x, wt) }"""
 
-_SMALL = (_LINEAR, *_DROPOUTS, _TIED_EMBEDDING, _TIED_PROJECTION)
+_SILU = """
+Silu (x) => (y) { s = Sigmoid (x)  y = Mul (x, s) }"""
+
+_SMALL = (_LINEAR, _SILU, *_DROPOUTS, _TIED_EMBEDDING, _TIED_PROJECTION)
 
 
 @functools.cache

@@ -277,8 +277,10 @@ def selu(site, x, *, alpha=1.6732632, gamma=1.050701):
 
 @op("Gelu", layout=ANY)
 def gelu(site, x, *, approximate="none"):
-    if approximate == "none" and site.dtype == "float64":  # TensorFlow's own rounds its constant to float32
-        return 0.5 * x * (1 + ops.erf(x * 0.5**0.5))
+    if site.dtype == "float64":  # TensorFlow's own rounds its constants to float32
+        exact = approximate == "none"
+        inside = x * 0.5**0.5 if exact else (2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)
+        return 0.5 * x * (1 + (ops.erf if exact else ops.tanh)(inside))
     if approximate == "none":
         return site.layer(layers.Activation, activation="gelu")(x)
     return ops.gelu(x, approximate=True)
@@ -287,6 +289,11 @@ def gelu(site, x, *, approximate="none"):
 @op("Swish", layout=ANY)
 def swish(site, x, *, alpha=1.0):
     return site.layer(layers.Activation, activation="silu")(x) if alpha == 1 else x * ops.sigmoid(alpha * x)
+
+
+@op("Silu", domain="bridge", layout=ANY)
+def silu(site, x):
+    return site.layer(layers.Activation, activation="silu")(x)
 
 
 @op("HardSigmoid", layout=ANY)

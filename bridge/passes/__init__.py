@@ -12,11 +12,13 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from bridge.functions import DOMAIN
+from bridge.passes.activation import activation
 from bridge.passes.cancel import cancel
 from bridge.passes.cast import cast
 from bridge.passes.fold import fold
 from bridge.passes.infer import infer
 from bridge.passes.linear import linear
+from bridge.passes.normalization import normalization
 from bridge.passes.pad import pad
 from bridge.passes.recurrent import recurrent
 from bridge.passes.regroup import regroup
@@ -67,6 +69,8 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
     drop_identities,  # copies stand between the nodes that belong together
     know,  # weights reach their consumers, shape arithmetic its Reshape and Slice
     pad,  # a convolution and its padding are one; needs the amounts
+    activation,  # written in single steps; needs the numbers folded
+    normalization,  # as are these; needs the sizes
     recurrent,  # ONNX's recurrent nodes become ours; needs W, R and B whole
     infer,  # shapes of what recurrent made
     cancel,  # stacks that are taken apart again, most of them made by recurrent

@@ -1,0 +1,99 @@
+"""Products as a number and powers of values, for passes that look for formulas however they are written.
+
+`x / sqrt(v) * 0.5`, `0.5 * (x * v ** -0.5)` and `x * reciprocal(sqrt(v)) / 2` are all 0.5 x^1 v^-0.5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from bridge.passes.emit import constant, is_onnx
+from bridge.weights import Weight
+
+DEPTH = 8  # how many nodes deep a formula is read
+
+
+@dataclass(frozen=True)
+class Monomial:
+    """number * product of value ** power."""
+
+    number: float = 1.0
+    powers: dict[ir.Value, float] = field(default_factory=dict)
+
+    def __mul__(self, other: Monomial) -> Monomial:
+        powers = dict(self.powers)
+        for value, power in other.powers.items():
+            powers[value] = powers.get(value, 0.0) + power
+        return Monomial(
+            self.number * other.number, {value: power for value, power in powers.items() if power}
+        )
+
+    def __pow__(self, power: int) -> Monomial:
+        if power < 0 and not self.number:
+            return Monomial(math.nan)
+        return Monomial(self.number**power, {value: own * power for value, own in self.powers.items()})
+
+    def scaled(self, number: float) -> Monomial:
+        return Monomial(self.number * number, self.powers)
+
+    def equals(self, other: Monomial) -> bool:
+        """The same powers, and the same number as far as 32 bits hold it."""
+        return self.powers == other.powers and math.isclose(self.number, other.number, rel_tol=1e-6)
+
+
+def number(value: ir.Value | None) -> float | None:
+    """The one number that is known to be in `value`; a parameter is not known, it can be trained."""
+    tensor = constant(value)
+    if tensor is None or isinstance(tensor, Weight) or math.prod(tensor.shape) != 1:
+        return None
+    return float(tensor.numpy().item())
+
+
+def monomial(value: ir.Value, depth: int = DEPTH) -> Monomial:
+    """`value` as a product, taken apart as far as multiplications and whole powers go."""
+    known = number(value)
+    if known is not None:
+        return Monomial(known)
+    node = value.producer()
+    if depth and is_onnx(node, "Mul", "Div", "Reciprocal", "Neg"):
+        parts = [monomial(part, depth - 1) for part in node.inputs]
+        match node.op_type:
+            case "Mul":
+                return parts[0] * parts[1]
+            case "Div":
+                return parts[0] * parts[1] ** -1
+            case "Neg":
+                return parts[0].scaled(-1)
+        return parts[0] ** -1
+    if is_onnx(node, "Sqrt"):  # of a square it is no first power
+        return Monomial(1.0, {node.inputs[0]: 0.5})
+    power = number(node.inputs[1]) if is_onnx(node, "Pow") else None
+    if power is None:
+        return Monomial(1.0, {value: 1.0})
+    if power.is_integer() and depth:
+        return monomial(node.inputs[0], depth - 1) ** int(power)
+    return Monomial(1.0, {node.inputs[0]: power})
+
+
+def one_more(value: ir.Value) -> tuple[float, ir.Value] | None:
+    """The number and the rest of a sum `rest + number`."""
+    node = value.producer()
+    for place in (0, 1) if is_onnx(node, "Add") else ():
+        known = number(node.inputs[place])
+        if known is not None:
+            return known, node.inputs[1 - place]
+    return None
+
+
+def within(value: ir.Value, depth: int = DEPTH) -> Iterator[ir.Value]:
+    """The values that the formula of `value` is made of, itself first."""
+    yield value
+    node = value.producer()
+    if depth and is_onnx(node, "Mul", "Div", "Add", "Pow"):
+        for part in node.inputs:
+            if number(part) is None:
+                yield from within(part, depth - 1)
