@@ -65,6 +65,9 @@ DROPOUTS = {  # torch's name of the function -> ours
     "feature_alpha_dropout": own_op("FeatureAlphaDropout", "x", "y", ratio="FLOAT"),
 }
 LSTMP = own_op("LSTMPFrom", "X W R B lens P h0 c0", "Y Y_h Y_c", hidden_size="INT", direction="STRING")
+MULTI_HEAD = own_op(
+    "MultiHeadAttention", "q k v wq wk wv wo bq bk bv bo", "y", heads="INT", dropout="FLOAT", is_causal="INT"
+)  # fmt: skip
 
 
 # --- operators that stand in while torch traces ------------------------------------------------------------------
@@ -73,6 +76,10 @@ library = torch.library.Library("bridge", "DEF")
 library.define(
     "recurrent(Tensor x, Tensor? lengths, Tensor[] hx, Tensor[] weights, str mode, bool bias, int layers, "
     "float dropout, bool bidirectional) -> Tensor[]"
+)
+library.define(
+    "multi_head(Tensor q, Tensor k, Tensor v, Tensor[] weights, Tensor[] biases, int heads, "
+    "float dropout, bool causal) -> Tensor"
 )
 library.define("dropout(Tensor x, float p, str kind) -> Tensor")
 library.define(
@@ -85,6 +92,11 @@ def _(x, lengths, hx, weights, mode, bias, layers, dropout, bidirectional):
     directions = 2 if bidirectional else 1
     y = x.new_empty(x.shape[0], x.shape[1], hx[0].shape[2] * directions)
     return [y, *map(torch.empty_like, hx)]
+
+
+@torch.library.register_fake("bridge::multi_head")
+def _(q, k, v, weights, biases, heads, dropout, causal):
+    return torch.empty_like(q, memory_format=torch.contiguous_format)
 
 
 @torch.library.register_fake("bridge::dropout")
@@ -160,14 +172,51 @@ def _multi_head(original: Any):
     return lambda *args, training=True, **options: original(*args, training=True, **options)
 
 
+def _whole_attention(original: Any):
+    """The forward of `nn.MultiheadAttention`, kept whole where Keras's layer can say it. Not with a mask: a query that
+    may look at nothing sees zeros in torch, and the mean of all in Keras."""
+
+    def forward(self, query, key, value, key_padding_mask=None, need_weights=True, attn_mask=None, **options):
+        causal = bool(options.get("is_causal")) and attn_mask is not None  # a hint, in place of the mask
+        masked = key_padding_mask is not None or (attn_mask is not None and not causal)
+        if need_weights or masked or query.dim() != 3 or not _is_plain(self):
+            return original(
+                self, query, key, value, key_padding_mask, need_weights, attn_mask=attn_mask, **options
+            )
+        packed = self.in_proj_weight is not None
+        apart = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
+        weights = [*(self.in_proj_weight.chunk(3) if packed else apart), self.out_proj.weight]
+        biases = [] if self.in_proj_bias is None else [*self.in_proj_bias.chunk(3), self.out_proj.bias]
+        inputs = [x if self.batch_first else x.transpose(0, 1) for x in (query, key, value)]
+        y = torch.ops.bridge.multi_head(
+            *inputs, weights, biases, self.num_heads, float(self.dropout), causal
+        )  # fmt: skip
+        return (y if self.batch_first else y.transpose(0, 1)), None
+
+    return forward
+
+
+def _is_plain(module: torch.nn.MultiheadAttention) -> bool:
+    """Whether its weights are its own parameters, and no others take part."""
+    own, out = module._parameters, module.out_proj._parameters
+    packed = module._qkv_same_embed_dim
+    names = ("in_proj_weight",) if packed else ("q_proj_weight", "k_proj_weight", "v_proj_weight")
+    whole = all(own.get(name) is not None for name in names) and out.get("weight") is not None
+    biased = [parameter is not None for parameter in (own.get("in_proj_bias"), out.get("bias"))]
+    return whole and len(set(biased)) == 1 and module.bias_k is None and not module.add_zero_attn
+
+
 def _attention(original: Any):
     """torch's own attention if the exporter knows it; else its arithmetic, with the dropout between softmax and values.
-    The result is contiguous in either, as in all decompositions of it, so that a reshape of it is traced as a copy."""
+    The result is contiguous in either, as in all decompositions of it, so that a reshape of it is traced as a copy.
+    One row of a mask for all queries is repeated, as onnxruntime wants it."""
 
     def run(
         query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
     ):  # fmt: skip
         if not dropout_p and query.dim() == 4:
+            if attn_mask is not None and attn_mask.dim() > 1 and _is_one(attn_mask.shape[-2]):
+                attn_mask = attn_mask.expand(*attn_mask.shape[:-2], query.shape[-2], key.shape[-2])
             y = original(query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
             return y.clone(memory_format=torch.contiguous_format)
         if enable_gqa:
@@ -186,6 +235,11 @@ def _attention(original: Any):
         ) @ value
 
     return run
+
+
+def _is_one(size: Any) -> bool:
+    """Whether a size is known to be 1, asked without fixing a size that is free."""
+    return isinstance(size, int) and size == 1
 
 
 class Note(UserWarning):
@@ -296,6 +350,12 @@ CURES: tuple[tuple[Any, str, Any, str], ...] = (
     (torch, "max_pool1d", _max_pool1d, "the length is frozen"),
     (torch.nn.functional, "rrelu", _rrelu, "has no translation"),
     (
+        torch.nn.MultiheadAttention,
+        "forward",
+        _whole_attention(torch.nn.MultiheadAttention.forward),
+        "decomposed into its arithmetic",
+    ),
+    (
         torch.nn.functional,
         "multi_head_attention_forward",
         _multi_head(torch.nn.functional.multi_head_attention_forward),
@@ -378,6 +438,16 @@ def _hidden(r: Any, mode: str) -> int:
     return int(r.shape[0]) // len(GATES[mode])
 
 
+def _onnx_multi_head(q, k, v, weights, biases, heads, dropout, causal):
+    """No bias is zeros."""
+    width = int(weights[-1].shape[0])
+    zeros = op.Constant(value=onnx.helper.make_tensor("", int(q.dtype), (width,), [0.0] * width))
+    turned = [op.Transpose(w, perm=[1, 0]) for w in weights]
+    return MULTI_HEAD(
+        q, k, v, *turned, *(biases or [zeros] * 4), heads=heads, dropout=dropout, is_causal=int(causal)
+    )  # fmt: skip
+
+
 def _onnx_dropout(x, p, kind="dropout"):
     return DROPOUTS[kind](x, ratio=p) if kind in DROPOUTS else op.Dropout(x, op.Constant(value_float=p))[0]
 
@@ -421,6 +491,7 @@ def _onnx_scalar(s, dtype=ir.DataType.FLOAT, layout="", device="", pin_memory=Fa
 TRANSLATIONS: dict[Any, Any] = {
     torch.ops.aten.scalar_tensor.default: _onnx_scalar,
     torch.ops.bridge.recurrent.default: _onnx_recurrent,
+    torch.ops.bridge.multi_head.default: _onnx_multi_head,
     torch.ops.bridge.dropout.default: _onnx_dropout,
     torch.ops.aten.conv3d.default: _onnx_conv3d,
     torch.ops.bridge.max_pool1d.default: _onnx_max_pool1d,

@@ -272,7 +272,7 @@ def test_dropout_is_where_torch_had_it(kind: str) -> None:
     result = bridge.convert(
         nn.Sequential(nn.Linear(4, 4), make(), nn.Linear(4, 3)).eval(), torch.randn(shape)
     )
-    found = [layer for layer in result.model.layers if hasattr(layer, "rate")]
+    found = [layer for layer in result.model._flatten_layers() if getattr(layer, "rate", 0)]
     assert [type(layer).__name__ for layer in found] == layers
     assert {layer.rate for layer in found} == {0.3}
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)

@@ -1,14 +1,16 @@
-"""Attention: `keras.ops.dot_product_attention`, which wants (batch, length, heads, size)."""
+"""Attention: `keras.ops.dot_product_attention`, which wants (batch, length, heads, size), and the whole layer."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 from keras import ops
 
 from bridge.ops import dims
 from bridge.ops.registry import HEADS, op
+from bridge.weights import Weight
 
 if TYPE_CHECKING:
     from bridge.plan import Step
@@ -98,3 +100,30 @@ def _written_out(q, k, v, softcap: float, *, bias=None, mask=None, is_causal: bo
     if mask is not None:
         scores = ops.where(mask, scores, -1e30)
     return ops.einsum("bnts,bsnh->btnh", ops.softmax(scores, axis=-1), v)
+
+
+@op("MultiHeadAttention", domain="bridge")
+def multi_head_attention(
+    site, q, k, v, wq: Weight, wk: Weight, wv: Weight, wo: Weight,
+    bq: Weight | None, bk: Weight | None, bv: Weight | None, bo: Weight | None,
+    *, heads, dropout, is_causal,
+):  # fmt: skip
+    """Biases that are no parameters are zeros."""
+    size = wq.dims[1] // heads
+    weights = {
+        f"{part}_dense.kernel": w.reshape(w.dims[0], heads, size)
+        for part, w in (("query", wq), ("key", wk), ("value", wv))
+    }
+    weights["output_dense.kernel"] = wo.reshape(heads, size, wo.dims[1])
+    biased = isinstance(bq, Weight)
+    if biased:
+        for part, b in (("query", bq), ("key", bk), ("value", bv)):
+            weights[f"{part}_dense.bias"] = b.reshape(heads, size)
+        weights["output_dense.bias"] = bo
+    layer = site.layer(
+        keras.layers.MultiHeadAttention,
+        num_heads=heads, key_dim=size, dropout=dropout, use_bias=biased, weights=weights,
+    )  # fmt: skip
+    if site.dtype == "float64":  # TensorFlow takes the scale in single precision
+        layer._inverse_sqrt_key_dim = np.float64(layer._inverse_sqrt_key_dim)
+    return layer(q, v, k, use_causal_mask=bool(is_causal))
