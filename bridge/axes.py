@@ -54,6 +54,12 @@ def plain(perm: Sequence[int] | None) -> Perm:
     return None if perm is None or list(perm) == list(range(len(perm))) else tuple(perm)
 
 
+def moves(dims: Sequence[Dim], have: Perm, want: Perm) -> bool:
+    """Whether the elements of a tensor with these dims, stored in the order `have`, move for the order `want`."""
+    wide = [axis for axis in have or range(len(dims)) if dims[axis] != 1]
+    return wide != [axis for axis in want or range(len(dims)) if dims[axis] != 1]
+
+
 def blocks(before: Sequence[Dim], after: Sequence[Dim]) -> list[Block]:
     """How a reshape regroups axes: the axes before and after of each part that keeps to itself, parts in order.
 

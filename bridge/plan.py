@@ -22,7 +22,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_shape_inference
 
-from bridge.axes import Mix, Perm, channels_behind, plain, reshaped
+from bridge.axes import Mix, Perm, channels_behind, moves, plain, reshaped
 from bridge.errors import Unsupported
 from bridge.ops.registry import TYPES, Builder, Kind, Layout, find
 from bridge.weights import Weight
@@ -346,14 +346,20 @@ def _ordered(operand: Operand, perm: Perm) -> Operand:
 
 
 def _carry(step: Step, perms: dict[ir.Value, Perm], steps: Steps) -> None:
-    """An operator that works in any order: all inputs of full rank take the order that most of them have. Where two
-    are as many, a convolution behind it decides for its own order, anything else for the order that is stated."""
+    """An operator that works in any order: all inputs of full rank take the order for which fewest of them move. Where
+    two are as good, a convolution behind it decides for its own order, anything else for the order that is stated."""
     carried = step.operands if step.builder.layout is Layout.ANY else step.operands[:1]
     tensors = [operand for operand in carried if not operand.kind.known and operand.value is not None]
     rank = max((_rank(operand.value) for operand in tensors), default=0)
-    orders = Counter(perms.get(o.value) for o in tensors if o.is_tensor and _rank(o.value) == rank)
-    moved = len(orders) > 1 and not steps.images.isdisjoint(step.node.outputs)
-    perm = max(orders, key=lambda order: (orders[order], (order is None) != moved), default=None)
+    whole = [operand.value for operand in tensors if operand.is_tensor and _rank(operand.value) == rank]
+    orders = Counter(perms.get(value) for value in whole)
+    image = not steps.images.isdisjoint(step.node.outputs)
+
+    def cost(order: Perm) -> tuple[int, int, bool]:
+        moved = [value for value in whole if moves(tuple(value.shape), perms.get(value), order)]
+        return len(moved), -orders[order], (order is None) == image
+
+    perm = min(orders, key=cost, default=None)
     grown = step.builder.layout is Layout.FIRST and any(_rank(value) > rank for value in step.node.outputs)
     if grown or (step.builder.batch_first and perm is not None and perm[0] != 0):
         perm = None

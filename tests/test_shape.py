@@ -118,6 +118,20 @@ def test_after_a_convolution(nodes, transposes):
     )
 
 
+@pytest.mark.parametrize("gate", ["a, b", "b, a"])
+def test_gates_follow_the_maps_that_they_weigh(gate):
+    """Axes of size one lie anywhere, so that only the maps have an order that costs a transpose to leave."""
+    check(
+        f"""g (float[N, 3, H, W] x, float[N, 2, 2, 1, 1] b) => (float[N, 3, H, W] y)
+        <float[4, 3, 1, 1] w, float[3, 2, 1, 1] v>
+        {{ c = Conv (x, w)  n = Shape <end = 1> (x)  hw = Shape <start = 2> (x)
+          two = Constant <value_ints = [2, 2]> ()  one = Constant <value_ints = [1]> ()
+          paths = Concat <axis = 0> (n, two, hw)  a = Reshape (c, paths)
+          m = Mul ({gate})  s = ReduceSum <keepdims = 0> (m, one)  y = Conv (s, v) }}""",
+        transposes=2,
+    )
+
+
 # --- repetition -----------------------------------------------------------------------------------------------
 
 REPEATS = {
