@@ -185,3 +185,17 @@ def test_attention_over_any_number_of_axes(axes) -> None:
 
     module = Call(attend, qkv=nn.Linear(4, 12)).eval()
     assert bridge.convert(module, torch.randn(2, *axes, 5, 4)).report.verified
+
+
+@pytest.mark.parametrize("channels", [slice(0, 6), slice(0, 4), slice(2, 5)], ids=str)
+def test_a_sum_into_some_channels_moves_no_axis(channels) -> None:
+    def forward(self, x):
+        y = self.first(x)
+        y[:, channels] += 1
+        return self.second(y)
+
+    module = Call(forward, first=nn.Conv2d(3, 6, 1), second=nn.Conv2d(6, 2, 1)).eval()
+    report = bridge.convert(module, torch.randn(2, 3, 4, 5)).report
+    assert report.verified
+    assert report.transposes == 2
+    assert "ScatterND" not in [row.op for row in report.rows]

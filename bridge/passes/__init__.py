@@ -57,7 +57,6 @@ def know(model: ir.Model) -> None:
         size = len(model.graph)
         infer(model)  # shapes, and the symbolic contents of shape arithmetic
         sequence(model)  # needs the size that is split
-        scatter(model)  # needs the size that is written into
         cast(model)  # CastLike names its type, so that constants behind it fold; needs the types
         fold(model)  # needs the shapes, for Reshape and Slice
         drop_unused(model)
@@ -74,6 +73,7 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
     recurrent,  # ONNX's recurrent nodes become ours; needs W, R and B whole
     infer,  # shapes of what recurrent made
     cancel,  # stacks that are taken apart again, most of them made by recurrent
+    scatter,  # rows written side by side; needs slices of everything gone, and the sizes
     linear,  # MatMul and Add become one Dense; needs folded weights
     tied,  # an embedding that is also the output layer; needs Linear
     drop_unused,  # a node that nobody reads is no reader

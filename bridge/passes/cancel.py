@@ -41,6 +41,10 @@ def _size(value: ir.Value, axis: int) -> int | None:
     return dim if isinstance(dim, int) else None
 
 
+def _is_known(shape: ir.Shape) -> bool:
+    return all(isinstance(dim, int) or dim.value is not None for dim in shape)
+
+
 def _part(concat: ir.Node, axis: int, start: int, stop: int) -> tuple[ir.Value, int] | None:
     """The part of a Concat that holds rows `start:stop` whole, and where it starts."""
     offset = 0
@@ -99,8 +103,13 @@ def _concat(node: ir.Node) -> ir.Value | None:
 def _slice(node: ir.Node) -> ir.Value | None:
     """All of a value, or whole parts of a Concat."""
     source = node.inputs[0]
-    starts, ends, axes, steps = ([integers(v) for v in node.inputs[1:]] + [None, None])[:4]
-    if not starts or not ends or len(starts) != 1 or source.shape is None or (steps or [1]) != [1]:
+    starts, ends, axes = ([integers(v) for v in node.inputs[1:4]] + [None])[:3]
+    steps = [1] if len(node.inputs) < 5 or node.inputs[4] is None else integers(node.inputs[4])
+    if source.shape is None or steps is None or set(steps) != {1}:
+        return None
+    if _is_known(source.shape) and source.shape == node.outputs[0].shape:
+        return source
+    if not starts or not ends or len(starts) != 1:
         return None
     axis = (axes or [0])[0] % source.shape.rank()
     size = _size(source, axis)
