@@ -211,6 +211,27 @@ def test_a_batchnorm_without_parameters_trains_its_statistics() -> None:
     assert worst(bridge.convert(module, torch.randn(2, 3, 8, 9), training=True), STATISTICS) <= 1e-8
 
 
+class KeyWithoutBias(nn.Module):
+    """Queries and values have biases, the keys between them zeros, as in BEiT; or numbers that stay."""
+
+    def __init__(self, kept: Tensor) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(4, 6, bias=False)
+        self.q_bias, self.v_bias = nn.Parameter(torch.randn(2)), nn.Parameter(torch.randn(2))
+        self.register_buffer("k_bias", kept)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.qkv.weight, torch.cat([self.q_bias, self.k_bias, self.v_bias])).tanh()
+
+
+@pytest.mark.parametrize("kept", [torch.zeros(2), torch.tensor([1.0, 2.0])], ids=["zeros", "numbers"])
+def test_constants_among_parameters_do_not_train(kept: Tensor) -> None:
+    module = KeyWithoutBias(kept).eval()
+    conversion = bridge.convert(module, torch.randn(3, 4), training=True)
+    assert conversion.report.verified
+    assert conversion.report.trainable == sum(p.numel() for p in module.parameters())
+
+
 def test_tied_weights_are_one_variable() -> None:
     conversion, network = trained("language_model")
     tied = [e for e in conversion.weights if "embedding.weight" in e.recipe.names]

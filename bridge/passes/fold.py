@@ -159,6 +159,10 @@ def _slice(node, w, starts, ends, axes=None, steps=None):
 def _concat(node, *parts):
     axis = attribute(node, "axis", 0)
     weights = [part for part in parts if isinstance(part, Weight)]
+    if any(map(_stays, weights)) and not all(
+        isinstance(part, Weight) and part.is_parameter for part in parts
+    ):
+        return None  # a variable trains as a whole
     filled = [part if isinstance(part, Weight) else _as_fill(weights[0], part) for part in parts]
     if any(part is None for part in filled):
         return None
