@@ -76,7 +76,7 @@ def _single_steps(node: ir.Node) -> Norm | None:
         if axes is None or epsilon <= 0:
             continue
         found = _normalised(product, variance, mean.producer().inputs[0], axes)
-        if found is not None and list(found[1].shape) == list(out.shape):
+        if found is not None and found[1].shape == out.shape:
             return Norm(*found, axes, {"epsilon": epsilon})
     return None
 
@@ -114,11 +114,7 @@ def _grouped(node: ir.Node) -> Norm | None:
     if not is_onnx(merge, "Reshape") or not _holds(norm.inputs[1], 1) or not _holds(norm.inputs[2], 0):
         return None
     x, merged, out = merge.inputs[0], norm.inputs[0], node.outputs[0]
-    if (
-        None in (x.shape, merged.shape, out.shape)
-        or list(x.shape) != list(out.shape)
-        or merged.shape.rank() != 3
-    ):
+    if x.shape is None or x.shape != out.shape or merged.shape is None or merged.shape.rank() != 3:
         return None
     groups, channels = merged.shape[1], x.shape[1]
     if merged.shape[0] != x.shape[0] or not isinstance(groups, int) or not isinstance(channels, int):
