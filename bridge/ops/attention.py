@@ -124,6 +124,8 @@ def multi_head_attention(
         keras.layers.MultiHeadAttention,
         num_heads=heads, key_dim=size, dropout=dropout, use_bias=biased, weights=weights,
     )  # fmt: skip
-    if site.dtype == "float64":  # TensorFlow takes the scale in single precision
+    double = site.dtype == "float64"
+    if double:  # TensorFlow takes the scale in single precision
         layer._inverse_sqrt_key_dim = np.float64(layer._inverse_sqrt_key_dim)
-    return layer(q, v, k, use_causal_mask=bool(is_causal))
+    y = layer(q, v, k, use_causal_mask=bool(is_causal), return_attention_scores=double)
+    return y[0] if double else y  # with its scores asked for, no kernel of JAX's works in single precision
