@@ -87,7 +87,10 @@ class Builder:
     def float_type(self, dtype: ir.DataType | None) -> str:
         if dtype is None or (dtype.is_floating_point() and self.dtype):
             return self.dtype or "float32"
-        return "bool" if dtype == ir.DataType.BOOL else dtype.numpy().name
+        name = "bool" if dtype == ir.DataType.BOOL else dtype.numpy().name
+        return (
+            name.replace("int64", "int32") if keras.backend.backend() == "jax" else name
+        )  # which has no int64
 
     def array(self, value: np.ndarray) -> np.ndarray:
         """A constant in the dtype of this build."""

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -29,7 +27,7 @@ from bridge.report import ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
 
 LIMIT = 1e-5  # float32
 LIMIT_DOUBLE = 1e-10
-IN_MEMORY = 1 << 30  # larger models reach onnxruntime through a file with external data
+INSIDE = 1 << 10  # bytes of an initializer that onnxruntime gets within the model
 
 Arrays = list[np.ndarray]
 
@@ -64,7 +62,7 @@ def worst_error(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
 
 
 class OnnxRuntime:
-    """onnxruntime on an IR model, one thread."""
+    """onnxruntime on an IR model, one thread; the weights are shared with the model."""
 
     def __init__(self, model: ir.Model):
         try:
@@ -74,17 +72,16 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        size = sum(
-            value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
-        )
+        options.add_session_config_entry("session.disable_prepacking", "1")  # which copies every weight
+        options.graph_optimization_level = (
+            onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        )  # what is written, run
+        options.enable_cpu_mem_arena = False  # memory goes back at once
+        light, self._weights = _without_weights(model)
+        values = map(onnxruntime.OrtValue.ortvalue_from_numpy, self._weights.values())
+        options.add_external_initializers(list(self._weights), list(values))
         try:
-            if size < IN_MEMORY:
-                self._session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
-            else:
-                with tempfile.TemporaryDirectory() as folder:
-                    path = Path(folder) / "model.onnx"
-                    ir.save(model, path, external_data="model.data")
-                    self._session = onnxruntime.InferenceSession(str(path), options)
+            self._session = onnxruntime.InferenceSession(ir.to_proto(light).SerializeToString(), options)
         except Exception as error:
             raise SourceError(f"onnxruntime refuses the model: {said(error)}") from error
         self._inputs = [value.name for value in self._session.get_inputs()]
@@ -92,6 +89,19 @@ class OnnxRuntime:
     def __call__(self, inputs: Arrays) -> Arrays:
         feeds = dict(zip(self._inputs, inputs, strict=True))
         return [np.asarray(output) for output in self._session.run(None, feeds)]
+
+
+def _without_weights(model: ir.Model) -> tuple[ir.Model, dict[str, np.ndarray]]:
+    """The model with its larger initializers beside it, which onnxruntime then reads where they lie."""
+    light, arrays = model.clone(), {}
+    for name, value in light.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes > INSIDE:
+            arrays[name] = np.ascontiguousarray(tensor.numpy())
+            value.const_value = ir.ExternalTensor(
+                "beside", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name, base_dir=""
+            )
+    return light, arrays
 
 
 class Torch:
@@ -346,16 +356,22 @@ def trials(
     sampler: Sampler, onnx: OnnxRuntime, torch: Torch | None, count: int = 3
 ) -> tuple[list[Trial], list[str]]:
     """The examples themselves and `count - 1` other sizes that the source runs at; and the sizes it refused."""
+    source = onnx if torch is None else torch
     done: list[Trial] = []
     refused: list[str] = []
     for sizes, inputs in sampler.draws():
         if len(done) == count:
             break
         try:
-            first = onnx(inputs) if torch is None else torch(inputs)
+            first = source(inputs)
         except Exception as error:
             refused.append(f"the source itself does not run at {sizes_text(sizes)}: {said(error)}")
             continue
+        if not done and worst_error(source(inputs), first) > LIMIT:
+            raise SourceError(
+                "the source gives other outputs each time it runs, in evaluation mode too: something in it is random "
+                "or remembers, such as a dropout that is not told training=self.training"
+            )
         legs = (None, first) if torch is None else (first, _exported(onnx, sizes, inputs))
         done.append(Trial(sizes, inputs, *legs))
     if not done:

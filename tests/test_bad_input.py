@@ -202,6 +202,14 @@ def test_an_axis_that_only_seems_free_is_told():
     assert report.verdict.endswith("at the exported sizes only: the source ran at no other")
 
 
+def test_a_source_that_is_random_in_evaluation_mode():
+    class Always(nn.Module):
+        def forward(self, x):
+            return nn.functional.dropout(x, 0.5)
+
+    refused(bridge.SourceError, ["other outputs each time it runs", "self.training"], Always(), (X,))
+
+
 def test_dynamic_shapes_that_do_not_fit():
     refused(
         bridge.ExportError, ["torch cannot export Linear"], nn.Linear(4, 3), (X,), dynamic_shapes=AXES * 2
