@@ -214,7 +214,8 @@ def _attention(original: Any):
     def run(
         query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
     ):  # fmt: skip
-        if not dropout_p and query.dim() == 4:
+        alike = enable_gqa or query.shape[:-2] == key.shape[:-2] == value.shape[:-2]
+        if not dropout_p and query.dim() == 4 and alike:
             if attn_mask is not None and attn_mask.dim() > 1 and _is_one(attn_mask.shape[-2]):
                 attn_mask = attn_mask.expand(*attn_mask.shape[:-2], query.shape[-2], key.shape[-2])
             y = original(query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
@@ -365,7 +366,7 @@ CURES: tuple[tuple[Any, str, Any, str], ...] = (
         torch.nn.functional,
         "scaled_dot_product_attention",
         _attention(torch.nn.functional.scaled_dot_product_attention),
-        "its dropout is inside; it takes four axes only; under a trained mask its strides change after tracing",
+        "dropout, more axes than four and fewer heads of keys; under a trained mask its strides change after tracing",
     ),
     (torch.nn.LSTM, "forward", _forward(torch.nn.LSTM), "packed sequences cannot be traced"),
     (torch.nn.GRU, "forward", _forward(torch.nn.GRU), "packed sequences cannot be traced"),

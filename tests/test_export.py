@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import bridge
+from bridge import passes
 
 torch.set_num_threads(1)
 
@@ -187,6 +188,15 @@ def test_attention_over_any_number_of_axes(axes) -> None:
     assert bridge.convert(module, torch.randn(2, *axes, 5, 4)).report.verified
 
 
+def test_queries_of_all_heads_share_keys_and_values() -> None:
+    def attend(self, x):
+        q, k, v = self.queries(x).view(len(x), -1, 3, 4), self.keys(x), self.values(x)
+        return nn.functional.scaled_dot_product_attention(q.transpose(1, 2), k[:, None], v[:, None])
+
+    module = Call(attend, queries=nn.Linear(4, 12), keys=nn.Linear(4, 4), values=nn.Linear(4, 4)).eval()
+    assert bridge.convert(module, torch.randn(2, 5, 4)).report.verified
+
+
 @pytest.mark.parametrize("channels", [slice(0, 6), slice(0, 4), slice(2, 5)], ids=str)
 def test_a_sum_into_some_channels_moves_no_axis(channels) -> None:
     def forward(self, x):
@@ -199,3 +209,17 @@ def test_a_sum_into_some_channels_moves_no_axis(channels) -> None:
     assert report.verified
     assert report.transposes == 2
     assert "ScatterND" not in [row.op for row in report.rows]
+
+
+def test_shapes_behind_parts_are_found_at_once(monkeypatch) -> None:
+    def forward(self, x):
+        for _ in range(6):
+            a, b = self.layer(x).chunk(2, -1)
+            x = a * b
+        return x
+
+    calls = []
+    found = passes.infer
+    monkeypatch.setattr(passes, "infer", lambda model: calls.append(found(model)))
+    assert bridge.convert(Call(forward, layer=nn.Linear(4, 8)).eval(), torch.randn(2, 4)).report.verified
+    assert len(calls) < 4

@@ -12,6 +12,8 @@ import onnx_ir as ir
 import sympy
 from onnx_shape_inference import SYM_DATA_KEY, ShapeInferenceContext, infer_symbolic_shapes, registry
 
+from bridge.passes.emit import attribute, integers, is_onnx
+from bridge.passes.sequence import part_sizes
 from bridge.written import decimal
 
 Dim: TypeAlias = int | ir.SymbolicDim
@@ -131,6 +133,30 @@ def _extend(op: str, divide: Callable[[Any, Any], Any]) -> None:
 
 _extend("Div", lambda a, b: a // b)
 _extend("Mod", lambda a, b: a % b)
+
+
+# --- parts of a sequence ---------------------------------------------------------------------------------------
+
+
+@registry.register("", "SequenceAt", since_version=11)
+def _infer_part(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """A part of what torch has just split, so that everything behind it has a shape too."""
+    split, place = node.inputs[0].producer(), integers(node.inputs[1])
+    if (
+        split is None
+        or not is_onnx(split, "SplitToSequence")
+        or split.inputs[0].shape is None
+        or place is None
+    ):
+        return
+    dims = list(split.inputs[0].shape)
+    axis = attribute(split, "axis", 0) % len(dims)
+    sizes = part_sizes(split, dims[axis])
+    if sizes is None or not -len(sizes) <= place[0] < len(sizes):
+        return
+    keeps = attribute(split, "keepdims", 1) or len(split.inputs) > 1
+    dims[axis : axis + 1] = [sizes[place[0]]] if keeps else []
+    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(dims), split.inputs[0].dtype)
 
 
 # --- sizes that the library takes from constants only ----------------------------------------------------------

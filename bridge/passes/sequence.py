@@ -25,7 +25,7 @@ def _rewrite(node: ir.Node) -> None:
     ):
         return
     axis = attribute(node, "axis", 0) % source.shape.rank()
-    sizes = _sizes(node, source.shape[axis])
+    sizes = part_sizes(node, source.shape[axis])
     emit = Emitter(node)
     if sizes is not None:
         parts = emit("Split", source, emit.constant(sizes), outputs=len(sizes), axis=axis)
@@ -53,7 +53,7 @@ def _part(emit: Emitter, source: ir.Value, size: ir.Value, axis: int, place: int
     return emit("Slice", source, start, end, emit.constant([axis]))
 
 
-def _sizes(node: ir.Node, size: int | ir.SymbolicDim) -> list[int] | None:
+def part_sizes(node: ir.Node, size: int | ir.SymbolicDim) -> list[int] | None:
     """How long each part is: a list, or one number for all but a shorter last one."""
     if len(node.inputs) < 2 or node.inputs[1] is None:
         return [1] * size if isinstance(size, int) else None
