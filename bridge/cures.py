@@ -489,7 +489,33 @@ def _onnx_scalar(s, dtype=ir.DataType.FLOAT, layout="", device="", pin_memory=Fa
     return op.Cast(s, to=dtype if dtype > 0 else ir.DataType.FLOAT)
 
 
+def _onnx_resize(**attributes):
+    """`aten.upsample_*.vec`, which the stock exporter takes apart into its arithmetic for want of a translation."""
+
+    def translate(x, output_size, *rest):
+        *align, scale_factors = rest
+        where = "align_corners" if align and align[0] else "half_pixel"
+        scales = sizes = None
+        if output_size is None:
+            scales = op.Constant(value_floats=[1.0, 1.0, *scale_factors])
+        else:
+            given = [
+                _ints(size) if isinstance(size, int) else op.Reshape(size, _ints(1)) for size in output_size
+            ]
+            sizes = op.Concat(op.Shape(x, start=0, end=2), *given, axis=0)
+        return op.Resize(x, None, scales, sizes, coordinate_transformation_mode=where, **attributes)
+
+    return translate
+
+
 TRANSLATIONS: dict[Any, Any] = {
+    torch.ops.aten.upsample_linear1d.vec: _onnx_resize(mode="linear"),
+    **{
+        getattr(torch.ops.aten, f"_upsample_nearest_exact{rank}d").vec: _onnx_resize(
+            mode="nearest", nearest_mode="round_prefer_ceil"
+        )
+        for rank in (1, 2, 3)
+    },
     torch.ops.aten.scalar_tensor.default: _onnx_scalar,
     torch.ops.bridge.recurrent.default: _onnx_recurrent,
     torch.ops.bridge.multi_head.default: _onnx_multi_head,

@@ -156,7 +156,7 @@ def _fractions(
     n, m = (size if isinstance(size, int) else dims.size(site, size) for size in (line.n, line.m))
     i = dims.positions(site, line.m)
     if isinstance(i, np.ndarray):
-        i = i.astype(np.int64)
+        i = i.astype(np.int64) if isinstance(n, int) else ops.add(n * 0, i.astype(np.int32))
     top, bottom = where(line, i, n, m)
     return top, bottom, n
 

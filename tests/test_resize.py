@@ -1,0 +1,185 @@
+"""Resize and GridSample: every way that torch writes them, at sizes known and free, and ONNX's own words for more."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from proof import check, refuses
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import bridge
+
+torch.set_num_threads(1)
+
+SHAPES = {3: (2, 3, 7), 4: (2, 3, 6, 9), 5: (2, 3, 4, 5, 6)}
+FREE = {rank: ({0: "batch"} | {axis: f"size{axis}" for axis in range(2, rank)},) for rank in SHAPES}
+
+
+class Calls(nn.Module):
+    """A function as a network, with a convolution before it and behind it, so that channels are last inside."""
+
+    def __init__(self, function, rank):
+        super().__init__()
+        kind = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}[rank]
+        self.function, self.first, self.last = function, kind(3, 4, 1), kind(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self.first(x)))
+
+
+def proved(function, rank: int, free: bool = True) -> bridge.Conversion:
+    torch.manual_seed(0)
+    shapes = FREE[rank] if free else None
+    result = bridge.convert(
+        Calls(function, rank).eval(), torch.randn(SHAPES[rank]), dynamic_shapes=shapes, float64=True
+    )
+    assert result.report.transposes <= 2  # at the doors
+    assert not result.report.custom_layers
+    return result
+
+
+# --- torch ---------------------------------------------------------------------------------------------------
+
+LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
+INTERPOLATED = {
+    # by a factor (each axis may have its own), or to a size; the rest is torch's
+    f"{mode}, {', '.join(f'{k}={v}' for k, v in how.items())}, {rank - 2}d": (rank, {"mode": mode} | how)
+    for rank in SHAPES
+    for mode in ("nearest", "nearest-exact", LINEAR[rank])
+    for how in (
+        {"scale_factor": 2},
+        {"scale_factor": 0.37},
+        {"size": (5, 8, 3)[: rank - 2]},
+        *([{"size": (5, 8, 3)[: rank - 2], "align_corners": True}] if mode == LINEAR[rank] else []),
+    )
+} | {
+    f"bicubic, {', '.join(f'{k}={v}' for k, v in how.items())}": (4, {"mode": "bicubic"} | how)
+    for how in (
+        {"scale_factor": 2.0},
+        {"scale_factor": (1.5, 0.5)},
+        {"size": (11, 4)},
+        {"size": (11, 4), "align_corners": True},
+    )
+}
+
+
+@pytest.mark.parametrize("row", INTERPOLATED.values(), ids=INTERPOLATED)
+def test_interpolate(row):
+    rank, options = row
+    proved(lambda x: F.interpolate(x, **options), rank)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(3, 4), (3, 20), (12, 18)], ids=str)
+def test_antialiased(mode, size):
+    proved(lambda x: F.interpolate(x, size=size, mode=mode, antialias=True), 4, free=False)
+
+
+def test_to_the_size_of_another_tensor():
+    """As decoders do: no size is known."""
+    proved(lambda x: F.interpolate(F.max_pool2d(x, 2), x.shape[2:], mode="bilinear") + x, 4)
+
+
+LAYERS = {
+    "nn.Upsample": (4, nn.Upsample(scale_factor=2), "UpSampling2D"),
+    "nn.UpsamplingNearest2d": (4, nn.UpsamplingNearest2d(scale_factor=3), "UpSampling2D"),
+    "1d": (3, nn.Upsample(scale_factor=2), "UpSampling1D"),
+    "3d": (5, nn.Upsample(scale_factor=(1, 2, 2)), "UpSampling3D"),
+    "bilinear": (4, nn.Upsample(scale_factor=2, mode="bilinear"), "UpSampling2D"),
+}
+
+
+@pytest.mark.parametrize("row", LAYERS.values(), ids=LAYERS)
+def test_upsampling_is_a_layer(row):
+    rank, module, layer = row
+    made = [row.layer for row in proved(module, rank, free=False).report.rows]
+    assert layer in made
+
+
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+def test_grid_sample(mode, padding, align):
+    def function(x):
+        grid = 1.3 * torch.tanh(x[:, :2].permute(0, 2, 3, 1))  # in the picture and beside it
+        return F.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=align)
+
+    proved(function, 4)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_grid_sample_of_volumes(padding):
+    def function(x):
+        grid = 1.3 * torch.tanh(x[:, :3].permute(0, 2, 3, 4, 1))
+        return F.grid_sample(x, grid, padding_mode=padding, align_corners=False)
+
+    proved(function, 5)
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_affine_grid(align):
+    """A spatial transformer: the picture is turned by numbers that come from itself."""
+
+    def function(x):
+        theta = x.mean((2, 3))[:, :3, None] * torch.ones(2).view(1, 1, 2)
+        theta = theta.transpose(1, 2) + torch.eye(2, 3)
+        grid = F.affine_grid(theta, [x.shape[0], 4, 5, 7], align_corners=align)
+        return F.grid_sample(x, grid, align_corners=align)
+
+    proved(function, 4)
+
+
+# --- ONNX ----------------------------------------------------------------------------------------------------
+
+SIZES = [{"N": 2, "H": 5, "W": 7}, {"N": 3, "H": 6, "W": 4}]
+WHERE = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
+ROUNDED = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+NUMBERS = {
+    "scales": '<float[4] s = {1.0, 1.0, 2.0, 1.5}> { y = Resize <%s> (x, , s) }',
+    "sizes": '<int64[4] s = {2, 3, 9, 4}> { y = Resize <%s> (x, , , s) }',
+}  # fmt: skip
+
+
+def resized(attributes: str, how: str = "scales", x: str = "float[N, 3, H, W]") -> str:
+    x = "float[2, 3, 5, 7]" if how == "sizes" else x
+    return f"g ({x} x) => (float[n, 3, h, w] y) {NUMBERS[how] % attributes}"
+
+
+@pytest.mark.parametrize("how", NUMBERS)
+@pytest.mark.parametrize(("where", "rounded"), [*itertools.product(WHERE, ROUNDED)])
+def test_nearest(where, rounded, how):
+    text = f'mode = "nearest", coordinate_transformation_mode = "{where}", nearest_mode = "{rounded}"'
+    check(resized(text, how), transposes=2, sizes=SIZES)
+
+
+@pytest.mark.parametrize("how", NUMBERS)
+@pytest.mark.parametrize(
+    "mode", ["linear", "cubic", "cubic, cubic_coeff_a = -0.5", "cubic, exclude_outside = 1"]
+)
+@pytest.mark.parametrize("where", WHERE)
+def test_between_cells(where, mode, how):
+    mode, _, more = mode.partition(", ")
+    text = ", ".join(filter(None, [f'mode = "{mode}"', f'coordinate_transformation_mode = "{where}"', more]))
+    check(resized(text, how), transposes=2, sizes=SIZES)
+
+
+def test_only_the_axes_that_are_named():
+    source = """g (float[N, 3, H, W] x) => (float[N, 3, H, w] y) <float[1] s = {2.0}>
+        { y = Resize <mode = "linear", axes = [3]> (x, , s) }"""
+    check(source, transposes=2, sizes=SIZES)
+
+
+REFUSED = {
+    'coordinate_transformation_mode = "tf_crop_and_resize"': "crop with Slice",
+    'mode = "linear", keep_aspect_ratio_policy = "not_larger"': "keep_aspect_ratio_policy",
+    'mode = "linear", coordinate_transformation_mode = "half_pixel_symmetric"': "half_pixel_symmetric",
+    'mode = "linear", antialias = 1': "antialias",
+}
+
+
+@pytest.mark.parametrize("attributes", REFUSED)
+def test_refused(attributes):
+    refuses(resized(attributes), REFUSED[attributes])
