@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -27,6 +28,7 @@ from bridge.report import ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
 
 LIMIT = 1e-5  # float32
 LIMIT_DOUBLE = 1e-10
+AT_ONCE = 1 << 29  # bytes of the values between nodes that are compared in one run
 INSIDE = 1 << 10  # bytes of an initializer that onnxruntime gets within the model
 
 Arrays = list[np.ndarray]
@@ -419,7 +421,7 @@ def compare_double(model: keras.Model, double: Torch, sampler: Sampler, count: i
         yield Check(TORCH_KERAS, sizes_text(sizes), worst_error(call(inputs), want), LIMIT_DOUBLE, "float64")
 
 
-def node_errors(plan: Plan, built: Built, inputs: Arrays) -> dict[ir.Node, float]:
+def node_errors(plan: Plan, built: Built, trial: Trial) -> dict[ir.Node, float]:
     """The largest relative error of every step's used outputs against onnxruntime on the same (simplified) graph."""
     shown = [
         (step.node, value)
@@ -429,17 +431,45 @@ def node_errors(plan: Plan, built: Built, inputs: Arrays) -> dict[ir.Node, float
     ]
     if not shown:
         return {}
-    model = plan.model.clone()
-    names = {value.name: value for node in model.graph for value in node.outputs}
-    model.graph.outputs[:] = [names[value.name] for _, value in shown]
-    want = OnnxRuntime(model)(inputs)
-    given = [plan.doors.get(value) for value in plan.model.graph.inputs]
-    got = keras_call(keras.Model(built.model.inputs, [built.tensors[value] for _, value in shown]), given)(
-        inputs
-    )
     errors: dict[ir.Node, float] = {}
-    for (node, value), ours, theirs in zip(shown, got, want, strict=True):
-        perm = plan.perms.get(value)
-        error = relative_error(ours, theirs if perm is None else theirs.transpose(perm))
-        errors[node] = max(errors.get(node, 0.0), error)
+    for portion in _portions(shown, trial.sizes):
+        values = [value for _, value in portion]
+        pairs = zip(_keras_values(plan, built, values, trial), _onnx_values(plan, values, trial), strict=True)
+        for (node, value), (ours, theirs) in zip(portion, pairs, strict=True):
+            errors[node] = max(errors.get(node, 0.0), relative_error(ours, plan.stored(value, theirs)))
     return errors
+
+
+def _keras_values(plan: Plan, built: Built, values: list[ir.Value], trial: Trial) -> Arrays:
+    model = keras.Model(built.model.inputs, [built.tensors[value] for value in values])
+    return keras_call(model, [plan.doors.get(value) for value in plan.model.graph.inputs])(trial.inputs)
+
+
+def _onnx_values(plan: Plan, values: list[ir.Value], trial: Trial) -> Arrays:
+    model = plan.model.clone()
+    named = {value.name: value for node in model.graph for value in node.outputs}
+    model.graph.outputs[:] = [named[value.name] for value in values]
+    return OnnxRuntime(model)(trial.inputs)
+
+
+def _portions(
+    shown: Sequence[tuple[ir.Node, ir.Value]], sizes: Sizes
+) -> Iterator[list[tuple[ir.Node, ir.Value]]]:
+    """The values in runs that fit into memory together."""
+    portion: list[tuple[ir.Node, ir.Value]] = []
+    room = AT_ONCE
+    for node, value in shown:
+        room -= _bytes(value, sizes)
+        if portion and room < 0:
+            yield portion
+            portion, room = [], AT_ONCE - _bytes(value, sizes)
+        portion.append((node, value))
+    yield portion
+
+
+def _bytes(value: ir.Value, sizes: Sizes) -> int:
+    """How large `value` is; 0 where data decide."""
+    try:
+        return 8 * math.prod(_evaluate(dim, sizes) for dim in value.shape)
+    except (TypeError, ValueError):
+        return 0

@@ -11,7 +11,9 @@ import contextlib
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnx_ir as ir
 
 from bridge.errors import MissingPackage
@@ -21,6 +23,7 @@ try:
     import onnxscript
     import torch
     from onnxscript import opset23 as op
+    from onnxscript.function_libs.torch_lib.ops import core
     from torch.nn.utils import rnn
 except ImportError as error:  # pragma: no cover - exercised by a subprocess test
     raise MissingPackage(
@@ -508,7 +511,16 @@ def _onnx_resize(**attributes):
     return translate
 
 
+def _onnx_linspace(start, end, steps, dtype=-1, layout="", device="", pin_memory=False):
+    """The stock one writes the ends in single precision, also where double is meant."""
+    if all(isinstance(number, int | float) for number in (start, end, steps)):
+        numpy = ir.DataType(dtype if dtype and dtype > 0 else ir.DataType.FLOAT).numpy()
+        return op.Constant(value=onnx.numpy_helper.from_array(np.linspace(start, end, steps, dtype=numpy)))
+    return core.aten_linspace(start, end, steps, dtype)
+
+
 TRANSLATIONS: dict[Any, Any] = {
+    torch.ops.aten.linspace.default: _onnx_linspace,
     torch.ops.aten.upsample_linear1d.vec: _onnx_resize(mode="linear"),
     **{
         getattr(torch.ops.aten, f"_upsample_nearest_exact{rank}d").vec: _onnx_resize(

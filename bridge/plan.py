@@ -14,6 +14,7 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -83,7 +84,11 @@ class Step:
 
 
 class Steps(dict[ir.Node, Step]):
-    """The steps by their nodes, in order."""
+    """The steps by their nodes, in order; and the values that are stored mixed, as far as they are laid out."""
+
+    def __init__(self, steps: Iterable[Step]):
+        super().__init__((step.node, step) for step in steps)
+        self.mixes: dict[ir.Value, Mix] = {}
 
     @cached_property
     def images(self) -> set[ir.Value]:
@@ -124,9 +129,17 @@ class Plan:
     steps: list[Step]
     perms: dict[ir.Value, Perm]
     refusals: list[Refusal]
-    doors: dict[ir.Value, Perm] = field(
+    # inputs and outputs not in the order of the signature
+    doors: dict[ir.Value, Perm] = field(default_factory=dict)
+    mixes: dict[ir.Value, Mix] = field(
         default_factory=dict
-    )  # inputs and outputs not in the order of the signature
+    )  # values whose elements along an axis are reordered
+
+    def stored(self, value: ir.Value, array: np.ndarray) -> np.ndarray:
+        """`array`, which is `value` as the graph states it, in the order in which the build stores it."""
+        mix, perm = self.mixes.get(value), self.perms.get(value)
+        mixed = array if mix is None else mix.apply(array, mix.axis)
+        return mixed if perm is None else mixed.transpose(perm)
 
     def require(self) -> Plan:
         """Raise `Unsupported` with all refusals, if there are any."""
@@ -149,7 +162,7 @@ def plan(model: ir.Model, *, channels_last: bool = False) -> Plan:
     steps = _needed_steps(model.graph, refusals)
     if not all(map(_is_known, steps)):
         return Plan(model, steps, {}, refusals or [_unknown(steps)])
-    by_node = Steps((step.node, step) for step in steps)
+    by_node = Steps(steps)
     perms: dict[ir.Value, Perm] = {}
     if channels_last:
         perms |= {v: channels_behind(_rank(v)) for v in model.graph.inputs if v in by_node.images}
@@ -162,7 +175,7 @@ def plan(model: ir.Model, *, channels_last: bool = False) -> Plan:
     if channels_last:
         given = {value: perms.get(value) for value in model.graph.outputs}
         doors |= {value: perm for value, perm in given.items() if perm and perm == channels_behind(len(perm))}
-    return Plan(model, steps, perms, refusals, doors)
+    return Plan(model, steps, perms, refusals, doors, by_node.mixes)
 
 
 def _is_known(step: Step) -> bool:
@@ -437,23 +450,29 @@ def _regroup(step: Step, perms: dict[ir.Value, Perm], steps: Steps) -> tuple[Per
         edits = _read_mixed(target, mix, steps)
         if edits is None:
             return None, None
-        _apply(edits)
+        _apply(edits, steps)
     return perm, out
 
 
-Edit = tuple[Step, int, Any]  # operand number `int` of the step becomes this
+Edit = (
+    tuple[Step, int, Any] | tuple[ir.Value, Mix]
+)  # an operand, by its number, becomes this; a value is mixed
 
 
-def _apply(edits: list[Edit]) -> None:
-    for step, index, known in edits:
-        step.operands[index] = Operand(step.operands[index].value, step.operands[index].kind, known)
+def _apply(edits: list[Edit], steps: Steps) -> None:
+    for edit in edits:
+        match edit:
+            case (Step() as step, index, known):
+                step.operands[index] = Operand(step.operands[index].value, step.operands[index].kind, known)
+            case (value, mix):
+                steps.mixes[value] = mix
 
 
 def _read_mixed(value: ir.Value, mix: Mix, steps: Steps) -> list[Edit] | None:
     """What has to change in the readers of `value` if it is stored mixed; None if one of them cannot."""
     if value.is_graph_output():
         return None
-    edits: list[Edit] = []
+    edits: list[Edit] = [(value, mix)]
     for node, index in value.uses():
         step = steps.get(node)
         if step is None:
@@ -495,7 +514,7 @@ def _is_elementwise(step: Step) -> bool:
 
 
 def _weight_edits(step: Step, axes: dict[str, int], mix: Mix) -> list[Edit] | None:
-    edits = []
+    edits: list[Edit] = []
     for index, (parameter, operand) in enumerate(zip(step.builder.inputs, step.operands, strict=False)):
         if parameter.name not in axes or operand.value is None:
             continue
@@ -535,7 +554,7 @@ def _spread_channels(source: ir.Value, target: ir.Value, steps: Steps) -> Perm:
     edits = _write_mixed(source, mix, steps)
     if edits is None:
         return None
-    _apply(edits)
+    _apply(edits, steps)
     return channels_behind(rank)
 
 
@@ -544,16 +563,18 @@ def _write_mixed(value: ir.Value, mix: Mix, steps: Steps) -> list[Edit] | None:
     step = steps.get(value.producer())
     if step is None or len(value.uses()) > 1 or value.is_graph_output():
         return None
+    rest: list[Edit] | None = []
     if step.builder.units:
-        return _weight_edits(step, step.builder.units, mix)
-    if step.builder.features and _keeps_features(step) and _feature_axis(step) == mix.axis:
+        edits = _weight_edits(step, step.builder.units, mix)
+    elif step.builder.features and _keeps_features(step) and _feature_axis(step) == mix.axis:
         edits = _weight_edits(step, step.builder.features, mix)
     elif _is_elementwise(step):
         edits = _constant_edits(step, 0, mix)
     else:
         return None
-    rest = None if edits is None else _write_mixed(step.node.inputs[0], mix, steps)
-    return None if rest is None else edits + rest
+    if edits is not None and not step.builder.units:
+        rest = _write_mixed(step.node.inputs[0], mix, steps)
+    return None if edits is None or rest is None else [(value, mix), *edits, *rest]
 
 
 # --- where a node comes from -------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def prove(report: Report, opened: Opened, witness: ir.Model, planned: Plan, buil
         built.model, *([doors.get(v) for v in side] for side in (graph.inputs, graph.outputs))
     )
     checks = list(compare.checks(call, tried))
-    errors = compare.node_errors(planned, built, tried[0].inputs)
+    errors = compare.node_errors(planned, built, tried[0])
     rows = tuple(
         replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)
     )
