@@ -189,6 +189,8 @@ def double_precision() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.callback(table.update, kept)
         table[double] = double
+        stack.callback(keras.config.set_floatx, keras.config.floatx())
+        keras.config.set_floatx(double)  # of numbers, which torch's side of Keras would round to it
         if keras.backend.result_type(double, double) != double:
             raise BridgeError(
                 f"Keras does not compute in float64 on {backend}; compare with KERAS_BACKEND=tensorflow"

@@ -79,6 +79,16 @@ def _hardsigmoid(x: Any, inplace: bool = False) -> Any:
     return torch.nn.functional.relu6(x + 3) / 6
 
 
+def _exact() -> contextlib.AbstractContextManager[None]:
+    """torch without the functions that round in double precision, be it under Keras."""
+    import torch
+
+    from bridge.cures import replaced
+
+    why = "its backward rounds 1/6 to float32"
+    return replaced([(torch.nn.functional, "hardsigmoid", _hardsigmoid, why)])
+
+
 @contextlib.contextmanager
 def _trained(module: Any, training: bool = True) -> Iterator[set[float]]:
     """The torch module in training mode (or not), without what cannot be compared.
@@ -103,10 +113,9 @@ def _trained(module: Any, training: bool = True) -> Iterator[set[float]]:
         *((torch._VF, name, lambda x, p, train: x, "random") for name in DROPOUTS),
         (torch.nn.functional, "rrelu", _rrelu, "random"),
         (torch.nn.functional, "scaled_dot_product_attention", attention, "random"),
-        (torch.nn.functional, "hardsigmoid", _hardsigmoid, "its backward rounds 1/6 to float32"),
         *((owner, "dropout", 0.0, "random") for owner in module.modules() if isinstance(owner, kinds)),
     ]
-    with replaced(stand_ins):
+    with replaced(stand_ins), _exact():
         module.train(training)
         try:
             yield seen
@@ -195,9 +204,8 @@ class KerasSide:
         """One step of SGD; gives each variable's gradient, and steps as torch does where a variable is a sum."""
         before = [np.array(entry.variable.numpy()) for entry in self.weights]
         targets = [factors[i] for i in self.floats]
-        self.model.train_on_batch(
-            inputs if len(inputs) > 1 else inputs[0], targets if len(targets) > 1 else targets[0]
-        )
+        with _exact():
+            self.model.train_on_batch(list(inputs), targets)
         gradients = []
         for entry, old in zip(self.weights, before, strict=True):
             moved = old - entry.variable.numpy()
