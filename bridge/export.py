@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+TALKATIVE = ("torch.onnx", "torch.fx.experimental.symbolic_shapes")
 RESERVED = {"code", "graph"}  # names that a torch.fx.GraphModule has already
 
 
@@ -85,24 +86,33 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
 def _onnx_export(
     model: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, dynamic_shapes: Any
 ) -> tuple[Any, tuple[str, ...]]:
-    quiet = logging.getLogger("torch.onnx")
-    level = quiet.level
-    quiet.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(record=True) as said, contextlib.redirect_stdout(io.StringIO()):
+        with (
+            _quiet(),
+            warnings.catch_warnings(record=True) as said,
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             warnings.simplefilter("always")
             program: Any = torch.onnx.export(
                 model, args, kwargs=kwargs, dynamo=True, optimize=False, opset_version=OPSET, verbose=False,
                 dynamic_shapes=dynamic_shapes, custom_translation_table=TRANSLATIONS,
             )  # fmt: skip
         _fix_axes(program.model, program.exported_program)
-        return program, tuple(dict.fromkeys(str(w.message) for w in said if isinstance(w.message, Note)))
+        return program, tuple(dict.fromkeys(str(w.message) for w in heard if isinstance(w.message, Note)))
     except Exception as error:
         raise ExportError(
             _frozen(error) or f"torch cannot export {_title(model)}: {_clash(model) or _reason(error)}"
         ) from error
-    finally:
-        quiet.setLevel(level)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch logs while it exports, pages of tracebacks of errors that it deals with among it."""
+    with contextlib.ExitStack() as stack:
+        for logger in map(logging.getLogger, TALKATIVE):
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.CRITICAL)
+        yield
 
 
 def _clash(model: Any) -> str:
