@@ -89,7 +89,7 @@ def _onnx_export(
     try:
         with (
             _quiet(),
-            warnings.catch_warnings(record=True) as said,
+            warnings.catch_warnings(record=True) as heard,
             contextlib.redirect_stdout(io.StringIO()),
         ):
             warnings.simplefilter("always")
