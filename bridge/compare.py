@@ -471,7 +471,5 @@ def _portions(
 
 def _bytes(value: ir.Value, sizes: Sizes) -> int:
     """How large `value` is; 0 where data decide."""
-    try:
-        return 8 * math.prod(_evaluate(dim, sizes) for dim in value.shape)
-    except (TypeError, ValueError):
-        return 0
+    shape = value.shape.evaluate(sizes)
+    return 8 * math.prod(shape) if shape.is_static() else 0
