@@ -69,7 +69,8 @@ DROPOUTS = {  # torch's name of the function -> ours
 }
 LSTMP = own_op("LSTMPFrom", "X W R B lens P h0 c0", "Y Y_h Y_c", hidden_size="INT", direction="STRING")
 MULTI_HEAD = own_op(
-    "MultiHeadAttention", "q k v wq wk wv wo bq bk bv bo", "y", heads="INT", dropout="FLOAT", is_causal="INT"
+    "MultiHeadAttention", "q k v wq wk wv wo bq bk bv bo", "y scores",
+    heads="INT", dropout="FLOAT", is_causal="INT",
 )  # fmt: skip
 
 
@@ -82,7 +83,7 @@ library.define(
 )
 library.define(
     "multi_head(Tensor q, Tensor k, Tensor v, Tensor[] weights, Tensor[] biases, int heads, "
-    "float dropout, bool causal) -> Tensor"
+    "float dropout, bool causal) -> (Tensor, Tensor)"
 )
 library.define("dropout(Tensor x, float p, str kind) -> Tensor")
 library.define(
@@ -99,7 +100,8 @@ def _(x, lengths, hx, weights, mode, bias, layers, dropout, bidirectional):
 
 @torch.library.register_fake("bridge::multi_head")
 def _(q, k, v, weights, biases, heads, dropout, causal):
-    return torch.empty_like(q, memory_format=torch.contiguous_format)
+    scores = q.new_empty(q.shape[0], heads, q.shape[1], k.shape[1])
+    return torch.empty_like(q, memory_format=torch.contiguous_format), scores
 
 
 @torch.library.register_fake("bridge::dropout")
@@ -179,22 +181,26 @@ def _whole_attention(original: Any):
     """The forward of `nn.MultiheadAttention`, kept whole where Keras's layer can say it. Not with a mask: a query that
     may look at nothing sees zeros in torch, and the mean of all in Keras."""
 
-    def forward(self, query, key, value, key_padding_mask=None, need_weights=True, attn_mask=None, **options):
-        causal = bool(options.get("is_causal")) and attn_mask is not None  # a hint, in place of the mask
+    def forward(
+        self, query, key, value, key_padding_mask=None, need_weights=True, attn_mask=None,
+        average_attn_weights=True, is_causal=False,
+    ):  # fmt: skip
+        causal = bool(is_causal) and attn_mask is not None  # a hint, in place of the mask
         masked = key_padding_mask is not None or (attn_mask is not None and not causal)
-        if need_weights or masked or query.dim() != 3 or not _is_plain(self):
+        if masked or query.dim() != 3 or not _is_plain(self):
             return original(
-                self, query, key, value, key_padding_mask, need_weights, attn_mask=attn_mask, **options
-            )
+                self, query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
+            )  # fmt: skip
         packed = self.in_proj_weight is not None
         apart = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
         weights = [*(self.in_proj_weight.chunk(3) if packed else apart), self.out_proj.weight]
         biases = [] if self.in_proj_bias is None else [*self.in_proj_bias.chunk(3), self.out_proj.bias]
         inputs = [x if self.batch_first else x.transpose(0, 1) for x in (query, key, value)]
-        y = torch.ops.bridge.multi_head(
+        y, scores = torch.ops.bridge.multi_head(
             *inputs, weights, biases, self.num_heads, float(self.dropout), causal
         )  # fmt: skip
-        return (y if self.batch_first else y.transpose(0, 1)), None
+        scores = (scores.mean(1) if average_attn_weights else scores) if need_weights else None
+        return (y if self.batch_first else y.transpose(0, 1)), scores
 
     return forward
 

@@ -11,8 +11,8 @@ Recurrent layers as Keras has them, batch first and with the directions joined:
 States are (batch, hidden) each, in Keras's order: h, c; both directions: forward h, c, then backward h, c.
 W, R, B, P and the attributes are ONNX's. `LSTMP` and `LSTMPFrom` are torch's projected LSTM in ONNX's own layout
 (time first).
-`MultiHeadAttention` is torch's without its weights as an output: queries, keys and values (batch, length, features), a
-matrix (in, out) and a bias for each and for the output. Its dropout is for training.
+`MultiHeadAttention` is torch's: queries, keys and values (batch, length, features), a matrix (in, out) and a bias for
+each and for the output -> y, and the weights of each head (batch, heads, queries, keys). Its dropout is for training.
 `Linear` is x W + b, `Silu` is x times its sigmoid. `TiedEmbedding` looks up rows of w, `TiedProjection` is x times
 w transposed, for one w.
 `FeatureDropout` is torch's Dropout1d/2d/3d; `AlphaDropout` and `FeatureAlphaDropout` keep mean and variance.
@@ -187,12 +187,14 @@ _SILU = """
 Silu (x) => (y) { s = Sigmoid (x)  y = Mul (x, s) }"""
 
 _MULTI_HEAD = """
-MultiHeadAttention <heads, dropout, is_causal> (q, k, v, wq, wk, wv, wo, bq, bk, bv, bo) => (y)
+MultiHeadAttention <heads, dropout, is_causal> (q, k, v, wq, wk, wv, wo, bq, bk, bv, bo) => (y, scores)
 {
     xq = MatMul (q, wq)  yq = Add (xq, bq)
     xk = MatMul (k, wk)  yk = Add (xk, bk)
     xv = MatMul (v, wv)  yv = Add (xv, bv)
-    a = Attention <q_num_heads: int = @heads, kv_num_heads: int = @heads, is_causal: int = @is_causal> (yq, yk, yv)
+    a, keys, values, scores = Attention
+        <q_num_heads: int = @heads, kv_num_heads: int = @heads, is_causal: int = @is_causal,
+         qk_matmul_output_mode: int = 3> (yq, yk, yv)
     xo = MatMul (a, wo)  y = Add (xo, bo)
 }"""
 

@@ -13,6 +13,8 @@ from bridge.ops.registry import HEADS, op
 from bridge.weights import Weight
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from bridge.plan import Step
 
 
@@ -86,10 +88,15 @@ def _mask(site, mask: Any) -> dict[str, Any]:
     return {"mask" if "bool" in str(mask.dtype) else "bias": mask}
 
 
-def _written_out(q, k, v, softcap: float, *, bias=None, mask=None, is_causal: bool, scale: float) -> Any:
-    """Attention in single steps; the scores are held between -softcap and softcap, if that is not 0."""
+def _written_out(q, k, v, softcap: float, **options: Any) -> Any:
+    """Attention in single steps."""
     groups = q.shape[2] // k.shape[2]
     k, v = (ops.repeat(t, groups, axis=2) for t in (k, v)) if groups > 1 else (k, v)
+    return ops.einsum("bnts,bsnh->btnh", _weights(q, k, softcap, **options), v)
+
+
+def _weights(q, k, softcap: float = 0.0, *, bias=None, mask=None, is_causal: bool, scale: float) -> Any:
+    """What each query takes of each value; the scores are held between -softcap and softcap, if that is not 0."""
     scores = ops.einsum("btnh,bsnh->bnts", q, k) * scale
     scores = softcap * ops.tanh(scores / softcap) if softcap else scores
     if bias is not None:
@@ -99,7 +106,51 @@ def _written_out(q, k, v, softcap: float, *, bias=None, mask=None, is_causal: bo
         mask = ops.cumsum(ones, axis=-1) <= ops.cumsum(ones, axis=-2) if mask is None else mask
     if mask is not None:
         scores = ops.where(mask, scores, -1e30)
-    return ops.einsum("bnts,bsnh->btnh", ops.softmax(scores, axis=-1), v)
+    return ops.softmax(scores, axis=-1)
+
+
+def _dense(site, x: Any, w: Weight, b: Any) -> Any:
+    biased = isinstance(b, Weight)
+    weights = {"kernel": w} | ({"bias": b} if biased else {})
+    return site.layer(keras.layers.Dense, units=w.dims[1], use_bias=biased, weights=weights)(x)
+
+
+def _calls_read(site) -> list[ir.Node]:
+    """The calls of this node's layer of which something reads the weights."""
+    node = site.node
+    alike = (n for n in node.graph if (n.domain, n.op_type) == (node.domain, node.op_type))
+    calls = (n for n in alike if _recipe(n) == _recipe(node))
+    return [n for n in calls if n.outputs[1].uses() or n.outputs[1].is_graph_output()]
+
+
+def _recipe(node: ir.Node) -> Any:
+    matrix = node.inputs[3].const_value
+    return matrix.recipe if isinstance(matrix, Weight) else None
+
+
+def _misstated(node: ir.Node) -> bool:
+    """Whether Keras gives the scores a wrong shape: it takes the length of the queries for that of the keys."""
+    queries, keys = (x.shape[1] for x in node.inputs[:2])
+    return isinstance(queries, int) and queries != keys
+
+
+def _in_steps(
+    site, parts: tuple[tuple[Any, Weight, Any], ...], wo: Weight, bo: Any, heads: int, dropout: float, is_causal: int
+) -> tuple[Any, Any]:  # fmt: skip
+    """torch's layer in single steps, and its weights behind the dropout. `parts` are an input, a matrix and a bias."""
+    width = wo.dims[0]
+
+    def split(index: int, x: Any, w: Weight, b: Any) -> Any:
+        rows = site.shape(index)[:2]
+        return dims.reshape(site, _dense(site, x, w, b), [*rows, width], [*rows, heads, width // heads])
+
+    q, k, v = (split(index, *part) for index, part in enumerate(parts))
+    weights = _weights(q, k, is_causal=bool(is_causal), scale=q.shape[-1] ** -0.5)
+    weights = site.layer(keras.layers.Dropout, rate=dropout)(weights) if dropout else weights
+    rows = site.shape()[:2]
+    y = ops.einsum("bnts,bsnh->btnh", weights, v)
+    y = dims.reshape(site, y, [*rows, heads, width // heads], [*rows, width])
+    return _dense(site, y, wo, bo), weights
 
 
 @op("MultiHeadAttention", domain="bridge")
@@ -108,8 +159,12 @@ def multi_head_attention(
     bq: Weight | None, bk: Weight | None, bv: Weight | None, bo: Weight | None,
     *, heads, dropout, is_causal,
 ):  # fmt: skip
-    """Biases that are no parameters are zeros."""
+    """Biases that are no parameters are zeros. All calls of a layer give their scores if one does: Keras expects as
+    many outputs as the first call has."""
     size = wq.dims[1] // heads
+    read = _calls_read(site)
+    if read and (dropout or any(map(_misstated, read))):  # Keras's layer gives the scores before its dropout
+        return _in_steps(site, ((q, wq, bq), (k, wk, bk), (v, wv, bv)), wo, bo, heads, dropout, is_causal)
     weights = {
         f"{part}_dense.kernel": w.reshape(w.dims[0], heads, size)
         for part, w in (("query", wq), ("key", wk), ("value", wv))
@@ -127,5 +182,5 @@ def multi_head_attention(
     double = site.dtype == "float64"
     if double:  # TensorFlow takes the scale in single precision
         layer._inverse_sqrt_key_dim = np.float64(layer._inverse_sqrt_key_dim)
-    y = layer(q, v, k, use_causal_mask=bool(is_causal), return_attention_scores=double)
-    return y[0] if double else y  # with its scores asked for, no kernel of JAX's works in single precision
+    scored = double or bool(read)  # with its scores asked for, no kernel of JAX's works in single precision
+    return layer(q, v, k, use_causal_mask=bool(is_causal), return_attention_scores=scored)
