@@ -185,7 +185,8 @@ def _whole_attention(original: Any):
         self, query, key, value, key_padding_mask=None, need_weights=True, attn_mask=None,
         average_attn_weights=True, is_causal=False,
     ):  # fmt: skip
-        causal = bool(is_causal) and attn_mask is not None  # a hint, in place of the mask
+        hinted = is_causal and attn_mask is not None
+        causal = hinted and not need_weights  # torch then takes the hint for the mask
         masked = key_padding_mask is not None or (attn_mask is not None and not causal)
         if masked or query.dim() != 3 or not _is_plain(self):
             return original(

@@ -52,7 +52,7 @@ def each_head(*_: Tensor) -> dict[str, Any]:
 
 
 def causal(x: Tensor, y: Tensor) -> dict[str, Any]:
-    return {"attn_mask": hides_later(x, y), "is_causal": True}
+    return {"attn_mask": hides_later(x, y), "is_causal": True} | unweighted()
 
 
 SELF, CROSS = (random(3, 5, WIDTH),), (random(3, 5, WIDTH), random(3, 4, WIDTH))
@@ -68,14 +68,12 @@ WHOLE = {
     "other keys": (Attend(plain, kdim=7, vdim=7), (random(3, 5, WIDTH), random(3, 4, 7))),
     "other keys, no bias": (Attend(plain, kdim=7, vdim=7, bias=False), (random(3, 5, WIDTH), random(3, 4, 7))),
     "causal": (Attend(causal), SELF),
-    "causal, no weights": (Attend(lambda *xy: causal(*xy) | unweighted()), SELF),
     "causal, dropout": (Attend(causal, dropout=0.3), SELF),
     "weights read": (Attend(plain, read=True), SELF),
     "weights of each head": (Attend(each_head, read=True), SELF),
     "weights, time first": (Attend(plain, read=True, batch_first=False), (random(5, 3, WIDTH),)),
     "weights, cross": (Attend(each_head, read=True), CROSS),
     "weights, other keys": (Attend(plain, read=True, kdim=7, vdim=7), (random(3, 5, WIDTH), random(3, 4, 7))),
-    "weights, causal": (Attend(causal, read=True), SELF),
 }  # fmt: skip
 
 
@@ -122,8 +120,16 @@ WITH_DROPOUT = {  # Keras's layer gives the scores before its dropout
     "other keys": (
         Attend(plain, read=True, dropout=0.3, kdim=7, vdim=7), (random(3, 5, WIDTH), random(3, 4, 7)),
     ),
-    "causal": (Attend(causal, read=True, dropout=0.3), SELF),
 }  # fmt: skip
+
+
+def test_the_causal_hint_counts_where_torch_takes_it(tmp_path: Any) -> None:
+    """Where the weights are wanted torch goes by the mask, whatever the hint says."""
+
+    def misled(x: Tensor, y: Tensor) -> dict[str, Any]:
+        return {"attn_mask": hides_later(x, y).T, "is_causal": True}
+
+    proved(Attend(misled), SELF, tmp_path)
 
 
 @pytest.mark.parametrize("row", WITH_DROPOUT.values(), ids=WITH_DROPOUT)
