@@ -297,8 +297,8 @@ def test_dropout_is_where_torch_had_it(kind: str) -> None:
     assert [type(layer).__name__ for layer in found] == layers
     assert {layer.rate for layer in found} == {0.3}
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    once, again = (keras.ops.convert_to_numpy(result.model(x, training=True)) for _ in range(2))
-    assert not np.array_equal(once, again)
+    once, *more = (keras.ops.convert_to_numpy(result.model(x, training=True)) for _ in range(8))
+    assert not all(np.array_equal(once, again) for again in more)  # of ten channels, two runs may drop the same
 
 
 def test_dropout_between_recurrent_layers_stands_between_them() -> None:
