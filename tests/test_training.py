@@ -298,7 +298,9 @@ def test_dropout_is_where_torch_had_it(kind: str) -> None:
     assert {layer.rate for layer in found} == {0.3}
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     once, *more = (keras.ops.convert_to_numpy(result.model(x, training=True)) for _ in range(8))
-    assert not all(np.array_equal(once, again) for again in more)  # of ten channels, two runs may drop the same
+    assert not all(
+        np.array_equal(once, again) for again in more
+    )  # of ten channels, two runs may drop the same
 
 
 def test_dropout_between_recurrent_layers_stands_between_them() -> None:
