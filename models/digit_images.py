@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from models.digits import split
+from models.digits import accuracy, split, train
 
 METRIC = "accuracy"
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "digit_images.safetensors"
@@ -48,22 +48,14 @@ def test_set() -> tuple[np.ndarray, np.ndarray]:
 
 
 def score(predict: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
-    images, labels = test_set()
-    return {METRIC: float((predict(images).argmax(-1) == labels).mean())}
+    return {METRIC: accuracy(predict, *test_set())}
 
 
 def fit(epochs: int = 40) -> DigitClassifier:
     images, _, labels, _ = map(torch.from_numpy, split())
-    module = DigitClassifier().train()
-    optimiser = torch.optim.Adam(module.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
-    for _ in range(epochs):
-        for rows in torch.randperm(len(images)).split(64):
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(module(images[rows, None]), labels[rows]).backward()
-            optimiser.step()
-        schedule.step()
-    return module.eval()
+    module = DigitClassifier()
+    train(module, images[:, None], labels, epochs)
+    return module
 
 
 def make() -> tuple[DigitClassifier, tuple[torch.Tensor], tuple[dict[int, str]]]:

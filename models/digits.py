@@ -49,14 +49,17 @@ def test_set() -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
+def accuracy(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, labels: np.ndarray) -> float:
+    return float((predict(images).argmax(-1) == labels).mean())
+
+
 def score(predict: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
-    images, labels = test_set()
-    return {METRIC: float((predict(images).argmax(-1) == labels).mean())}
+    return {METRIC: accuracy(predict, *test_set())}
 
 
-def fit(epochs: int = 60) -> DigitReader:
-    images, _, labels, _ = map(torch.from_numpy, split())
-    module = DigitReader().train()
+def train(module: nn.Module, images: torch.Tensor, labels: torch.Tensor, epochs: int) -> None:
+    """Adam on the cross entropy, its rate along half a cosine."""
+    module.train()
     optimiser = torch.optim.Adam(module.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     for _ in range(epochs):
@@ -65,7 +68,14 @@ def fit(epochs: int = 60) -> DigitReader:
             nn.functional.cross_entropy(module(images[rows]), labels[rows]).backward()
             optimiser.step()
         schedule.step()
-    return module.eval()
+    module.eval()
+
+
+def fit(epochs: int = 60) -> DigitReader:
+    images, _, labels, _ = map(torch.from_numpy, split())
+    module = DigitReader()
+    train(module, images, labels, epochs)
+    return module
 
 
 def make() -> tuple[DigitReader, tuple[torch.Tensor], tuple[dict[int, str]]]:
