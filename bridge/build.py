@@ -21,6 +21,7 @@ import numpy as np
 import onnx_ir as ir
 from keras import ops
 
+from bridge.axes import moves
 from bridge.errors import Unsupported, said
 from bridge.ops.registry import Kind, Layout, Refused
 from bridge.plan import Operand, Perm, Plan, Refusal, Step
@@ -88,9 +89,8 @@ class Builder:
         if dtype is None or (dtype.is_floating_point() and self.dtype):
             return self.dtype or "float32"
         name = "bool" if dtype == ir.DataType.BOOL else dtype.numpy().name
-        return (
-            name.replace("int64", "int32") if keras.backend.backend() == "jax" else name
-        )  # which has no int64
+        narrow = keras.backend.backend() == "jax"  # it has no integers of 64 bits
+        return name.replace("int64", "int32") if narrow else name
 
     def array(self, value: np.ndarray) -> np.ndarray:
         """A constant in the dtype of this build."""
@@ -124,8 +124,7 @@ class Builder:
         if axes == sorted(axes):
             return tensor
         dims = [value.shape[axis] for axis in have]
-        moved = [axis for axis in axes if dims[axis] != 1]
-        if moved == sorted(moved):  # only axes of size one move: the elements stay where they are
+        if not moves(dims, None, tuple(axes)):  # only axes of size one change place
             unknown = [dims[axis] for axis in axes if not isinstance(dims[axis], int)]
             if len(unknown) <= 1:
                 return ops.reshape(tensor, [dims[a] if isinstance(dims[a], int) else -1 for a in axes])

@@ -76,9 +76,8 @@ class OnnxRuntime:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
         options.add_session_config_entry("session.disable_prepacking", "1")  # which copies every weight
-        options.graph_optimization_level = (
-            onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        )  # what is written, run
+        # what is written is what runs
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.enable_cpu_mem_arena = False  # memory goes back at once
         light, self._weights = _without_weights(model)
         values = map(onnxruntime.OrtValue.ortvalue_from_numpy, self._weights.values())
@@ -462,11 +461,12 @@ def _portions(
     portion: list[tuple[ir.Node, ir.Value]] = []
     room = AT_ONCE
     for node, value in shown:
-        room -= _bytes(value, sizes)
-        if portion and room < 0:
+        size = _bytes(value, sizes)
+        if portion and size > room:
             yield portion
-            portion, room = [], AT_ONCE - _bytes(value, sizes)
+            portion, room = [], AT_ONCE
         portion.append((node, value))
+        room -= size
     yield portion
 
 

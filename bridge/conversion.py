@@ -177,7 +177,7 @@ def verify_saved(
     """
     _require_keras()
     from bridge import compare
-    from bridge.prove import failed_leg, gradients_of
+    from bridge.prove import failed_leg, gradients_of, trials
 
     watch = Stopwatch(progress, {})
     model = disk.load_keras(Path(path))
@@ -188,8 +188,7 @@ def verify_saved(
         simplify(opened.model)
     _require_same_inputs(path, model, opened.model)
     with watch.room("compare"):
-        sampler = compare.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
-        tried, refused = compare.trials(sampler, compare.OnnxRuntime(witness), opened.torch)
+        tried, refused = trials(opened, witness)
         checks = list(compare.checks(compare.keras_call(model), tried))
         if training:
             checks.append(gradients_of(open_saved(path), opened))

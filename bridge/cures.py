@@ -67,6 +67,9 @@ DROPOUTS = {  # torch's name of the function -> ours
     "alpha_dropout": own_op("AlphaDropout", "x", "y", ratio="FLOAT"),
     "feature_alpha_dropout": own_op("FeatureAlphaDropout", "x", "y", ratio="FLOAT"),
 }
+DROPPING = tuple(
+    name + suffix for name in ("dropout", *DROPOUTS) for suffix in ("", "_")
+)  # "_": works in place
 LSTMP = own_op("LSTMPFrom", "X W R B lens P h0 c0", "Y Y_h Y_c", hidden_size="INT", direction="STRING")
 MULTI_HEAD = own_op(
     "MultiHeadAttention", "q k v wq wk wv wo bq bk bv bo", "y scores",
@@ -185,8 +188,7 @@ def _whole_attention(original: Any):
         self, query, key, value, key_padding_mask=None, need_weights=True, attn_mask=None,
         average_attn_weights=True, is_causal=False,
     ):  # fmt: skip
-        hinted = is_causal and attn_mask is not None
-        causal = hinted and not need_weights  # torch then takes the hint for the mask
+        causal = is_causal and attn_mask is not None and not need_weights  # torch takes the hint for the mask
         masked = key_padding_mask is not None or (attn_mask is not None and not causal)
         if masked or query.dim() != 3 or not _is_plain(self):
             return original(
@@ -354,9 +356,8 @@ CURES: tuple[tuple[Any, str, Any, str], ...] = (
     (torch._VF, "rnn_tanh_cell", _cell("RNN_TANH"), "decomposed into its arithmetic"),
     (torch._VF, "rnn_relu_cell", _cell("RNN_RELU"), "decomposed into its arithmetic"),
     *(
-        (torch._VF, name + suffix, _dropout(name), "vanishes in eval mode, its rate with it")
-        for name in ("dropout", *DROPOUTS)
-        for suffix in ("", "_")  # the second works in place
+        (torch._VF, name, _dropout(name.removesuffix("_")), "vanishes in eval mode, its rate with it")
+        for name in DROPPING
     ),
     (torch, "max_pool1d", _max_pool1d, "the length is frozen"),
     (torch.nn.functional, "rrelu", _rrelu, "has no translation"),

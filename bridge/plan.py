@@ -26,6 +26,7 @@ import onnx_shape_inference
 from bridge.axes import Mix, Perm, channels_behind, moves, plain, reshaped
 from bridge.errors import Unsupported
 from bridge.ops.registry import TYPES, Builder, Kind, Layout, find
+from bridge.passes.emit import is_onnx, used
 from bridge.weights import Weight
 from bridge.written import decimal
 
@@ -78,9 +79,7 @@ class Step:
 
     def used(self, index: int) -> bool:
         """Whether anything reads output `index`."""
-        return index < len(self.node.outputs) and (
-            bool(self.node.outputs[index].uses()) or self.node.outputs[index].is_graph_output()
-        )
+        return index < len(self.node.outputs) and used(self.node.outputs[index])
 
 
 class Steps(dict[ir.Node, Step]):
@@ -131,9 +130,8 @@ class Plan:
     refusals: list[Refusal]
     # inputs and outputs not in the order of the signature
     doors: dict[ir.Value, Perm] = field(default_factory=dict)
-    mixes: dict[ir.Value, Mix] = field(
-        default_factory=dict
-    )  # values whose elements along an axis are reordered
+    # values whose elements along an axis are reordered
+    mixes: dict[ir.Value, Mix] = field(default_factory=dict)
 
     def stored(self, value: ir.Value, array: np.ndarray) -> np.ndarray:
         """`array`, which is `value` as the graph states it, in the order in which the build stores it."""
@@ -454,9 +452,8 @@ def _regroup(step: Step, perms: dict[ir.Value, Perm], steps: Steps) -> tuple[Per
     return perm, out
 
 
-Edit = (
-    tuple[Step, int, Any] | tuple[ir.Value, Mix]
-)  # an operand, by its number, becomes this; a value is mixed
+# An operand of a step, by its number, becomes this; or a value is mixed.
+Edit = tuple[Step, int, Any] | tuple[ir.Value, Mix]
 
 
 def _apply(edits: list[Edit], steps: Steps) -> None:
@@ -563,7 +560,6 @@ def _write_mixed(value: ir.Value, mix: Mix, steps: Steps) -> list[Edit] | None:
     step = steps.get(value.producer())
     if step is None or len(value.uses()) > 1 or value.is_graph_output():
         return None
-    rest: list[Edit] | None = []
     if step.builder.units:
         edits = _weight_edits(step, step.builder.units, mix)
     elif step.builder.features and _keeps_features(step) and _feature_axis(step) == mix.axis:
@@ -572,8 +568,7 @@ def _write_mixed(value: ir.Value, mix: Mix, steps: Steps) -> list[Edit] | None:
         edits = _constant_edits(step, 0, mix)
     else:
         return None
-    if edits is not None and not step.builder.units:
-        rest = _write_mixed(step.node.inputs[0], mix, steps)
+    rest = [] if step.builder.units else _write_mixed(step.node.inputs[0], mix, steps)
     return None if edits is None or rest is None else [(value, mix), *edits, *rest]
 
 
@@ -598,7 +593,7 @@ def _source_line(node: ir.Node) -> str:
 
 
 def _refusal(node: ir.Node, reason: str) -> Refusal:
-    name = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+    name = node.op_type if is_onnx(node) else f"{node.domain}.{node.op_type}"
     line = _source_line(node)
     path = torch_path(node) or ("" if line else f"output {node.outputs[0].name}")
     return Refusal(name, path, reason, line)

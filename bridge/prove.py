@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 def prove(report: Report, opened: Opened, witness: ir.Model, planned: Plan, built: Built) -> Report:
     """`report` with every comparison of `built` to `witness` (the graph as exported) and to torch."""
-    sampler = compare.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
-    tried, refused = compare.trials(sampler, compare.OnnxRuntime(witness), opened.torch)
+    tried, refused = trials(opened, witness)
     graph, doors = planned.model.graph, planned.doors
     call = compare.keras_call(
         built.model, *([doors.get(v) for v in side] for side in (graph.inputs, graph.outputs))
@@ -37,6 +36,12 @@ def prove(report: Report, opened: Opened, witness: ir.Model, planned: Plan, buil
     )
     report = replace(report, checks=tuple(checks), rows=rows, notes=(*report.notes, *refused))
     return report if report.verified else replace(report, blame=_blame(report, planned, errors))
+
+
+def trials(opened: Opened, witness: ir.Model) -> tuple[list[compare.Trial], list[str]]:
+    """What the source and `witness`, the graph as exported, say at several sizes; and the sizes that were refused."""
+    sampler = compare.Sampler.of(opened.model, opened.torch.examples if opened.torch else None)
+    return compare.trials(sampler, compare.OnnxRuntime(witness), opened.torch)
 
 
 def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) -> Report:

@@ -37,10 +37,6 @@ RATE = 2.0**-7  # of SGD; exact in every precision, so that the optimiser cannot
 RUNS = 8  # in training mode, to see whether it is random
 SMALL = 1e-3  # a gradient that is smaller than this share of the largest is judged by that share
 
-DROPOUTS = tuple(
-    f"{kind}dropout{suffix}" for kind in ("", "feature_", "alpha_", "feature_alpha_") for suffix in ("", "_")
-)
-
 
 @dataclass(frozen=True)
 class Parity:
@@ -97,7 +93,7 @@ def _trained(module: Any, training: bool = True) -> Iterator[set[float]]:
     """
     import torch
 
-    from bridge.cures import replaced
+    from bridge.cures import DROPPING, replaced
 
     attend, seen = torch.nn.functional.scaled_dot_product_attention, set[float]()
 
@@ -110,7 +106,7 @@ def _trained(module: Any, training: bool = True) -> Iterator[set[float]]:
     kinds = (torch.nn.RNNBase, torch.nn.MultiheadAttention)
     stand_ins = [
         # owner, attribute, what stands in, why
-        *((torch._VF, name, lambda x, p, train: x, "random") for name in DROPOUTS),
+        *((torch._VF, name, lambda x, p, train: x, "random") for name in DROPPING),
         (torch.nn.functional, "rrelu", _rrelu, "random"),
         (torch.nn.functional, "scaled_dot_product_attention", attention, "random"),
         *((owner, "dropout", 0.0, "random") for owner in module.modules() if isinstance(owner, kinds)),

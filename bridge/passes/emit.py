@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,12 @@ def replace(old: ir.Value, new: ir.Value) -> None:
     if new.dtype is None:
         new.dtype = old.dtype
     old.replace_all_uses_with(new, replace_graph_outputs=True)
+
+
+def typed(value: ir.Value, dims: Iterable[int | ir.SymbolicDim], like: ir.Value) -> ir.Value:
+    """`value` with these dims and the type of `like`."""
+    value.shape, value.dtype = ir.Shape(dims), like.dtype
+    return value
 
 
 def is_onnx(node: ir.Node | None, *ops: str) -> bool:

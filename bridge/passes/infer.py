@@ -142,12 +142,7 @@ _extend("Mod", lambda a, b: a % b)
 def _infer_part(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """A part of what torch has just split, so that everything behind it has a shape too."""
     split, place = node.inputs[0].producer(), integers(node.inputs[1])
-    if (
-        split is None
-        or not is_onnx(split, "SplitToSequence")
-        or split.inputs[0].shape is None
-        or place is None
-    ):
+    if not is_onnx(split, "SplitToSequence") or split.inputs[0].shape is None or place is None:
         return
     dims = list(split.inputs[0].shape)
     axis = attribute(split, "axis", 0) % len(dims)

@@ -8,7 +8,7 @@ from typing import Any
 import onnx_ir as ir
 
 from bridge.functions import DOMAIN
-from bridge.passes.emit import Emitter, attribute, constant, is_onnx, replace
+from bridge.passes.emit import Emitter, attribute, constant, is_onnx, replace, typed
 from bridge.weights import Weight
 
 
@@ -33,9 +33,7 @@ def _gemm(node: ir.Node) -> None:
     dims = list(node.outputs[0].shape)
 
     def made(shape: Sequence[Any], op: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
-        value = emit(op, *inputs, **attributes)
-        value.shape, value.dtype = ir.Shape(shape), x.dtype
-        return value
+        return typed(emit(op, *inputs, **attributes), shape, x)
 
     if attribute(node, "transA", 0):
         x = made(x.shape[::-1], "Transpose", x, perm=[1, 0])

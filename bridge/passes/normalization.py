@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from bridge.passes.emit import Emitter, attribute, constant, integers, is_onnx, replace, used
+from bridge.passes.emit import Emitter, attribute, constant, integers, is_onnx, replace, typed, used
 from bridge.passes.monomial import Monomial, monomial, one_more, within
 from bridge.weights import Weight
 
@@ -166,14 +166,12 @@ def _emit(emit: Emitter, norm: Norm) -> ir.Value:
     weights = [_value(emit, weight, x) for weight in (scale, bias) if weight is not None]
     attributes = norm.attributes if grouped else {"axis": -len(norm.axes), **norm.attributes}
     y = emit(norm.op, _transposed(emit, x, order) if moved else x, *weights, **attributes)
-    y.shape, y.dtype = ir.Shape([x.shape[axis] for axis in order]), x.dtype
+    y = typed(y, [x.shape[axis] for axis in order], x)
     return _transposed(emit, y, np.argsort(order).tolist()) if moved else y
 
 
 def _transposed(emit: Emitter, x: ir.Value, perm: Sequence[int]) -> ir.Value:
-    y = emit("Transpose", x, perm=list(perm))
-    y.shape, y.dtype = ir.Shape([x.shape[axis] for axis in perm]), x.dtype
-    return y
+    return typed(emit("Transpose", x, perm=list(perm)), [x.shape[axis] for axis in perm], x)
 
 
 def _value(emit: Emitter, weight: Weight | np.ndarray, like: ir.Value) -> ir.Value:

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from bridge.axes import blocks
 from bridge.functions import DOMAIN
-from bridge.passes.emit import Emitter, attribute, integers, is_onnx, replace
+from bridge.passes.emit import Emitter, attribute, integers, is_onnx, replace, typed
 
 Dim: TypeAlias = int | ir.SymbolicDim
 
@@ -51,12 +51,7 @@ def _reshape(emit: Emitter, x: ir.Value, dims: Sequence[Dim]) -> ir.Value | None
         if not isinstance(dim, int) and not same and -1 in target:
             return None
         target.append(dim if isinstance(dim, int) else 0 if same else -1)
-    return _typed(emit("Reshape", x, emit.constant(target)), dims, x)
-
-
-def _typed(value: ir.Value, dims: Sequence[Dim], like: ir.Value) -> ir.Value:
-    value.shape, value.dtype = ir.Shape(dims), like.dtype
-    return value
+    return typed(emit("Reshape", x, emit.constant(target)), dims, x)
 
 
 def _part(split: ir.Node) -> bool:
@@ -84,7 +79,7 @@ def _part(split: ir.Node) -> bool:
     x = _reshape(emit, merge.inputs[0], [dim for parts in apart for dim in parts])
     if x is None:
         return False
-    x = _typed(emit("Transpose", x, perm=order), [dim for parts in finer for dim in parts], x)
+    x = typed(emit("Transpose", x, perm=order), [dim for parts in finer for dim in parts], x)
     x = x if list(x.shape) == wanted else _reshape(emit, x, wanted)
     if x is not None:
         replace(split.outputs[0], x)
@@ -134,7 +129,7 @@ def _linear(split: ir.Node) -> bool:
     if x is None:
         return False
     out = emit(dense.op_type, x, *dense.inputs[1:], domain=dense.domain)
-    out = _typed(out, [*rows, kernel.shape[1]], merge.inputs[0])
+    out = typed(out, [*rows, kernel.shape[1]], merge.inputs[0])
     out = out if list(out.shape) == wanted else _reshape(Emitter(split), out, wanted)
     if out is not None:
         replace(split.outputs[0], out)

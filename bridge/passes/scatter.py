@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bridge.passes.emit import Emitter, attribute, integers, is_onnx, replace
+from bridge.passes.emit import Emitter, attribute, integers, is_onnx, replace, typed
 
 
 def scatter(model: ir.Model) -> None:
@@ -42,13 +42,12 @@ def _is_every_row(indices: ir.Value, size: ir.SymbolicDim | None) -> bool:
     if size is None or indices.shape is None or list(indices.shape) != [size, 1]:
         return False
     column = indices.producer()
-    rows = column.inputs[0].producer() if column is not None and is_onnx(column, "Unsqueeze") else None
-    if rows is None or not is_onnx(rows, "Range"):
+    rows = column.inputs[0].producer() if is_onnx(column, "Unsqueeze") else None
+    if not is_onnx(rows, "Range"):
         return False
     return integers(rows.inputs[0]) == [0] and integers(rows.inputs[2]) == [1]
 
 
 def _part(emit: Emitter, data: ir.Value, start: int, stop: int) -> ir.Value:
     part = emit("Slice", data, *(emit.constant([n]) for n in (start, stop, 0)))
-    part.shape, part.dtype = ir.Shape([stop - start, *data.shape[1:]]), data.dtype
-    return part
+    return typed(part, [stop - start, *data.shape[1:]], data)
