@@ -69,6 +69,7 @@ TRANSPOSED = {
     ),
     "2d uneven pads": (2, "3, 4, 3, 3", "strides = [2, 2], pads = [1, 0, 2, 1]", "", "Conv2DTranspose Cropping2D"),
     "2d dilated": (2, "3, 4, 3, 3", "dilations = [2, 3], strides = [2, 1], pads = [1, 1, 1, 1]", "4", "Cropping2D"),
+    "2d dilated in groups": (2, "3, 2, 3, 3", "group = 3, dilations = [2, 1], strides = [2, 3]", "6", ""),
     "2d grouped": (
         2, "3, 2, 3, 3", "group = 3, strides = [2, 2]", "6", "Conv2DTranspose Conv2DTranspose Conv2DTranspose",
     ),
@@ -118,6 +119,15 @@ def test_grouped_kernel_that_the_graph_computes(group, kernel):
     )
 
 
+def test_transposed_kernel_in_groups_that_the_graph_computes():
+    check(
+        "g (float[N, 6, H, W] x, float[6, 4, 3, 2] k) => (float[n, c, h, w] y) { w = Tanh (k) "
+        "y = ConvTranspose <group = 3, strides = [2, 3], dilations = [2, 1], pads = [1, 0, 1, 1]> (x, w) }",
+        transposes=2,
+        sizes=SIZES,
+    )
+
+
 def test_blocks_put_together():
     check(
         "g (float[N, 12, 16] x) => (float[N, 2, 8, 9] y) { image = Constant <value_ints = [8, 9]> () "
@@ -144,8 +154,9 @@ def test_zeros_for_a_bias_are_none():
             text("Conv", 2, 3, "4, 3, 4, 2", 'auto_pad = "SAME_LOWER", strides = [2, 3]'),
             "SAME_LOWER.*unknown size",
         ),
+        (text("Conv", 2, "C", "4, 3, 4, 2", ""), "number of channels, 'C', is not known"),
+        (text("ConvTranspose", 1, "C", "3, 4, 2", ""), "number of channels, 'C', is not known"),
         (text("ConvTranspose", 2, 3, "3, 4, 3, 3", "output_shape = [10, 14]"), "output_shape.*unknown size"),
-        (text("ConvTranspose", 2, 3, "3, 2, 3, 3", "group = 3, dilations = [2, 2]"), "dilated, in groups"),
     ],
 )
 def test_refusals(source, reason):

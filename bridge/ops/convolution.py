@@ -7,7 +7,7 @@ that the graph computes goes through `keras.ops`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +36,15 @@ def _kernel(step: Step) -> list[int] | None:
     return spatial if all(isinstance(dim, int) for dim in dims) else step.argument("kernel_shape")
 
 
+def _check_channels(step: Step) -> str | None:
+    channels = step.shape()[1]
+    if isinstance(channels, int):
+        return None
+    return f"the number of channels, {str(channels)!r}, is not known before it runs; fix the axes that it depends on"
+
+
 def _check_conv(step: Step) -> str | None:
-    return check_padding(step, _kernel(step))
+    return _check_channels(step) or check_padding(step, _kernel(step))
 
 
 @op("Conv", layout=CHANNELS_LAST, check=_check_conv)
@@ -101,13 +108,18 @@ def _computed(site, x, w, b, axes: Sequence[Axis], config: dict[str, Any], group
         config["padding"] = "valid"
     w = site.tensor(w) if isinstance(w, Weight) else w
     kernel = ops.transpose(w, (*range(2, len(axes) + 2), 1, 0))
-    if group == 1:
-        return _biased(site, ops.conv(x, kernel, **config), b)
-    if group == x.shape[-1] and len(axes) in DEPTHWISE and len(set(config["strides"])) == 1:
+    if 1 < group == x.shape[-1] and len(axes) in DEPTHWISE and len(set(config["strides"])) == 1:
         by_channel = ops.reshape(kernel, (*kernel.shape[:-2], group, kernel.shape[-1] // group))
         return _biased(site, ops.depthwise_conv(x, by_channel, **config | {"strides": axes[0].stride}), b)
-    parts = zip(ops.split(x, group, axis=-1), ops.split(kernel, group, axis=-1), strict=True)
-    return _biased(site, ops.concatenate([ops.conv(*part, **config) for part in parts], axis=-1), b)
+    return _biased(site, _by_groups(lambda *part: ops.conv(*part, **config), x, kernel, group, axis=-1), b)
+
+
+def _by_groups(convolve: Callable[[Any, Any], Any], x: Any, kernel: Any, group: int, axis: int) -> Any:
+    """Each group of channels by itself; along `axis` the kernel has its blocks one after the other."""
+    if group == 1:
+        return convolve(x, kernel)
+    parts = zip(ops.split(x, group, axis=-1), ops.split(kernel, group, axis=axis), strict=True)
+    return ops.concatenate([convolve(*part) for part in parts], axis=-1)
 
 
 def _biased(site, y, b) -> Any:
@@ -125,11 +137,8 @@ def _check_transposed(step: Step) -> str | None:
     kernel = _kernel(step)
     if kernel is None:
         return "the size of its kernel is not known"
-    if step.argument("group") != 1:
-        if not isinstance(step.argument("w"), Weight):
-            return "its kernel is computed at run time, in groups"
-        if max(step.argument("dilations") or [1]) > 1:
-            return "it is dilated, in groups; split the groups into convolutions of their own"
+    if reason := _check_channels(step):
+        return reason
     if step.argument("output_shape") and not all(isinstance(dim, int) for dim in step.shape()[2:]):
         return "output_shape with an input of unknown size; give pads and output_padding"
     return None
@@ -153,10 +162,11 @@ def conv_transpose(
     more = [max(-end, 0) for _, end in cut]
     crop = [(-begin, -max(end, 0)) for begin, end in cut]
     if not isinstance(w, Weight) or not _is_bias(b) or max(axis.dilation for axis in axes) > 1:
-        kernel = ops.transpose(
-            site.tensor(w) if isinstance(w, Weight) else w, (*range(2, len(axes) + 2), 0, 1)
-        )
-        return _biased(site, padded(site, _spread(x, kernel, axes, more), crop), b)
+        # a dilated Conv2DTranspose is not in tensorflow's own kernels for CPUs
+        w = site.tensor(w) if isinstance(w, Weight) else w
+        kernel = ops.transpose(w, (*range(2, len(axes) + 2), 0, 1))
+        y = _by_groups(lambda *part: _spread(*part, axes, more), x, kernel, group, axis=-2)
+        return _biased(site, padded(site, y, crop), b)
     config: dict[str, Any] = {"strides": tuple(axis.stride for axis in axes)}
     if any(map(any, cut)) and all(
         _is_same_transposed(axis, ends) for axis, ends in zip(axes, cut, strict=True)
