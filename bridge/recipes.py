@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
 Arrays = dict[str, np.ndarray]
-TILE = 32  # rows copied at a time where two layouts lie across one another
+TILE = 64  # rows copied at a time where two layouts lie across one another
 AXIS_NAMES = {1: "o", 2: "o i", 3: "o i w", 4: "o i h w", 5: "o i d h w"}
 
 
