@@ -383,7 +383,8 @@ if sys.argv[1] == "small":
     ).eval(), None
     args = (torch.randn(3, 2, 5, 6),)
 else:
-    network, args, shapes = importlib.import_module(f"models.{sys.argv[1]}").make()
+    module, _, maker = sys.argv[1].partition(":")
+    network, args, shapes = getattr(importlib.import_module(f"models.{module}"), maker or "make")()
 before = keras.backend.result_type("float64", "float64")
 bridge.convert(network, args, dynamic_shapes=shapes, training=True)
 assert keras.backend.result_type("float64", "float64") == before
@@ -392,7 +393,7 @@ print("proved on", keras.backend.backend())
 """
 
 
-@pytest.mark.parametrize("name", ["small", *(pytest.param(n, marks=pytest.mark.slow) for n in SHORT)])
+@pytest.mark.parametrize("name", ["small", *(pytest.param(n, marks=pytest.mark.slow) for n in SHORT + LONG)])
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_training_is_proved_on_every_backend(backend: str, name: str) -> None:
     done = subprocess.run(
