@@ -89,7 +89,8 @@ def convert(
         channels_last: give the Keras model image inputs and outputs with their channels last (N H W C), where torch
             has them first; the report's notes say which. Otherwise its signature is torch's own.
         verify: compare torch, onnxruntime and Keras at several sizes.
-        float64: also compare torch and Keras in double precision, which tells rounding from a wrong formula.
+        float64: also compare torch and Keras in double precision, which tells rounding from a wrong formula. Done in
+            any case where a module amplifies rounding so far that float32 cannot tell.
         training: also compare gradients, steps of SGD and BatchNorm's statistics (implies float64).
         progress: called with the name of each room as it is entered.
 
@@ -116,7 +117,7 @@ def convert(
             from bridge.prove import failed_leg, prove, prove_double
 
             report = prove(report, opened, witness, planned, built)
-            if float64 or training:
+            if float64 or training or (report.verified and report.amplifies):
                 report = prove_double(report, opened, planned, training)
         report = replace(report, seconds=watch.seconds)
         if not report.verified:
@@ -177,7 +178,7 @@ def verify_saved(
     """
     _require_keras()
     from bridge import compare
-    from bridge.prove import failed_leg, gradients_of, trials
+    from bridge.prove import allowing_rounding, failed_leg, gradients_of, trials
 
     watch = Stopwatch(progress, {})
     model = disk.load_keras(Path(path))
@@ -189,15 +190,15 @@ def verify_saved(
     _require_same_inputs(path, model, opened.model)
     with watch.room("compare"):
         tried, refused = trials(opened, witness)
-        checks = list(compare.checks(compare.keras_call(model), tried))
+        report = replace(
+            describe(opened, model),
+            notes=(*opened.notes, *refused),
+            checks=tuple(compare.checks(compare.keras_call(model), tried)),
+        )
+        report = allowing_rounding(report, opened, tried)
         if training:
-            checks.append(gradients_of(open_saved(path), opened))
-    report = replace(
-        describe(opened, model),
-        notes=(*opened.notes, *refused),
-        checks=tuple(checks),
-        seconds=watch.seconds,
-    )
+            report = replace(report, checks=(*report.checks, gradients_of(open_saved(path), opened)))
+    report = replace(report, seconds=watch.seconds)
     if not report.verified:
         report = replace(report, blame=failed_leg(report))
         raise Mismatch(f"{path}: {report.blame}", report)

@@ -25,14 +25,13 @@ import keras
 import numpy as np
 
 from bridge.build import Built
-from bridge.compare import Arrays, Sampler, Sizes, Torch, sizes_text
+from bridge.compare import FLOOR, Arrays, Sampler, Sizes, Torch, cast, sizes_text
 from bridge.report import GRADIENTS, STATISTICS, STEPS, Check, Gradient
 from bridge.weights import WeightMap
 
 LIMIT = 1e-8  # float64
 LIMIT_SINGLE = 1e-5
 LONG = 2.0**20  # a step so long that the weight's own digits do not blur the gradient read off it
-FLOOR = 10  # float32: how many times torch's own rounding Keras may be off
 RATE = 2.0**-7  # of SGD; exact in every precision, so that the optimiser cannot round it
 RUNS = 8  # in training mode, to see whether it is random
 SMALL = 1e-3  # a gradient that is smaller than this share of the largest is judged by that share
@@ -236,7 +235,7 @@ def parity(built: Built, witness: Torch, sampler: Sampler, steps: int = 5) -> Pa
     checks: list[Check] = []
     table: list[Gradient] = []
     for number in range(steps):
-        inputs = _cast(sampler.draw(sizes, 1000 + number), dtype)
+        inputs = cast(sampler.draw(sizes, 1000 + number), dtype)
         factors = _factors(witness, inputs, dtype, number)
         wanted = theirs.step(inputs, factors, RATE)
         got = _to_torch_names(ours, ours.step(inputs, factors), wanted)
@@ -282,10 +281,6 @@ def single_precision(
     floor = max(gradient_errors(theirs, wanted).values(), default=0.0)
     error = max(gradient_errors(ours, wanted).values(), default=0.0)
     return Check(GRADIENTS, sizes_text(sampler.exported()), error, max(LIMIT_SINGLE, FLOOR * floor), dtype)
-
-
-def _cast(inputs: Arrays, dtype: str) -> Arrays:
-    return [x.astype(dtype) if x.dtype.kind == "f" else x for x in inputs]
 
 
 def _factors(witness: Torch, inputs: Arrays, dtype: str, seed: int) -> list[np.ndarray | None]:

@@ -111,7 +111,7 @@ def _computed(site, x, w, b, axes: Sequence[Axis], config: dict[str, Any], group
     if 1 < group == x.shape[-1] and len(axes) in DEPTHWISE and len(set(config["strides"])) == 1:
         by_channel = ops.reshape(kernel, (*kernel.shape[:-2], group, kernel.shape[-1] // group))
         return _biased(site, ops.depthwise_conv(x, by_channel, **config | {"strides": axes[0].stride}), b)
-    return _biased(site, _by_groups(lambda *part: ops.conv(*part, **config), x, kernel, group, axis=-1), b)
+    return _biased(site, _by_groups(lambda x, k: ops.conv(x, k, **config), x, kernel, group, axis=-1), b)
 
 
 def _by_groups(convolve: Callable[[Any, Any], Any], x: Any, kernel: Any, group: int, axis: int) -> Any:
@@ -165,7 +165,7 @@ def conv_transpose(
         # a dilated Conv2DTranspose is not in tensorflow's own kernels for CPUs
         w = site.tensor(w) if isinstance(w, Weight) else w
         kernel = ops.transpose(w, (*range(2, len(axes) + 2), 0, 1))
-        y = _by_groups(lambda *part: _spread(*part, axes, more), x, kernel, group, axis=-2)
+        y = _by_groups(lambda x, k: _spread(x, k, axes, more), x, kernel, group, axis=-2)
         return _biased(site, padded(site, y, crop), b)
     config: dict[str, Any] = {"strides": tuple(axis.stride for axis in axes)}
     if any(map(any, cut)) and all(

@@ -129,8 +129,8 @@ def _lanes(report: Report) -> Iterator[Lane]:
     for check in report.checks:
         legs.setdefault((check.leg, check.dtype), []).append(check)
     for (leg, dtype), checks in legs.items():
-        limit = checks[0].limit
-        placed = tuple((_place(check.error, limit), check) for check in checks)
+        limit = max(check.limit for check in checks)
+        placed = tuple((_place(check.error, check.limit), check) for check in checks)
         yield Lane(leg, dtype, limit, _place(limit, limit), placed)
 
 
