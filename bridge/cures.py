@@ -67,6 +67,7 @@ DROPOUTS = {  # torch's name of the function -> ours
     "alpha_dropout": own_op("AlphaDropout", "x", "y", ratio="FLOAT"),
     "feature_alpha_dropout": own_op("FeatureAlphaDropout", "x", "y", ratio="FLOAT"),
 }
+WHOLE = 41  # 1 / 41 is the first fraction of which float32 makes 41 / 41 < 1
 DROPPING = tuple(
     name + suffix for name in ("dropout", *DROPOUTS) for suffix in ("", "_")
 )  # "_": works in place
@@ -395,6 +396,10 @@ def _ints(*values: int):
     return op.Constant(value_ints=list(values))
 
 
+def _number(value: float, dtype: ir.DataType):
+    return op.Constant(value=onnx.helper.make_tensor("", int(dtype), (1,), [value]))
+
+
 def _onnx_recurrent(x, lengths, hx, weights, mode, bias, layers, dropout, bidirectional):
     """`bridge::recurrent` as one ONNX LSTM, GRU or RNN node (or a projected LSTM of ours) for each layer."""
     directions = 2 if bidirectional else 1
@@ -500,21 +505,54 @@ def _onnx_scalar(s, dtype=ir.DataType.FLOAT, layout="", device="", pin_memory=Fa
     return op.Cast(s, to=dtype if dtype > 0 else ir.DataType.FLOAT)
 
 
-def _onnx_resize(**attributes):
+def _onnx_resize(where="half_pixel", **attributes):
     """`aten.upsample_*.vec`, which the stock exporter takes apart into its arithmetic for want of a translation."""
 
     def translate(x, output_size, *rest):
         *align, scale_factors = rest
-        where = "align_corners" if align and align[0] else "half_pixel"
+        mode = "align_corners" if align and align[0] else where
         scales = sizes = None
         if output_size is None:
             scales = op.Constant(value_floats=[1.0, 1.0, *scale_factors])
         else:
-            given = [
-                _ints(size) if isinstance(size, int) else op.Reshape(size, _ints(1)) for size in output_size
-            ]
-            sizes = op.Concat(op.Shape(x, start=0, end=2), *given, axis=0)
-        return op.Resize(x, None, scales, sizes, coordinate_transformation_mode=where, **attributes)
+            sizes = op.Concat(op.Shape(x, start=0, end=2), *map(_row, output_size), axis=0)
+        return op.Resize(x, None, scales, sizes, coordinate_transformation_mode=mode, **attributes)
+
+    return translate
+
+
+def _row(size: Any) -> Any:
+    """A size as a tensor of one number."""
+    return _ints(size) if isinstance(size, int) else op.Reshape(size, _ints(1))
+
+
+def _onnx_nearest(offset: float, **attributes):
+    """`aten.upsample_nearest*.vec`. Which cell is nearest may hang on how a position is rounded: where the factor is
+    no whole number it is worked out as torch does (UpSampleKernel.cpp), in double precision only if x is."""
+    resize = _onnx_resize(mode="nearest", **attributes)
+
+    def translate(x, output_size, scale_factors):
+        factors = scale_factors or [
+            m / n if isinstance(m, int) and isinstance(n, int) else 0.5
+            for m, n in zip(output_size, x.shape[2:], strict=True)
+        ]
+        if all(factor in range(1, WHOLE) for factor in factors):
+            return resize(x, output_size, scale_factors)
+        double = ir.DataType.DOUBLE
+        real = double if x.dtype == double else ir.DataType.FLOAT
+        for axis, factor in enumerate(factors, 2):
+            n = op.Shape(x, start=axis, end=axis + 1)
+            if output_size is None:
+                m = op.Cast(op.Mul(op.Cast(n, to=double), _number(factor, double)), to=ir.DataType.INT64)
+                step = _number(1 / factor, real)
+            else:
+                m = _row(output_size[axis - 2])
+                step = op.Div(op.Cast(n, to=real), op.Cast(m, to=real))
+            places = op.Range(op.Constant(value_int=0), op.Squeeze(m, _ints(0)), op.Constant(value_int=1))
+            places = op.Mul(op.Add(op.Cast(places, to=real), _number(offset, real)), step)
+            cells = op.Min(op.Cast(op.Floor(places), to=ir.DataType.INT64), op.Sub(n, _ints(1)))
+            x = op.Gather(x, cells, axis=axis)
+        return x
 
     return translate
 
@@ -531,8 +569,14 @@ TRANSLATIONS: dict[Any, Any] = {
     torch.ops.aten.linspace.default: _onnx_linspace,
     torch.ops.aten.upsample_linear1d.vec: _onnx_resize(mode="linear"),
     **{
-        getattr(torch.ops.aten, f"_upsample_nearest_exact{rank}d").vec: _onnx_resize(
-            mode="nearest", nearest_mode="round_prefer_ceil"
+        getattr(torch.ops.aten, f"upsample_nearest{rank}d").vec: _onnx_nearest(
+            0.0, where="asymmetric", nearest_mode="floor"
+        )
+        for rank in (1, 2, 3)
+    },
+    **{
+        getattr(torch.ops.aten, f"_upsample_nearest_exact{rank}d").vec: _onnx_nearest(
+            0.5, nearest_mode="round_prefer_ceil"
         )
         for rank in (1, 2, 3)
     },

@@ -52,6 +52,8 @@ INTERPOLATED = {
     for how in (
         {"scale_factor": 2},
         {"scale_factor": 0.37},
+        {"scale_factor": 1 / 3},
+        {"scale_factor": 0.6, "recompute_scale_factor": True},
         {"size": (5, 8, 3)[: rank - 2]},
         *([{"size": (5, 8, 3)[: rank - 2], "align_corners": True}] if mode == LINEAR[rank] else []),
     )
@@ -70,6 +72,16 @@ INTERPOLATED = {
 def test_interpolate(row):
     rank, options = row
     proved(lambda x: F.interpolate(x, **options), rank)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
+@pytest.mark.parametrize(
+    "how", [{"scale_factor": 0.6}, {"scale_factor": 41.0}, {"size": 55}, {"size": 1}], ids=str
+)
+@pytest.mark.parametrize("free", [True, False], ids=["free", "fixed"])
+def test_the_nearest_cell_is_torchs_where_rounding_decides(mode, how, free):
+    """torch's single precision has 3 / 0.6 at 5 and 41 cells of a 41st at less than one."""
+    proved(lambda x: F.interpolate(x, mode=mode, **how), 3, free)
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])

@@ -16,7 +16,7 @@ from keras import ops
 
 from bridge.ops import dims
 from bridge.ops.registry import CHANNELS_LAST, Array, Dims, op
-from bridge.written import decimal
+from bridge.written import fraction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +94,7 @@ def _lines(site, scales: np.ndarray | None, axes: Any) -> list[Line]:
     rank = len(have)
     named = [axis % rank for axis in axes] if axes else list(range(rank))
     factors = [] if scales is None else list(scales)
-    given = {axis: Fraction(str(decimal(factor))) for axis, factor in zip(named, factors, strict=False)}
+    given = {axis: fraction(factor) for axis, factor in zip(named, factors, strict=False)}
     lines = [
         Line(place, have[place], want[place], given.get(axis))
         for place, axis in enumerate(perm or range(rank))

@@ -7,14 +7,13 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import numpy as np
 import onnx_ir as ir
 import sympy
 from onnx_shape_inference import SYM_DATA_KEY, ShapeInferenceContext, infer_symbolic_shapes, registry
 
 from bridge.passes.emit import attribute, integers, is_onnx
 from bridge.passes.sequence import part_sizes
-from bridge.written import decimal
+from bridge.written import fraction
 
 Dim: TypeAlias = int | ir.SymbolicDim
 LONGEST = 1 << 20  # a denominator that is larger was a binary fraction
@@ -98,7 +97,12 @@ def _normal(expression: sympy.Expr) -> sympy.Expr:
 
 def _shortest(number: sympy.Rational) -> sympy.Rational:
     """7/10 for 0.7 as 32 bits hold it, such as the scale of a Resize."""
-    return sympy.Rational(str(decimal(np.float32(float(number)))))
+    return _rational(float(number))
+
+
+def _rational(value: float) -> sympy.Rational:
+    simple = fraction(value)
+    return sympy.Rational(simple.numerator, simple.denominator)
 
 
 def _flat(argument: sympy.Expr) -> sympy.Expr:
@@ -133,6 +137,43 @@ def _extend(op: str, divide: Callable[[Any, Any], Any]) -> None:
 
 _extend("Div", lambda a, b: a // b)
 _extend("Mod", lambda a, b: a % b)
+
+
+# --- sizes times a number --------------------------------------------------------------------------------------
+
+_infer_cast = registry.get("", "Cast", 19)
+
+
+@registry.register("", "Cast", since_version=13)
+def _cast(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """As the library has it; and a size that was multiplied as a number of floating point is followed back to whole
+    numbers. A size is not negative, so that rounding to zero is rounding down."""
+    _infer_cast(ctx, node)
+    scaled = _scaled(ctx, node.inputs[0])
+    if scaled is not None and node.outputs[0].dtype in (ir.DataType.INT64, ir.DataType.INT32):
+        ctx.set_symbolic_value(node.outputs[0], scaled)
+
+
+def _scaled(ctx: ShapeInferenceContext, value: ir.Value) -> list[Dim] | None:
+    """The sizes times a positive constant that `value` holds, rounded down; None if it holds something else."""
+    node = value.producer()
+    if is_onnx(node, "Floor"):
+        node = node.inputs[0].producer()
+    if not is_onnx(node, "Mul"):
+        return None
+    for sizes, factor in (node.inputs, reversed(node.inputs)):
+        tensor, cast = ir.convenience.get_const_tensor(factor), sizes.producer()
+        if tensor is None or tensor.size != 1 or not is_onnx(cast, "Cast") or tensor.numpy().item() <= 0:
+            continue
+        contents = ctx.get_symbolic_value(cast.inputs[0])
+        if contents is not None and not all(isinstance(size, int) for size in contents):
+            number = _rational(tensor.numpy().item())
+            return [ir.SymbolicDim(sympy.floor(_expression(size) * number)) for size in contents]
+    return None
+
+
+def _expression(dim: Dim) -> Any:
+    return dim if isinstance(dim, int) else dim._expr
 
 
 # --- parts of a sequence ---------------------------------------------------------------------------------------
