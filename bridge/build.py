@@ -228,7 +228,9 @@ class Site:
         """A vector of zeros as long as `dim`, made from a tensor that has such an axis. Raises `Refused`."""
         found = self._builder.donor(dim)
         if found is None:
-            raise Refused(f"no tensor has the size {dim}, and it is computed in a way that is not followed; fix the axes")
+            raise Refused(
+                f"no tensor has the size {dim}, and how it is computed is not followed; fix the axes"
+            )
         tensor, axis = found
         rank = len(tensor.shape)
         corner = tensor[tuple(slice(None) if i == axis else slice(0, 1) for i in range(rank))]

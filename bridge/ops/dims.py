@@ -150,7 +150,9 @@ def _length(site: Any, expression: sympy.Expr) -> Any:
         return _length(site, expression)[(slice(int(start), None, int(step)),)]
     if expression.is_Mul and all(part.is_nonnegative for part in expression.args):
         return _outer([_length(site, part) for part in expression.args])
-    raise Refused(f"no tensor has the size {expression}, and it is computed in a way that is not followed; fix the axes")
+    raise Refused(
+        f"no tensor has the size {expression}, and how it is computed is not followed; fix the axes"
+    )
 
 
 def _joined(site: Any, expression: sympy.Expr) -> Any:
