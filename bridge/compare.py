@@ -14,6 +14,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
@@ -106,6 +107,16 @@ def _without_weights(model: ir.Model) -> tuple[ir.Model, dict[str, np.ndarray]]:
     return light, arrays
 
 
+def apart(module: Any) -> Any:
+    """A copy of a torch module that shares its parameters and buffers. What forward keeps from one call for the next,
+    such as a table made of parameters, is then neither traced as a constant nor left behind."""
+    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    try:
+        return copy.deepcopy(module, shared)
+    except Exception:  # it holds what cannot be copied, such as the results of a hook
+        return module
+
+
 class Torch:
     """A module called as it was exported, on numpy arrays; `double()` gives it in float64."""
 
@@ -135,27 +146,31 @@ class Torch:
         args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
         return Torch(copy.deepcopy(self.module).double(), args, kwargs)
 
-    def outputs(self, inputs: Arrays) -> list[Any]:
-        """The output tensors, flat, in whatever mode the module is in."""
+    @cached_property
+    def _settled(self) -> Any:
+        return apart(self.module)
+
+    def outputs(self, inputs: Arrays, module: Any = None) -> list[Any]:
+        """The output tensors of the module (or of `module`), flat, in whatever mode it is in."""
         torch, given = self._torch, iter(inputs)
+        module = self.module if module is None else module
         leaves = [torch.from_numpy(next(given)) if isinstance(x, torch.Tensor) else x for x in self._leaves]
         args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
         return [
-            x
-            for x in torch.utils._pytree.tree_leaves(self.module(*args, **kwargs))
-            if isinstance(x, torch.Tensor)
+            x for x in torch.utils._pytree.tree_leaves(module(*args, **kwargs)) if isinstance(x, torch.Tensor)
         ]
 
     def __call__(self, inputs: Arrays) -> Arrays:
-        training = getattr(self.module, "training", False)
+        module = self._settled
+        training = getattr(module, "training", False)
         if training:
-            self.module.eval()
+            module.eval()
         try:
             with self._torch.no_grad():
-                return [x.detach().cpu().numpy() for x in self.outputs(inputs)]
+                return [x.detach().cpu().numpy() for x in self.outputs(inputs, module)]
         finally:
             if training:
-                self.module.train()
+                module.train()
 
 
 def keras_call(

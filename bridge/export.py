@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import itertools
 import logging
 import re
 import warnings
@@ -97,6 +98,7 @@ def _onnx_export(
                 model, args, kwargs=kwargs, dynamo=True, optimize=False, opset_version=OPSET, verbose=False,
                 dynamic_shapes=dynamic_shapes, custom_translation_table=TRANSLATIONS,
             )  # fmt: skip
+        _rename_clashes(program.model.graph)
         _fix_axes(program.model, program.exported_program)
         return program, tuple(dict.fromkeys(str(w.message) for w in heard if isinstance(w.message, Note)))
     except Exception as error:
@@ -171,6 +173,17 @@ def _batch_axes(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str
 
     bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
     return {name: torch.utils._pytree.tree_map(axes, value) for name, value in bound.items()}
+
+
+def _rename_clashes(graph: ir.Graph) -> None:
+    """torch may call an input or a result as a parameter is called (`x`, `index`); the parameter keeps its name."""
+    values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
+    taken = {value.name for value in values} | set(graph.initializers)
+    for value in values:
+        if graph.initializers.get(value.name, value) is not value:
+            numbered = (f"{value.name}_{number}" for number in itertools.count(1))
+            value.name = next(name for name in numbered if name not in taken)
+            taken.add(value.name)
 
 
 def _fix_axes(model: ir.Model, program: torch.export.ExportedProgram) -> None:

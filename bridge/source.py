@@ -52,7 +52,7 @@ def open_source(
 def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Opened:
     """An `nn.Module` with its example inputs, or an `ExportedProgram`."""
     torch = _torch()
-    from bridge.compare import Torch
+    from bridge.compare import Torch, apart
     from bridge.export import export_module, export_program
 
     if isinstance(source, torch.export.ExportedProgram):
@@ -77,7 +77,7 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
         raise ExportError(
             f"{title} does not run on the args given: {type(error).__name__}: {said(error)}"
         ) from error
-    exported = export_module(source, args, kwargs, dynamic_shapes)
+    exported = export_module(apart(source), args, kwargs, dynamic_shapes)
     return Opened(exported.model, title, witness, exported.notes, dynamic_shapes, True)
 
 

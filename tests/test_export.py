@@ -117,6 +117,54 @@ def test_training_mode_is_kept() -> None:
     assert [row.layer for row in report.rows] == ["Dense", "Dropout"]
 
 
+class Alike(nn.Module):
+    """Its parameters are called as its input, its output and operators are."""
+
+    names = ("x", "mul", "add", "sigmoid", "index", "output_0")
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in self.names:
+            setattr(self, name, nn.Parameter(torch.randn(4)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        order = torch.tensor([3, 1, 2, 0])
+        return (
+            torch.sigmoid((x * self.mul + self.add)[:, order] * self.index + self.x) * self.sigmoid
+            + self.output_0
+        )
+
+
+def test_parameters_called_as_values_are() -> None:
+    result = bridge.convert(Alike().eval(), torch.randn(3, 4), training=True)
+    assert result.report.trainable == 24
+    assert {name for entry in result.weights for name in entry.recipe.names} == set(Alike.names)
+
+
+class Keeps(nn.Module):
+    """As LeViT does: in evaluation mode the biases are looked up once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(3, 5))
+        self.register_buffer("index", torch.tensor([4, 0, 2, 2]))
+        self.kept = {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            return x[:, None] * self.table[:, self.index]
+        if "biases" not in self.kept:
+            self.kept["biases"] = self.table[:, self.index]
+        return x[:, None] * self.kept["biases"]
+
+
+def test_what_a_module_keeps_between_calls_is_no_constant() -> None:
+    module = Keeps().eval()
+    report = bridge.convert(module, torch.randn(2, 4), training=True).report
+    assert report.trainable == report.source_parameters == 15
+    assert not module.kept
+
+
 @pytest.mark.parametrize("kind", [nn.Linear, nn.LSTM])
 def test_an_exported_program_on_disk(kind: type[nn.Module], tmp_path: Path) -> None:
     module = Call(lambda self, x: self.part(x), part=kind(4, 3)).eval()
