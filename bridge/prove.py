@@ -16,6 +16,8 @@ from bridge.report import Check, Report
 from bridge.source import open_torch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bridge.build import Built
     from bridge.plan import Plan
     from bridge.source import Opened
@@ -34,9 +36,21 @@ def prove(report: Report, opened: Opened, witness: ir.Model, planned: Plan, buil
     rows = tuple(
         replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)
     )
-    report = replace(report, checks=tuple(checks), rows=rows, notes=(*report.notes, *refused))
+    notes = (*report.notes, *refused, *_unchanging(planned, tried))
+    report = replace(report, checks=tuple(checks), rows=rows, notes=notes)
     report = allowing_rounding(report, opened, tried)
     return report if report.verified else replace(report, blame=_blame(report, planned, errors))
+
+
+def _unchanging(planned: Plan, tried: list[compare.Trial]) -> Iterator[str]:
+    """What has to be said of outputs that were one number throughout, such as the zeros of a last ReLU."""
+    for index, value in enumerate(planned.model.graph.outputs):
+        arrays = [trial.onnx[index] for trial in tried]
+        if all(array.size > 1 and bool((array == array.flat[0]).all()) for array in arrays):
+            yield (
+                f"output {value.name} is {arrays[0].flat[0]} throughout, at all sizes: comparing it shows little; "
+                f"give example inputs at which it is not"
+            )
 
 
 def allowing_rounding(report: Report, opened: Opened, tried: list[compare.Trial]) -> Report:

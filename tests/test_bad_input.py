@@ -202,6 +202,17 @@ def test_an_axis_that_only_seems_free_is_told():
     assert report.verdict.endswith("at the exported sizes only: the source ran at no other")
 
 
+def test_an_output_that_never_changes_is_told():
+    class Dead(nn.Module):
+        def forward(self, x):
+            return torch.relu(-x.abs() - 1), x + 1
+
+    report = bridge.convert(Dead(), (X,)).report
+    told = [note for note in report.notes if "throughout" in note]
+    assert len(told) == 1
+    assert "is 0.0 throughout" in told[0]
+
+
 def test_a_source_that_is_random_in_evaluation_mode():
     class Always(nn.Module):
         def forward(self, x):
