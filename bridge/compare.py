@@ -148,6 +148,7 @@ class Torch:
 
     @cached_property
     def _settled(self) -> Any:
+        """What calls in evaluation mode run, so that the module is as if it had not been called."""
         return apart(self.module)
 
     def outputs(self, inputs: Arrays, module: Any = None) -> list[Any]:

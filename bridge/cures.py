@@ -533,7 +533,7 @@ def _onnx_nearest(offset: float, **attributes):
 
     def translate(x, output_size, scale_factors):
         factors = scale_factors or [
-            m / n if isinstance(m, int) and isinstance(n, int) else 0.5
+            m / n if isinstance(m, int) and isinstance(n, int) else None
             for m, n in zip(output_size, x.shape[2:], strict=True)
         ]
         if all(factor in range(1, WHOLE) for factor in factors):
@@ -549,8 +549,10 @@ def _onnx_nearest(offset: float, **attributes):
                 m = _row(output_size[axis - 2])
                 step = op.Div(op.Cast(n, to=real), op.Cast(m, to=real))
             places = op.Range(op.Constant(value_int=0), op.Squeeze(m, _ints(0)), op.Constant(value_int=1))
-            places = op.Mul(op.Add(op.Cast(places, to=real), _number(offset, real)), step)
-            cells = op.Min(op.Cast(op.Floor(places), to=ir.DataType.INT64), op.Sub(n, _ints(1)))
+            places = op.Cast(places, to=real)
+            places = op.Add(places, _number(offset, real)) if offset else places
+            cells = op.Cast(op.Floor(op.Mul(places, step)), to=ir.DataType.INT64)
+            cells = op.Min(cells, op.Sub(n, _ints(1)))
             x = op.Gather(x, cells, axis=axis)
         return x
 
@@ -569,14 +571,10 @@ TRANSLATIONS: dict[Any, Any] = {
     torch.ops.aten.linspace.default: _onnx_linspace,
     torch.ops.aten.upsample_linear1d.vec: _onnx_resize(mode="linear"),
     **{
-        getattr(torch.ops.aten, f"upsample_nearest{rank}d").vec: _onnx_nearest(
-            0.0, where="asymmetric", nearest_mode="floor"
-        )
-        for rank in (1, 2, 3)
-    },
-    **{
-        getattr(torch.ops.aten, f"_upsample_nearest_exact{rank}d").vec: _onnx_nearest(
-            0.5, nearest_mode="round_prefer_ceil"
+        getattr(torch.ops.aten, f"{name}{rank}d").vec: translate
+        for name, translate in (
+            ("upsample_nearest", _onnx_nearest(0.0, where="asymmetric", nearest_mode="floor")),
+            ("_upsample_nearest_exact", _onnx_nearest(0.5, nearest_mode="round_prefer_ceil")),
         )
         for rank in (1, 2, 3)
     },

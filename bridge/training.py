@@ -27,10 +27,10 @@ import numpy as np
 from bridge.build import Built
 from bridge.compare import FLOOR, Arrays, Sampler, Sizes, Torch, cast, sizes_text
 from bridge.report import GRADIENTS, STATISTICS, STEPS, Check, Gradient
+from bridge.report import LIMIT as LIMIT_SINGLE
 from bridge.weights import WeightMap
 
 LIMIT = 1e-8  # float64
-LIMIT_SINGLE = 1e-5
 LONG = 2.0**20  # a step so long that the weight's own digits do not blur the gradient read off it
 RATE = 2.0**-7  # of SGD; exact in every precision, so that the optimiser cannot round it
 RUNS = 8  # in training mode, to see whether it is random

@@ -97,12 +97,7 @@ def _normal(expression: sympy.Expr) -> sympy.Expr:
 
 def _shortest(number: sympy.Rational) -> sympy.Rational:
     """7/10 for 0.7 as 32 bits hold it, such as the scale of a Resize."""
-    return _rational(float(number))
-
-
-def _rational(value: float) -> sympy.Rational:
-    simple = fraction(value)
-    return sympy.Rational(simple.numerator, simple.denominator)
+    return sympy.Rational(fraction(float(number)))
 
 
 def _flat(argument: sympy.Expr) -> sympy.Expr:
@@ -167,13 +162,9 @@ def _scaled(ctx: ShapeInferenceContext, value: ir.Value) -> list[Dim] | None:
             continue
         contents = ctx.get_symbolic_value(cast.inputs[0])
         if contents is not None and not all(isinstance(size, int) for size in contents):
-            number = _rational(tensor.numpy().item())
-            return [ir.SymbolicDim(sympy.floor(_expression(size) * number)) for size in contents]
+            number = fraction(tensor.numpy().item())
+            return [size * number.numerator // number.denominator for size in contents]
     return None
-
-
-def _expression(dim: Dim) -> Any:
-    return dim if isinstance(dim, int) else dim._expr
 
 
 # --- parts of a sequence ---------------------------------------------------------------------------------------
