@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from random import Random
 
+Clock = Callable[[], float]
 THREADS = {
     "OMP_NUM_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",
@@ -24,21 +25,23 @@ def one_thread() -> None:
 
 
 def alternate(
-    rivals: dict[str, Callable[[], object]], rounds: int = 30, warm: int = 3
+    rivals: dict[str, Callable[[], object]], rounds: int = 30, warm: int = 3, clock: Clock = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Seconds of each rival in each of `rounds`. None always runs after the same other, in the cache that it leaves."""
+    """Seconds by `clock` of each rival in each of `rounds`. None always runs after the same other, in its cache."""
     times: dict[str, list[float]] = {name: [] for name in rivals}
     names, random = list(rivals), Random(0)
     for number in range(rounds + warm):
         random.shuffle(names)
         for name in names:
-            start = time.perf_counter()
+            start = clock()
             rivals[name]()
             if number >= warm:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(clock() - start)
     return times
 
 
-def medians(rivals: dict[str, Callable[[], object]], rounds: int = 30, warm: int = 3) -> dict[str, float]:
-    """Seconds of each rival: the median over `rounds`."""
-    return {name: statistics.median(times) for name, times in alternate(rivals, rounds, warm).items()}
+def medians(
+    rivals: dict[str, Callable[[], object]], rounds: int = 30, warm: int = 3, clock: Clock = time.perf_counter
+) -> dict[str, float]:
+    """Seconds by `clock` of each rival: the median over `rounds`."""
+    return {name: statistics.median(times) for name, times in alternate(rivals, rounds, warm, clock).items()}

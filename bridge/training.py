@@ -197,13 +197,13 @@ class KerasSide:
 
     def step(self, inputs: Arrays, factors: Sequence[np.ndarray | None]) -> list[np.ndarray]:
         """One step of SGD; gives each variable's gradient, and steps as torch does where a variable is a sum."""
-        before = [np.array(entry.variable.numpy()) for entry in self.weights]
+        before = [np.array(entry.variable) for entry in self.weights]
         targets = [factors[i] for i in self.floats]
         with _exact():
             self.model.train_on_batch(list(inputs), targets)
         gradients = []
         for entry, old in zip(self.weights, before, strict=True):
-            moved = old - entry.variable.numpy()
+            moved = old - np.asarray(entry.variable)
             gradients.append(moved / self.rate)
             if entry.variable.trainable and entry.weight.copies > 1:
                 entry.variable.assign(old - entry.weight.copies * moved)
@@ -322,7 +322,7 @@ def _farthest(side: KerasSide, state: dict[str, np.ndarray]) -> float:
     """The largest error of a trained variable, relative as in `gradient_errors`: a bias that has no gradient (that of
     keys, in attention) is rounding alone where it starts from zero."""
     entries = {str(i): e for i, e in enumerate(side.weights) if e.variable.trainable}
-    got = {i: e.variable.numpy() for i, e in entries.items()}
+    got = {i: np.asarray(e.variable) for i, e in entries.items()}
     want = {i: e.recipe.push(state) for i, e in entries.items()}
     return max(gradient_errors(got, want).values(), default=0.0)
 
@@ -336,11 +336,7 @@ def _statistics(
     moved = [e for e in ours.weights if theirs.training and e.recipe.names[0].endswith(statistics)]
     for entry in moved:
         name = entry.recipe.names[0]
-        want, old, got = (
-            entry.recipe.push(state),
-            entry.recipe.push(start),
-            np.asarray(entry.variable.numpy()),
-        )
+        want, old, got = entry.recipe.push(state), entry.recipe.push(start), np.asarray(entry.variable)
         if name.endswith("running_mean"):
             worst = max(worst, float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-30)))
             continue

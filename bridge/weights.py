@@ -25,6 +25,7 @@ from bridge.recipes import (
     Scale,
     Sum,
     concat,
+    empty,
     narrow,
     reshape,
     transpose,
@@ -194,7 +195,7 @@ class Variable(Protocol):
     trainable: bool
 
     def assign(self, value: np.ndarray) -> Any: ...
-    def numpy(self) -> np.ndarray: ...
+    def __array__(self, dtype: np.dtype | None = None) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,7 @@ class WeightMap:
             for name, value in values
         }
         for entry in self:
-            entry.recipe.pull(np.asarray(entry.variable.numpy(), entry.weight.dtype.numpy()), state)
+            entry.recipe.pull(np.asarray(entry.variable, entry.weight.dtype.numpy()), state)
         for alias, name in self.source.aliases.items():
             state[alias] = state[name]
         return state
@@ -271,8 +272,8 @@ class WeightMap:
         if wrong:
             raise WeightsError("; ".join(wrong))
         for entry in self:
-            array = np.empty(entry.recipe.shape, entry.weight.dtype.numpy())
-            entry.recipe.write(state, array)  # a copy: Keras may keep what it is given
+            array = empty(entry.recipe.shape, entry.weight.dtype.numpy())  # Keras may keep what it is given
+            entry.recipe.write(state, array)
             entry.variable.assign(array)
         values = self.source.values
         values.update(

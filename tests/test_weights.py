@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import WeightsError
-from bridge.recipes import Param, Recipe
+from bridge.recipes import Param, Recipe, copy
 from bridge.weights import Entry, Source, Weight, WeightMap
 
 SHAPES = [(6,), (4, 6), (2, 3, 4), (4, 1, 2, 3)]
@@ -119,8 +119,8 @@ class Variable:
     def assign(self, value: np.ndarray) -> None:
         self.value = np.array(value)
 
-    def numpy(self) -> np.ndarray:
-        return self.value
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.value, dtype, copy=copy)
 
 
 def one_entry_map() -> WeightMap:
@@ -138,21 +138,21 @@ def test_a_map_returns_what_no_variable_holds() -> None:
 
 def test_a_wrong_state_changes_nothing_and_lists_everything() -> None:
     weights = one_entry_map()
-    before = weights.entries[0].variable.numpy().copy()
+    before = np.array(weights.entries[0].variable)
     with pytest.raises(
         WeightsError, match=r"stranger is not of this model.*w has shape \(3, 4\), expected \(4, 3\)"
     ):
         weights.push({"w": fresh((3, 4), 2), "unused": fresh((2,), 1), "stranger": fresh((1,), 3)})
     with pytest.raises(WeightsError, match="w is missing"):
         weights.push({})
-    np.testing.assert_array_equal(weights.entries[0].variable.numpy(), before)
+    np.testing.assert_array_equal(weights.entries[0].variable, before)
 
 
 def test_a_state_goes_in_and_comes_out() -> None:
     weights = one_entry_map()
     state = {"w": fresh((4, 3), 5), "unused": fresh((2,), 6)}
     weights.push(state)
-    np.testing.assert_array_equal(weights.entries[0].variable.numpy(), state["w"].T)
+    np.testing.assert_array_equal(weights.entries[0].variable, state["w"].T)
     for name, value in weights.pull().items():
         np.testing.assert_array_equal(value, state[name])
 
@@ -193,12 +193,23 @@ def test_tied_weights_that_differ_are_refused() -> None:
         weights.push({"a": fresh((3,), 1), "b": fresh((3,), 2)})
 
 
-@pytest.mark.parametrize("perm", [(1, 0, 2), (2, 1, 0), (2, 0, 1)])
-def test_large_arrays_cross_in_tiles(perm: tuple[int, ...]) -> None:
-    source = Source({"w": fresh((70, 65, 5), 0)})
-    weight = Weight.param("w", source).transpose(*perm)
-    variable = Variable(np.zeros(weight.dims, np.float32))
-    weights = WeightMap([Entry(variable, weight)], source)
-    weights.push({"w": fresh((70, 65, 5), 1)})
-    np.testing.assert_array_equal(variable.value, fresh((70, 65, 5), 1).transpose(perm))
-    np.testing.assert_array_equal(weights.pull()["w"], fresh((70, 65, 5), 1))
+@st.composite
+def layouts(draw: st.DrawFn, shape: tuple[int, ...]) -> np.ndarray:
+    """Random numbers of that shape, lying in memory in any order, backwards too, with or without gaps."""
+    order = draw(st.permutations(range(len(shape))))
+    steps = [draw(st.sampled_from([1, 1, 1, 2, -1])) for _ in order]
+    room = fresh(tuple(shape[axis] * abs(step) for axis, step in zip(order, steps, strict=True)), 0)
+    return room[tuple(slice(None, None, step) for step in steps)].transpose(np.argsort(order))
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_copy_fills_its_place_whatever_the_layouts(data: st.DataObject) -> None:
+    sizes = st.lists(st.sampled_from([1, 2, 3, 7, 31, 33, 130, 600]), min_size=1, max_size=5)
+    shape = tuple(data.draw(sizes.filter(lambda sizes: np.prod(sizes) <= 200_000)))
+    value, into = data.draw(layouts(shape)), data.draw(layouts(shape))
+    whole = into.base
+    whole[...] = np.nan
+    copy(value, into)
+    np.testing.assert_array_equal(into, value)
+    assert np.isnan(whole).sum() == whole.size - into.size
