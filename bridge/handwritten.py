@@ -338,7 +338,7 @@ def _misfit(layer: Any, path: str, variable: Any, weight: Weight | None, part: P
         fits = weight.dims == tuple(variable.shape)
         return None if fits else f"{_described(weight)} does not fit {_place(variable)}{given}"
     neutral = NEUTRAL.get(path.rpartition(".")[2])
-    if neutral is not None and np.all((variable if weight is None else weight).numpy() == neutral):
+    if neutral is not None and np.all(np.asarray(variable if weight is None else weight) == neutral):
         return None
     kept = "" if neutral is None else f", which is not all {neutral:g}"
     if weight is None:
@@ -390,8 +390,8 @@ class _Keras2Variable:
     def assign(self, value: np.ndarray) -> Any:
         return self.inner.assign(value)
 
-    def numpy(self) -> np.ndarray:
-        return np.asarray(self.inner.numpy())
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.inner.numpy(), dtype, copy=copy)
 
 
 def _variable(layer: Any, path: str) -> Any:
