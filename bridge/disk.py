@@ -103,7 +103,7 @@ def load(path: Path) -> tuple[keras.Model, WeightMap, Report]:
     weights = WeightMap(entries, source)
     for entry in weights:
         if entry.recipe.invertible:
-            entry.recipe.pull(np.asarray(entry.variable, entry.weight.dtype.numpy()), values)
+            entry.pull(values)
     return model, weights, Report.from_json(header["report"])
 
 

@@ -197,7 +197,7 @@ class KerasSide:
 
     def step(self, inputs: Arrays, factors: Sequence[np.ndarray | None]) -> list[np.ndarray]:
         """One step of SGD; gives each variable's gradient, and steps as torch does where a variable is a sum."""
-        before = [np.array(entry.variable) for entry in self.weights]
+        before = [np.asarray(entry.variable).copy() for entry in self.weights]
         targets = [factors[i] for i in self.floats]
         with _exact():
             self.model.train_on_batch(list(inputs), targets)

@@ -212,6 +212,10 @@ class Entry:
     def recipe(self) -> Recipe:
         return self.weight.recipe
 
+    def pull(self, into: Arrays) -> None:
+        """Write the variable's value back into the parameters `into`."""
+        self.recipe.pull(np.asarray(self.variable, self.weight.dtype.numpy()), into)
+
 
 class WeightMap:
     """Which Keras variable is made from which torch parameters, and how; both ways.
@@ -257,7 +261,7 @@ class WeightMap:
             for name, value in values
         }
         for entry in self:
-            entry.recipe.pull(np.asarray(entry.variable, entry.weight.dtype.numpy()), state)
+            entry.pull(state)
         for alias, name in self.source.aliases.items():
             state[alias] = state[name]
         return state
