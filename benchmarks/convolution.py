@@ -30,7 +30,7 @@ from rich.table import Table
 
 import bridge
 from benchmarks.networks import NETWORKS
-from bridge.source import open_source
+from bridge.frontend.source import open_source
 
 torch.set_num_threads(1)
 SIZE = 224

@@ -173,7 +173,7 @@ def speed() -> None:
     import onnxruntime
 
     import bridge
-    from bridge.source import open_source
+    from bridge.frontend.source import open_source
 
     table = Table(
         "model", "converted ms", "by hand ms", "ratio", "torch ms", "onnxruntime ms",

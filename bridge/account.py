@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import keras
 
     from bridge.build import Built
-    from bridge.source import Opened
+    from bridge.frontend.source import Opened
 
 FRAMES = 100  # of Python's, in a program that loads a model
 

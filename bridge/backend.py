@@ -20,8 +20,8 @@ import onnx_ir as ir
 from onnx.backend.base import Backend, BackendRep
 
 from bridge.build import build
+from bridge.frontend.onnx_load import load
 from bridge.functions import DOMAIN
-from bridge.load import load
 from bridge.ops import find
 from bridge.ops.registry import Kind
 from bridge.passes import simplify

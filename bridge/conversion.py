@@ -15,9 +15,9 @@ import onnx_ir as ir
 from bridge import disk
 from bridge.account import account, axes, describe
 from bridge.errors import Mismatch, MissingPackage, SourceError
+from bridge.frontend.source import open_source
 from bridge.passes import simplify
 from bridge.report import Report, Row
-from bridge.source import open_source
 from bridge.weights import WeightMap
 
 if TYPE_CHECKING:
@@ -104,7 +104,6 @@ def convert(
     watch = Stopwatch(progress, {})
     with watch.room("export"):
         opened = open_source(source, args, kwargs, dynamic_shapes)
-        witness = opened.model.clone()
     planned = _planned(opened.model, watch, channels_last)
     from bridge.build import build, deep
 
@@ -114,9 +113,9 @@ def convert(
     report = replace(report, notes=(*report.notes, *_doors(planned)))
     if verify:
         with watch.room("compare"), deep(planned):
-            from bridge.prove import failed_leg, prove, prove_double
+            from bridge.verification.verify import failed_leg, prove, prove_double
 
-            report = prove(report, opened, witness, planned, built)
+            report = prove(report, opened, planned, built)
             if float64 or training or (report.verified and report.amplifies):
                 report = prove_double(report, opened, planned, training)
         report = replace(report, seconds=watch.seconds)
@@ -177,27 +176,27 @@ def verify_saved(
     Raises `Mismatch` with the report if they differ, `SourceError` if one of them cannot be read.
     """
     _require_keras()
-    from bridge import compare
-    from bridge.prove import allowing_rounding, failed_leg, gradients_of, trials
+    from bridge.verification import outputs
+    from bridge.verification.runners import keras_call
+    from bridge.verification.verify import allowing_rounding, failed_leg, gradients_of, trials
 
     watch = Stopwatch(progress, {})
     model = disk.load_keras(Path(path))
     with watch.room("export"):
         opened = open_source(source, args, kwargs, dynamic_shapes)
-        witness = opened.model.clone()
     with watch.room("simplify"):
-        simplify(opened.model)
-    _require_same_inputs(path, model, opened.model)
+        simple = simplify(opened.model)
+    _require_same_inputs(path, model, simple)
     with watch.room("compare"):
-        tried, refused = trials(opened, witness)
+        tried, refused = trials(opened, simple)
         report = replace(
             describe(opened, model),
             notes=(*opened.notes, *refused),
-            checks=tuple(compare.checks(compare.keras_call(model), tried)),
+            checks=tuple(outputs.checks(keras_call(model), tried)),
         )
         report = allowing_rounding(report, opened, tried)
         if training:
-            report = replace(report, checks=(*report.checks, gradients_of(open_saved(path), opened)))
+            report = replace(report, checks=(*report.checks, gradients_of(open_saved(path), opened, simple)))
     report = replace(report, seconds=watch.seconds)
     if not report.verified:
         report = replace(report, blame=failed_leg(report))
@@ -241,9 +240,9 @@ def _doors(planned: Plan) -> tuple[str, ...]:
 
 def _planned(model: ir.Model, watch: Stopwatch, channels_last: bool = False) -> Plan:
     with watch.room("simplify"):
-        simplify(model)
+        simple = simplify(model)
     with watch.room("plan"):
         import bridge.ops  # noqa: F401 - registers the operators
         from bridge.plan import plan
 
-        return plan(model, channels_last=channels_last)
+        return plan(simple, channels_last=channels_last)

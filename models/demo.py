@@ -37,8 +37,8 @@ with quiet():
 
     import bridge
     import bridge.build
-    import bridge.compare
-    import bridge.export
+    import bridge.frontend.torch_export
+    import bridge.verification.verify
     from bridge.render.html import render
 
 NAMES = ("sunspots", "digits", "digit_strips")

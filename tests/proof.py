@@ -26,8 +26,8 @@ import pytest
 
 from bridge.build import Built, build
 from bridge.errors import Unsupported
+from bridge.frontend.onnx_load import load
 from bridge.functions import functions
-from bridge.load import load
 from bridge.passes import simplify
 from bridge.plan import Plan, plan
 

@@ -155,9 +155,9 @@ def test_reports(run, model, suffix):
 
 
 def test_failed_proof_writes_the_report_and_no_model(run, model, monkeypatch):
-    from bridge import compare
+    from bridge.verification import outputs
 
-    monkeypatch.setattr(compare, "LIMIT", -1.0)
+    monkeypatch.setattr(outputs, "LIMIT", -1.0)
     code, out, err = run("convert", model, "-o", "out.keras", "--report", "r.json")
     assert code == 1
     assert "NOT equal" in out

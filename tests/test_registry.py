@@ -9,8 +9,8 @@ import onnx.defs
 import pytest
 
 import bridge
+from bridge.frontend.onnx_load import OPSET
 from bridge.functions import functions
-from bridge.load import OPSET
 from bridge.ops import builders
 
 ROOT = Path(bridge.__file__).parent
@@ -82,13 +82,13 @@ def test_every_body_has_a_builder():
 ROOMS = (
     "errors written",
     "functions report recipes",
-    "weights axes cures",
-    "export load passes ops layers",
+    "weights axes",
+    "frontend keras_compat passes ops layers",
     "plan",
     "build",
-    "compare handwritten",
-    "training disk source account",
-    "prove",
+    "handwritten",
+    "disk account",
+    "verification",
     "conversion backend",
     "cli",
 )
@@ -97,18 +97,18 @@ FRAMEWORKS = {
         "ops",
         "layers",
         "build",
-        "compare",
+        "keras_compat",
         "handwritten",
-        "training",
+        "verification",
         "disk",
         "account",
         "conversion",
         "backend",
     },
-    "torch": {"export", "cures", "compare", "weights", "handwritten", "training", "disk", "source"},
-    "onnxruntime": {"compare"},
+    "torch": {"frontend", "weights", "handwritten", "verification", "disk"},
+    "onnxruntime": {"verification"},
     "tensorflow": set(),
-    "jax": {"compare"},
+    "jax": {"keras_compat"},
 }
 FAMILIES = {builder.family for builder in BUILDERS.values()}
 

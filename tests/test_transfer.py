@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import bridge
-from bridge.compare import worst_error
+from bridge.verification.metrics import worst_error
 from models import settle
 
 RNG = np.random.default_rng(0)

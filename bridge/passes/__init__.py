@@ -85,7 +85,9 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
 
 
 def simplify(model: ir.Model) -> ir.Model:
-    """Run all passes over `model`, in place."""
+    """A copy of `model` that all passes have seen; the weights are shared, `model` stays what it was."""
+    simple = model.clone()
+    simple.meta.update(model.meta)
     for run in PASSES:
-        run(model)
-    return model
+        run(simple)
+    return simple

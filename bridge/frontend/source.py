@@ -12,7 +12,7 @@ import onnx_ir as ir
 from bridge.errors import ExportError, MissingPackage, SourceError, said
 
 if TYPE_CHECKING:
-    from bridge.compare import Torch
+    from bridge.frontend.torch_module import Torch
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def open_source(
     """Whatever `convert` takes, as ONNX IR."""
     if isinstance(source, str | os.PathLike) and Path(source).suffix == ".pt2":
         _torch()
-        from bridge.export import load_program
+        from bridge.frontend.torch_export import load_program
 
         source = load_program(Path(source))
     if (
@@ -41,7 +41,7 @@ def open_source(
         or hasattr(source, "graph")
         and hasattr(source, "opset_import")
     ):
-        from bridge.load import load
+        from bridge.frontend.onnx_load import load
 
         model = load(source)
         title = Path(source).stem if isinstance(source, str | os.PathLike) else model.graph.name or "model"
@@ -52,8 +52,8 @@ def open_source(
 def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Opened:
     """An `nn.Module` with its example inputs, or an `ExportedProgram`."""
     torch = _torch()
-    from bridge.compare import Torch, apart
-    from bridge.export import export_module, export_program
+    from bridge.frontend.torch_export import export_module, export_program
+    from bridge.frontend.torch_module import Torch, apart
 
     if isinstance(source, torch.export.ExportedProgram):
         exported = export_program(source)

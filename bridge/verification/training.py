@@ -25,9 +25,12 @@ import keras
 import numpy as np
 
 from bridge.build import Built
-from bridge.compare import FLOOR, Arrays, Sampler, Sizes, Torch, cast, sizes_text
+from bridge.frontend.torch_module import Torch
 from bridge.report import GRADIENTS, STATISTICS, STEPS, Check, Gradient
 from bridge.report import LIMIT as LIMIT_SINGLE
+from bridge.verification.inputs import Sampler, Sizes, sizes_text
+from bridge.verification.metrics import Arrays, cast
+from bridge.verification.outputs import FLOOR
 from bridge.weights import WeightMap
 
 LIMIT = 1e-8  # float64
@@ -78,7 +81,7 @@ def _exact() -> contextlib.AbstractContextManager[None]:
     """torch without the functions that round in double precision, be it under Keras."""
     import torch
 
-    from bridge.cures import replaced
+    from bridge.frontend.torch_patches import replaced
 
     why = "its backward rounds 1/6 to float32"
     return replaced([(torch.nn.functional, "hardsigmoid", _hardsigmoid, why)])
@@ -92,7 +95,7 @@ def _trained(module: Any, training: bool = True) -> Iterator[set[float]]:
     """
     import torch
 
-    from bridge.cures import DROPPING, replaced
+    from bridge.frontend.torch_patches import DROPPING, replaced
 
     attend, seen = torch.nn.functional.scaled_dot_product_attention, set[float]()
 

@@ -1,6 +1,6 @@
 """torch.nn.Module + example inputs -> ONNX IR, with every entry of the state_dict a `Weight`.
 
-The only door to torch.onnx. The module is traced in eval mode, unoptimised, with `bridge.cures` in place.
+The only door to torch.onnx. The module is traced in eval mode, unoptimised, with `torch_patches` in place.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 import torch
 
-from bridge.cures import TRANSLATIONS, Note, cured
 from bridge.errors import ExportError, SourceError, said
+from bridge.frontend.torch_patches import TRANSLATIONS, Note, cured
 from bridge.functions import OPSET, add_functions
 from bridge.weights import Source
 

@@ -271,7 +271,7 @@ class Padded(NamedTuple):
 def _pack(input, lengths, batch_first=False, enforce_sorted=True):
     import torch
 
-    from bridge.cures import Padded
+    from bridge.frontend.torch_patches import Padded
 
     return Padded(
         input.transpose(0, 1) if batch_first else input, torch.as_tensor(lengths, dtype=torch.int64)
@@ -283,7 +283,7 @@ def _pad(sequence, batch_first=False, padding_value=0.0, total_length=None):
 
     import torch
 
-    from bridge.cures import Note
+    from bridge.frontend.torch_patches import Note
 
     data, lengths, zeroed = sequence
     if total_length is None:

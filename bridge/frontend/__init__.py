@@ -1,0 +1,1 @@
+"""The way in: whatever `convert` takes, as ONNX IR."""

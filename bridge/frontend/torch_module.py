@@ -1,0 +1,78 @@
+"""A torch module as a function of numpy arrays, called as it was exported."""
+
+from __future__ import annotations
+
+import copy
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+Arrays = list[np.ndarray]
+
+
+def apart(module: Any) -> Any:
+    """A copy of a torch module that shares its parameters and buffers. What forward keeps from one call for the next,
+    such as a table made of parameters, is then neither traced as a constant nor left behind."""
+    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    try:
+        return copy.deepcopy(module, shared)
+    except Exception:  # it holds what cannot be copied, such as the results of a hook
+        return module
+
+
+class Torch:
+    """A module called as it was exported, on numpy arrays; `double()` gives it in float64."""
+
+    def __init__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None):
+        import torch
+
+        self._torch = torch
+        self.module = module
+        self._leaves, self._spec = torch.utils._pytree.tree_flatten((args, kwargs or {}))
+        self.examples = [x.detach().cpu().numpy() for x in self._leaves if isinstance(x, torch.Tensor)]
+
+    @property
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The example inputs, as the module takes them."""
+        return self._torch.utils._pytree.tree_unflatten(self._leaves, self._spec)
+
+    def copy(self) -> Torch:
+        """The same, with a module of its own."""
+        return Torch(copy.deepcopy(self.module), *self.arguments)
+
+    def double(self) -> Torch:
+        """The same module and examples in float64."""
+        torch = self._torch
+        leaves = [
+            x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in self._leaves
+        ]
+        args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
+        return Torch(copy.deepcopy(self.module).double(), args, kwargs)
+
+    @cached_property
+    def _settled(self) -> Any:
+        """What calls in evaluation mode run, so that the module is as if it had not been called."""
+        return apart(self.module)
+
+    def outputs(self, inputs: Arrays, module: Any = None) -> list[Any]:
+        """The output tensors of the module (or of `module`), flat, in whatever mode it is in."""
+        torch, given = self._torch, iter(inputs)
+        module = self.module if module is None else module
+        leaves = [torch.from_numpy(next(given)) if isinstance(x, torch.Tensor) else x for x in self._leaves]
+        args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
+        return [
+            x for x in torch.utils._pytree.tree_leaves(module(*args, **kwargs)) if isinstance(x, torch.Tensor)
+        ]
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        module = self._settled
+        training = getattr(module, "training", False)
+        if training:
+            module.eval()
+        try:
+            with self._torch.no_grad():
+                return [x.detach().cpu().numpy() for x in self.outputs(inputs, module)]
+        finally:
+            if training:
+                module.train()

@@ -1,0 +1,37 @@
+"""What each Keras backend needs to be told."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+
+from bridge.errors import BridgeError
+
+
+@contextlib.contextmanager
+def double_precision() -> Iterator[None]:
+    """Keras computing in float64 on every backend, left afterwards as it was found.
+
+    Only with TensorFlow does it by itself: elsewhere a private table of Keras makes float32 of float64, and jax has
+    no 64 bits unless told. Raises `BridgeError` where a Keras cannot be told.
+    """
+    from keras.src.backend.common import dtypes
+
+    backend, double, table = keras.backend.backend(), "float64", getattr(dtypes, "BIT64_TO_BIT32_DTYPE", {})
+    kept = dict(table)
+    with contextlib.ExitStack() as stack:
+        stack.callback(table.update, kept)
+        table[double] = double
+        stack.callback(keras.config.set_floatx, keras.config.floatx())
+        keras.config.set_floatx(double)  # of numbers, which torch's side of Keras would round to it
+        if keras.backend.result_type(double, double) != double:
+            raise BridgeError(
+                f"Keras does not compute in float64 on {backend}; compare with KERAS_BACKEND=tensorflow"
+            )
+        if backend == "jax":
+            import jax
+
+            stack.enter_context(jax.enable_x64(True))
+        yield

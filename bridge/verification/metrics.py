@@ -1,0 +1,40 @@
+"""How far two arrays are apart: the largest difference over the largest magnitude of the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Arrays = list[np.ndarray]
+
+
+def relative_error(got: np.ndarray, want: np.ndarray) -> float:
+    """Largest difference over the largest magnitude; infinite where shapes differ or one is not finite alone."""
+    got, want = np.asarray(got), np.asarray(want)
+    if got.shape != want.shape:
+        return float("inf")
+    if not want.size:
+        return 0.0
+    if want.dtype.kind in "bui":
+        return 0.0 if np.array_equal(got, want) else float("inf")
+    finite = np.isfinite(want)
+    if not np.array_equal(np.isfinite(got), finite) or not np.array_equal(
+        got[~finite], want[~finite], equal_nan=True
+    ):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    got, want = got[finite].astype(np.float64), want[finite].astype(np.float64)
+    return float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-30))
+
+
+def worst_error(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
+    if len(got) != len(want):
+        return float("inf")
+    return max((relative_error(a, b) for a, b in zip(got, want, strict=True)), default=0.0)
+
+
+def cast(inputs: Arrays, dtype: str) -> Arrays:
+    """The inputs of floating point in `dtype`."""
+    return [x.astype(dtype) if x.dtype.kind == "f" else x for x in inputs]

@@ -1,0 +1,71 @@
+"""The error of every node: Keras against onnxruntime on the same simplified graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import keras
+import onnx_ir as ir
+
+from bridge.build import Built
+from bridge.plan import Plan
+from bridge.verification.inputs import Sizes
+from bridge.verification.metrics import Arrays, relative_error
+from bridge.verification.outputs import Trial
+from bridge.verification.runners import OnnxRuntime, keras_call
+
+AT_ONCE = 1 << 29  # bytes of the values between nodes that are compared in one run
+
+
+def node_errors(plan: Plan, built: Built, trial: Trial) -> dict[ir.Node, float]:
+    """The largest relative error of every step's used outputs against onnxruntime on the same (simplified) graph."""
+    shown = [
+        (step.node, value)
+        for step in plan.steps
+        for index, value in enumerate(step.node.outputs)
+        if step.used(index) and isinstance(built.tensors.get(value), keras.KerasTensor)
+    ]
+    if not shown:
+        return {}
+    errors: dict[ir.Node, float] = {}
+    for portion in _portions(shown, trial.sizes):
+        values = [value for _, value in portion]
+        pairs = zip(_keras_values(plan, built, values, trial), _onnx_values(plan, values, trial), strict=True)
+        for (node, value), (ours, theirs) in zip(portion, pairs, strict=True):
+            errors[node] = max(errors.get(node, 0.0), relative_error(ours, plan.stored(value, theirs)))
+    return errors
+
+
+def _keras_values(plan: Plan, built: Built, values: list[ir.Value], trial: Trial) -> Arrays:
+    model = keras.Model(built.model.inputs, [built.tensors[value] for value in values])
+    return keras_call(model, [plan.doors.get(value) for value in plan.model.graph.inputs])(trial.inputs)
+
+
+def _onnx_values(plan: Plan, values: list[ir.Value], trial: Trial) -> Arrays:
+    model = plan.model.clone()
+    named = {value.name: value for node in model.graph for value in node.outputs}
+    model.graph.outputs[:] = [named[value.name] for value in values]
+    return OnnxRuntime(model)(trial.inputs)
+
+
+def _portions(
+    shown: Sequence[tuple[ir.Node, ir.Value]], sizes: Sizes
+) -> Iterator[list[tuple[ir.Node, ir.Value]]]:
+    """The values in runs that fit into memory together."""
+    portion: list[tuple[ir.Node, ir.Value]] = []
+    room = AT_ONCE
+    for node, value in shown:
+        size = _bytes(value, sizes)
+        if portion and size > room:
+            yield portion
+            portion, room = [], AT_ONCE
+        portion.append((node, value))
+        room -= size
+    yield portion
+
+
+def _bytes(value: ir.Value, sizes: Sizes) -> int:
+    """How large `value` is; 0 where data decide."""
+    shape = value.shape.evaluate(sizes)
+    return 8 * math.prod(shape) if shape.is_static() else 0

@@ -1,0 +1,75 @@
+"""onnxruntime and Keras as functions of numpy arrays; torch's is `frontend.torch_module`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+
+import keras
+import numpy as np
+import onnx_ir as ir
+
+from bridge.axes import Perm
+from bridge.errors import MissingPackage, SourceError, said
+from bridge.verification.metrics import Arrays
+
+INSIDE = 1 << 10  # bytes of an initializer that onnxruntime gets within the model
+
+
+class OnnxRuntime:
+    """onnxruntime on an IR model, one thread; the weights are shared with the model."""
+
+    def __init__(self, model: ir.Model):
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingPackage("the proof needs onnxruntime: pip install onnxruntime") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.disable_prepacking", "1")  # which copies every weight
+        # what is written is what runs
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.enable_cpu_mem_arena = False  # memory goes back at once
+        light, self._weights = _without_weights(model)
+        values = map(onnxruntime.OrtValue.ortvalue_from_numpy, self._weights.values())
+        options.add_external_initializers(list(self._weights), list(values))
+        try:
+            self._session = onnxruntime.InferenceSession(ir.to_proto(light).SerializeToString(), options)
+        except Exception as error:
+            raise SourceError(f"onnxruntime refuses the model: {said(error)}") from error
+        self._inputs = [value.name for value in self._session.get_inputs()]
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        feeds = dict(zip(self._inputs, inputs, strict=True))
+        return [np.asarray(output) for output in self._session.run(None, feeds)]
+
+
+def _without_weights(model: ir.Model) -> tuple[ir.Model, dict[str, np.ndarray]]:
+    """The model with its larger initializers beside it, which onnxruntime then reads where they lie."""
+    light, arrays = model.clone(), {}
+    for name, value in light.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes > INSIDE:
+            arrays[name] = np.ascontiguousarray(tensor.numpy())
+            value.const_value = ir.ExternalTensor(
+                "beside", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name, base_dir=""
+            )
+    return light, arrays
+
+
+def keras_call(
+    model: keras.Model, given: Sequence[Perm] = (), made: Sequence[Perm] = ()
+) -> Callable[[Arrays], Arrays]:
+    """A Keras model as a function of numpy arrays whose axes are in the source's order, whatever the order of the
+    model's own inputs (`given`) and outputs (`made`), which is the source's where left out."""
+
+    def call(inputs: Arrays) -> Arrays:
+        ordered = [x if p is None else x.transpose(p) for x, p in zip_longest(inputs, given)]
+        tensors = [keras.ops.convert_to_tensor(array) for array in ordered]
+        outputs = model(tensors if len(tensors) != 1 else tensors[0], training=False)
+        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+        arrays = [keras.ops.convert_to_numpy(output) for output in outputs]
+        return [y if p is None else y.transpose(np.argsort(p)) for y, p in zip_longest(arrays, made)]
+
+    return call
