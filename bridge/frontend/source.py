@@ -82,11 +82,12 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
 
 
 def _torch() -> Any:
-    """torch, or `MissingPackage` with the way to get it."""
+    """torch, or `MissingPackage` with the way to get what its export needs."""
     try:
+        import onnxscript  # noqa: F401
         import torch
     except ImportError as error:
         raise MissingPackage(
-            "converting a torch model needs torch: pip install 'onnx-keras-bridge[torch]'"
+            f"converting a torch model needs {error.name}: pip install 'onnx-keras-bridge[torch]'"
         ) from error
     return torch

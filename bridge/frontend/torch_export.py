@@ -19,7 +19,8 @@ import onnx_ir as ir
 import torch
 
 from bridge.errors import ExportError, SourceError, said
-from bridge.frontend.torch_patches import TRANSLATIONS, Note, cured
+from bridge.frontend.torch_patches import Note, patched
+from bridge.frontend.torch_translations import TRANSLATIONS
 from bridge.functions import OPSET, add_functions
 from bridge.weights import Source
 
@@ -54,7 +55,7 @@ def export_module(
     module.eval()
     try:
         asked = dynamic_shapes if dynamic_shapes is not None else _batch_axes(module, args, kwargs or {})
-        with cured():
+        with patched():
             program, notes = _onnx_export(module, args, kwargs, asked)
     finally:
         module.train(training)

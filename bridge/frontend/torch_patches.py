@@ -1,8 +1,7 @@
-"""What the stock exporter gets wrong or loses, and what stands in its place while torch traces.
+"""What the stock exporter gets wrong or loses, and what takes its place while torch traces.
 
-`CURES` is the table: operators of our own (`bridge::…`) that keep a recurrent layer, a packed sequence or a dropout
-whole, each with its reason; `TRANSLATIONS` says each of them in ONNX. `cured()` puts them in place and takes them
-away again.
+`PATCHES` is the table: operators of our own (`torch_ops`) that keep a recurrent layer, a packed sequence or a dropout
+whole, each with its reason. `patched()` puts them in place and takes them away again.
 """
 
 from __future__ import annotations
@@ -11,119 +10,21 @@ import contextlib
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import onnx
-import onnx.numpy_helper
-import onnx_ir as ir
+import torch
+from torch.nn.utils import rnn
 
-from bridge.errors import MissingPackage
-from bridge.functions import DOMAIN
-
-try:
-    import onnxscript
-    import torch
-    from onnxscript import opset23 as op
-    from onnxscript.function_libs.torch_lib.ops import core
-    from torch.nn.utils import rnn
-except ImportError as error:  # pragma: no cover - exercised by a subprocess test
-    raise MissingPackage(
-        f"converting a torch module needs {error.name}: pip install 'onnx-keras-bridge[torch]'"
-    ) from error
+from bridge.frontend.torch_ops import DROPOUTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-
-def own_op(name: str, inputs: str, outputs: str, **attributes: str) -> onnxscript.values.Op:
-    """An operator of our domain, callable in a translation."""
-    formal = onnx.defs.OpSchema.FormalParameter
-    optional = onnx.defs.OpSchema.FormalParameterOption.Optional
-    schema = onnx.defs.OpSchema(
-        name,
-        DOMAIN,
-        1,
-        inputs=[formal(i, "L" if i == "lens" else "T", param_option=optional) for i in inputs.split()],
-        outputs=[formal(o, "T") for o in outputs.split()],
-        type_constraints=[
-            ("T", ["tensor(float)", "tensor(double)", "tensor(float16)"], ""),
-            ("L", ["tensor(int32)"], ""),
-        ],
-        attributes=[
-            onnx.defs.OpSchema.Attribute(key, getattr(onnx.defs.OpSchema.AttrType, kind), required=True)
-            for key, kind in attributes.items()
-        ],
-    )
-    return onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, 1), name, schema)
-
-
-GATES = {
-    "LSTM": (0, 3, 1, 2),
-    "GRU": (1, 0, 2),
-    "RNN_TANH": (0,),
-    "RNN_RELU": (0,),
-}  # torch's blocks in ONNX's order
-DROPOUTS = {  # torch's name of the function -> ours
-    "feature_dropout": own_op("FeatureDropout", "x", "y", ratio="FLOAT"),
-    "alpha_dropout": own_op("AlphaDropout", "x", "y", ratio="FLOAT"),
-    "feature_alpha_dropout": own_op("FeatureAlphaDropout", "x", "y", ratio="FLOAT"),
-}
-WHOLE = 41  # 1 / 41 is the first fraction of which float32 makes 41 / 41 < 1
 DROPPING = tuple(
     name + suffix for name in ("dropout", *DROPOUTS) for suffix in ("", "_")
 )  # "_": works in place
-LSTMP = own_op("LSTMPFrom", "X W R B lens P h0 c0", "Y Y_h Y_c", hidden_size="INT", direction="STRING")
-MULTI_HEAD = own_op(
-    "MultiHeadAttention", "q k v wq wk wv wo bq bk bv bo", "y scores",
-    heads="INT", dropout="FLOAT", is_causal="INT",
-)  # fmt: skip
-
-
-# --- operators that stand in while torch traces ------------------------------------------------------------------
-
-library = torch.library.Library("bridge", "DEF")
-library.define(
-    "recurrent(Tensor x, Tensor? lengths, Tensor[] hx, Tensor[] weights, str mode, bool bias, int layers, "
-    "float dropout, bool bidirectional) -> Tensor[]"
-)
-library.define(
-    "multi_head(Tensor q, Tensor k, Tensor v, Tensor[] weights, Tensor[] biases, int heads, "
-    "float dropout, bool causal) -> (Tensor, Tensor)"
-)
-library.define("dropout(Tensor x, float p, str kind) -> Tensor")
-library.define(
-    "max_pool1d(Tensor x, int kernel, int stride, int padding, int dilation, bool ceil_mode) -> Tensor"
-)
-
-
-@torch.library.register_fake("bridge::recurrent")
-def _(x, lengths, hx, weights, mode, bias, layers, dropout, bidirectional):
-    directions = 2 if bidirectional else 1
-    y = x.new_empty(x.shape[0], x.shape[1], hx[0].shape[2] * directions)
-    return [y, *map(torch.empty_like, hx)]
-
-
-@torch.library.register_fake("bridge::multi_head")
-def _(q, k, v, weights, biases, heads, dropout, causal):
-    scores = q.new_empty(q.shape[0], heads, q.shape[1], k.shape[1])
-    return torch.empty_like(q, memory_format=torch.contiguous_format), scores
-
-
-@torch.library.register_fake("bridge::dropout")
-def _(x, p, kind):
-    return torch.empty_like(x)
-
-
-@torch.library.register_fake("bridge::max_pool1d")
-def _(x, kernel, stride, padding, dilation, ceil_mode):
-    span = x.shape[2] + 2 * padding - dilation * (kernel - 1) - 1
-    if not ceil_mode:
-        return x.new_empty(x.shape[0], x.shape[1], span // stride + 1)
-    steps = (span + stride - 1) // stride
-    return x.new_empty(x.shape[0], x.shape[1], torch.sym_min(steps, (x.shape[2] + padding - 1) // stride) + 1)
 
 
 def _max_pool1d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
-    """A stand-in for `torch.max_pool1d`."""
+    """Replaces `torch.max_pool1d`."""
 
     def one(value: Any) -> int:
         return int(value[0] if isinstance(value, tuple | list) else value)
@@ -136,7 +37,7 @@ def _max_pool1d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fa
 
 
 def _recurrent(mode: str):
-    """A stand-in for `torch._VF.lstm`, `gru`, `rnn_tanh` or `rnn_relu` on tensors."""
+    """Replaces `torch._VF.lstm`, `gru`, `rnn_tanh` or `rnn_relu` on tensors."""
 
     def run(x, hx, weights, bias, layers, dropout, train, bidirectional, batch_first, lengths=None):
         states = list(hx) if mode == "LSTM" else [hx]
@@ -150,7 +51,7 @@ def _recurrent(mode: str):
 
 
 def _cell(mode: str):
-    """A stand-in for `torch._VF.lstm_cell` and its kin: one step of the recurrent operator."""
+    """Replaces `torch._VF.lstm_cell` and its kin: one step of the recurrent operator."""
 
     def run(x, hx, w_ih, w_hh, b_ih=None, b_hh=None):
         states = [h.unsqueeze(0) for h in (hx if mode == "LSTM" else [hx])]
@@ -261,7 +162,7 @@ class Note(UserWarning):
 
 
 class Padded(NamedTuple):
-    """Stands in for a PackedSequence while tracing: the padded batch, time first, and its lengths."""
+    """Takes the place of a PackedSequence while tracing: the padded batch, time first, and its lengths."""
 
     data: Any
     lengths: Any
@@ -322,22 +223,22 @@ def _forward(cls: type[torch.nn.RNNBase]):
 
 
 @contextlib.contextmanager
-def replaced(stand_ins: Iterable[tuple[Any, str, Any, str]]) -> Iterator[None]:
-    """(owner, attribute, what stands in, why) in place; the originals again on leaving."""
+def replaced(replacements: Iterable[tuple[Any, str, Any, str]]) -> Iterator[None]:
+    """(owner, attribute, replacement, why) in place; the originals again on leaving."""
     with contextlib.ExitStack() as stack:
-        for owner, name, stand_in, _ in stand_ins:
+        for owner, name, replacement, _ in replacements:
             stack.callback(setattr, owner, name, getattr(owner, name))
-            setattr(owner, name, stand_in)
+            setattr(owner, name, replacement)
         yield
 
 
-def cured() -> contextlib.AbstractContextManager[None]:
-    """torch with the cures in place."""
-    return replaced(CURES)
+def patched() -> contextlib.AbstractContextManager[None]:
+    """torch with the patches in place."""
+    return replaced(PATCHES)
 
 
-CURES: tuple[tuple[Any, str, Any, str], ...] = (
-    # owner, attribute, what stands in, why
+PATCHES: tuple[tuple[Any, str, Any, str], ...] = (
+    # owner, attribute, replacement, why
     (
         torch._VF,
         "lstm",
@@ -387,205 +288,3 @@ CURES: tuple[tuple[Any, str, Any, str], ...] = (
     (rnn.pack_padded_sequence, "__code__", _pack.__code__, "packed sequences cannot be traced"),
     (rnn.pad_packed_sequence, "__code__", _pad.__code__, "packed sequences cannot be traced"),
 )
-
-
-# --- their translations to ONNX ----------------------------------------------------------------------------------
-
-
-def _ints(*values: int):
-    return op.Constant(value_ints=list(values))
-
-
-def _number(value: float, dtype: ir.DataType):
-    return op.Constant(value=onnx.helper.make_tensor("", int(dtype), (1,), [value]))
-
-
-def _onnx_recurrent(x, lengths, hx, weights, mode, bias, layers, dropout, bidirectional):
-    """`bridge::recurrent` as one ONNX LSTM, GRU or RNN node (or a projected LSTM of ours) for each layer."""
-    directions = 2 if bidirectional else 1
-    per_direction = len(weights) // (layers * directions)
-    projected = per_direction == (5 if bias else 3)
-    order = GATES[mode]
-
-    def gates(w):
-        if len(order) == 1:
-            return w
-        blocks = op.Split(w, axis=0, num_outputs=len(order))
-        return op.Concat(*(blocks[i] for i in order), axis=0)
-
-    def stack(rows):
-        return op.Concat(*(op.Unsqueeze(row, _ints(0)) for row in rows), axis=0)
-
-    finals: list[list[Any]] = [[] for _ in hx]
-    lens = None if lengths is None else op.Cast(lengths, to=ir.DataType.INT32)
-    for layer in range(layers):
-        rows = [
-            weights[per_direction * i :][:per_direction]
-            for i in range(directions * layer, directions * (layer + 1))
-        ]
-        w = stack([gates(row[0]) for row in rows])
-        r = stack([gates(row[1]) for row in rows])
-        b = stack([op.Concat(gates(row[2]), gates(row[3]), axis=0) for row in rows]) if bias else None
-        initial = [
-            op.Slice(h, _ints(directions * layer), _ints(directions * (layer + 1)), _ints(0)) for h in hx
-        ]
-        common = {
-            "hidden_size": _hidden(rows[0][1], mode),
-            "direction": "bidirectional" if bidirectional else "forward",
-        }
-        if projected:
-            y, *final = LSTMP(x, w, r, b, lens, stack([row[-1] for row in rows]), *initial, **common)
-        elif mode == "LSTM":
-            y, *final = op.LSTM(x, w, r, b, lens, *initial, **common)
-        elif mode == "GRU":
-            y, *final = op.GRU(x, w, r, b, lens, *initial, linear_before_reset=1, **common)
-        else:
-            y, *final = op.RNN(
-                x, w, r, b, lens, *initial, activations=[mode[4:].capitalize()] * directions, **common
-            )
-        x = op.Reshape(op.Transpose(y, perm=[0, 2, 1, 3]), _ints(0, 0, -1))
-        if dropout and layer < layers - 1:
-            x = _onnx_dropout(x, dropout)
-        for states, state in zip(finals, final, strict=False):
-            states.append(state)
-    return [x, *(op.Concat(*states, axis=0) if layers > 1 else states[0] for states in finals)]
-
-
-def _hidden(r: Any, mode: str) -> int:
-    return int(r.shape[0]) // len(GATES[mode])
-
-
-def _onnx_multi_head(q, k, v, weights, biases, heads, dropout, causal):
-    """No bias is zeros."""
-    width = int(weights[-1].shape[0])
-    zeros = op.Constant(value=onnx.helper.make_tensor("", int(q.dtype), (width,), [0.0] * width))
-    turned = [op.Transpose(w, perm=[1, 0]) for w in weights]
-    return MULTI_HEAD(
-        q, k, v, *turned, *(biases or [zeros] * 4), heads=heads, dropout=dropout, is_causal=int(causal)
-    )  # fmt: skip
-
-
-def _onnx_dropout(x, p, kind="dropout"):
-    return DROPOUTS[kind](x, ratio=p) if kind in DROPOUTS else op.Dropout(x, op.Constant(value_float=p))[0]
-
-
-def _onnx_max_pool1d(x, kernel, stride, padding, dilation, ceil_mode):
-    return op.MaxPool(
-        x,
-        kernel_shape=[kernel],
-        strides=[stride],
-        pads=[padding, padding],
-        dilations=[dilation],
-        ceil_mode=int(ceil_mode),
-    )[0]
-
-
-def _onnx_aten(mode: str):
-    """`aten.lstm.input` and its kin, as an ExportedProgram made without the cures holds them."""
-
-    def translate(x, hx, weights, bias, layers, dropout, train, bidirectional, batch_first):
-        states = list(hx) if mode == "LSTM" else [hx]
-        x = op.Transpose(x, perm=[1, 0, 2]) if batch_first else x
-        y, *finals = _onnx_recurrent(x, None, states, weights, mode, bias, layers, dropout, bidirectional)
-        return (op.Transpose(y, perm=[1, 0, 2]) if batch_first else y), *finals
-
-    return translate
-
-
-def _onnx_conv3d(x, weight, bias=None, stride=(1, 1, 1), padding=(0, 0, 0), dilation=(1, 1, 1), groups=1):
-    """The stock one makes up a missing bias, in a shape that onnxruntime refuses."""
-    pads = [*padding, *padding]
-    return op.Conv(x, weight, bias, strides=list(stride), pads=pads, dilations=list(dilation), group=groups)
-
-
-def _onnx_scalar(s, dtype=ir.DataType.FLOAT, layout="", device="", pin_memory=False):
-    """The stock one writes every number in single precision, also where double is meant."""
-    if dtype == ir.DataType.DOUBLE and isinstance(s, int | float):
-        return op.Constant(value=onnx.helper.make_tensor("", onnx.TensorProto.DOUBLE, (), [s]))
-    return op.Cast(s, to=dtype if dtype > 0 else ir.DataType.FLOAT)
-
-
-def _onnx_resize(where="half_pixel", **attributes):
-    """`aten.upsample_*.vec`, which the stock exporter takes apart into its arithmetic for want of a translation."""
-
-    def translate(x, output_size, *rest):
-        *align, scale_factors = rest
-        mode = "align_corners" if align and align[0] else where
-        scales = sizes = None
-        if output_size is None:
-            scales = op.Constant(value_floats=[1.0, 1.0, *scale_factors])
-        else:
-            sizes = op.Concat(op.Shape(x, start=0, end=2), *map(_row, output_size), axis=0)
-        return op.Resize(x, None, scales, sizes, coordinate_transformation_mode=mode, **attributes)
-
-    return translate
-
-
-def _row(size: Any) -> Any:
-    """A size as a tensor of one number."""
-    return _ints(size) if isinstance(size, int) else op.Reshape(size, _ints(1))
-
-
-def _onnx_nearest(offset: float, **attributes):
-    """`aten.upsample_nearest*.vec`. Which cell is nearest may hang on how a position is rounded: where the factor is
-    no whole number it is worked out as torch does (UpSampleKernel.cpp), in double precision only if x is."""
-    resize = _onnx_resize(mode="nearest", **attributes)
-
-    def translate(x, output_size, scale_factors):
-        factors = scale_factors or [
-            m / n if isinstance(m, int) and isinstance(n, int) else None
-            for m, n in zip(output_size, x.shape[2:], strict=True)
-        ]
-        if all(factor in range(1, WHOLE) for factor in factors):
-            return resize(x, output_size, scale_factors)
-        double = ir.DataType.DOUBLE
-        real = double if x.dtype == double else ir.DataType.FLOAT
-        for axis, factor in enumerate(factors, 2):
-            n = op.Shape(x, start=axis, end=axis + 1)
-            if output_size is None:
-                m = op.Cast(op.Mul(op.Cast(n, to=double), _number(factor, double)), to=ir.DataType.INT64)
-                step = _number(1 / factor, real)
-            else:
-                m = _row(output_size[axis - 2])
-                step = op.Div(op.Cast(n, to=real), op.Cast(m, to=real))
-            places = op.Range(op.Constant(value_int=0), op.Squeeze(m, _ints(0)), op.Constant(value_int=1))
-            places = op.Cast(places, to=real)
-            places = op.Add(places, _number(offset, real)) if offset else places
-            cells = op.Cast(op.Floor(op.Mul(places, step)), to=ir.DataType.INT64)
-            cells = op.Min(cells, op.Sub(n, _ints(1)))
-            x = op.Gather(x, cells, axis=axis)
-        return x
-
-    return translate
-
-
-def _onnx_linspace(start, end, steps, dtype=-1, layout="", device="", pin_memory=False):
-    """The stock one writes the ends in single precision, also where double is meant."""
-    if all(isinstance(number, int | float) for number in (start, end, steps)):
-        numpy = ir.DataType(dtype if dtype and dtype > 0 else ir.DataType.FLOAT).numpy()
-        return op.Constant(value=onnx.numpy_helper.from_array(np.linspace(start, end, steps, dtype=numpy)))
-    return core.aten_linspace(start, end, steps, dtype)
-
-
-TRANSLATIONS: dict[Any, Any] = {
-    torch.ops.aten.linspace.default: _onnx_linspace,
-    torch.ops.aten.upsample_linear1d.vec: _onnx_resize(mode="linear"),
-    **{
-        getattr(torch.ops.aten, f"{name}{rank}d").vec: translate
-        for name, translate in (
-            ("upsample_nearest", _onnx_nearest(0.0, where="asymmetric", nearest_mode="floor")),
-            ("_upsample_nearest_exact", _onnx_nearest(0.5, nearest_mode="round_prefer_ceil")),
-        )
-        for rank in (1, 2, 3)
-    },
-    torch.ops.aten.scalar_tensor.default: _onnx_scalar,
-    torch.ops.bridge.recurrent.default: _onnx_recurrent,
-    torch.ops.bridge.multi_head.default: _onnx_multi_head,
-    torch.ops.bridge.dropout.default: _onnx_dropout,
-    torch.ops.aten.conv3d.default: _onnx_conv3d,
-    torch.ops.bridge.max_pool1d.default: _onnx_max_pool1d,
-    torch.ops.aten.lstm.input: _onnx_aten("LSTM"),
-    torch.ops.aten.gru.input: _onnx_aten("GRU"),
-    torch.ops.aten.rnn_tanh.input: _onnx_aten("RNN_TANH"),
-    torch.ops.aten.rnn_relu.input: _onnx_aten("RNN_RELU"),
-}

@@ -1,0 +1,222 @@
+"""What becomes ONNX in another way than the stock exporter has it: `TRANSLATIONS`, by torch's operator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import onnx_ir as ir
+import torch
+from onnxscript import opset23 as op
+from onnxscript.function_libs.torch_lib.ops import core
+
+from bridge.frontend.torch_ops import DROPOUTS, LSTMP, MULTI_HEAD
+
+GATES = {
+    "LSTM": (0, 3, 1, 2),
+    "GRU": (1, 0, 2),
+    "RNN_TANH": (0,),
+    "RNN_RELU": (0,),
+}  # torch's blocks in ONNX's order
+WHOLE = 41  # 1 / 41 is the first fraction of which float32 makes 41 / 41 < 1
+
+
+def _ints(*values: int):
+    return op.Constant(value_ints=list(values))
+
+
+def _number(value: float, dtype: ir.DataType):
+    return op.Constant(value=onnx.helper.make_tensor("", int(dtype), (1,), [value]))
+
+
+def _onnx_recurrent(x, lengths, hx, weights, mode, bias, layers, dropout, bidirectional):
+    """`bridge::recurrent` as one ONNX LSTM, GRU or RNN node (or a projected LSTM of ours) for each layer."""
+    directions = 2 if bidirectional else 1
+    per_direction = len(weights) // (layers * directions)
+    projected = per_direction == (5 if bias else 3)
+    order = GATES[mode]
+
+    def gates(w):
+        if len(order) == 1:
+            return w
+        blocks = op.Split(w, axis=0, num_outputs=len(order))
+        return op.Concat(*(blocks[i] for i in order), axis=0)
+
+    def stack(rows):
+        return op.Concat(*(op.Unsqueeze(row, _ints(0)) for row in rows), axis=0)
+
+    finals: list[list[Any]] = [[] for _ in hx]
+    lens = None if lengths is None else op.Cast(lengths, to=ir.DataType.INT32)
+    for layer in range(layers):
+        rows = [
+            weights[per_direction * i :][:per_direction]
+            for i in range(directions * layer, directions * (layer + 1))
+        ]
+        w = stack([gates(row[0]) for row in rows])
+        r = stack([gates(row[1]) for row in rows])
+        b = stack([op.Concat(gates(row[2]), gates(row[3]), axis=0) for row in rows]) if bias else None
+        initial = [
+            op.Slice(h, _ints(directions * layer), _ints(directions * (layer + 1)), _ints(0)) for h in hx
+        ]
+        common = {
+            "hidden_size": _hidden(rows[0][1], mode),
+            "direction": "bidirectional" if bidirectional else "forward",
+        }
+        if projected:
+            y, *final = LSTMP(x, w, r, b, lens, stack([row[-1] for row in rows]), *initial, **common)
+        elif mode == "LSTM":
+            y, *final = op.LSTM(x, w, r, b, lens, *initial, **common)
+        elif mode == "GRU":
+            y, *final = op.GRU(x, w, r, b, lens, *initial, linear_before_reset=1, **common)
+        else:
+            y, *final = op.RNN(
+                x, w, r, b, lens, *initial, activations=[mode[4:].capitalize()] * directions, **common
+            )
+        x = op.Reshape(op.Transpose(y, perm=[0, 2, 1, 3]), _ints(0, 0, -1))
+        if dropout and layer < layers - 1:
+            x = _onnx_dropout(x, dropout)
+        for states, state in zip(finals, final, strict=False):
+            states.append(state)
+    return [x, *(op.Concat(*states, axis=0) if layers > 1 else states[0] for states in finals)]
+
+
+def _hidden(r: Any, mode: str) -> int:
+    return int(r.shape[0]) // len(GATES[mode])
+
+
+def _onnx_multi_head(q, k, v, weights, biases, heads, dropout, causal):
+    """No bias is zeros."""
+    width = int(weights[-1].shape[0])
+    zeros = op.Constant(value=onnx.helper.make_tensor("", int(q.dtype), (width,), [0.0] * width))
+    turned = [op.Transpose(w, perm=[1, 0]) for w in weights]
+    return MULTI_HEAD(
+        q, k, v, *turned, *(biases or [zeros] * 4), heads=heads, dropout=dropout, is_causal=int(causal)
+    )  # fmt: skip
+
+
+def _onnx_dropout(x, p, kind="dropout"):
+    return DROPOUTS[kind](x, ratio=p) if kind in DROPOUTS else op.Dropout(x, op.Constant(value_float=p))[0]
+
+
+def _onnx_max_pool1d(x, kernel, stride, padding, dilation, ceil_mode):
+    return op.MaxPool(
+        x,
+        kernel_shape=[kernel],
+        strides=[stride],
+        pads=[padding, padding],
+        dilations=[dilation],
+        ceil_mode=int(ceil_mode),
+    )[0]
+
+
+def _onnx_aten(mode: str):
+    """`aten.lstm.input` and its kin, as an ExportedProgram made without the patches holds them."""
+
+    def translate(x, hx, weights, bias, layers, dropout, train, bidirectional, batch_first):
+        states = list(hx) if mode == "LSTM" else [hx]
+        x = op.Transpose(x, perm=[1, 0, 2]) if batch_first else x
+        y, *finals = _onnx_recurrent(x, None, states, weights, mode, bias, layers, dropout, bidirectional)
+        return (op.Transpose(y, perm=[1, 0, 2]) if batch_first else y), *finals
+
+    return translate
+
+
+def _onnx_conv3d(x, weight, bias=None, stride=(1, 1, 1), padding=(0, 0, 0), dilation=(1, 1, 1), groups=1):
+    """The stock one makes up a missing bias, in a shape that onnxruntime refuses."""
+    pads = [*padding, *padding]
+    return op.Conv(x, weight, bias, strides=list(stride), pads=pads, dilations=list(dilation), group=groups)
+
+
+def _onnx_scalar(s, dtype=ir.DataType.FLOAT, layout="", device="", pin_memory=False):
+    """The stock one writes every number in single precision, also where double is meant."""
+    if dtype == ir.DataType.DOUBLE and isinstance(s, int | float):
+        return op.Constant(value=onnx.helper.make_tensor("", onnx.TensorProto.DOUBLE, (), [s]))
+    return op.Cast(s, to=dtype if dtype > 0 else ir.DataType.FLOAT)
+
+
+def _onnx_resize(where="half_pixel", **attributes):
+    """`aten.upsample_*.vec`, which the stock exporter takes apart into its arithmetic for want of a translation."""
+
+    def translate(x, output_size, *rest):
+        *align, scale_factors = rest
+        mode = "align_corners" if align and align[0] else where
+        scales = sizes = None
+        if output_size is None:
+            scales = op.Constant(value_floats=[1.0, 1.0, *scale_factors])
+        else:
+            sizes = op.Concat(op.Shape(x, start=0, end=2), *map(_row, output_size), axis=0)
+        return op.Resize(x, None, scales, sizes, coordinate_transformation_mode=mode, **attributes)
+
+    return translate
+
+
+def _row(size: Any) -> Any:
+    """A size as a tensor of one number."""
+    return _ints(size) if isinstance(size, int) else op.Reshape(size, _ints(1))
+
+
+def _onnx_nearest(offset: float, **attributes):
+    """`aten.upsample_nearest*.vec`. Which cell is nearest may hang on how a position is rounded: where the factor is
+    no whole number it is worked out as torch does (UpSampleKernel.cpp), in double precision only if x is."""
+    resize = _onnx_resize(mode="nearest", **attributes)
+
+    def translate(x, output_size, scale_factors):
+        factors = scale_factors or [
+            m / n if isinstance(m, int) and isinstance(n, int) else None
+            for m, n in zip(output_size, x.shape[2:], strict=True)
+        ]
+        if all(factor in range(1, WHOLE) for factor in factors):
+            return resize(x, output_size, scale_factors)
+        double = ir.DataType.DOUBLE
+        real = double if x.dtype == double else ir.DataType.FLOAT
+        for axis, factor in enumerate(factors, 2):
+            n = op.Shape(x, start=axis, end=axis + 1)
+            if output_size is None:
+                m = op.Cast(op.Mul(op.Cast(n, to=double), _number(factor, double)), to=ir.DataType.INT64)
+                step = _number(1 / factor, real)
+            else:
+                m = _row(output_size[axis - 2])
+                step = op.Div(op.Cast(n, to=real), op.Cast(m, to=real))
+            places = op.Range(op.Constant(value_int=0), op.Squeeze(m, _ints(0)), op.Constant(value_int=1))
+            places = op.Cast(places, to=real)
+            places = op.Add(places, _number(offset, real)) if offset else places
+            cells = op.Cast(op.Floor(op.Mul(places, step)), to=ir.DataType.INT64)
+            cells = op.Min(cells, op.Sub(n, _ints(1)))
+            x = op.Gather(x, cells, axis=axis)
+        return x
+
+    return translate
+
+
+def _onnx_linspace(start, end, steps, dtype=-1, layout="", device="", pin_memory=False):
+    """The stock one writes the ends in single precision, also where double is meant."""
+    if all(isinstance(number, int | float) for number in (start, end, steps)):
+        numpy = ir.DataType(dtype if dtype and dtype > 0 else ir.DataType.FLOAT).numpy()
+        return op.Constant(value=onnx.numpy_helper.from_array(np.linspace(start, end, steps, dtype=numpy)))
+    return core.aten_linspace(start, end, steps, dtype)
+
+
+TRANSLATIONS: dict[Any, Any] = {
+    torch.ops.aten.linspace.default: _onnx_linspace,
+    torch.ops.aten.upsample_linear1d.vec: _onnx_resize(mode="linear"),
+    **{
+        getattr(torch.ops.aten, f"{name}{rank}d").vec: translate
+        for name, translate in (
+            ("upsample_nearest", _onnx_nearest(0.0, where="asymmetric", nearest_mode="floor")),
+            ("_upsample_nearest_exact", _onnx_nearest(0.5, nearest_mode="round_prefer_ceil")),
+        )
+        for rank in (1, 2, 3)
+    },
+    torch.ops.aten.scalar_tensor.default: _onnx_scalar,
+    torch.ops.bridge.recurrent.default: _onnx_recurrent,
+    torch.ops.bridge.multi_head.default: _onnx_multi_head,
+    torch.ops.bridge.dropout.default: _onnx_dropout,
+    torch.ops.aten.conv3d.default: _onnx_conv3d,
+    torch.ops.bridge.max_pool1d.default: _onnx_max_pool1d,
+    torch.ops.aten.lstm.input: _onnx_aten("LSTM"),
+    torch.ops.aten.gru.input: _onnx_aten("GRU"),
+    torch.ops.aten.rnn_tanh.input: _onnx_aten("RNN_TANH"),
+    torch.ops.aten.rnn_relu.input: _onnx_aten("RNN_RELU"),
+}
