@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 TORCH_ORT, ORT_KERAS, TORCH_KERAS = "torch ↔ onnxruntime", "onnxruntime ↔ Keras", "torch ↔ Keras"
-LEGS = (TORCH_ORT, ORT_KERAS, TORCH_KERAS)  # where outputs are compared
+SIMPLIFIED = (
+    "as given ↔ as simplified"  # the graph that the user gave, or torch exported, and the one that is built
+)
+LEGS = (TORCH_ORT, SIMPLIFIED, ORT_KERAS, TORCH_KERAS)  # where outputs are compared
 LIMIT = 1e-5  # of the relative error of float32 values
 GRADIENTS, STEPS, STATISTICS = "gradients", "steps of SGD", "running statistics"  # training, torch ↔ Keras
 
@@ -35,6 +38,7 @@ class Check:
     error: float
     limit: float
     dtype: str = "float32"
+    failure: str = ""  # what one of the two said instead of giving outputs
 
     @property
     def passed(self) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import onnx
 import onnx_ir as ir
 
 from bridge.errors import ExportError, MissingPackage, SourceError, said
@@ -15,12 +16,17 @@ if TYPE_CHECKING:
     from bridge.frontend.torch_module import Torch
 
 
+# What the proof runs: the file or model just as it was given, or the graph that torch exported.
+Given: TypeAlias = str | onnx.ModelProto | ir.Model
+
+
 @dataclass(frozen=True)
 class Opened:
     """A source as ONNX IR, with the torch side where there is one."""
 
     model: ir.Model
     title: str
+    given: Given
     torch: Torch | None = None
     notes: tuple[str, ...] = ()
     dynamic_shapes: Any = None  # as they were asked for
@@ -45,7 +51,7 @@ def open_source(
 
         model = load(source)
         title = Path(source).stem if isinstance(source, str | os.PathLike) else model.graph.name or "model"
-        return Opened(model, title)
+        return Opened(model, title, os.fspath(source) if isinstance(source, os.PathLike) else source)
     return open_torch(source, args, kwargs, dynamic_shapes)
 
 
@@ -60,7 +66,13 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
         example_args, example_kwargs = source.example_inputs
         module = source.module()
         module.training = False  # an exported program has one mode, and refuses eval()
-        return Opened(exported.model, "program", Torch(module, example_args, example_kwargs), exported.notes)
+        return Opened(
+            exported.model,
+            "program",
+            exported.model,
+            Torch(module, example_args, example_kwargs),
+            exported.notes,
+        )
     if not isinstance(source, torch.nn.Module):
         raise SourceError(
             f"cannot convert a {type(source).__name__}; give an nn.Module with args, an ExportedProgram, an .onnx or "
@@ -78,7 +90,7 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
             f"{title} does not run on the args given: {type(error).__name__}: {said(error)}"
         ) from error
     exported = export_module(apart(source), args, kwargs, dynamic_shapes)
-    return Opened(exported.model, title, witness, exported.notes, dynamic_shapes, True)
+    return Opened(exported.model, title, exported.model, witness, exported.notes, dynamic_shapes, True)
 
 
 def _torch() -> Any:

@@ -84,10 +84,15 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
 )
 
 
-def simplify(model: ir.Model) -> ir.Model:
-    """A copy of `model` that all passes have seen; the weights are shared, `model` stays what it was."""
+def simplify(model: ir.Model, after: Callable[[str, ir.Model], None] | None = None) -> ir.Model:
+    """A copy of `model` that all passes have seen; the weights are shared, `model` stays what it was.
+
+    `after` is called with the name of each pass that has run, and the graph as it left it.
+    """
     simple = model.clone()
     simple.meta.update(model.meta)
     for run in PASSES:
         run(simple)
+        if after is not None:
+            after(run.__name__, simple)
     return simple

@@ -11,7 +11,7 @@ from importlib import resources
 
 import jinja2
 
-from bridge.render.text import facts
+from bridge.render.text import facts, sized
 from bridge.report import LEGS, Check, Report, Row
 
 LEVELS = (  # class, largest error as a part of the limit, what the legend says
@@ -34,6 +34,7 @@ def render(report: Report) -> str:
         levels=LEVELS,
         level=functools.partial(level, limit=report.limit),
         number=number,
+        sized=sized,
     )
 
 

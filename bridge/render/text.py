@@ -98,9 +98,14 @@ def _legs(report: Report) -> Table:
         legs.setdefault((check.leg, check.dtype), []).append(check)
     for (leg, dtype), checks in legs.items():
         worst = max(checks, key=lambda check: check.error / check.limit)
-        sizes = Text("; ").join(Text(c.sizes, style="" if c.passed else "bold red") for c in checks)
+        sizes = Text("; ").join(Text(sized(c), style="" if c.passed else "bold red") for c in checks)
         table.add_row(leg, dtype, sizes, error_text(worst.error, worst.limit), f"{worst.limit:.0e}")
     return table
+
+
+def sized(check: Check) -> str:
+    """The sizes of a check, and why nothing could be compared at them."""
+    return f"{check.sizes}, where {check.failure}" if check.failure else check.sizes
 
 
 def _facts(report: Report) -> Table:

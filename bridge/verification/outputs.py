@@ -1,8 +1,9 @@
 """torch, onnxruntime and Keras on the same inputs, at several sizes of every free axis.
 
-torch ↔ onnxruntime    the export leg, and the noise floor
-onnxruntime ↔ Keras    the conversion leg
-torch ↔ Keras          the whole; also in float64, where a wrong formula cannot hide behind rounding
+torch ↔ onnxruntime       the export leg, and the noise floor
+as given ↔ as simplified  what was done to the graph before it was built: the opset raised, the passes
+onnxruntime ↔ Keras       the whole of a file; onnxruntime runs the graph as it was given
+torch ↔ Keras             the whole; also in float64, where a wrong formula cannot hide behind rounding
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import keras
 
 from bridge.errors import SourceError, said
 from bridge.frontend.torch_module import Torch
-from bridge.report import LIMIT, ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
+from bridge.report import LIMIT, ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.inputs import Sampler, Sizes, sizes_text
 from bridge.verification.metrics import Arrays, cast, worst_error
-from bridge.verification.runners import OnnxRuntime, keras_call
+from bridge.verification.runners import OnnxRuntime, Runner, keras_call
 
 LIMIT_DOUBLE = 1e-10
 FLOOR = 10  # how many times torch's own rounding float32 may be off where a network amplifies it
@@ -32,11 +33,11 @@ class Trial:
     sizes: Sizes
     inputs: Arrays
     torch: Arrays | None
-    onnx: Arrays
+    onnx: Arrays  # of the graph as given, or as torch exported it
 
 
 def trials(
-    sampler: Sampler, onnx: OnnxRuntime, torch: Torch | None, count: int = 3
+    sampler: Sampler, onnx: Runner, torch: Torch | None, count: int = 3
 ) -> tuple[list[Trial], list[str]]:
     """The examples themselves and `count - 1` other sizes that the source runs at; and the sizes it refused."""
     source = onnx if torch is None else torch
@@ -62,7 +63,7 @@ def trials(
     return done, refused
 
 
-def _exported(onnx: OnnxRuntime, sizes: Sizes, inputs: Arrays) -> Arrays:
+def _exported(onnx: Runner, sizes: Sizes, inputs: Arrays) -> Arrays:
     """What the exported graph gives where the source itself runs."""
     try:
         return onnx(inputs)
@@ -72,20 +73,33 @@ def _exported(onnx: OnnxRuntime, sizes: Sizes, inputs: Arrays) -> Arrays:
         ) from error
 
 
-def checks(call: Callable[[Arrays], Arrays], tried: Sequence[Trial]) -> Iterator[Check]:
-    """All legs at all sizes; `call` is a `keras_call`."""
+def checks(
+    call: Callable[[Arrays], Arrays], tried: Sequence[Trial], simple: OnnxRuntime | None = None
+) -> Iterator[Check]:
+    """All legs at all sizes; `call` is a `keras_call`, `simple` runs the graph that was built."""
     for trial in tried:
-        text = sizes_text(trial.sizes)
-        try:
-            got = call(trial.inputs)
-        except Exception as error:
-            yield Check(ORT_KERAS, f"{text}, where Keras does not run: {said(error)}", float("inf"), LIMIT)
-            continue
         if trial.torch is not None:
-            yield Check(TORCH_ORT, text, worst_error(trial.onnx, trial.torch), LIMIT)
-        yield Check(ORT_KERAS, text, worst_error(got, trial.onnx), LIMIT)
-        if trial.torch is not None:
-            yield Check(TORCH_KERAS, text, worst_error(got, trial.torch), LIMIT)
+            yield Check(TORCH_ORT, sizes_text(trial.sizes), worst_error(trial.onnx, trial.torch), LIMIT)
+        if simple is not None:
+            yield from _compared(simple, trial, {SIMPLIFIED: trial.onnx}, "the simplified graph")
+        wanted = {ORT_KERAS: trial.onnx, TORCH_KERAS: trial.torch}
+        yield from _compared(call, trial, wanted, "Keras")
+
+
+def _compared(
+    run: Callable[[Arrays], Arrays], trial: Trial, wanted: dict[str, Arrays | None], name: str
+) -> Iterator[Check]:
+    """One check for each leg in `wanted` that has a reference; where `run` fails, its error is infinite."""
+    text = sizes_text(trial.sizes)
+    try:
+        got = run(trial.inputs)
+    except Exception as error:
+        failure = f"{name} does not run: {said(error)}"
+        yield Check(next(iter(wanted)), text, math.inf, LIMIT, failure=failure)
+        return
+    for leg, want in wanted.items():
+        if want is not None:
+            yield Check(leg, text, worst_error(got, want), LIMIT)
 
 
 def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], double: Torch) -> list[Check]:

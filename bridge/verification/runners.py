@@ -1,4 +1,4 @@
-"""onnxruntime and Keras as functions of numpy arrays; torch's is `frontend.torch_module`."""
+"""onnxruntime, ONNX's reference evaluator and Keras as functions of numpy arrays, as torch is in `frontend`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from itertools import zip_longest
 
 import keras
 import numpy as np
+import onnx
 import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
 
 from bridge.axes import Perm
 from bridge.errors import MissingPackage, SourceError, said
@@ -17,9 +19,12 @@ INSIDE = 1 << 10  # bytes of an initializer that onnxruntime gets within the mod
 
 
 class OnnxRuntime:
-    """onnxruntime on an IR model, one thread; the weights are shared with the model."""
+    """onnxruntime as written, nothing optimised, on one thread: on a graph of ours, whose weights are shared, or on a
+    serialised model or the path of one. Raises `SourceError` where it refuses the model."""
 
-    def __init__(self, model: ir.Model):
+    name = "onnxruntime"
+
+    def __init__(self, model: ir.Model | bytes | str):
         try:
             import onnxruntime
         except ImportError as error:
@@ -28,14 +33,15 @@ class OnnxRuntime:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
         options.add_session_config_entry("session.disable_prepacking", "1")  # which copies every weight
-        # what is written is what runs
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.enable_cpu_mem_arena = False  # memory goes back at once
-        light, self._weights = _without_weights(model)
-        values = map(onnxruntime.OrtValue.ortvalue_from_numpy, self._weights.values())
-        options.add_external_initializers(list(self._weights), list(values))
+        if isinstance(model, ir.Model):
+            light, self._weights = _without_weights(model)
+            values = map(onnxruntime.OrtValue.ortvalue_from_numpy, self._weights.values())
+            options.add_external_initializers(list(self._weights), list(values))
+            model = ir.to_proto(light).SerializeToString()
         try:
-            self._session = onnxruntime.InferenceSession(ir.to_proto(light).SerializeToString(), options)
+            self._session = onnxruntime.InferenceSession(model, options)
         except Exception as error:
             raise SourceError(f"onnxruntime refuses the model: {said(error)}") from error
         self._inputs = [value.name for value in self._session.get_inputs()]
@@ -43,6 +49,43 @@ class OnnxRuntime:
     def __call__(self, inputs: Arrays) -> Arrays:
         feeds = dict(zip(self._inputs, inputs, strict=True))
         return [np.asarray(output) for output in self._session.run(None, feeds)]
+
+
+class Evaluator:
+    """ONNX's reference evaluator, for files that onnxruntime cannot run."""
+
+    name = "ONNX's reference evaluator"
+
+    def __init__(self, model: onnx.ModelProto | str):
+        try:
+            self._evaluator = ReferenceEvaluator(model)
+        except Exception as error:
+            raise SourceError(f"{self.name} refuses the model: {said(error)}") from error
+        known = {tensor.name for tensor in self._evaluator.proto_.graph.initializer}
+        self._inputs = [name for name in self._evaluator.input_names if name not in known]
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        feeds = dict(zip(self._inputs, inputs, strict=True))
+        with np.errstate(all="ignore"):
+            return [np.asarray(output) for output in self._evaluator.run(None, feeds)]
+
+
+Runner = OnnxRuntime | Evaluator
+
+
+def as_given(model: ir.Model | onnx.ModelProto | str) -> tuple[Runner, str]:
+    """What runs `model` just as it is, and why it is not onnxruntime, if it is not. Raises `SourceError` if nothing
+    runs it."""
+    try:
+        serialised = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
+        return OnnxRuntime(serialised), ""
+    except SourceError as error:
+        reason = str(error)
+    proto = ir.to_proto(model) if isinstance(model, ir.Model) else model
+    try:
+        return Evaluator(proto), reason
+    except SourceError as error:
+        raise SourceError(f"{reason}; {error}") from error
 
 
 def _without_weights(model: ir.Model) -> tuple[ir.Model, dict[str, np.ndarray]]:

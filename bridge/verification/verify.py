@@ -13,12 +13,13 @@ from bridge.frontend.source import open_torch
 from bridge.keras_compat import double_precision
 from bridge.passes import simplify
 from bridge.plan import plan
-from bridge.report import Check, Report
+from bridge.report import SIMPLIFIED, TORCH_ORT, Check, Report
 from bridge.verification import outputs
-from bridge.verification.inputs import Sampler
+from bridge.verification.bisect import departure
+from bridge.verification.inputs import Sampler, sizes_text
 from bridge.verification.nodes import node_errors
 from bridge.verification.outputs import Trial
-from bridge.verification.runners import OnnxRuntime, keras_call
+from bridge.verification.runners import OnnxRuntime, as_given, keras_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,19 +31,27 @@ if TYPE_CHECKING:
 
 
 def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report:
-    """`report` with every comparison of `built` to the graph as exported and to torch."""
-    tried, refused = trials(opened, planned.model)
+    """`report` with every comparison of `built` to the source as it was given, and to torch."""
+    tried, notes = trials(opened, planned.model)
     graph, doors = planned.model.graph, planned.doors
     call = keras_call(built.model, *([doors.get(v) for v in side] for side in (graph.inputs, graph.outputs)))
-    checks = list(outputs.checks(call, tried))
-    errors = node_errors(planned, built, tried[0])
+    simple, unrun = _simplified(planned.model)
+    checks = tuple(outputs.checks(call, tried, simple))
+    errors = node_errors(planned, built, tried[0]) if simple else {}
     rows = tuple(
         replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)
     )
-    notes = (*report.notes, *refused, *_unchanging(planned, tried))
-    report = replace(report, checks=tuple(checks), rows=rows, notes=notes)
-    report = allowing_rounding(report, opened, tried)
-    return report if report.verified else replace(report, blame=_blame(report, planned, errors))
+    notes = [*report.notes, *notes, *unrun, *_unchanging(planned, tried)]
+    report = allowing_rounding(replace(report, checks=checks, rows=rows, notes=tuple(notes)), opened, tried)
+    return report if report.verified else replace(report, blame=_blame(report, opened, planned, built, tried))
+
+
+def _simplified(model: ir.Model) -> tuple[OnnxRuntime | None, list[str]]:
+    """What runs the simplified graph; or what to say where onnxruntime has no kernel for it."""
+    try:
+        return OnnxRuntime(model), []
+    except SourceError as error:
+        return None, [f"neither passes nor single nodes are compared: {error}"]
 
 
 def _unchanging(planned: Plan, tried: list[Trial]) -> Iterator[str]:
@@ -71,10 +80,12 @@ def allowing_rounding(report: Report, opened: Opened, tried: list[Trial]) -> Rep
 
 
 def trials(opened: Opened, simple: ir.Model) -> tuple[list[Trial], list[str]]:
-    """What torch and the graph as exported say at several sizes; and the sizes that were refused. `simple` is that
-    graph as the passes left it."""
+    """What torch and the source as given say at several sizes; and what there is to say of it. `simple` is the source
+    as the passes left it."""
     sampler = Sampler.of(simple, opened.torch.examples if opened.torch else None)
-    return outputs.trials(sampler, OnnxRuntime(opened.model), opened.torch)
+    reference, reason = as_given(opened.given)
+    tried, refused = outputs.trials(sampler, reference, opened.torch)
+    return tried, [f"the source is run by {reference.name}: {reason}", *refused] if reason else refused
 
 
 def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) -> Report:
@@ -119,17 +130,28 @@ def gradients_of(trained: Trainable, opened: Opened, simple: ir.Model) -> Check:
     return single_precision(trained, single, Sampler.of(simple, single.examples), wanted)
 
 
-def _blame(report: Report, planned: Plan, errors: dict[ir.Node, float]) -> str:
-    """The leg that failed, and the first node that departs on it."""
-    failed = next(check for check in report.checks if not check.passed)
-    text = failed_leg(report)
+def _blame(report: Report, opened: Opened, planned: Plan, built: Built, tried: list[Trial]) -> str:
+    """The leg that failed first, and the step or node that departs on it."""
+    failed = first_failed(report)
+    trial = next((trial for trial in tried if sizes_text(trial.sizes) == failed.sizes), tried[0])
+    if failed.leg == SIMPLIFIED:
+        step = departure(opened.given, opened.model, trial, failed.limit)
+        return failed_leg(report) + (f": {step}" if step else "")
+    errors = node_errors(planned, built, trial) if failed.leg != TORCH_ORT and not failed.failure else {}
     first = next((step for step in planned.steps if errors.get(step.node, 0.0) > failed.limit), None)
-    if first is not None:
-        text += f"; first at {first.node.op_type} {first.path or first.node.name} (error {errors[first.node]:.2g})"
-    return text
+    if first is None:
+        return failed_leg(report)
+    where = f"{first.node.op_type} {first.path or first.node.name}"
+    return f"{failed_leg(report)}; first at {where} (error {errors[first.node]:.2g})"
+
+
+def first_failed(report: Report) -> Check:
+    return next(check for check in report.checks if not check.passed)
 
 
 def failed_leg(report: Report) -> str:
     """The first comparison that failed, in words."""
-    failed = next(check for check in report.checks if not check.passed)
+    failed = first_failed(report)
+    if failed.failure:
+        return f"{failed.leg} cannot be compared at {failed.sizes}: {failed.failure}"
     return f"{failed.leg} differ by {failed.error:.2g} (limit {failed.limit:.0e}) at {failed.sizes}"

@@ -1,0 +1,77 @@
+"""Which step made another graph of the source: the opset that was raised, or one of the passes, and at which node.
+
+Every graph between the source and the one that is built can be run, so the first one whose outputs depart names the
+step; the first value that both sides of it know by name, and that departs, names the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+import onnx_ir as ir
+
+from bridge.errors import SourceError, said
+from bridge.frontend.source import Given
+from bridge.passes import simplify
+from bridge.plan import torch_path
+from bridge.verification.metrics import Arrays, relative_error, worst_error
+from bridge.verification.outputs import Trial
+from bridge.verification.runners import OnnxRuntime
+
+RAISED = "raising the opset"
+
+
+def departure(given: Given, raised: ir.Model, trial: Trial, limit: float) -> str:
+    """The first step after which the graph's outputs are off by more than `limit` from those of `given`, or after
+    which it does not run, in words; empty if there is none."""
+    before = given
+    for step, after in _steps(given, raised):
+        try:
+            got = OnnxRuntime(after)(trial.inputs)
+        except Exception as error:
+            return f"{step}, after which the graph does not run: {said(error)}"
+        if worst_error(got, trial.onnx) > limit:
+            return f"{step}{_first_node(before, after, trial.inputs, limit)}"
+        before = after
+    return ""
+
+
+def _steps(given: Given, raised: ir.Model) -> Iterator[tuple[str, ir.Model]]:
+    """The graph after each step, with the name of the step."""
+    if raised is not given:
+        yield RAISED, raised
+    left: list[tuple[str, ir.Model]] = []
+    simplify(raised, after=lambda name, model: left.append((f"pass {name}", model.clone())))
+    yield from left
+
+
+def _graph(given: Given) -> ir.Model:
+    if isinstance(given, ir.Model):
+        return given
+    return ir.from_proto(given) if isinstance(given, onnx.ModelProto) else ir.load(given)
+
+
+def _first_node(given: Given, after: ir.Model, inputs: Arrays, limit: float) -> str:
+    """ ", first at" the first node of `after` whose output `given` knows too, and has otherwise; empty if there is none
+    or `given` cannot be run node by node."""
+    before = _graph(given)
+    known = {value.name for node in before.graph for value in node.outputs}
+    shared = [(node, v.name) for node in after.graph for v in node.outputs if v.name and v.name in known]
+    names = [name for _, name in shared]
+    try:
+        pairs = list(zip(_values(before, names, inputs), _values(after, names, inputs), strict=True))
+    except SourceError:
+        return ""
+    for (node, name), (want, got) in zip(shared, pairs, strict=True):
+        if relative_error(got, want) > limit:
+            return f", first at {node.op_type} {torch_path(node) or name}"
+    return ""
+
+
+def _values(model: ir.Model, names: list[str], inputs: Arrays) -> Arrays:
+    """What the values called `names` hold."""
+    shown = model.clone()
+    named = {value.name: value for node in shown.graph for value in node.outputs}
+    shown.graph.outputs[:] = [named[name] for name in names]
+    return OnnxRuntime(shown)(inputs)

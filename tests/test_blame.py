@@ -1,0 +1,83 @@
+"""A wrong opset adapter, a wrong pass and a wrong builder are told apart, and the first wrong one is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx
+import onnx.parser
+import onnx_ir as ir
+import pytest
+from keras import ops
+
+import bridge
+from bridge import passes
+from bridge.frontend import source
+from bridge.ops import registry
+from bridge.report import ORT_KERAS, SIMPLIFIED
+
+TEXT = """<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] x) => (float[N, 4] y)
+{ a = Tanh (x)  b = Relu (a)  y = Add (b, x) }"""
+
+
+def blamed() -> tuple[str, str]:
+    """The leg that failed first, and what the error says."""
+    with pytest.raises(bridge.Mismatch) as caught:
+        bridge.convert(onnx.parser.parse_model(TEXT))
+    report = caught.value.report
+    return next(check.leg for check in report.checks if not check.passed), str(caught.value)
+
+
+def soften(model: ir.Model) -> None:
+    """Relu becomes Softplus."""
+    for node in list(model.graph):
+        node.op_type = "Softplus" if node.op_type == "Relu" else node.op_type
+
+
+def test_a_wrong_adapter_is_named(monkeypatch):
+    open_source = source.open_source
+
+    def opened(*given):
+        right = open_source(*given)
+        soften(right.model)
+        return right
+
+    monkeypatch.setattr("bridge.conversion.open_source", opened)
+    leg, text = blamed()
+    assert leg == SIMPLIFIED
+    assert text.endswith("raising the opset, first at Softplus b")
+
+
+@pytest.mark.parametrize("place", [0, 5, len(passes.PASSES)])
+def test_a_wrong_pass_is_named(monkeypatch, place):
+    monkeypatch.setattr(passes, "PASSES", (*passes.PASSES[:place], soften, *passes.PASSES[place:]))
+    leg, text = blamed()
+    assert leg == SIMPLIFIED
+    assert text.endswith("pass soften, first at Softplus b")
+
+
+def test_a_pass_after_which_nothing_runs_is_named(monkeypatch):
+    def spoil(model: ir.Model) -> None:
+        list(model.graph)[-1].op_type = "Nowhere"
+
+    monkeypatch.setattr(passes, "PASSES", (*passes.PASSES, spoil))
+    with pytest.raises(bridge.BridgeError, match="Nowhere"):
+        bridge.convert(onnx.parser.parse_model(TEXT))
+
+
+def test_a_wrong_builder_is_named(monkeypatch):
+    wrong = replace(registry.find("", "Relu"), function=lambda x: ops.softplus(x), takes_site=False)
+    find = registry.find
+    monkeypatch.setattr("bridge.plan.find", lambda domain, op: wrong if op == "Relu" else find(domain, op))
+    leg, text = blamed()
+    assert leg == ORT_KERAS
+    assert "first at Relu" in text
+
+
+def test_what_onnxruntime_cannot_run_is_run_by_the_reference_evaluator():
+    text = (
+        """<ir_version: 8, opset_import: ["" : 17]> g (double[N, 4] x) => (double[N, 4] y) { y = Elu (x) }"""
+    )
+    report = bridge.convert(onnx.parser.parse_model(text)).report
+    assert report.verified
+    assert any("ONNX's reference evaluator" in note for note in report.notes)
