@@ -29,8 +29,7 @@ MAX_BYTES = 8 << 30  # of the file together with its external data
 
 
 def load(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
-    """Read, check and raise the model. Its `meta["given"]` is the model unchanged, which a proof holds it against:
-    the path (whose bytes are not held twice) or the ModelProto. Raises `SourceError` saying what is wrong with it."""
+    """Read, check and raise the model. Raises `SourceError` saying what is wrong with it."""
     if isinstance(source, ir.Model):
         source = ir.to_proto(source)
     if isinstance(source, str | Path):
@@ -44,7 +43,6 @@ def load(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
     except Exception as error:
         raise SourceError(f"{where}: not a valid ONNX model: {said(error)}") from error
     model = ir.from_proto(_defined(_raise(proto, where)))
-    model.meta["given"] = Path(source) if isinstance(source, str | Path) else source
     _without_fixed_inputs(model)
     return _with_weights(model)
 
