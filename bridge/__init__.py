@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.errors import (
     BridgeError,
     ExportError,
+    InternalError,
     Mismatch,
     MissingPackage,
     OutputError,
@@ -47,6 +48,7 @@ __all__ = [
     "BridgeError",
     "Conversion",
     "ExportError",
+    "InternalError",
     "Mismatch",
     "MissingPackage",
     "OutputError",

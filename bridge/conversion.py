@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from bridge import disk
 from bridge.account import account, axes, describe
-from bridge.errors import Mismatch, MissingPackage, SourceError
+from bridge.errors import BridgeError, Mismatch, MissingPackage, SourceError
 from bridge.frontend.source import open_source
 from bridge.passes import simplify
 from bridge.report import Report, Row
@@ -62,7 +62,14 @@ class Stopwatch:
         if self.progress is not None:
             self.progress(name)
         start = time.perf_counter()
-        yield
+        try:
+            yield
+        except BridgeError:
+            raise
+        except Exception as error:
+            from bridge.faults import fault
+
+            raise fault(name, error) from error
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 

@@ -7,7 +7,8 @@
     ├── Mismatch           the converted model does not agree with its source (`.report`)
     ├── WeightsError       weights that do not fit, or cannot go back
     ├── OutputError        a file that cannot be written
-    └── MissingPackage     an optional package is needed and not installed
+    ├── MissingPackage     an optional package is needed and not installed
+    └── InternalError      a fault of bridge itself, with the stage and the node at which it arose
 
 The text of each is one line that says what, where and the way out; `Unsupported` has one line per refusal.
 """
@@ -68,6 +69,10 @@ class WeightsError(BridgeError):
 
 class OutputError(BridgeError):
     """A file that cannot be written where it was asked for; nothing is left there."""
+
+
+class InternalError(BridgeError):
+    """A fault of `bridge` itself, not of the source or of the caller."""
 
 
 class MissingPackage(BridgeError):

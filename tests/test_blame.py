@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import onnx
 import onnx.parser
@@ -66,9 +68,7 @@ def test_a_pass_after_which_nothing_runs_is_named(monkeypatch):
 
 
 def test_a_wrong_builder_is_named(monkeypatch):
-    wrong = replace(registry.find("", "Relu"), function=lambda x: ops.softplus(x), takes_site=False)
-    find = registry.find
-    monkeypatch.setattr("bridge.plan.find", lambda domain, op: wrong if op == "Relu" else find(domain, op))
+    wrong_builder(monkeypatch, lambda x: ops.softplus(x))
     leg, text = blamed()
     assert leg == ORT_KERAS
     assert "first at Relu" in text
@@ -81,3 +81,30 @@ def test_what_onnxruntime_cannot_run_is_run_by_the_reference_evaluator():
     report = bridge.convert(onnx.parser.parse_model(text)).report
     assert report.verified
     assert any("ONNX's reference evaluator" in note for note in report.notes)
+
+
+def wrong_builder(monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any]) -> None:
+    """Relu is built by `function`."""
+    wrong = replace(registry.find("", "Relu"), function=function, takes_site=False)
+    find = registry.find
+    monkeypatch.setattr("bridge.plan.find", lambda domain, op: wrong if op == "Relu" else find(domain, op))
+
+
+def test_a_fault_names_stage_node_and_cause(monkeypatch):
+    wrong_builder(monkeypatch, lambda x: {}["missing"])
+    with pytest.raises(bridge.InternalError) as caught:
+        bridge.convert(onnx.parser.parse_model(TEXT))
+    assert str(caught.value).startswith(
+        "a fault of bridge itself in build at Relu (output b): KeyError: 'missing'; "
+    )
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_fault_in_a_pass_names_the_pass(monkeypatch):
+    def stumble(model: ir.Model) -> None:
+        for node in model.graph:
+            assert node.op_type != "Relu"
+
+    monkeypatch.setattr(passes, "PASSES", (stumble, *passes.PASSES))
+    with pytest.raises(bridge.InternalError, match=r"in simplify, pass stumble at Relu \(output b\)"):
+        bridge.convert(onnx.parser.parse_model(TEXT))

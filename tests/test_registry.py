@@ -87,7 +87,7 @@ ROOMS = (
     "plan",
     "build",
     "handwritten",
-    "disk account",
+    "disk account faults",
     "verification",
     "conversion backend",
     "cli",

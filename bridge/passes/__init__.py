@@ -92,7 +92,11 @@ def simplify(model: ir.Model, after: Callable[[str, ir.Model], None] | None = No
     simple = model.clone()
     simple.meta.update(model.meta)
     for run in PASSES:
-        run(simple)
+        try:
+            run(simple)
+        except Exception as error:
+            error.add_note(f"pass {run.__name__}")
+            raise
         if after is not None:
             after(run.__name__, simple)
     return simple
