@@ -32,8 +32,17 @@ def said(error: BaseException) -> str:
     return textwrap.shorten(text, WIDTH, placeholder=" …") or type(error).__name__
 
 
+def readable(text: str) -> str:
+    """`text` with the characters that no terminal should be given (controls, line ends, marks that turn the direction
+    of writing) as their escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class BridgeError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package; the text holds nothing that a terminal would act on."""
+
+    def __init__(self, *lines: str):
+        super().__init__("\n".join(map(readable, lines)))
 
 
 class SourceError(BridgeError):
@@ -52,7 +61,7 @@ class Unsupported(BridgeError):
 
     def __init__(self, refusals: Sequence[Any]):
         self.refusals = tuple(refusals)
-        super().__init__("\n".join(str(refusal) for refusal in self.refusals))
+        super().__init__(*map(str, self.refusals))
 
 
 class Mismatch(BridgeError):

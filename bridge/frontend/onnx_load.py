@@ -1,8 +1,7 @@
 """An `.onnx` file, a ModelProto or an `onnx_ir.Model` -> the same ONNX IR that `export.py` gives.
 
-Files are hostile until checked: sizes are bounded, external data stays inside the model's folder, `onnx.checker`
-has the first word. Older opsets are raised to `OPSET` here, so that no builder knows about versions. Every
-floating-point initializer becomes a `Weight` named after itself.
+`onnx_read.py` has the first word, `onnx.checker` the second. Older opsets are raised to `OPSET` here, so that no
+builder knows about versions. Every floating-point initializer becomes a `Weight` named after itself.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ import onnx
 import onnx.inliner
 import onnx.version_converter
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
 
 from bridge.errors import SourceError, said
+from bridge.frontend.onnx_names import drop_hints, name_sizes
+from bridge.frontend.onnx_read import check_in_memory, read
 from bridge.functions import OPSET, add_functions
 from bridge.weights import Source
 
@@ -25,7 +25,6 @@ DEFINED = {
     "AffineGrid", "CausalConvWithState", "CenterCropPad", "NegativeLogLikelihoodLoss", "RotaryEmbedding",
     "SoftmaxCrossEntropyLoss", "SwiGLU",
 }  # fmt: skip
-MAX_BYTES = 8 << 30  # of the file together with its external data
 
 
 def load(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
@@ -33,17 +32,23 @@ def load(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
     if isinstance(source, ir.Model):
         source = ir.to_proto(source)
     if isinstance(source, str | Path):
-        proto, where = _read(Path(source)), str(source)
+        proto, where = read(Path(source)), str(source)
         subject: onnx.ModelProto | str = str(source)
     else:
         proto, where = source, "the model given"
         subject = proto
+        check_in_memory(proto, where)
     try:
         onnx.checker.check_model(subject)
     except Exception as error:
         raise SourceError(f"{where}: not a valid ONNX model: {said(error)}") from error
-    model = ir.from_proto(_defined(_raise(proto, where)))
+    try:
+        model = ir.from_proto(_defined(_raise(proto, where)))
+    except (ir.serde.SerdeError, NotImplementedError) as error:  # what the checker lets pass
+        raise SourceError(f"{where}: not a valid ONNX model: {said(error)}") from error
     _without_fixed_inputs(model)
+    name_sizes(model)
+    drop_hints(model)
     return _with_weights(model)
 
 
@@ -51,45 +56,6 @@ def _without_fixed_inputs(model: ir.Model) -> None:
     """An initializer that is listed as an input too (all were before IR version 4) is a weight, and no input."""
     inputs = model.graph.inputs
     inputs[:] = [value for value in inputs if value.name not in model.graph.initializers]
-
-
-def _read(path: Path) -> onnx.ModelProto:
-    if not path.is_file():
-        raise SourceError(f"{path}: no such file")
-    if path.stat().st_size > MAX_BYTES:
-        raise SourceError(f"{path}: larger than {MAX_BYTES >> 30} GiB")
-    try:
-        proto = onnx.load(path, load_external_data=False)
-    except (DecodeError, onnx.onnx_cpp2py_export.checker.ValidationError) as error:
-        raise SourceError(f"{path}: not an ONNX file, or a truncated one ({said(error)})") from error
-    if not proto.HasField("graph"):
-        raise SourceError(f"{path}: not an ONNX file: it holds no graph")
-    _read_external(proto, path)
-    return proto
-
-
-def _read_external(proto: onnx.ModelProto, path: Path) -> None:
-    folder = path.resolve().parent
-    names = {
-        entry.value
-        for tensor in proto.graph.initializer
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    for name in sorted(names):
-        target = (folder / name).resolve()
-        if not target.is_relative_to(folder):
-            raise SourceError(f"{path}: external data {name!r} lies outside the model's folder")
-        if not target.is_file():
-            raise SourceError(f"{path}: external data {name!r} is missing beside it")
-    total = path.stat().st_size + sum((folder / name).stat().st_size for name in names)
-    if total > MAX_BYTES:
-        raise SourceError(f"{path}: larger than {MAX_BYTES >> 30} GiB with its external data")
-    try:
-        onnx.load_external_data_for_model(proto, str(folder))
-    except Exception as error:
-        raise SourceError(f"{path}: external data cannot be read: {said(error)}") from error
 
 
 def _raise(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:

@@ -1,0 +1,87 @@
+"""The texts of a file that later rooms would read: names of sizes, and what exporters wrote beside nodes.
+
+Sizes are symbols of an algebra from here on, so a name that an algebra could read in another way (`9**9`, `seq/len`,
+`7`) becomes a plain one; equal names stay equal. One without a letter or digit (`?`) says nothing: any size.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+MAX_LENGTH = 64  # of the name of a size
+MAX_SCOPES = 10_000  # characters that say which torch modules a node stands in
+SCOPES = "pkg.torch.onnx.name_scopes"
+LIST_OF_NAMES = re.compile(r"""\[(?:{0}(?:, {0})*)?\]""".format(r"""(?:'[^'\\]*'|"[^"\\]*")"""))
+HINTS = (SCOPES, "pkg.torch.onnx.stack_trace")
+RENAMED = "renamed_sizes"  # in the model's meta: {name in the file: name here}
+
+
+def name_sizes(model: ir.Model) -> None:
+    """Give every size a plain name; `model.meta[RENAMED]` says which were called otherwise."""
+    values = [value for value in _values(model) if value.shape is not None]
+    found = {dim.value for value in values for dim in value.shape if not isinstance(dim, int) and dim.value}
+    found = {name for name in found if re.search(r"\w", name)}
+    taken = set(filter(_plain, found))
+    renamed = {}
+    for name in sorted(found - taken):
+        renamed[name] = _fresh(name, taken)
+        taken.add(renamed[name])
+
+    def plain(dim: int | ir.SymbolicDim) -> int | str | None:
+        if isinstance(dim, int):
+            return None if dim < 0 else dim  # as onnxruntime reads it: any size
+        name = renamed.get(dim.value, dim.value)
+        return name if name in taken else None
+
+    for value in values:
+        value.shape = ir.Shape(map(plain, value.shape))
+    model.meta[RENAMED] = renamed
+
+
+def _plain(name: str) -> bool:
+    return name.isidentifier() and len(name) <= MAX_LENGTH
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    """`batch size` as batch_size; `9**9` as size_9_9; with a number where that is taken."""
+    words = re.sub(r"\W+", "_", name).strip("_")[: MAX_LENGTH - 16]
+    words = words if words.isidentifier() else f"size_{words}".strip("_")
+    words = words if words.isidentifier() else "size"
+    numbered = itertools.chain([words], (f"{words}_{number}" for number in itertools.count(2)))
+    return next(plain for plain in numbered if plain not in taken)
+
+
+def drop_hints(model: ir.Model) -> None:
+    """Forget what the file says of its values' contents, and hints about nodes that are not what torch writes."""
+    for value in _values(model):
+        value.metadata_props.clear()
+    for graph in _graphs(model):
+        for node in graph:
+            if SCOPES in node.metadata_props and not _is_list_of_names(node.metadata_props[SCOPES]):
+                for hint in HINTS:
+                    node.metadata_props.pop(hint, None)
+
+
+def _is_list_of_names(text: str) -> bool:
+    return len(text) <= MAX_SCOPES and LIST_OF_NAMES.fullmatch(text) is not None
+
+
+def _graphs(model: ir.Model) -> Iterator[ir.Graph | ir.Function]:
+    yield model.graph
+    yield from model.graph.subgraphs()
+    for function in model.functions.values():
+        yield function
+        yield from function.subgraphs()
+
+
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    for graph in _graphs(model):
+        yield from graph.inputs
+        if isinstance(graph, ir.Graph):
+            yield from graph.initializers.values()
+        for node in graph:
+            yield from node.outputs

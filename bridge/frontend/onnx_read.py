@@ -1,0 +1,293 @@
+"""An `.onnx` file, perhaps from a stranger -> a ModelProto in which everything is within bounds.
+
+Nothing of it is believed before it is measured: the file and its external data are regular files inside one folder,
+a tensor holds as many bytes as its dims say, types are known, names can be printed, functions end.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor, uses_external_data
+
+from bridge.errors import SourceError, readable, said
+
+MAX_BYTES = 8 << 30  # of the file together with its external data
+MAX_SHARED_BYTES = 256 << 20  # by which tensors may exceed the files that they are read from, where they overlap
+MAX_RANK = 64  # of numpy's arrays
+MAX_DEPTH = 32  # of graphs within graphs
+MAX_NODES = 200_000  # functions written out
+Graph: TypeAlias = onnx.GraphProto | onnx.FunctionProto
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """The model in the file, with its external data. Raises `SourceError`."""
+    _require_file(path, f"{path}")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise SourceError(f"{path}: larger than {MAX_BYTES >> 30} GiB")
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except (DecodeError, onnx.onnx_cpp2py_export.checker.ValidationError) as error:
+        raise SourceError(f"{path}: not an ONNX file, or a truncated one ({said(error)})") from error
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
+    check(proto, str(path))
+    _read_external(proto, path, size)
+    return proto
+
+
+def check_in_memory(proto: onnx.ModelProto, where: str) -> None:
+    """`check` a model that comes without a folder."""
+    check(proto, where)
+    for tensor in tensors(proto):
+        if uses_external_data(tensor):
+            raise SourceError(
+                f"{where}: the data of tensor {tensor.name!r} lies in another file; give the path of the model, or "
+                f"read it with onnx.load(path)"
+            )
+
+
+def check(proto: onnx.ModelProto, where: str) -> None:
+    """Raise `SourceError` if anything in `proto` is out of bounds; reads no file and allocates nothing."""
+    if not proto.HasField("graph"):
+        raise SourceError(f"{where}: not an ONNX file: it holds no graph")
+    if not proto.graph.output:
+        raise SourceError(f"{where}: its graph has no outputs")
+    for graph in graphs(proto):
+        for name in _names(graph):
+            if any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name):
+                raise SourceError(f"{where}: the name {readable(name)} holds control characters")
+        for value in _typed(graph):
+            _check_type(value, value.type, where)
+    for tensor in tensors(proto):
+        _check_tensor(tensor, where)
+    _check_calls(proto, where)
+
+
+def graphs(proto: onnx.ModelProto) -> Iterator[Graph]:
+    """The graph, the functions, and every graph inside them."""
+    waiting: list[tuple[Graph, int]] = [(proto.graph, 0), *((function, 0) for function in proto.functions)]
+    while waiting:
+        graph, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise SourceError(f"more than {MAX_DEPTH} graphs inside one another: not a model that anything runs")
+        yield graph
+        waiting.extend(
+            (inner, depth + 1)
+            for node in graph.node
+            for attribute in node.attribute
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else []))
+        )
+
+
+def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor that the model holds, in attributes, inner graphs and functions too."""
+    for graph in graphs(proto):
+        if isinstance(graph, onnx.GraphProto):
+            yield from graph.initializer
+            yield from _parts(graph.sparse_initializer)
+        else:
+            yield from _attached(graph.attribute_proto)
+        for node in graph.node:
+            yield from _attached(node.attribute)
+
+
+def _attached(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
+    for attribute in attributes:
+        yield from attribute.tensors
+        yield from _parts(attribute.sparse_tensors)
+        if attribute.HasField("t"):
+            yield attribute.t
+        if attribute.HasField("sparse_tensor"):
+            yield from _parts([attribute.sparse_tensor])
+
+
+def _parts(sparse: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:
+    for tensor in sparse:
+        yield from (tensor.values, tensor.indices)
+
+
+def _names(graph: Graph) -> Iterator[str]:
+    yield graph.name
+    if isinstance(graph, onnx.GraphProto):
+        yield from (value.name for value in (*_typed(graph), *graph.initializer))
+    else:
+        yield from (graph.domain, *graph.input, *graph.output)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+
+
+def _typed(graph: Graph) -> Iterator[onnx.ValueInfoProto]:
+    if isinstance(graph, onnx.GraphProto):
+        yield from (*graph.input, *graph.output)
+    yield from graph.value_info
+
+
+def _check_type(value: onnx.ValueInfoProto, type_: onnx.TypeProto, where: str) -> None:
+    kind = type_.WhichOneof("value")
+    if kind in ("sequence_type", "optional_type"):
+        return _check_type(value, getattr(type_, kind).elem_type, where)
+    if kind not in ("tensor_type", "sparse_tensor_type"):
+        return None
+    tensor = getattr(type_, kind)
+    _known(tensor.elem_type, value.name, where, also=onnx.TensorProto.UNDEFINED)
+    dims = tensor.shape.dim
+    _check_rank(len(dims), value.name, where)
+    if any(dim.dim_value < -1 for dim in dims):
+        raise SourceError(f"{where}: {value.name} has an axis of a negative size")
+    return None
+
+
+def _known(dtype: int, name: str, where: str, also: int | None = None) -> None:
+    if dtype not in set(ir.DataType) - {ir.DataType.UNDEFINED} and dtype != also:
+        raise SourceError(f"{where}: {name} has the unknown element type {dtype}")
+
+
+def _check_rank(rank: int, name: str, where: str) -> None:
+    if rank > MAX_RANK:
+        raise SourceError(f"{where}: {name} has {rank} axes; numpy's arrays have at most {MAX_RANK}")
+
+
+def _check_tensor(tensor: onnx.TensorProto, where: str) -> None:
+    """Its type is known and it holds as much as its dims say (what lies in other files is measured there)."""
+    _known(tensor.data_type, tensor.name, where)
+    _check_rank(len(tensor.dims), tensor.name, where)
+    if any(dim < 0 for dim in tensor.dims):
+        raise SourceError(f"{where}: {tensor.name} has an axis of a negative size")
+    if math.prod(max(dim, 1) for dim in tensor.dims) > MAX_BYTES:
+        raise SourceError(f"{where}: {tensor.name} of shape {list(tensor.dims)} is larger than {MAX_BYTES >> 30} GiB")
+    if uses_external_data(tensor):
+        return
+    if tensor.HasField("raw_data"):
+        held, wanted, unit = len(tensor.raw_data), _bytes(tensor), "bytes"
+    else:
+        field = onnx.helper.tensor_dtype_to_field(tensor.data_type)
+        held, wanted, unit = len(getattr(tensor, field)), _items(tensor), "numbers"
+    if held != wanted:
+        raise SourceError(
+            f"{where}: tensor {tensor.name!r} of shape {list(tensor.dims)} holds {held:,} {unit} in place of {wanted:,}"
+        )
+
+
+def _bytes(tensor: onnx.TensorProto) -> int:
+    return -(-math.prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth // 8)
+
+
+def _items(tensor: onnx.TensorProto) -> int:
+    """How many numbers a field of protobuf holds for `tensor`: small ones share one, complex ones take two."""
+    count, dtype = math.prod(tensor.dims), ir.DataType(tensor.data_type)
+    if dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128):
+        return 2 * count
+    return count if dtype == ir.DataType.STRING or dtype.bitwidth >= 8 else _bytes(tensor)
+
+
+# --- functions -----------------------------------------------------------------------------------------------
+
+
+def _check_calls(proto: onnx.ModelProto, where: str) -> None:
+    """Functions do not call themselves, and written out they are not too many nodes."""
+    functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
+    sizes: dict[tuple[str, str, str], int] = {}
+    entered: set[tuple[str, str, str]] = set()
+
+    def size(calls: Counter[tuple[str, str, str]]) -> int:
+        return sum(count * (sizes.get(key, 0) + 1) for key, count in calls.items())
+
+    calls = {key: _calls(function) for key, function in functions.items()}
+    waiting = list(functions)
+    while waiting:  # a function after those that it calls
+        key = waiting[-1]
+        inner = [other for other in calls[key] if other in functions and other not in sizes]
+        if key in sizes or not inner:
+            waiting.pop()
+            sizes.setdefault(key, size(calls[key]))
+        elif key in entered:
+            raise SourceError(f"{where}: function {key[0]}.{key[1]} calls itself, so that it never ends")
+        else:
+            entered.add(key)
+            waiting.extend(inner)
+    total = size(_calls(proto.graph))
+    if total > MAX_NODES:
+        raise SourceError(f"{where}: {total:,} nodes with its functions written out, more than {MAX_NODES:,}")
+
+
+def _calls(graph: Graph) -> Counter[tuple[str, str, str]]:
+    """How often each operator or function is called in `graph` and the graphs inside it."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    waiting: list[Graph] = [graph]
+    while waiting:
+        for node in waiting.pop().node:
+            found[node.domain, node.op_type, node.overload] += 1
+            for attribute in node.attribute:
+                waiting.extend((*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])))
+    return found
+
+
+# --- external data -------------------------------------------------------------------------------------------
+
+
+def _require_file(path: Path, name: str) -> None:
+    """Raise unless `path` is a regular file: no folder, no pipe that waits for a writer, no device without end."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise SourceError(f"{name}: no such file") from None
+    except (OSError, ValueError) as error:  # a name that is too long, holds NUL, or turns in a circle
+        raise SourceError(f"{name}: no such file ({said(error)})") from error
+    if not stat.S_ISREG(mode):
+        raise SourceError(f"{name}: no such file, but a folder, a pipe or a device")
+
+
+def _read_external(proto: onnx.ModelProto, path: Path, size: int) -> None:
+    """Put the bytes of other files into the tensors that name them."""
+    folder = path.resolve().parent
+    outside = [tensor for tensor in tensors(proto) if uses_external_data(tensor)]
+    files = {name: _external_file(path, folder, name) for name in {_information(path, t).location for t in outside}}
+    total = size + sum(file.stat().st_size for file in files.values())
+    if total > MAX_BYTES:
+        raise SourceError(f"{path}: larger than {MAX_BYTES >> 30} GiB with its external data")
+    if sum(map(_bytes, outside)) > total + MAX_SHARED_BYTES:
+        raise SourceError(f"{path}: its tensors are larger than the external data that they are read from")
+    for tensor in outside:
+        information, wanted = _information(path, tensor), _bytes(tensor)
+        stored = files[information.location].stat().st_size - (information.offset or 0)
+        held = stored if information.length is None else information.length
+        if held != wanted or stored < wanted:
+            raise SourceError(
+                f"{path}: tensor {tensor.name!r} of shape {list(tensor.dims)} takes {wanted:,} bytes, external data "
+                f"{information.location!r} gives {max(min(held, stored), 0):,}"
+            )
+        try:
+            load_external_data_for_tensor(tensor, os.fspath(folder))
+        except Exception as error:  # of several libraries, all of which say why
+            raise SourceError(f"{path}: external data cannot be read: {said(error)}") from error
+
+
+def _information(path: Path, tensor: onnx.TensorProto) -> ExternalDataInfo:
+    try:
+        return ExternalDataInfo(tensor)
+    except ValueError as error:
+        raise SourceError(f"{path}: external data of {tensor.name!r}: {said(error)}") from error
+
+
+def _external_file(path: Path, folder: Path, name: str) -> Path:
+    label = f"{path}: external data {said(ValueError(name))!r}"
+    try:
+        target = (folder / name).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SourceError(f"{label}: no such file ({said(error)})") from error
+    if not target.is_relative_to(folder):
+        raise SourceError(f"{label} lies outside the model's folder")
+    _require_file(target, label)
+    return target
