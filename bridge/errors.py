@@ -33,9 +33,9 @@ def said(error: BaseException) -> str:
 
 
 def readable(text: str) -> str:
-    """`text` with the characters that no terminal should be given (controls, line ends, marks that turn the direction
-    of writing) as their escapes."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    """`text` on one line, with the characters that no terminal should be given (controls, marks that turn the
+    direction of writing) as their escapes."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text)
 
 
 class BridgeError(Exception):

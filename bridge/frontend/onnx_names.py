@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from bridge.errors import readable
+
 MAX_LENGTH = 64  # of the name of a size
 MAX_SCOPES = 10_000  # characters that say which torch modules a node stands in
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -40,6 +42,12 @@ def name_sizes(model: ir.Model) -> None:
     for value in values:
         value.shape = ir.Shape(map(plain, value.shape))
     model.meta[RENAMED] = renamed
+
+
+def renamed(model: ir.Model) -> tuple[str, ...]:
+    """What a report says of sizes that are called otherwise in the file."""
+    pairs = (f"{readable(old)!r} is {new}" for old, new in model.meta.get(RENAMED, {}).items())
+    return (f"sizes named otherwise than in the file: {', '.join(pairs)}",) if model.meta.get(RENAMED) else ()
 
 
 def _plain(name: str) -> bool:

@@ -22,9 +22,11 @@ from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_t
 from bridge.errors import SourceError, readable, said
 
 MAX_BYTES = 8 << 30  # of the file together with its external data
-MAX_SHARED_BYTES = 256 << 20  # by which tensors may exceed the files that they are read from, where they overlap
+MAX_SHARED_BYTES = (
+    256 << 20
+)  # by which tensors may exceed the files that they are read from, where they overlap
 MAX_RANK = 64  # of numpy's arrays
-MAX_DEPTH = 32  # of graphs within graphs
+MAX_DEPTH = 16  # of graphs within graphs
 MAX_NODES = 200_000  # functions written out
 Graph: TypeAlias = onnx.GraphProto | onnx.FunctionProto
 
@@ -69,6 +71,10 @@ def check(proto: onnx.ModelProto, where: str) -> None:
                 raise SourceError(f"{where}: the name {readable(name)} holds control characters")
         for value in _typed(graph):
             _check_type(value, value.type, where)
+        if getattr(graph, "sparse_initializer", ()) or any(_is_sparse(node) for node in graph.node):
+            raise SourceError(
+                f"{where}: holds sparse tensors, which are not supported; write them out before"
+            )
     for tensor in tensors(proto):
         _check_tensor(tensor, where)
     _check_calls(proto, where)
@@ -80,7 +86,9 @@ def graphs(proto: onnx.ModelProto) -> Iterator[Graph]:
     while waiting:
         graph, depth = waiting.pop()
         if depth > MAX_DEPTH:
-            raise SourceError(f"more than {MAX_DEPTH} graphs inside one another: not a model that anything runs")
+            raise SourceError(
+                f"more than {MAX_DEPTH} graphs inside one another: not a model that anything runs"
+            )
         yield graph
         waiting.extend(
             (inner, depth + 1)
@@ -95,7 +103,6 @@ def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     for graph in graphs(proto):
         if isinstance(graph, onnx.GraphProto):
             yield from graph.initializer
-            yield from _parts(graph.sparse_initializer)
         else:
             yield from _attached(graph.attribute_proto)
         for node in graph.node:
@@ -105,16 +112,14 @@ def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 def _attached(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
     for attribute in attributes:
         yield from attribute.tensors
-        yield from _parts(attribute.sparse_tensors)
         if attribute.HasField("t"):
             yield attribute.t
-        if attribute.HasField("sparse_tensor"):
-            yield from _parts([attribute.sparse_tensor])
 
 
-def _parts(sparse: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:
-    for tensor in sparse:
-        yield from (tensor.values, tensor.indices)
+def _is_sparse(node: onnx.NodeProto) -> bool:
+    return any(
+        attribute.sparse_tensors or attribute.HasField("sparse_tensor") for attribute in node.attribute
+    )
 
 
 def _names(graph: Graph) -> Iterator[str]:
@@ -166,7 +171,9 @@ def _check_tensor(tensor: onnx.TensorProto, where: str) -> None:
     if any(dim < 0 for dim in tensor.dims):
         raise SourceError(f"{where}: {tensor.name} has an axis of a negative size")
     if math.prod(max(dim, 1) for dim in tensor.dims) > MAX_BYTES:
-        raise SourceError(f"{where}: {tensor.name} of shape {list(tensor.dims)} is larger than {MAX_BYTES >> 30} GiB")
+        raise SourceError(
+            f"{where}: {tensor.name} of shape {list(tensor.dims)} is larger than {MAX_BYTES >> 30} GiB"
+        )
     if uses_external_data(tensor):
         return
     if tensor.HasField("raw_data"):
@@ -253,7 +260,9 @@ def _read_external(proto: onnx.ModelProto, path: Path, size: int) -> None:
     """Put the bytes of other files into the tensors that name them."""
     folder = path.resolve().parent
     outside = [tensor for tensor in tensors(proto) if uses_external_data(tensor)]
-    files = {name: _external_file(path, folder, name) for name in {_information(path, t).location for t in outside}}
+    files = {
+        name: _external_file(path, folder, name) for name in {_information(path, t).location for t in outside}
+    }
     total = size + sum(file.stat().st_size for file in files.values())
     if total > MAX_BYTES:
         raise SourceError(f"{path}: larger than {MAX_BYTES >> 30} GiB with its external data")
@@ -285,9 +294,12 @@ def _external_file(path: Path, folder: Path, name: str) -> Path:
     label = f"{path}: external data {said(ValueError(name))!r}"
     try:
         target = (folder / name).resolve()
+        target.exists()  # raises where no file can have that name
     except (OSError, ValueError, RuntimeError) as error:
         raise SourceError(f"{label}: no such file ({said(error)})") from error
     if not target.is_relative_to(folder):
         raise SourceError(f"{label} lies outside the model's folder")
+    if not target.exists():
+        raise SourceError(f"{label} is missing beside it")
     _require_file(target, label)
     return target

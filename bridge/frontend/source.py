@@ -48,10 +48,15 @@ def open_source(
         and hasattr(source, "opset_import")
     ):
         from bridge.frontend.onnx_load import load
+        from bridge.frontend.onnx_names import renamed
 
         model = load(source)
         title = Path(source).stem if isinstance(source, str | os.PathLike) else model.graph.name or "model"
+<<<<<<< HEAD
         return Opened(model, title, os.fspath(source) if isinstance(source, os.PathLike) else source)
+=======
+        return Opened(model, title, notes=renamed(model))
+>>>>>>> d110745 (Files from strangers: everything is measured before it is believed, names of sizes are plain symbols)
     return open_torch(source, args, kwargs, dynamic_shapes)
 
 
