@@ -233,6 +233,12 @@ def test_external_data_is_read_wherever_it_is_named(folder: Path, place: str) ->
     assert load(with_external(folder, place, "data", 0, 16, [2, 2]))
 
 
+def test_external_data_of_a_model_in_memory(folder: Path) -> None:
+    path = with_external(folder, "constant", "data", 0, 16, [2, 2])
+    refused(onnx.load(path, load_external_data=False), "give the path of the model")
+    assert load(onnx.load(path))
+
+
 @pytest.mark.parametrize("name", ["pipe", "loop", ".", "a\0b", "a" * 400])
 def test_what_is_no_file(folder: Path, name: str) -> None:
     refused(folder / name, "no such file")

@@ -52,11 +52,8 @@ def open_source(
 
         model = load(source)
         title = Path(source).stem if isinstance(source, str | os.PathLike) else model.graph.name or "model"
-<<<<<<< HEAD
-        return Opened(model, title, os.fspath(source) if isinstance(source, os.PathLike) else source)
-=======
-        return Opened(model, title, notes=renamed(model))
->>>>>>> d110745 (Files from strangers: everything is measured before it is believed, names of sizes are plain symbols)
+        given = os.fspath(source) if isinstance(source, os.PathLike) else source
+        return Opened(model, title, given, notes=renamed(model))
     return open_torch(source, args, kwargs, dynamic_shapes)
 
 
