@@ -307,7 +307,7 @@ def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: Steps) -> None:
     if layout is Layout.RENAMES:
         source = step.operands[0].value
         stored = perms.get(source) or tuple(range(_rank(source)))
-        moved = list(step.attributes.get("perm", range(_rank(source))[::-1]))
+        moved = _permutation(step)
         step.operands[0] = _ordered(step.operands[0], plain(stored))
         step.perms = [plain([moved.index(axis) for axis in stored])]
     elif layout is Layout.CHANNELS_LAST:
@@ -342,6 +342,11 @@ def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: Steps) -> None:
     perms.update(zip(outputs, step.perms, strict=True))
 
 
+def _permutation(step: Step) -> list[int]:
+    """The permutation of a Transpose; without one it turns the axes around."""
+    return list(step.argument("perm") or range(_rank(step.node.inputs[0]))[::-1])
+
+
 def _same_batch(step: Step) -> bool:
     """Whether two tensors are multiplied, matrix by matrix."""
     a, b = (list(value.shape) for value in step.node.inputs)
@@ -360,9 +365,9 @@ def _carry(step: Step, perms: dict[ir.Value, Perm], steps: Steps) -> None:
     """An operator that works in any order: all inputs of full rank take the order for which fewest of them move. Where
     two are as good, a convolution behind it decides for its own order, anything else for the order that is stated."""
     carried = step.operands if step.builder.layout is Layout.ANY else step.operands[:1]
-    tensors = [operand for operand in carried if not operand.kind.known and operand.value is not None]
-    rank = max((_rank(operand.value) for operand in tensors), default=0)
-    whole = [operand.value for operand in tensors if operand.is_tensor and _rank(operand.value) == rank]
+    beside = [o for o in carried if o.value is not None and (not o.kind.known or o.kind is Kind.ARRAY)]
+    rank = max((_rank(operand.value) for operand in beside), default=0)
+    whole = [operand.value for operand in beside if operand.is_tensor and _rank(operand.value) == rank]
     orders = Counter(perms.get(value) for value in whole)
     image = not steps.images.isdisjoint(step.node.outputs)
 
@@ -484,7 +489,7 @@ def _read_mixed(value: ir.Value, mix: Mix, steps: Steps) -> list[Edit] | None:
 def _reader_edits(step: Step, index: int, mix: Mix, steps: Steps) -> list[Edit] | None:
     builder, out = step.builder, step.node.outputs[0]
     if builder.layout is Layout.RENAMES:
-        return _read_mixed(out, mix.along(list(step.attributes["perm"]).index(mix.axis)), steps)
+        return _read_mixed(out, mix.along(_permutation(step).index(mix.axis)), steps)
     if builder.features and index == 0:
         edits = _weight_edits(step, builder.features, mix) if mix.axis == _feature_axis(step) else None
         if edits is None or not _keeps_features(step):

@@ -75,6 +75,12 @@ TRANSPOSED = {
     ),
     "2d SAME_UPPER": (2, "3, 4, 3, 3", 'strides = [2, 2], auto_pad = "SAME_UPPER"', "", "Conv2DTranspose"),
     "2d SAME_LOWER": (2, "3, 4, 3, 3", 'strides = [2, 2], auto_pad = "SAME_LOWER"', "", "Conv2DTranspose Cropping2D"),
+    "2d SAME_UPPER, strides over the kernel": (
+        2, "3, 4, 1, 2", 'strides = [3, 3], auto_pad = "SAME_UPPER"', "4", "Conv2DTranspose",
+    ),
+    "1d SAME_LOWER, strides over the kernel and its padding": (
+        1, "3, 4, 1", 'strides = [3], auto_pad = "SAME_LOWER", output_padding = [1]', "4", "Conv1DTranspose",
+    ),
     "3d": (
         3, "3, 4, 3, 2, 4", "strides = [1, 2, 2], pads = [1, 0, 1, 1, 0, 1], output_padding = [0, 1, 0]", "4",
         "Conv3DTranspose Cropping3D",
@@ -114,6 +120,26 @@ def test_grouped_kernel_that_the_graph_computes(group, kernel):
     check(
         f"g (float[N, 6, H, W] x, float[{kernel}] k) => (float[n, c, h, w] y) "
         f"{{ w = Tanh (k) y = Conv <group = {group}, pads = [1, 1, 1, 1]> (x, w) }}",
+        transposes=2,
+        sizes=SIZES,
+    )
+
+
+def test_kernel_of_one_axis_for_each_channel_that_the_graph_computes():
+    check(
+        "g (float[N, 6, W] x, float[12, 1, 3] k) => (float[n, c, w] y) "
+        "{ w = Tanh (k) y = Conv <group = 6, pads = [2, 1]> (x, w) }",
+        transposes=2,
+        sizes=SIZES,
+    )
+
+
+def test_a_size_behind_a_transposed_convolution():
+    check(
+        "g (float[N, 3, W] x) => (float[n, m] y) <float[3, 4, 2] w> { "
+        'c = ConvTranspose <strides = [3], auto_pad = "SAME_UPPER"> (x, w) s = Shape (c) '
+        "i = Constant <value_ints = [0]> () n = Gather (s, i) one = Constant <value_ints = [-1]> () "
+        "t = Concat <axis = 0> (n, one) y = Reshape (c, t) }",
         transposes=2,
         sizes=SIZES,
     )
@@ -246,6 +272,34 @@ BEFORE_DENSE = {
 @pytest.mark.parametrize("body", BEFORE_DENSE.values(), ids=BEFORE_DENSE)
 def test_the_dense_takes_the_order(body):
     check(f"g (float[N, 3, 7, 9] x) => (float[N, 6] y) <{body}", transposes=1, ranges={"v": (0.5, 2)})
+
+
+@pytest.mark.parametrize("more", ["float[2, 1, 4, 1, 1] c", "float[1, 1, 1, 1, 1] c"])
+@pytest.mark.parametrize("op", ["Add", "Mul", "Max", "Less"])
+def test_a_constant_of_more_axes_beside_channels_last(more, op):
+    kind = "bool" if op == "Less" else "float"
+    check(
+        f"g (float[N, 3, 7, 9] x) => ({kind}[a, b, c, d, e] y) <float[4, 3, 3, 3] k, {more}> "
+        f"{{ {CONV} r = Sigmoid (a) y = {op} (r, c) }}",
+        transposes=2,
+    )
+
+
+def test_a_pool_beside_more_axes_that_a_reshape_regroups():
+    check(
+        "g (float[N, 8, 5, 12] x) => (float[a, b, c, d, e] y) <float[1, 1, 1, 1, 1] c> { "
+        "s = Constant <value_ints = [0, 0, 0, -1, 9]> () p = LpPool <kernel_shape = [4, 4]> (x) q = Add (p, c) "
+        "y = Reshape (q, s) }",
+        transposes=2,
+    )
+
+
+def test_a_transpose_without_perm_behind_merged_axes():
+    check(
+        "g (float[2, 10, 7, 6] x, float[30, 1, 3, 3] w) => (float[a, b] y) "
+        "{ p = Conv <group = 10> (x, w) q = Flatten (p) y = Transpose (q) }",
+        transposes=3,
+    )
 
 
 def test_the_dense_before_a_convolution_gives_the_order():

@@ -1,5 +1,6 @@
 """Pools as rows of ONNX: each becomes the layers named beside it."""
 
+import numpy as np
 import pytest
 from proof import check, refuses
 
@@ -38,6 +39,11 @@ WINDOWS = {
     ),
     "2d ceil, known size": ("fixed", "kernel_shape = [3, 2], strides = [3, 2], pads = [0, 1, 1, 1], ceil_mode = 1"),
     "2d dilated": (2, "kernel_shape = [3, 2], strides = [2, 1], dilations = [2, 3], pads = [1, 1, 1, 1]"),
+    "2d SAME_UPPER": (2, 'kernel_shape = [4, 3], auto_pad = "SAME_UPPER"'),
+    "2d SAME_UPPER, dilated": (2, 'kernel_shape = [4, 2], dilations = [1, 2], auto_pad = "SAME_UPPER"'),
+    "2d SAME_LOWER, dilated, known size": (
+        "fixed", 'kernel_shape = [2, 3], strides = [2, 1], dilations = [3, 2], auto_pad = "SAME_LOWER"',
+    ),
     "3d": (3, "kernel_shape = [1, 3, 3], strides = [1, 2, 2], pads = [0, 1, 1, 0, 1, 1]"),
 }  # fmt: skip
 
@@ -85,6 +91,24 @@ def test_global(op, layer, rank):
     check(text(op, rank, ""), layers=[f"Global{layer}{rank}D"], transposes=1, sizes=SIZES)
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "kernel_shape = [2]",
+        "kernel_shape = [3], strides = [2]",
+        "kernel_shape = [4], pads = [1, 0]",
+        "kernel_shape = [2], strides = [3]",
+    ],
+)
+def test_no_window(attributes):
+    """Where TensorFlow's own kernel ends the process."""
+    sizes = [{"N": 2, "W": size} for size in (3, 5, 4)]
+    model = check(text("MaxPool", 1, attributes), transposes=2, sizes=sizes).model
+    assert model(np.ones((2, 3, 2), "float32")).shape[-1] <= 1
+    if attributes == "kernel_shape = [2]":
+        assert model(np.ones((2, 3, 1), "float32")).shape == (2, 3, 0)
+
+
 def test_bytes():
     check(
         "g (uint8[N, 3, H, W] x) => (uint8[n, c, h, w] y) { y = MaxPool <kernel_shape = [2, 2]> (x) }",
@@ -129,8 +153,10 @@ def test_unpool():
                 "AveragePool", 2,
                 'kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER", count_include_pad = 1',
             ),
-            "counts its padding",
+            "over an axis of unknown size",
         ),
+        (text("MaxPool", "fixed", 'kernel_shape = [1, 1], strides = [3, 3], auto_pad = "SAME_UPPER"'), "stride of 3"),
+        (text("LpPool", "fixed", "kernel_shape = [9, 2], strides = [3, 1]"), "9 cells, and there are 8"),
     ],
 )  # fmt: skip
 def test_refusals(source, reason):

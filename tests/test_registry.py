@@ -82,7 +82,7 @@ def test_every_body_has_a_builder():
 ROOMS = (
     "errors written",
     "functions report recipes",
-    "weights axes",
+    "weights axes windows",
     "frontend keras_compat passes ops layers",
     "plan",
     "build",

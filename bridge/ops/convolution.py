@@ -15,9 +15,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from bridge.ops.padding import check_padding, is_same, is_valid, padded
 from bridge.ops.registry import CHANNELS_LAST, Ints, op
-from bridge.ops.windows import Axis, check_padding, is_same, is_valid, padded, windows
 from bridge.weights import Weight
+from bridge.windows import Axis, windows
 
 if TYPE_CHECKING:
     from bridge.plan import Step
@@ -44,7 +45,11 @@ def _check_channels(step: Step) -> str | None:
 
 
 def _check_conv(step: Step) -> str | None:
-    return _check_channels(step) or check_padding(step, _kernel(step))
+    kernel = _kernel(step)
+    if kernel is None:
+        return "the size of its kernel is not known"
+    given = [step.argument(name) for name in ("strides", "pads", "dilations", "auto_pad")]
+    return _check_channels(step) or check_padding(windows(step.shape()[2:], kernel, *given), given[-1])
 
 
 @op("Conv", layout=CHANNELS_LAST, check=_check_conv)
@@ -80,7 +85,7 @@ def _convolved(site, x, w, b, axes: Sequence[Axis], group: int, padding: str, de
     config: dict[str, Any] = {
         "strides": tuple(axis.stride for axis in axes),
         "padding": padding,
-        "dilation_rate": tuple(axis.dilation for axis in axes),
+        "dilation_rate": _one_or_all([axis.dilation for axis in axes]),
     }
     if not isinstance(w, Weight) or not _is_bias(b):
         return _computed(site, x, w, b, axes, config, group)
@@ -94,6 +99,12 @@ def _convolved(site, x, w, b, axes: Sequence[Axis], group: int, padding: str, de
         )(x)
     weights["kernel"] = w.rearrange("o i ... -> ... i o")
     return site.layer(CONV[len(axes)], filters=w.dims[0], groups=group, weights=weights, **config)(x)
+
+
+def _one_or_all(numbers: Sequence[int]) -> Any:
+    """One number where all are the same: of several, saved as a list, TensorFlow's depthwise convolution along one
+    axis makes an error (Keras 3.15)."""
+    return numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
 
 
 def _is_bias(b: Any) -> bool:
@@ -185,7 +196,7 @@ def _fitted(
         if output_shape:
             total = axis.stride * (axis.size - 1) + extra[index] + axis.span - output_shape[index]
         else:
-            total = extra[index] + axis.span - axis.stride
+            total = max(extra[index] + axis.span - axis.stride, 0)
         half = total // 2
         if total < 0:  # there is more behind the end
             pads.append((0, total))

@@ -9,8 +9,8 @@ import numpy as np
 from keras import layers, ops
 
 from bridge.ops import dims
+from bridge.ops.padding import padded
 from bridge.ops.registry import ANY, FIRST, Dims, Ints, Refused, op
-from bridge.ops.windows import padded
 from bridge.weights import Weight
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import numpy as np
 from keras import ops
 
 from bridge.ops import dims
+from bridge.ops.padding import check_padding, corners, is_same, is_valid, padded
 from bridge.ops.registry import CHANNELS_LAST, Dims, op
-from bridge.ops.windows import Axis, check_padding, corners, is_same, is_valid, padded, windows
+from bridge.windows import Axis, pool_windows, with_overhang
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,32 +34,27 @@ GLOBAL_AVERAGE = {
 
 
 def _check_pool(step: Step) -> str | None:
-    return check_padding(step, step.argument("kernel_shape"))
+    return check_padding(_step_axes(step), step.argument("auto_pad"))
+
+
+def _check_numbers(step: Step) -> str | None:
+    """For what has to know its padding as numbers."""
+    if any(axis.pads is None for axis in _step_axes(step)):
+        return "auto_pad='SAME_UPPER' strides over an axis of unknown size; give explicit pads"
+    return _check_pool(step)
 
 
 def _check_average(step: Step) -> str | None:
-    known = all(isinstance(dim, int) for dim in step.shape()[2:])
-    if step.argument("auto_pad") == "SAME_UPPER" and step.argument("count_include_pad") and not known:
-        return "auto_pad='SAME_UPPER' counts its padding over an axis of unknown size; give explicit pads"
-    return _check_pool(step)
+    return _check_numbers(step) if step.argument("count_include_pad") else _check_pool(step)
 
 
 def _check_max(step: Step) -> str | None:
-    known = all(isinstance(dim, int) for dim in step.shape()[2:])
-    if step.used(1) and step.argument("auto_pad") == "SAME_UPPER" and not known:
-        return "the places of its maxima are used, and auto_pad='SAME_UPPER' over an axis of unknown size; give pads"
-    return _check_pool(step)
+    return _check_numbers(step) if step.used(1) else _check_pool(step)
 
 
-def _axes(site, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode) -> tuple[list[Axis], list[int]]:
-    axes = windows(site.shape()[1:-1], kernel_shape, strides, pads, dilations, auto_pad)
-    return axes, [axis.overhang if ceil_mode else 0 for axis in axes]
-
-
-def _behind(axes: Sequence[Axis], overhang: Sequence[int]) -> list[Axis]:
-    """The axes with the overhang in their padding."""
-    pairs = zip(axes, overhang, strict=True)
-    return [replace(axis, pads=(axis.pads[0], axis.pads[1] + more)) if more else axis for axis, more in pairs]
+def _step_axes(step: Step) -> list[Axis]:
+    names = ("kernel_shape", "strides", "pads", "dilations", "auto_pad")
+    return pool_windows(step.shape()[2:], *map(step.argument, names))
 
 
 def _layer(site, table: dict[int, type], axes: Sequence[Axis], padding: str) -> Any:
@@ -83,8 +79,8 @@ def max_pool(
     storage_order=0,
     strides=None,
 ):
-    axes, overhang = _axes(site, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
-    axes = _behind(axes, overhang)
+    axes = pool_windows(site.shape()[1:-1], kernel_shape, strides, pads, dilations, auto_pad)
+    axes = with_overhang(axes, ceil_mode)
     if site.used(1):
         return _max_with_indices(site, x, axes, storage_order)
     if not _native(site, axes):
@@ -96,8 +92,21 @@ def max_pool(
     if not is_valid(axes) and is_same(axes):
         y = _layer(site, MAX, axes, "same")(x)
     else:
+        axes, more = _never_empty(axes)
         y = _layer(site, MAX, axes, "valid")(padded(site, x, [axis.pads for axis in axes], LOWEST))
+        y = y[(slice(None),) * len(axes) + (slice(None, -more),)] if more else y
     return ops.cast(y, site.dtype) if integers else y
+
+
+def _never_empty(axes: Sequence[Axis]) -> tuple[list[Axis], int]:
+    """The axes with so much padding behind the last one that it always has a window, and how many windows that is too
+    many: where windows overlap, TensorFlow's process dies of a last axis that is too short for one."""
+    last = axes[-1]
+    missing = last.span - 1 - sum(last.pads)
+    if last.known or last.kernel <= last.stride or missing <= 0:
+        return list(axes), 0
+    more = -(-missing // last.stride)
+    return [*axes[:-1], replace(last, pads=(last.pads[0], last.pads[1] + more * last.stride))], more
 
 
 def _max_with_indices(site, x: Any, axes: Sequence[Axis], storage_order: int) -> tuple[Any, Any]:
@@ -159,23 +168,25 @@ def average_pool(
     site, x,
     *, kernel_shape, auto_pad="NOTSET", ceil_mode=0, count_include_pad=0, dilations=None, pads=None, strides=None,
 ):  # fmt: skip
-    axes, overhang = _axes(site, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode)
+    axes = pool_windows(site.shape()[1:-1], kernel_shape, strides, pads, dilations, auto_pad)
+    whole = with_overhang(axes, ceil_mode)
     if (
-        not any(overhang)
+        whole == axes
         and not is_valid(axes)
         and is_same(axes)
         and not count_include_pad
         and _native(site, axes)
     ):
         return _layer(site, AVERAGE, axes, "same")(x)
-    whole = _behind(axes, overhang)
     y = _averaged(site, padded(site, x, [axis.pads for axis in whole]), whole)
-    if not any(overhang) and (count_include_pad or is_valid(axes)):
+    if whole == axes and (count_include_pad or is_valid(axes)):
         return y
     counted = ops.ones_like(x[(slice(0, 1), *[slice(None)] * len(axes), slice(0, 1))])
     if count_include_pad:
         counted = ops.pad(counted, ((0, 0), *(axis.pads for axis in axes), (0, 0)), constant_values=1)
-    behind = [(0, more) for more in overhang] if count_include_pad else [axis.pads for axis in whole]
+    behind = [axis.pads for axis in whole]
+    if count_include_pad:
+        behind = [(0, after - axis.pads[1]) for (_, after), axis in zip(behind, axes, strict=True)]
     counted = ops.pad(counted, ((0, 0), *behind, (0, 0)))
     return y / _averaged(site, counted, whole)
 
@@ -197,19 +208,13 @@ def global_average_pool(site, x):
     return site.layer(GLOBAL_AVERAGE[len(x.shape) - 2], keepdims=True)(x)
 
 
-def _check_lp(step: Step) -> str | None:
-    known = all(isinstance(dim, int) for dim in step.shape()[2:])
-    if step.argument("auto_pad") == "SAME_UPPER" and not known:
-        return "auto_pad='SAME_UPPER' over an axis of unknown size; give explicit pads"
-    return _check_pool(step)
-
-
-@op("LpPool", layout=CHANNELS_LAST, check=_check_lp)
+@op("LpPool", layout=CHANNELS_LAST, check=_check_numbers)
 def lp_pool(
     site, x, *, kernel_shape, auto_pad="NOTSET", ceil_mode=0, dilations=None, p=2, pads=None, strides=None
 ):
     """The p-norm of each window: a sum is an average times the number of cells."""
-    axes = _behind(*_axes(site, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode))
+    axes = pool_windows(site.shape()[1:-1], kernel_shape, strides, pads, dilations, auto_pad)
+    axes = with_overhang(axes, ceil_mode)
     powers = padded(site, ops.abs(x) ** p, [axis.pads for axis in axes])
     return (_averaged(site, powers, axes) * math.prod(kernel_shape)) ** (1 / p)
 

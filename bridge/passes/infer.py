@@ -11,6 +11,7 @@ import onnx_ir as ir
 import sympy
 from onnx_shape_inference import SYM_DATA_KEY, ShapeInferenceContext, infer_symbolic_shapes, registry
 
+from bridge.passes import window_shapes
 from bridge.passes.emit import attribute, integers, is_onnx
 from bridge.passes.sequence import part_sizes
 from bridge.written import fraction
@@ -44,6 +45,7 @@ def infer(model: ir.Model) -> None:
 
 
 registry.collect()
+window_shapes.register()
 _infer_where = registry.get("", "Where", 9)
 
 

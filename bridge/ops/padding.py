@@ -1,0 +1,72 @@
+"""Padding as Keras says it, and windows as slices: what convolutions and pools share.
+
+A builder here sees its input channels last, (batch, spatial…, channels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from bridge.windows import Axis
+
+ZERO_PADDING = {1: keras.layers.ZeroPadding1D, 2: keras.layers.ZeroPadding2D, 3: keras.layers.ZeroPadding3D}
+CROPPING = {1: keras.layers.Cropping1D, 2: keras.layers.Cropping2D, 3: keras.layers.Cropping3D}
+
+
+def check_padding(axes: Sequence[Axis], auto_pad: str | None) -> str | None:
+    """Why the padding of `axes` cannot be said, or None."""
+    same = (auto_pad or "").startswith("SAME")
+    for axis in axes:
+        if same and axis.stride > axis.kernel + 1:
+            return f"auto_pad={auto_pad!r} with a stride of {axis.stride} over windows of {axis.kernel}; give pads"
+        if axis.pads is None and (auto_pad == "SAME_LOWER" or max(axis.dilation for axis in axes) > 1):
+            return f"auto_pad={auto_pad!r} strides over an axis of unknown size; give a fixed size or explicit pads"
+        if axis.known and axis.pads is not None and axis.size + sum(axis.pads) < axis.span:
+            return (
+                f"its window reaches over {axis.span} cells, and there are {axis.size} with pads {axis.pads}"
+            )
+    return None
+
+
+def is_valid(axes: Sequence[Axis]) -> bool:
+    return all(axis.pads == (0, 0) for axis in axes)
+
+
+def is_same(axes: Sequence[Axis]) -> bool:
+    return all(axis.pads is None or axis.pads == axis.same for axis in axes)
+
+
+def padded(site: Any, x: Any, pads: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
+    """x with its spatial axes padded by (begin, end); negative numbers cut off."""
+    name = f"{site.step.path or site.node.op_type.lower()}_pad"
+    cut = tuple((max(-begin, 0), max(-end, 0)) for begin, end in pads)
+    pads = tuple((max(begin, 0), max(end, 0)) for begin, end in pads)
+    if any(map(any, cut)):
+        x = site.layer(CROPPING[len(pads)], cropping=_argument(cut), name=name)(x)
+    if not any(map(any, pads)):
+        return x
+    if value:
+        return ops.pad(x, ((0, 0), *pads, (0, 0)), constant_values=value)
+    return site.layer(ZERO_PADDING[len(pads)], padding=_argument(pads), name=name)(x)
+
+
+def _argument(pads: tuple[tuple[int, int], ...]) -> Any:
+    return pads[0] if len(pads) == 1 else pads
+
+
+def corners(x: Any, axes: Sequence[Axis]) -> list[Any]:
+    """x seen from each cell of the window: one strided slice for each, all of the size of the output. No padding."""
+    views = [x]
+    for position, axis in enumerate(axes, 1):
+        views = [view[_cells(position, axis, cell)] for view in views for cell in range(axis.kernel)]
+    return views
+
+
+def _cells(position: int, axis: Axis, cell: int) -> tuple[slice, ...]:
+    start = cell * axis.dilation
+    stop = start - axis.span + 1
+    return (slice(None),) * position + (slice(start, stop or None, axis.stride),)
