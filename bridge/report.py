@@ -15,6 +15,7 @@ SIMPLIFIED = (
 LEGS = (TORCH_ORT, SIMPLIFIED, ORT_KERAS, TORCH_KERAS)  # where outputs are compared
 LIMIT = 1e-5  # of the relative error of float32 values
 GRADIENTS, STEPS, STATISTICS = "gradients", "steps of SGD", "running statistics"  # training, torch ↔ Keras
+DROPOUT = "dropout rates"  # training
 
 
 @dataclass(frozen=True)

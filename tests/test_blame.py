@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
-
 import onnx
 import onnx.parser
 import onnx_ir as ir
@@ -15,7 +11,6 @@ from keras import ops
 import bridge
 from bridge import passes
 from bridge.frontend import source
-from bridge.ops import registry
 from bridge.report import ORT_KERAS, SIMPLIFIED
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] x) => (float[N, 4] y)
@@ -67,8 +62,8 @@ def test_a_pass_after_which_nothing_runs_is_named(monkeypatch):
         bridge.convert(onnx.parser.parse_model(TEXT))
 
 
-def test_a_wrong_builder_is_named(monkeypatch):
-    wrong_builder(monkeypatch, lambda x: ops.softplus(x))
+def test_a_wrong_builder_is_named(build_with):
+    build_with("Relu", lambda x: ops.softplus(x))
     leg, text = blamed()
     assert leg == ORT_KERAS
     assert "first at Relu" in text
@@ -83,15 +78,8 @@ def test_what_onnxruntime_cannot_run_is_run_by_the_reference_evaluator():
     assert any("ONNX's reference evaluator" in note for note in report.notes)
 
 
-def wrong_builder(monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any]) -> None:
-    """Relu is built by `function`."""
-    wrong = replace(registry.find("", "Relu"), function=function, takes_site=False)
-    find = registry.find
-    monkeypatch.setattr("bridge.plan.find", lambda domain, op: wrong if op == "Relu" else find(domain, op))
-
-
-def test_a_fault_names_stage_node_and_cause(monkeypatch):
-    wrong_builder(monkeypatch, lambda x: {}["missing"])
+def test_a_fault_names_stage_node_and_cause(build_with):
+    build_with("Relu", lambda x: {}["missing"])
     with pytest.raises(bridge.InternalError) as caught:
         bridge.convert(onnx.parser.parse_model(TEXT))
     assert str(caught.value).startswith(

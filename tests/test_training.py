@@ -343,6 +343,27 @@ def test_a_recipe_that_gives_a_gradient_to_one_bias_only_is_caught(monkeypatch: 
         bridge.convert(frozen(), torch.randn(4, 7, 5), training=True)
 
 
+def test_a_wrong_rate_of_dropout_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.ops.elementwise.decimal", lambda number: 0.5)
+    network = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.3), nn.Linear(6, 3)).eval()
+    bridge.convert(network, torch.randn(2, 4), float64=True)
+    with pytest.raises(bridge.Mismatch, match="dropout rates .*torch drops 0.3 at 1, .*Keras drops 0.5 at 1"):
+        bridge.convert(network, torch.randn(2, 4), training=True)
+
+
+@pytest.mark.parametrize("setting", ["momentum", "epsilon"])
+def test_a_wrong_setting_of_batch_norm_is_caught(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    init = keras.layers.BatchNormalization.__init__
+
+    def wrong(self, *args, **config):
+        init(self, *args, **config | {setting: config[setting] * 0.9})
+
+    monkeypatch.setattr(keras.layers.BatchNormalization, "__init__", wrong)
+    network = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6, eps=1e-2), nn.Linear(6, 3)).eval()
+    with pytest.raises(bridge.Mismatch):
+        bridge.convert(network, torch.randn(8, 4), training=True)
+
+
 # --- one way ------------------------------------------------------------------------------------------------
 
 

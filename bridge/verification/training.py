@@ -28,6 +28,7 @@ from bridge.build import Built
 from bridge.frontend.torch_module import Torch
 from bridge.report import GRADIENTS, STATISTICS, STEPS, Check, Gradient
 from bridge.report import LIMIT as LIMIT_SINGLE
+from bridge.verification.dropout import check_dropout
 from bridge.verification.inputs import Sampler, Sizes, sizes_text
 from bridge.verification.metrics import Arrays, cast
 from bridge.verification.outputs import FLOOR
@@ -232,10 +233,10 @@ def parity(built: Built, witness: Torch, sampler: Sampler, steps: int = 5) -> Pa
             f"scaled_dot_product_attention drops with p={', '.join(map(str, sorted(theirs.dropped)))} in training, "
             f"which the Keras model does not: evaluation mode does not show it (nn.MultiheadAttention's is kept)"
         )
+    checks = [check] if (check := check_dropout(built, witness.copy(), sampler.examples)) else []
     ours = KerasSide(built, dtype, RATE, theirs.training)
     first: dict[str, np.ndarray] = {}
     start = theirs.state()
-    checks: list[Check] = []
     table: list[Gradient] = []
     for number in range(steps):
         inputs = cast(sampler.draw(sizes, 1000 + number), dtype)

@@ -153,5 +153,5 @@ def failed_leg(report: Report) -> str:
     """The first comparison that failed, in words."""
     failed = first_failed(report)
     if failed.failure:
-        return f"{failed.leg} cannot be compared at {failed.sizes}: {failed.failure}"
+        return f"{failed.leg} at {failed.sizes}: {failed.failure}"
     return f"{failed.leg} differ by {failed.error:.2g} (limit {failed.limit:.0e}) at {failed.sizes}"
