@@ -88,12 +88,14 @@ def _show(pool: Workers, kind: str, seed: int, outcome: Outcome, console: Consol
 
 
 def _by_group(ended: list[Ended]) -> Table:
+    """The groups not all of whose cases are equal, and the sum."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for _, outcome, groups in ended:
         for group in {*groups, "all"}:
             counts[group][outcome.kind] += 1
     table = Table(*("group", *KINDS, "refused %"), box=None, header_style="bold")
-    for group in sorted(counts, key=lambda group: (group == "all", group)):
+    wanted = {group for group, found in counts.items() if set(found) - {EQUAL, INVALID}} | {"all"}
+    for group in sorted(wanted, key=lambda group: (group == "all", group)):
         found = counts[group]
         share = 100 * found[REFUSED] / max(1, found.total() - found[INVALID])
         table.add_row(group, *(str(found[kind] or "·") for kind in KINDS), f"{share:.1f}")

@@ -142,6 +142,7 @@ def resize(d: Draft) -> None:
         d.node([x, d.given(np.array(scales, "float32"))], mode=mode)
         return
     axes = sorted(k for k in range(rank) if scales[k] != 1) if d.has("axes") and d.chance(0.2) else None
+    axes = axes or None
     scales = scales if not axes else [scales[axis] for axis in axes]
     sizes = None
     if d.chance(0.4):

@@ -1,0 +1,340 @@
+"""Random valid graphs: converted, compared with onnxruntime on the graph as it is, saved, loaded with plain Keras."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import onnx.printer
+from onnx import helper, numpy_helper
+
+import benchmarks.fuzz.networks  # noqa: F401 - draws its operators
+import bridge
+from benchmarks.fuzz.draft import Draft, Illegal, Input, model_of, numbers, run_node, session, tensor_type
+from benchmarks.fuzz.operators import DRAWS
+from benchmarks.fuzz.workers import ALARM, CRASHED, EQUAL, INVALID, LOST, REFUSED, WRONG, Outcome
+from bridge.errors import BridgeError, InternalError, Mismatch
+from bridge.reduce import reduce
+from bridge.verification.metrics import relative_error
+from bridge.verification.runners import keras_call
+
+OPSETS = range(7, 25)
+LIMITS = {"float64": 1e-7, "float32": 2e-5, "float16": 1e-2}
+SMALLEST = {"float64": 1e-13, "float32": 3e-7, "float16": 3e-3}  # by which the last digit may be off
+EXACT = set(  # operators that round nothing
+    """Abs And ArgMax ArgMin BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Clip Compress Concat Constant
+    ConstantOfShape DepthToSpace Equal Expand EyeLike Flatten Floor Gather GatherElements GatherND GlobalMaxPool Greater
+    GreaterOrEqual Hardmax Identity IsInf IsNaN Less LessOrEqual Max MaxPool Min Neg Not OneHot Or Pad Range ReduceMax
+    ReduceMin Relu Reshape ReverseSequence Round ScatterElements ScatterND Shape Sign Size Slice SpaceToDepth Split
+    Squeeze Tile TopK Transpose Trilu Unsqueeze Where Xor""".split()
+)
+UNDEFINED = (
+    "ArgMax ArgMin Cast Clip GlobalMaxPool Hardmax Max MaxPool Min ReduceMax ReduceMin Relu Round Sign TopK"
+)
+ANYTHING = EXACT - set(UNDEFINED.split())  # operators that say what they do with NaN and infinity
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A valid model with what its inputs may hold."""
+
+    proto: bytes
+    inputs: dict[str, Input]
+    seed: int
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        return onnx.load_from_string(self.proto)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        names = {node.op_type for node in self.model.graph.node} - {"Constant"}
+        return tuple(sorted(names))
+
+    def run(self) -> Outcome:
+        keras.utils.clear_session(free_memory=False)
+        model = self.model
+        feeds = list(self._feeds())
+        wanted = [run for feed in feeds if (run := _reference(model, feed)) is not None]
+        if not wanted:
+            return Outcome(INVALID, "onnxruntime does not run it")
+        try:
+            converted = bridge.convert(model)
+        except InternalError as error:
+            return Outcome(CRASHED, str(error))
+        except Mismatch as error:
+            return Outcome(INVALID if self._rounds(model, 1.0) else ALARM, str(error))
+        except BridgeError as error:
+            return Outcome(REFUSED, str(error))
+        for feed, want in wanted:
+            fault = _compared(keras_call(converted.model), feed, want)
+            if fault and not _amplifies(model, feed, want):
+                return Outcome(WRONG, fault)
+        return self._saved(converted, wanted)
+
+    def _saved(self, converted: bridge.Conversion, wanted: list[tuple[Arrays, list[np.ndarray]]]) -> Outcome:
+        """The model again after it was saved and loaded: bit for bit the same."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = converted.save(Path(folder) / "model.keras")
+            try:
+                loaded = keras.models.load_model(path, safe_mode=True)
+                for feed, _ in wanted:
+                    got, again = (keras_call(m)(list(feed.values())) for m in (converted.model, loaded))
+                    if not all(map(_same, got, again)):
+                        return Outcome(LOST, "other numbers after loading")
+            except Exception as error:
+                text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                return Outcome(LOST, text)
+        return Outcome(EQUAL)
+
+    # --- what it is run on -----------------------------------------------------------------------------------
+
+    def _feeds(self) -> Iterator[Arrays]:
+        """Inputs at the sizes of the draft and at others: as drawn, and special ones."""
+        draw = np.random.default_rng(self.seed)
+        special = all(node.op_type in ANYTHING for node in self.model.graph.node)
+        for step in (0, 0, 1, 2, -1):
+            yield {
+                name: _stored(draw, _special(draw, array) if special and given.within is None else array)
+                for name, given in self.inputs.items()
+                for array in [numbers(draw, given.dtype, _sizes(given.dims, step), given.within)]
+            }
+
+    def _rounds(self, model: onnx.ModelProto, share: float) -> bool:
+        """Whether the graph amplifies rounding beyond the limit of the proof, or jumps, at random inputs."""
+        draw = np.random.default_rng(0)
+        for _ in range(4):
+            feed = {
+                name: numbers(draw, given.dtype, _sizes(given.dims, 0), given.within)
+                for name, given in self.inputs.items()
+            }
+            if (run := _reference(model, feed)) is not None and _amplifies(model, *run):
+                return True
+        return False
+
+    # --- the smallest that fails alike ----------------------------------------------------------------------------
+
+    def shrunk(self, fails: Callable[[Graph], bool]) -> Graph:
+        return self._of(reduce(self.model, lambda model: fails(self._of(model))))
+
+    def _of(self, model: onnx.ModelProto) -> Graph:
+        """`model`, some of whose inputs are those of this one."""
+        found = {value.name: _input(value) for value in model.graph.input}
+        known = {
+            name: replace(given, within=self.inputs[name].within if name in self.inputs else None)
+            for name, given in found.items()
+        }
+        return replace(self, proto=model.SerializeToString(), inputs=known)
+
+    def shown(self) -> str:
+        return onnx.printer.to_text(self.model)
+
+
+def case(seed: int) -> Graph:
+    """The graph of `seed`."""
+    chosen = random.Random(seed)
+    while True:
+        try:
+            return _drawn(chosen, seed)
+        except Illegal:
+            continue
+
+
+# --- drawing -----------------------------------------------------------------------------------------------------
+
+
+def _drawn(chosen: random.Random, seed: int) -> Graph:
+    draft = Draft(chosen, chosen.choice(OPSETS))
+    names = [name for name in DRAWS if _exists(name, draft.opset)]
+    for _ in range(chosen.choices(range(1, 7), (35, 25, 15, 10, 8, 7))[0]):
+        for _ in range(6):
+            before = dict(vars(draft)) | {
+                k: v.copy() for k, v in vars(draft).items() if isinstance(v, dict | list | set)
+            }
+            draft.op = chosen.choice(names)
+            try:
+                DRAWS[draft.op](draft)
+                break
+            except Illegal:
+                vars(draft).update(before)
+        else:
+            raise Illegal("no operator fits")
+    return _finished(draft, seed)
+
+
+def _exists(name: str, opset: int) -> bool:
+    try:
+        return not onnx.defs.get_schema(name, opset).deprecated
+    except onnx.defs.SchemaError:
+        return False
+
+
+def _finished(draft: Draft, seed: int) -> Graph:
+    """The graph, some axes of its inputs free, checked and run."""
+    nodes = draft.nodes
+    read = {name for node in nodes for name in node.input}
+    made = [name for node in nodes if node.op_type != "Constant" for name in node.output if name]
+    outputs = [name for name in made if name not in read or draft.chance(0.1)]
+    if not outputs or not set(outputs) <= draft.computed:
+        raise Illegal("an output that depends on no input")
+    inputs = {name: given for name, given in draft.inputs.items() if name in read}
+    before = {name: list(given.dims) for name, given in inputs.items()}
+    if draft.chance(0.6):
+        _free(draft, inputs)
+    for attempt in range(2):
+        graph = Graph(_model(draft, inputs, outputs).SerializeToString(), inputs, seed)
+        try:
+            onnx.checker.check_model(graph.model, full_check=True)
+            ran = [run is not None for run in (_reference(graph.model, feed) for feed in graph._feeds())]
+        except Exception as error:
+            raise Illegal(str(error)) from error
+        if all(ran[:4]):
+            return graph
+        for name, dims in before.items():
+            inputs[name].dims = dims
+        if attempt:
+            raise Illegal("onnxruntime does not run it")
+    raise AssertionError
+
+
+def _free(draft: Draft, inputs: dict[str, Input]) -> None:
+    """Axes of some sizes are free, those of one size alike for the most part."""
+    sizes = sorted({n for given in inputs.values() for n in given.dims if n > 1 or draft.chance(0.05)})
+    names = dict(
+        zip(
+            sizes,
+            draft.random.sample(
+                "n t h w batch time width N".split() + [f"s{i}" for i in range(9)], len(sizes)
+            ),
+            strict=True,
+        )
+    )
+    chosen = {size for size in sizes if draft.chance(0.6)}
+    for given in inputs.values():
+        given.dims = [f"{names[n]}_{n}" if n in chosen and draft.chance(0.85) else n for n in given.dims]
+
+
+def _model(draft: Draft, inputs: dict[str, Input], outputs: list[str]) -> onnx.ModelProto:
+    read = {name for node in draft.nodes for name in node.input}
+    made = [
+        onnx.ValueInfoProto(
+            name=name,
+            type=tensor_type(
+                draft.values[name].dtype.name, [f"{name}_{k}" for k in range(draft.values[name].ndim)]
+            ),
+        )
+        for name in outputs
+    ]
+    graph = helper.make_graph(
+        [node for node in draft.nodes if node.op_type != "Constant" or node.output[0] in read],
+        "g",
+        [onnx.ValueInfoProto(name=n, type=tensor_type(i.dtype, i.dims)) for n, i in inputs.items()],
+        made,
+        [numpy_helper.from_array(a, name) for name, a in draft.initializers.items() if name in read],
+    )
+    return model_of(graph, draft.opset)
+
+
+def _sizes(dims: list[int | str], step: int) -> tuple[int, ...]:
+    """The sizes of the draft, every free one larger by `step`; 1 where that is negative."""
+    drawn = [(dim, int(dim.rpartition("_")[2])) if isinstance(dim, str) else (None, dim) for dim in dims]
+    return tuple(n if name is None else 1 if step < 0 else n + step for name, n in drawn)
+
+
+def _input(value: onnx.ValueInfoProto) -> Input:
+    tensor = value.type.tensor_type
+    dims = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
+    dims = [
+        f"{dim}_3" if isinstance(dim, str) and not dim.rpartition("_")[2].isdigit() else dim for dim in dims
+    ]
+    return Input(helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, dims, None)
+
+
+# --- comparing -----------------------------------------------------------------------------------------------
+
+
+def _special(draw: np.random.Generator, array: np.ndarray) -> np.ndarray:
+    """Some NaN and infinities among the numbers."""
+    if array.dtype.kind != "f":
+        return array
+    chosen = draw.choice([0, 0, 0, np.nan, np.inf, -np.inf], array.shape).astype(array.dtype)
+    return np.where(chosen == 0, array, chosen)
+
+
+def _stored(draw: np.random.Generator, array: np.ndarray) -> np.ndarray:
+    """The same numbers, in the one order of memory or the other."""
+    return np.asfortranarray(array) if draw.random() < 0.3 else array
+
+
+def _reference(model: onnx.ModelProto, feed: Arrays) -> tuple[Arrays, list[np.ndarray]] | None:
+    """The inputs and what onnxruntime gives; None where it does not run."""
+    try:
+        results = session(model).run(
+            None, {k: np.ascontiguousarray(v) if v.ndim else v for k, v in feed.items()}
+        )
+    except Exception:
+        return None
+    return feed, [np.asarray(result) for result in results]
+
+
+def _compared(
+    call: Callable[[list[np.ndarray]], list[np.ndarray]], feed: Arrays, want: list[np.ndarray]
+) -> str:
+    """What differs, or nothing."""
+    shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
+    try:
+        got = call(list(feed.values()))
+    except Exception as error:
+        return f"Keras does not run at {shapes}: {' '.join(str(error).split())[:200]}"
+    for index, (a, b) in enumerate(zip(got, want, strict=True)):
+        if a.dtype != b.dtype or a.shape != b.shape:
+            return f"output {index} is {a.dtype}{list(a.shape)}, not {b.dtype}{list(b.shape)} at {shapes}"
+        error = relative_error(a, b)
+        if error > LIMITS.get(b.dtype.name, 0):
+            return f"output {index} off by {error:.2g} at {shapes}"
+    return ""
+
+
+def _amplifies(model: onnx.ModelProto, feed: Arrays, want: list[np.ndarray]) -> bool:
+    """Whether rounding alone, of what operators compute that round, takes the outputs as far."""
+    for sign in (1, -1):
+        noisy = _noisy(model, feed, sign)
+        if any(
+            relative_error(a, b) > LIMITS.get(b.dtype.name, 0) / 4 for a, b in zip(noisy, want, strict=True)
+        ):
+            return True
+    return False
+
+
+def _noisy(model: onnx.ModelProto, feed: Arrays, sign: int) -> list[np.ndarray]:
+    """The outputs, computed node by node, each result that was rounded off by a little."""
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer} | feed
+    opset = model.opset_import[0].version
+    for node in model.graph.node:
+        given = {name: values[name] for name in node.input if name}
+        try:
+            results = run_node(node, given, opset)
+        except Illegal:
+            return [values.get(value.name, np.zeros(())) for value in model.graph.output]
+        for name, result in zip(node.output, results, strict=True):
+            values[name] = result if node.op_type in EXACT else _off(result, sign)
+    return [values[value.name] for value in model.graph.output]
+
+
+def _off(array: np.ndarray, sign: int) -> np.ndarray:
+    finite = np.abs(array[np.isfinite(array)]) if array.dtype.kind == "f" else np.zeros(0)
+    if not finite.size:
+        return array
+    step = sign * SMALLEST.get(array.dtype.name, 0.01) * finite.max()
+    return (array + np.where(np.arange(array.size).reshape(array.shape) % 2, step, -step)).astype(array.dtype)
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
