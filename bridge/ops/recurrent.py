@@ -127,6 +127,7 @@ def _bidirectional(*, name: str, native: type, sides: list[tuple[dict, dict | No
 
 def _run(site, node: Node, x, w, r, b, lens, p, states, projection: Weight | None = None):
     """Build the layer and call it. Gives Y, the final states, and the joined last hidden states."""
+    states = _started(states, lens)
     if not all(isinstance(value, Weight) for value in (w, r, b, p) if value is not None):
         return _run_with_tensors(site, node, x, w, r, b, lens, p, states)
     side_weights = [_side_weights(node, side, w, r, b, p) for side in range(node.directions)]
@@ -147,18 +148,19 @@ def _run(site, node: Node, x, w, r, b, lens, p, states, projection: Weight | Non
         ]
     count = len(STATES[node.mode]) * node.directions
     common: dict[str, Any] = {"return_sequences": site.used(0)}
-    last_too = common["return_sequences"] and site.used(1 + count)
-    common["return_state"] = last_too or any(site.used(1 + i) for i in range(count))
+    # the last output is the final state, except of a sequence and of rows that end before the time axis does
+    last_is_state = site.used(1 + count) and (common["return_sequences"] or lens is not None)
+    common["return_state"] = last_is_state or any(site.used(1 + i) for i in range(count))
     if node.direction == "reverse":
         common["go_backwards"] = True
     call: dict[str, Any] = {}
     if lens is not None:
         call["mask"] = _inside(x, lens)
-        common["zero_output_for_mask"] = True
+        common["zero_output_for_mask"] = common["return_sequences"]
         if sides[0][1] is None and node.mode != "RNN":
             common["use_cudnn"] = False  # cuDNN refuses rows of length zero
     if states:
-        call["initial_state"] = list(states)
+        call["initial_state"] = states
     if node.directions == 2:
         named = [f"{side}_layer.cell.{path}" for side in ("forward", "backward") for path in side_weights[0]]
     else:
@@ -174,9 +176,7 @@ def _run(site, node: Node, x, w, r, b, lens, p, states, projection: Weight | Non
         y = y * ops.expand_dims(
             ops.cast(call["mask"], y.dtype), -1
         )  # the mask ends here: not for losses or layers after
-    last = None if common["return_sequences"] else y
-    if last is None and finals:
-        last = _last(node, finals)
+    last = _last(node, finals) if last_is_state else y
     return [y, *(finals or [None] * count), last]
 
 
@@ -188,8 +188,16 @@ def _last(node: Node, finals: list[Any]) -> Any:
 
 def _inside(x, lens):
     """(batch, time): whether a step lies within its row's length."""
-    clock = ops.cumsum(ops.ones_like(x[:, :, 0]), axis=1)
-    return clock <= ops.expand_dims(ops.cast(lens, clock.dtype), 1)
+    clock = ops.cumsum(ops.ones_like(x[:, :, 0], dtype="int32"), axis=1)
+    return clock <= ops.expand_dims(ops.cast(lens, "int32"), 1)
+
+
+def _started(states, lens):
+    """The given states; zero for rows without a step, whose final states are zero in ONNX whatever they start from."""
+    if lens is None:
+        return list(states)
+    rows = ops.expand_dims(ops.cast(lens, "int32") > 0, 1)
+    return [ops.where(rows, state, ops.zeros_like(state)) for state in states]
 
 
 def _run_with_tensors(site, node: Node, x, w, r, b, lens, p, states):
