@@ -52,12 +52,12 @@ def every_case() -> list[Case]:
 
 
 def few() -> list[Case]:
-    """Those that use a state alone from Keras's own layers, and every eleventh."""
+    """Those that use a state alone from Keras's own layers, and some of the others."""
     cases = every_case()
     alone = [
         case for case in cases if case[1]["outputs"] == "h" and not set(case[1]) & {"clip", "peepholes", "input_forget"}
     ]  # fmt: skip
-    return [*alone, *(case for case in cases[::11] if case not in alone)]
+    return [*alone, *(case for case in cases[::23] if case not in alone)]
 
 
 def text(case: Case) -> str:
@@ -90,8 +90,9 @@ def test_lengths(case: Case, tmp_path) -> None:
     op, row = case
     proto = onnx_model(op, **row)
     conversion = bridge.convert(proto, verify=False)
-    saved = keras.saving.load_model(conversion.save(tmp_path / "rows.keras"))
-    assert_equal(proto, conversion.model, saved)
+    assert_equal(proto, conversion.model)
+    if row["state"]:
+        assert_equal(proto, keras.saving.load_model(conversion.save(tmp_path / "rows.keras")))
 
 
 @pytest.mark.slow
@@ -136,8 +137,14 @@ class Packed(nn.Module):
         return y[torch.arange(y.shape[0]), lengths - 1] if self.pick == "at the end" else (y, hidden)
 
 
-@pytest.mark.parametrize("pick", ["h_n", "c_n", "last", "both", "at the end", "all"])
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize(
+    ("kind", "pick"),
+    [("LSTM", "h_n"), ("GRU", "last"), ("RNN", "both"), ("GRU", "at the end"), ("LSTM", "all")]
+    + [
+        pytest.param(kind, pick, marks=pytest.mark.slow)
+        for kind, pick in (("LSTM", "c_n"), ("LSTM", "last"), ("LSTM", "both"), ("GRU", "all"))
+    ],
+)
 def test_packed(kind: str, pick: str) -> None:
     torch.manual_seed(0)
     both = pick in ("both", "all")
