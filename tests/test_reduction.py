@@ -142,6 +142,18 @@ def test_top(row):
     check(text, layers=[], ranges={"x": (-999, 999)})
 
 
+@pytest.mark.parametrize("dtype", ["float", "int64", "int32"])
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize("count", ["n = Identity (length)", "n = Div (length, two)"], ids=["all", "half"])
+def test_as_many_as_an_axis_is_long(dtype, largest, count):
+    """torch's sort and argsort over a free axis; of equal numbers the first comes first."""
+    check(
+        f"g ({dtype}[N, T, 3] x) => ({dtype}[N, K, 3] v, int64[N, K, 3] i) <int64[1] two = {{2}}> {{"
+        f" length = Shape <start = 1, end = 2> (x) {count} v, i = TopK <axis = 1, largest = {largest}> (x, n) }}",
+        ranges={"x": (-2, 3)} if "int" in dtype else None,
+    )
+
+
 CUMULATIVE = {
     "sum": ("float[N, T]", "CumSum (x, a)"),
     "sum-int32": ("int32[N, T]", "CumSum (x, a)"),

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
-from bridge.ops.dims import size
-from bridge.ops.registry import ANY, Ints, op
+from bridge.ops.dims import positions, size
+from bridge.ops.registry import ANY, Dims, Ints, op
 
 
 def _same(x: Any) -> Any:
@@ -75,11 +75,18 @@ op("ArgMin", layout=ANY, axes="axis")(_index(ops.argmin))
 
 
 @op("TopK", layout=ANY, axes="axis")
-def top_k(site, x, k: Ints, *, axis=-1, largest=1, sorted=1):
-    """Keras takes the largest along the last axis."""
-    mirror = _same if largest else ops.negative if "float" in site.dtype else ops.bitwise_not
-    values, indices = ops.top_k(mirror(ops.swapaxes(x, axis, -1)), int(np.ravel(k)[0]), sorted=bool(sorted))
-    values = mirror(values)
+def top_k(site, x, k: Dims, *, axis=-1, largest=1, sorted=1):
+    """Keras takes a known number of the largest along the last axis; as many as an axis is long are sorted."""
+    count = k[0]
+    mirror = ops.negative if "float" in site.dtype else ops.bitwise_not
+    x = ops.swapaxes(x, axis, -1)
+    if isinstance(count, int):
+        indices = ops.top_k(x if largest else mirror(x), count, sorted=bool(sorted))[1]
+    else:
+        indices = ops.argsort(mirror(x) if largest else x)
+        if count != site.shape()[axis]:
+            indices = ops.take(indices, positions(site, count), axis=-1)
+    values = ops.take_along_axis(x, indices, axis=-1)
     return ops.swapaxes(values, axis, -1), ops.cast(ops.swapaxes(indices, axis, -1), "int64")
 
 
