@@ -15,6 +15,7 @@ W, R, B, P and the attributes are ONNX's. `LSTMP` and `LSTMPFrom` are torch's pr
 each and for the output -> y, and the weights of each head (batch, heads, queries, keys). Its dropout is for training.
 `Linear` is x W + b, `Silu` is x times its sigmoid. `TiedEmbedding` looks up rows of w, `TiedProjection` is x times
 w transposed, for one w.
+`Log1p`, `Expm1`, `LogSigmoid`, `LogAddExp` and `Atan2` are what their names say, over the whole range of a number.
 `FeatureDropout` is torch's Dropout1d/2d/3d; `AlphaDropout` and `FeatureAlphaDropout` keep mean and variance.
 
 Projections in standard ONNX: with u = o * tanh(c) and h = Wr u, the recurrence R h is (R Wr) u, an ordinary LSTM
@@ -186,6 +187,57 @@ TiedProjection (x, w) => (y) { wt = Transpose <perm = [1, 0]> (w)  y = MatMul (x
 _SILU = """
 Silu (x) => (y) { s = Sigmoid (x)  y = Mul (x, s) }"""
 
+_LOG1P = """
+Log1p (x) => (y)
+{
+    zero = Constant <value_float = 0.0> ()  none = CastLike (zero, x)
+    one = Constant <value_float = 1.0> ()  unit = CastLike (one, x)
+    u = Add (unit, x)  rounded = Sub (u, unit)  log = Log (u)
+    slope = Div (x, rounded)  mended = Mul (log, slope)
+    small = Equal (rounded, none)  near = Where (small, x, mended)
+    far = IsInf (u)  y = Where (far, log, near)
+}"""
+
+_EXPM1 = """
+Expm1 (x) => (y)
+{
+    half = Constant <value_float = 0.5> ()  half_x = CastLike (half, x)
+    one = Constant <value_float = 1.0> ()  unit = CastLike (one, x)
+    part = Mul (half_x, x)  tanh = Tanh (part)  exp = Exp (x)  above = Add (exp, unit)  y = Mul (tanh, above)
+}"""
+
+_LOG_SIGMOID = """
+LogSigmoid (x) => (y) { other = Neg (x)  loss = Softplus (other)  y = Neg (loss) }"""
+
+_LOG_ADD_EXP = """
+LogAddExp (a, b) => (y)
+{
+    zero = Constant <value_float = 0.0> ()  none = CastLike (zero, a)
+    higher = Max (a, b)  distance = Sub (a, b)  apart = Abs (distance)
+    same = Equal (a, b)  gap = Where (same, none, apart)
+    down = Neg (gap)  more = Softplus (down)  y = Add (higher, more)
+}"""
+
+_ATAN2 = """
+Atan2 (y, x) => (z)
+{
+    zero = Constant <value_float = 0.0> ()  none = CastLike (zero, x)
+    one = Constant <value_float = 1.0> ()  unit = CastLike (one, x)  minus = Neg (unit)
+    pi = Constant <value = double {3.141592653589793}> ()  half_turn = CastLike (pi, x)  other_turn = Neg (half_turn)
+    inverse_x = Reciprocal (x)  zero_left = Less (inverse_x, none)  side = Where (zero_left, minus, unit)
+    inverse_y = Reciprocal (y)  zero_below = Less (inverse_y, none)  under = Less (y, none)
+    below = Or (zero_below, under)
+    no_x = Equal (x, none)  no_y = Equal (y, none)  none_at_all = And (no_x, no_y)
+    upright = Where (no_x, none, x)  along = Where (none_at_all, side, upright)
+    far_x = IsInf (x)  far_y = IsInf (y)  far = And (far_x, far_y)
+    sign_x = Sign (x)  sign_y = Sign (y)  run = Where (far, sign_x, along)  rise = Where (far, sign_y, y)
+    slope = Div (rise, run)  angle = Atan (slope)
+    turn = Where (below, other_turn, half_turn)  turned = Add (angle, turn)
+    left = Less (run, none)  z = Where (left, turned, angle)
+}"""
+
+_FORMULAS = (_LOG1P, _EXPM1, _LOG_SIGMOID, _LOG_ADD_EXP, _ATAN2)
+
 _MULTI_HEAD = """
 MultiHeadAttention <heads, dropout, is_causal> (q, k, v, wq, wk, wv, wo, bq, bk, bv, bo) => (y, scores)
 {
@@ -198,7 +250,7 @@ MultiHeadAttention <heads, dropout, is_causal> (q, k, v, wq, wk, wv, wo, bq, bk,
     xo = MatMul (a, wo)  y = Add (xo, bo)
 }"""
 
-_SMALL = (_MULTI_HEAD, _LINEAR, _SILU, *_DROPOUTS, _TIED_EMBEDDING, _TIED_PROJECTION)
+_SMALL = (*_FORMULAS, _MULTI_HEAD, _LINEAR, _SILU, *_DROPOUTS, _TIED_EMBEDDING, _TIED_PROJECTION)
 
 
 @functools.cache

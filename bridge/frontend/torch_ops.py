@@ -45,6 +45,11 @@ MULTI_HEAD = own_op(
     "MultiHeadAttention", "q k v wq wk wv wo bq bk bv bo", "y scores",
     heads="INT", dropout="FLOAT", is_causal="INT",
 )  # fmt: skip
+ATAN2 = own_op("Atan2", "y x", "z")
+EXPM1 = own_op("Expm1", "x", "y")
+LOG1P = own_op("Log1p", "x", "y")
+LOG_ADD_EXP = own_op("LogAddExp", "a b", "y")
+LOG_SIGMOID = own_op("LogSigmoid", "x", "y")
 
 
 # --- in torch -----------------------------------------------------------------------------------------------

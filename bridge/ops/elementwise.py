@@ -61,6 +61,13 @@ BINARY = {
     "Xor": ops.logical_xor,
 }
 
+OURS = {
+    "Atan2": ops.arctan2,
+    "Expm1": ops.expm1,
+    "Log1p": ops.log1p,
+    "LogAddExp": ops.logaddexp,
+}
+
 MERGES = {
     "Add": (add, layers.Add),
     "Mul": (ops.multiply, layers.Multiply),
@@ -107,6 +114,8 @@ for _name, _function in UNARY.items():
     op(_name, layout=ANY)(_unary(_function))
 for _name, _function in BINARY.items():
     op(_name, layout=ANY)(_binary(_function))
+for _name, _function in OURS.items():
+    op(_name, domain="bridge", layout=ANY)((_unary if _name in ("Expm1", "Log1p") else _binary)(_function))
 for _name, _both in MERGES.items():
     op(_name, layout=ANY)(_merge(*_both))
 for _name, _both in VARIADIC.items():
@@ -125,15 +134,27 @@ def div(site, a, b):
     """Integers are divided towards zero."""
     if "float" in site.dtype:
         return ops.divide(a, b)
+    lower = ops.floor_divide(a, b)
     if site.dtype.startswith("u"):
-        return ops.floor_divide(a, b)
-    return ops.sign(a) * ops.sign(b) * ops.floor_divide(ops.abs(a), ops.abs(b))
+        return lower
+    rest = ops.subtract(a, ops.multiply(lower, b))
+    return add(lower, ops.cast(_unlike(rest, a), site.dtype))
 
 
 @op("Mod", layout=ANY)
-def mod(a, b, *, fmod=0):
+def mod(site, a, b, *, fmod=0):
     """The sign is the divisor's, or with `fmod` the dividend's."""
-    return ops.sign(a) * ops.mod(ops.abs(a), ops.abs(b)) if fmod else ops.mod(a, b)
+    if not fmod:
+        return ops.mod(a, b)
+    if "float" in site.dtype:
+        return ops.sign(a) * ops.mod(ops.abs(a), ops.abs(b))
+    rest = ops.mod(a, b)
+    return ops.where(_unlike(rest, a), ops.subtract(rest, b), rest)
+
+
+def _unlike(rest: Any, a: Any) -> Any:
+    """Where there is a remainder and it has not the sign of `a`, which no magnitude tells at the end of a type."""
+    return ops.logical_and(ops.not_equal(rest, 0), ops.logical_xor(ops.less(rest, 0), ops.less(a, 0)))
 
 
 @op("Pow", layout=ANY)
@@ -294,6 +315,11 @@ def swish(site, x, *, alpha=1.0):
 @op("Silu", domain="bridge", layout=ANY)
 def silu(site, x):
     return site.layer(layers.Activation, activation="silu")(x)
+
+
+@op("LogSigmoid", domain="bridge", layout=ANY)
+def log_sigmoid(site, x):
+    return site.layer(layers.Activation, activation="log_sigmoid")(x)
 
 
 @op("HardSigmoid", layout=ANY)
