@@ -77,6 +77,7 @@ def describe(opened: Opened, model: keras.Model) -> Report:
         versions={name: version(name) for name in ("onnx", "onnx-ir", "keras", "numpy")},
         axes=axes(opened.model),
         notes=opened.notes,
+        seed=opened.asked.seed,
         source_parameters=parameters,
         trainable=_count(model.trainable_variables),
         non_trainable=_count(model.non_trainable_variables),

@@ -63,9 +63,38 @@ EXTRAS = ("torch", "tensorflow", "jax")
 REPORTS = (".html", ".json", ".txt")
 WIDTH = 110  # of tables where there is no terminal
 
+
+class Sizes(click.ParamType):
+    """`height=320,640` as `("height", (320, 640))`."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        axis, _, numbers = value.partition("=")
+        if not re.fullmatch(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*", numbers) or not axis:
+            self.fail(f"{value!r} is not AXIS=N,N…, such as height=320,640", param, ctx)
+        return axis, tuple(map(int, numbers.split(",")))
+
+
 file_type = click.Path(dir_okay=False, path_type=Path)
 report_option = click.option(
     "--report", type=file_type, metavar="FILE", help=f"Write the report to a file: {', '.join(REPORTS)}."
+)
+inputs_option = click.option(
+    "--inputs",
+    type=file_type,
+    metavar="FILE",
+    help="Prove with these inputs: .npz (arrays by name) or .npy.",
+)
+sizes_option = click.option(
+    "--sizes",
+    type=Sizes(),
+    multiple=True,
+    metavar="AXIS=N,N…",
+    help="Prove at these sizes; once for each free axis.",
+)
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, help="Of the inputs that are drawn (0)."
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
@@ -96,6 +125,9 @@ def main(context: click.Context, debug: bool) -> None:
 @click.option(
     "--verify/--no-verify", default=True, help="Compare torch, onnxruntime and Keras (the default)."
 )
+@inputs_option
+@sizes_option
+@seed_option
 @click.option("--channels-last", is_flag=True, help="Image inputs and outputs as N H W C.")
 @click.option("--float64", is_flag=True, help="Compare torch and Keras in double precision too.")
 @click.option("--training", is_flag=True, help="Compare gradients and steps of training too.")
@@ -107,6 +139,9 @@ def convert(
     source: str,
     output: Path,
     report: Path | None,
+    inputs: Path | None,
+    sizes: Sequence[tuple[str, tuple[int, ...]]],
+    seed: int,
     channels_last: bool,
     verify: bool,
     float64: bool,
@@ -130,6 +165,9 @@ def convert(
         result = convert(
             *given[:2],
             dynamic_shapes=given[2],
+            inputs=inputs,
+            sizes=dict(sizes),
+            seed=seed,
             channels_last=channels_last,
             verify=verify,
             float64=float64,
@@ -148,12 +186,24 @@ def convert(
 @click.option(
     "--training", is_flag=True, help="Compare gradients too; needs the weight map beside the model."
 )
+@inputs_option
+@sizes_option
+@seed_option
 @report_option
 @quiet_option
 @json_option
 @click.pass_obj
 def verify(
-    debug: bool, model: Path, source: str, training: bool, report: Path | None, quiet: bool, as_json: bool
+    debug: bool,
+    model: Path,
+    source: str,
+    training: bool,
+    inputs: Path | None,
+    sizes: Sequence[tuple[str, tuple[int, ...]]],
+    seed: int,
+    report: Path | None,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Load MODEL.keras in safe mode and compare it with its source at several sizes."""
 
@@ -161,8 +211,16 @@ def verify(
         given = read_source(source)
         from bridge.conversion import verify_saved
 
-        shapes = given[2]
-        return verify_saved(model, *given[:2], dynamic_shapes=shapes, training=training, progress=progress)
+        return verify_saved(
+            model,
+            *given[:2],
+            dynamic_shapes=given[2],
+            inputs=inputs,
+            sizes=dict(sizes),
+            seed=seed,
+            training=training,
+            progress=progress,
+        )
 
     answer(work, debug, report, quiet, as_json)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ import onnx_ir as ir
 from bridge import disk
 from bridge.account import account, axes, describe
 from bridge.errors import BridgeError, Mismatch, MissingPackage, SourceError
+from bridge.frontend.asked import Asked
 from bridge.frontend.source import open_source
 from bridge.passes import simplify
 from bridge.report import Report, Row
@@ -79,6 +80,9 @@ def convert(
     kwargs: dict[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,
+    inputs: Any = None,
+    sizes: Mapping[str, Any] | None = None,
+    seed: int = 0,
     channels_last: bool = False,
     verify: bool = True,
     float64: bool = False,
@@ -93,6 +97,11 @@ def convert(
         args: the module's example inputs; a single tensor stands for a tuple of one.
         kwargs: keyword inputs of the module.
         dynamic_shapes: as `torch.onnx.export` takes them. Without them the batch axis is free wherever torch allows.
+        inputs: what the proof runs first, where the source has no example inputs or other ones are wanted: arrays by
+            name or in order, the path of an `.npz` or `.npy` file, or a function that gives such arrays. A function
+            of one argument is called for every choice of sizes, `{"batch": 3, "time": 7}`.
+        sizes: of free axes, those that the proof is to try: `{"height": (320, 640)}`. Otherwise it finds legal ones.
+        seed: of all inputs that are drawn; the report records it.
         channels_last: give the Keras model image inputs and outputs with their channels last (N H W C), where torch
             has them first; the report's notes say which. Otherwise its signature is torch's own.
         verify: compare torch, onnxruntime and Keras at several sizes.
@@ -102,15 +111,16 @@ def convert(
         progress: called with the name of each room as it is entered.
 
     Raises:
-        SourceError, ExportError: the source cannot be read or exported.
+        SourceError, ExportError: the source cannot be read or exported; `inputs` or `sizes` do not fit it.
         Unsupported: with every node that cannot be built.
         Mismatch: the proof failed; carries the report.
         MissingPackage: torch, onnxruntime or the Keras backend is needed and not installed.
     """
     _require_keras()
     watch = Stopwatch(progress, {})
+    asked = Asked.of(inputs, sizes, seed)
     with watch.room("export"):
-        opened = open_source(source, args, kwargs, dynamic_shapes)
+        opened = open_source(source, args, kwargs, dynamic_shapes, asked)
     planned = _planned(opened.model, watch, channels_last)
     from bridge.build import build, deep
 
@@ -174,12 +184,16 @@ def verify_saved(
     kwargs: dict[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,
+    inputs: Any = None,
+    sizes: Mapping[str, Any] | None = None,
+    seed: int = 0,
     training: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Prove a `.keras` file, loaded in safe mode, against what it was made from; as `bridge.verify`.
 
-    `training` also compares its gradients with torch's, mapped through the weight map beside the file.
+    `training` also compares its gradients with torch's, mapped through the weight map beside the file; `inputs`,
+    `sizes` and `seed` are those of `convert`.
     Raises `Mismatch` with the report if they differ, `SourceError` if one of them cannot be read.
     """
     _require_keras()
@@ -188,9 +202,10 @@ def verify_saved(
     from bridge.verification.verify import allowing_rounding, failed_leg, gradients_of, trials
 
     watch = Stopwatch(progress, {})
+    asked = Asked.of(inputs, sizes, seed)
     model = disk.load_keras(Path(path))
     with watch.room("export"):
-        opened = open_source(source, args, kwargs, dynamic_shapes)
+        opened = open_source(source, args, kwargs, dynamic_shapes, asked)
     with watch.room("simplify"):
         simple = simplify(opened.model)
     _require_same_inputs(path, model, simple)

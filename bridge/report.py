@@ -90,6 +90,7 @@ class Report:
     blame: str = ""  # leg and first node that departs, when a check failed
     refusals: tuple[str, ...] = ()
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    seed: int = 0  # of the inputs that were drawn
 
     @property
     def verified(self) -> bool:

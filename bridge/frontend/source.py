@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from bridge.errors import ExportError, MissingPackage, SourceError, said
+from bridge.frontend.asked import Asked
 
 if TYPE_CHECKING:
     from bridge.frontend.torch_module import Torch
@@ -31,12 +32,25 @@ class Opened:
     notes: tuple[str, ...] = ()
     dynamic_shapes: Any = None  # as they were asked for
     retraceable: bool = False  # an nn.Module, which can be exported again in another precision
+    asked: Asked = field(default_factory=Asked)  # of the inputs of the proof
 
 
 def open_source(
-    source: Any, args: Any = None, kwargs: dict[str, Any] | None = None, dynamic_shapes: Any = None
+    source: Any,
+    args: Any = None,
+    kwargs: dict[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+    asked: Asked | None = None,
 ) -> Opened:
-    """Whatever `convert` takes, as ONNX IR."""
+    """Whatever `convert` takes, as ONNX IR. Raises `SourceError` where what is asked of its inputs does not fit it."""
+    opened = _opened(source, args, kwargs, dynamic_shapes)
+    if asked is None:
+        return opened
+    asked.require(opened.model.graph.inputs)
+    return replace(opened, asked=asked)
+
+
+def _opened(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Opened:
     if isinstance(source, str | os.PathLike) and Path(source).suffix == ".pt2":
         _torch()
         from bridge.frontend.torch_export import load_program

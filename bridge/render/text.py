@@ -132,6 +132,8 @@ def facts(report: Report) -> Iterator[tuple[str, tuple[str, ...]]]:
     if report.seconds:
         rooms = ", ".join(f"{room} {seconds:.2f} s" for room, seconds in report.seconds.items())
         yield "time", (f"{rooms}; {sum(report.seconds.values()):.2f} s in all",)
+    if report.checks:
+        yield "drawn with", (f"seed {report.seed}",)
     if report.backend:
         versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
         yield "made with", (f"Keras on {report.backend}; {versions}",)

@@ -16,8 +16,8 @@ from bridge.frontend.source import Given
 from bridge.passes import simplify
 from bridge.plan import torch_path
 from bridge.verification.metrics import Arrays, relative_error, worst_error
-from bridge.verification.outputs import Trial
 from bridge.verification.runners import OnnxRuntime
+from bridge.verification.trials import Trial
 
 RAISED = "raising the opset"
 

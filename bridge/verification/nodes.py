@@ -12,8 +12,8 @@ from bridge.build import Built
 from bridge.plan import Plan
 from bridge.verification.inputs import Sizes
 from bridge.verification.metrics import Arrays, relative_error
-from bridge.verification.outputs import Trial
 from bridge.verification.runners import OnnxRuntime, keras_call
+from bridge.verification.trials import Trial
 
 AT_ONCE = 1 << 29  # bytes of the values between nodes that are compared in one run
 

@@ -10,67 +10,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import keras
 
-from bridge.errors import SourceError, said
+from bridge.errors import said
 from bridge.frontend.torch_module import Torch
 from bridge.report import LIMIT, ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check
-from bridge.verification.inputs import Sampler, Sizes, sizes_text
+from bridge.verification.inputs import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, worst_error
-from bridge.verification.runners import OnnxRuntime, Runner, keras_call
+from bridge.verification.runners import OnnxRuntime, keras_call
+from bridge.verification.trials import Trial, running
 
 LIMIT_DOUBLE = 1e-10
 FLOOR = 10  # how many times torch's own rounding float32 may be off where a network amplifies it
-RANDOM = 1e-3  # by which two runs on the same inputs differ only where chance has a part
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Inputs at one choice of sizes, with what the reference witnesses say."""
-
-    sizes: Sizes
-    inputs: Arrays
-    torch: Arrays | None
-    onnx: Arrays  # of the graph as given, or as torch exported it
-
-
-def trials(
-    sampler: Sampler, onnx: Runner, torch: Torch | None, count: int = 3
-) -> tuple[list[Trial], list[str]]:
-    """The examples themselves and `count - 1` other sizes that the source runs at; and the sizes it refused."""
-    source = onnx if torch is None else torch
-    done: list[Trial] = []
-    refused: list[str] = []
-    for sizes, inputs in sampler.draws():
-        if len(done) == count:
-            break
-        try:
-            first = source(inputs)
-        except Exception as error:
-            refused.append(f"the source itself does not run at {sizes_text(sizes)}: {said(error)}")
-            continue
-        if not done and worst_error(source(inputs), first) > RANDOM:
-            raise SourceError(
-                "the source gives other outputs each time it runs, in evaluation mode too: something in it is random "
-                "or remembers, such as a dropout that is not told training=self.training"
-            )
-        legs = (None, first) if torch is None else (first, _exported(onnx, sizes, inputs))
-        done.append(Trial(sizes, inputs, *legs))
-    if not done:
-        raise SourceError(f"no inputs found at which the source runs: {refused[0]}")
-    return done, refused
-
-
-def _exported(onnx: Runner, sizes: Sizes, inputs: Arrays) -> Arrays:
-    """What the exported graph gives where the source itself runs."""
-    try:
-        return onnx(inputs)
-    except Exception as error:
-        raise SourceError(
-            f"the exported graph does not run at {sizes_text(sizes)} although torch does: {said(error)}"
-        ) from error
 
 
 def checks(
@@ -112,15 +65,9 @@ def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], double: To
     return [replace(check, limit=max(check.limit, limits.get(check.sizes, 0.0))) for check in found]
 
 
-def compare_double(model: keras.Model, double: Torch, sampler: Sampler, count: int = 3) -> Iterator[Check]:
-    """A torch module in float64 against the Keras model made from it, at the sizes that `trials` would take."""
-    call, done = keras_call(model), 0
-    for sizes, inputs in sampler.draws():
-        if done == count:
-            return
-        try:
-            want = double(inputs)
-        except Exception:  # sizes the source itself does not run at; `trials` has said so
-            continue
-        done += 1
-        yield Check(TORCH_KERAS, sizes_text(sizes), worst_error(call(inputs), want), LIMIT_DOUBLE, "float64")
+def compare_double(model: keras.Model, double: Torch, sampler: Sampler) -> Iterator[Check]:
+    """A torch module in float64 against the Keras model made from it, at the sizes that `trials` takes."""
+    call = keras_call(model)
+    for draw, want in running(double, sampler, []):
+        error = worst_error(call(draw.inputs), want)
+        yield Check(TORCH_KERAS, sizes_text(draw.sizes), error, LIMIT_DOUBLE, "float64")

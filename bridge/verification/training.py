@@ -224,7 +224,7 @@ def parity(built: Built, witness: Torch, sampler: Sampler, steps: int = 5) -> Pa
     """
     dtype, limit = "float64", LIMIT
     theirs, sizes, notes = TorchSide(witness), sampler.exported(), []
-    if not theirs.settle(sampler.examples):
+    if not theirs.settle(witness.examples):
         notes.append(
             "forward is random in training mode beyond dropout: training was compared in evaluation mode"
         )

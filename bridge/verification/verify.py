@@ -18,8 +18,9 @@ from bridge.verification import outputs
 from bridge.verification.bisect import departure
 from bridge.verification.inputs import Sampler, sizes_text
 from bridge.verification.nodes import node_errors
-from bridge.verification.outputs import Trial
 from bridge.verification.runners import OnnxRuntime, as_given, keras_call
+from bridge.verification.trials import Trial
+from bridge.verification.trials import trials as run_trials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,9 +83,9 @@ def allowing_rounding(report: Report, opened: Opened, tried: list[Trial]) -> Rep
 def trials(opened: Opened, simple: ir.Model) -> tuple[list[Trial], list[str]]:
     """What torch and the source as given say at several sizes; and what there is to say of it. `simple` is the source
     as the passes left it."""
-    sampler = Sampler.of(simple, opened.torch.examples if opened.torch else None)
+    sampler = Sampler.of(simple, opened.torch.examples if opened.torch else None, opened.asked)
     reference, reason = as_given(opened.given)
-    tried, refused = outputs.trials(sampler, reference, opened.torch)
+    tried, refused = run_trials(sampler, reference, opened.torch)
     return tried, [f"the source is run by {reference.name}: {reason}", *refused] if reason else refused
 
 
@@ -102,13 +103,14 @@ def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) 
     with double_precision():
         simple = simplify(again.model)
         built = build(plan(simple))
-        sampler = Sampler.of(simple, double.examples)
+        sampler = Sampler.of(simple, double.examples, opened.asked)
         checks = list(outputs.compare_double(built.model, double, sampler))
         found = parity(built, double, sampler) if training else None
     if found is None:
         return replace(report, checks=(*report.checks, *checks))
     single = opened.torch.copy()
-    floor = single_precision(build(planned), single, Sampler.of(planned.model, single.examples), found.wanted)
+    sampler = Sampler.of(planned.model, single.examples, opened.asked)
+    floor = single_precision(build(planned), single, sampler, found.wanted)
     return replace(
         report,
         checks=(*report.checks, *checks, *found.checks, floor),
@@ -126,8 +128,9 @@ def gradients_of(trained: Trainable, opened: Opened, simple: ir.Model) -> Check:
             "comparing gradients needs the nn.Module itself: package.module:callable, or (module, args)"
         )
     double, single = opened.torch.double(), opened.torch.copy()
-    wanted = exact_gradients(double, Sampler.of(simple, double.examples))
-    return single_precision(trained, single, Sampler.of(simple, single.examples), wanted)
+    wanted = exact_gradients(double, Sampler.of(simple, double.examples, opened.asked))
+    sampler = Sampler.of(simple, single.examples, opened.asked)
+    return single_precision(trained, single, sampler, wanted)
 
 
 def _blame(report: Report, opened: Opened, planned: Plan, built: Built, tried: list[Trial]) -> str:

@@ -1,0 +1,177 @@
+"""What the user says of the inputs of a proof: the arrays, the sizes of free axes, the seed of what is drawn."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from bridge.errors import SourceError, said
+
+MAX_BYTES = 1 << 30  # of all arrays of a file, unpacked
+MAX_HEADER = 1 << 16  # characters of the header of one array
+
+Named = Mapping[str, np.ndarray]
+Listed = Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """`inputs`: arrays by name or in order, or a function that makes them, maybe of sizes. `sizes`: those of a free
+    axis that are to be tried. `seed`: of everything that is drawn."""
+
+    inputs: Named | Listed | Callable[..., Any] | None = None
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    seed: int = 0
+
+    @classmethod
+    def of(cls, inputs: Any = None, sizes: Mapping[str, Any] | None = None, seed: int = 0) -> Asked:
+        """Out of what `bridge.convert` takes. Raises `SourceError` for a file that cannot be read, and for sizes
+        that are none."""
+        if isinstance(inputs, str | os.PathLike):
+            inputs = read(Path(inputs))
+        if isinstance(inputs, np.ndarray) or hasattr(inputs, "detach"):
+            inputs = [inputs]
+        if seed < 0:
+            raise SourceError(f"seed: {seed} is negative")
+        return cls(inputs, {name: _counts(name, given) for name, given in (sizes or {}).items()}, seed)
+
+    def require(self, values: Sequence[ir.Value]) -> None:
+        """Raise `SourceError` for what is not so of the inputs `values`: arrays that do not fit, axes that are not
+        free."""
+        free = {
+            s
+            for value in values
+            for dim in value.shape
+            if not isinstance(dim, int)
+            for s in dim.free_symbols()
+        }
+        for name in self.sizes:
+            if name not in free:
+                raise SourceError(f"sizes: no free axis is called {name!r}; there is {_listed(sorted(free))}")
+        if not self.sized:
+            self.arrays(values, {})
+
+    @property
+    def sized(self) -> bool:
+        """Whether arrays of any sizes can be had."""
+        return callable(self.inputs) and any(
+            p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+            for p in inspect.signature(self.inputs).parameters.values()
+        )
+
+    def arrays(self, values: Sequence[ir.Value], sizes: Mapping[str, int]) -> list[np.ndarray] | None:
+        """The arrays for the inputs `values`, at `sizes` if that is asked; None if none were given. Raises
+        `SourceError` where names, shapes or types do not fit."""
+        made = self.inputs
+        if callable(made):
+            try:
+                made = made(dict(sizes)) if self.sized else made()
+            except Exception as error:
+                raise SourceError(
+                    f"inputs: the function raised {type(error).__name__}: {said(error)}"
+                ) from error
+        return None if made is None else _fitting(made, values)
+
+
+def _counts(name: str, given: Any) -> tuple[int, ...]:
+    counts = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    if not counts or not all(isinstance(n, int | np.integer) and n > 0 for n in counts):
+        raise SourceError(f"sizes: {name} is {given!r}; give a positive number, or several")
+    return tuple(map(int, counts))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> Named | Listed:
+    """The arrays of an `.npz` by name, or that of an `.npy`. Raises `SourceError`."""
+    if not path.is_file():
+        raise SourceError(f"{path}: no such file")
+    try:
+        if path.suffix == ".npy":
+            with path.open("rb") as file:
+                _require_room(file, path.stat().st_size)
+            return [np.load(path, allow_pickle=False, max_header_size=MAX_HEADER)]
+        if path.suffix == ".npz":
+            return _read_archive(path)
+    except (ValueError, OSError, EOFError, SyntaxError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise SourceError(f"{path}: not a file of arrays: {said(error)}") from error
+    raise SourceError(f"{path}: inputs are read from .npz (arrays by name) or .npy (one array)")
+
+
+def _read_archive(path: Path) -> Named | Listed:
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            with archive.open(entry) as file:
+                _require_room(file, entry.file_size)
+        if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+            raise ValueError(f"larger than {MAX_BYTES >> 30} GiB")
+    with np.load(path, allow_pickle=False, max_header_size=MAX_HEADER) as arrays:
+        named = {name: arrays[name] for name in arrays.files}
+    in_order = [f"arr_{i}" for i in range(len(named))]  # as np.savez calls what has no name
+    return [named[name] for name in in_order] if list(named) == in_order else named
+
+
+def _require_room(file: Any, size: int) -> None:
+    """Raise `ValueError` for an array that claims more than the file holds, before room is made for it."""
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(file, max_header_size=MAX_HEADER)
+    if size > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES >> 30} GiB")
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"an array of {dtype} in shape {shape} is not in it")
+
+
+# --- what fits --------------------------------------------------------------------------------------------------
+
+
+def _fitting(made: Any, values: Sequence[ir.Value]) -> list[np.ndarray]:
+    names = [value.name for value in values]
+    if not isinstance(made, Mapping):
+        made = [made] if isinstance(made, np.ndarray) or hasattr(made, "detach") else list(made)
+        if len(made) != len(names):
+            raise SourceError(f"inputs: {len(made)} given, the model has {len(names)}: {_listed(names)}")
+        made = dict(zip(names, made, strict=True))
+    for name in names:
+        if name not in made:
+            raise SourceError(f"inputs: {name} is missing; given are {_listed(map(str, made))}")
+    for name in made:
+        if name not in names:
+            raise SourceError(f"inputs: the model has no input {name!r}; it has {_listed(names)}")
+    return [_fit(_array(made[value.name]), value) for value in values]
+
+
+def _array(given: Any) -> np.ndarray:
+    return given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
+
+
+def _fit(array: np.ndarray, value: ir.Value) -> np.ndarray:
+    """`array` if it is one for `value`."""
+    want = value.dtype.numpy()
+    if array.dtype.kind == want.kind and np.can_cast(array.dtype, want):
+        array = array.astype(want)
+    if array.dtype != want:
+        raise SourceError(
+            f"inputs: {value.name} is {want} in the model and {array.dtype} as given: .astype({str(want)!r})"
+        )
+    dims = list(value.shape)
+    if array.ndim != len(dims) or any(
+        isinstance(d, int) and d != n for d, n in zip(dims, array.shape, strict=True)
+    ):
+        shape = f"({', '.join(map(str, dims))})"
+        raise SourceError(f"inputs: {value.name} is {shape} in the model and {array.shape} as given")
+    return np.ascontiguousarray(array).reshape(array.shape)

@@ -1,0 +1,118 @@
+"""What a graph asks of the sizes of its free axes: axes that meet have to agree, and none may be empty."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import sympy
+
+BROADCAST = frozenset(
+    "Add And BitwiseAnd BitwiseOr BitwiseXor Div Equal Expand Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod "
+    "Mul Or Pow Sub Sum Where Xor".split()
+)
+Pair = tuple[Any, Any]  # two dims as expressions, or numbers
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """`equal`: pairs of sizes that are the same; `broadcast`: the same, or one of them 1; `sizes`: at least 1."""
+
+    names: Sequence[str]
+    equal: tuple[Pair, ...]
+    broadcast: tuple[Pair, ...]
+    sizes: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, graph: ir.Graph, names: Sequence[str]) -> Requirements:
+        """Of a graph whose shapes `passes.infer` has written in terms of the free axes `names`."""
+        equal, broadcast, sizes = set[Pair](), set[Pair](), set[Any]()
+        for node in graph:
+            shapes = [_dims(value) for value in node.inputs]
+            equal.update(_equal(node, shapes))
+            if node.op_type in BROADCAST and not node.domain:
+                broadcast.update(_aligned([shape for shape in shapes if shape is not None]))
+            sizes.update(dim for value in node.outputs for dim in _dims(value) or ())
+
+        def of_inputs(*dims: Any) -> bool:
+            free = {str(s) for dim in dims for s in getattr(dim, "free_symbols", ())}
+            return bool(free) and free <= set(names)
+
+        return cls(
+            tuple(names),
+            tuple(p for p in equal if of_inputs(*p)),
+            tuple(p for p in broadcast if of_inputs(*p)),
+            tuple(dim for dim in sizes if of_inputs(dim)),
+        )
+
+    def allow(self, rows: np.ndarray) -> np.ndarray:
+        """Which rows of sizes, one column for each name, meet all of them."""
+        pairs = (*self.equal, *self.broadcast)
+        expressions = [dim for pair in pairs for dim in pair] + list(self.sizes)
+        if not expressions:
+            return np.ones(len(rows), bool)
+        found = _evaluate(expressions, self.names, rows)
+        left, right = found[0 : 2 * len(pairs) : 2], found[1 : 2 * len(pairs) : 2]
+        same = left == right
+        ones = (left == 1) | (right == 1)
+        ones[: len(self.equal)] = False
+        whole = np.isfinite(found) & (found == np.floor(found)) & (found >= 1)
+        return (same | ones).all(0) & whole.all(0)
+
+
+def _evaluate(expressions: Sequence[Any], names: Sequence[str], rows: np.ndarray) -> np.ndarray:
+    """The value of every expression at every row; NaN where it has none."""
+    plain = [sympy.Dummy() for _ in names]
+    by_name = dict(zip(names, plain, strict=True))
+    columns = rows.T.astype(np.float64)
+    found = np.full((len(expressions), len(rows)), np.nan)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for index, expression in enumerate(expressions):
+            if isinstance(expression, int):
+                found[index] = expression
+                continue
+            renamed = expression.xreplace({s: by_name[str(s)] for s in expression.free_symbols})
+            found[index] = sympy.lambdify(plain, renamed, "numpy")(*columns)
+    return found
+
+
+def _dims(value: ir.Value | None) -> tuple[Any, ...] | None:
+    if value is None or value.shape is None:
+        return None
+    return tuple(
+        d if isinstance(d, int) else d._expr if d._expr is not None else sympy.Dummy() for d in value.shape
+    )
+
+
+def _equal(node: ir.Node, shapes: list[tuple[Any, ...] | None]) -> Iterator[Pair]:
+    """The sizes that have to be the same for `node` to run."""
+    known = [shape for shape in shapes if shape is not None]
+    first, second = (shapes + [None, None])[:2]
+    if node.op_type == "Concat":
+        axis = node.attributes["axis"].as_int() % len(known[0]) if known else 0
+        for other in known[1:]:
+            yield from (pair for i, pair in enumerate(zip(known[0], other, strict=False)) if i != axis)
+    elif node.op_type in ("MatMul", "Linear", "Gemm") and first and second:
+        turned = [node.attributes[n].as_int() if n in node.attributes else 0 for n in ("transA", "transB")]
+        yield first[-2 if turned[0] else -1], second[-1 if turned[1] or len(second) == 1 else -2]
+    elif node.op_type == "Reshape" and first is not None:
+        made = _dims(node.outputs[0])
+        if made is not None:
+            yield math.prod(first), math.prod(made)
+    elif node.op_type in ("Conv", "ConvTranspose") and first and second:
+        group = node.attributes["group"].as_int() if "group" in node.attributes else 1
+        yield first[1], second[1] * group if node.op_type == "Conv" else second[0]
+
+
+def _aligned(shapes: Sequence[tuple[Any, ...]]) -> Iterator[Pair]:
+    """The sizes that broadcasting puts beside one another."""
+    rank = max(map(len, shapes), default=0)
+    for place in range(1, rank + 1):
+        dims = [shape[-place] for shape in shapes if len(shape) >= place]
+        yield from ((dims[0], other) for other in dims[1:] if other != dims[0])

@@ -1,0 +1,89 @@
+"""The source at inputs of several sizes: what torch and onnxruntime say there, for Keras to agree with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from bridge.errors import SourceError, said
+from bridge.frontend.torch_module import Torch
+from bridge.verification.inputs import Draw, Sampler, Sizes, sizes_text
+from bridge.verification.metrics import Arrays, worst_error
+from bridge.verification.runners import Runner
+
+RANDOM = 1e-3  # by which two runs on the same inputs differ only where chance has a part
+ATTEMPTS = 200  # choices of sizes that are tried before there are said to be none
+SECONDS = 30.0  # that this may take
+
+Run = Callable[[Arrays], Arrays]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Inputs at one choice of sizes, with what the reference witnesses say."""
+
+    sizes: Sizes
+    inputs: Arrays
+    torch: Arrays | None
+    onnx: Arrays  # of the graph as given, or as torch exported it
+
+
+def trials(sampler: Sampler, onnx: Runner, torch: Torch | None) -> tuple[list[Trial], list[str]]:
+    """The examples, or the first sizes found to be legal, and others; and the sizes that the source refused."""
+    source: Run = onnx if torch is None else torch
+    refused: list[str] = []
+    done: list[Trial] = []
+    for draw, outputs in running(source, sampler, refused):
+        if not done and worst_error(source(draw.inputs), outputs) > RANDOM:
+            raise SourceError(
+                "the source gives other outputs each time it runs, in evaluation mode too: something in it is random "
+                "or remembers, such as a dropout that is not told training=self.training"
+            )
+        legs = (None, outputs) if torch is None else (outputs, _exported(onnx, draw))
+        done.append(Trial(draw.sizes, draw.inputs, *legs))
+    return done, refused
+
+
+def running(source: Run, sampler: Sampler, refused: list[str]) -> Iterator[tuple[Draw, Arrays]]:
+    """Inputs at which `source` runs, with its outputs; why it does not at others goes to `refused`. Raises
+    `SourceError` where it runs at none."""
+    base, outputs = _first(source, sampler)
+    yield base, outputs
+    for group in sampler.others(base.sizes):
+        reasons: list[str] = []
+        for draw in group:
+            try:
+                outputs = source(draw.inputs)
+            except Exception as error:
+                reasons.append(f"the source itself does not run at {sizes_text(draw.sizes)}: {said(error)}")
+                continue
+            yield draw, outputs
+            break
+        refused += reasons[:1]
+
+
+def _first(source: Run, sampler: Sampler) -> tuple[Draw, Arrays]:
+    reasons: list[str] = []
+    start = time.monotonic()
+    for draw in sampler.first():
+        try:
+            return draw, source(draw.inputs)
+        except Exception as error:
+            reasons.append(f"at {sizes_text(draw.sizes)}: {said(error)}")
+        if len(reasons) == ATTEMPTS or time.monotonic() - start > SECONDS:
+            break
+    raise SourceError(
+        f"no inputs found at which the source runs, of {len(reasons)} choices of sizes; give inputs= (--inputs) or "
+        f"sizes= (--sizes); {reasons[0]}"
+    )
+
+
+def _exported(onnx: Runner, draw: Draw) -> Arrays:
+    """What the exported graph gives where the source itself runs."""
+    try:
+        return onnx(draw.inputs)
+    except Exception as error:
+        raise SourceError(
+            f"the exported graph does not run at {sizes_text(draw.sizes)} although torch does: {said(error)}"
+        ) from error

@@ -1,0 +1,156 @@
+"""What an input of the model may hold: numbers like the example's, indices within their table, lengths within their
+sequence, masks that leave something of every row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from bridge.verification.sizes import Sizes, evaluate
+
+SAME = frozenset(
+    "Cast Expand Identity Reshape Slice Squeeze Transpose Unsqueeze".split()
+)  # the same numbers, moved
+CELLS = frozenset("LSTMCell GRUCell RNNCell".split())
+WHOLE = 10  # integers of which nothing is known are drawn below it
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One input, and what the graph and the example say of its values."""
+
+    value: ir.Value
+    example: np.ndarray | None = None
+    longest: Any = None  # the dim that bounds the lengths which it holds
+    table: Any = None  # the dim of what it holds indices into
+    mask: bool = False
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.value.dtype.numpy() if self.example is None else self.example.dtype
+
+    def draw(self, sizes: Sizes, rng: np.random.Generator) -> np.ndarray:
+        shape = tuple(evaluate(dim, sizes) for dim in self.value.shape)
+        if self.longest is not None:
+            return self._lengths(shape, evaluate(self.longest, sizes), rng)
+        if self.mask:
+            return self._mask(shape, rng)
+        if self.dtype.kind in "ui":
+            return self._integers(shape, sizes, rng)
+        if self.example is not None and self.example.size > 1 and self.example.std() > 0:
+            count = math.prod(shape)
+            return rng.permutation(np.resize(self.example, max(count, 1)))[:count].reshape(shape)
+        return rng.standard_normal(shape).astype(self.dtype)
+
+    def _lengths(self, shape: tuple[int, ...], longest: int, rng: np.random.Generator) -> np.ndarray:
+        drawn = rng.integers(1, longest + 1, shape)
+        drawn.reshape(-1)[:1] = longest
+        return self._sorted(drawn)
+
+    def _sorted(self, lengths: np.ndarray) -> np.ndarray:
+        """Packing may insist on lengths that fall."""
+        if self.example is not None and self.example.ndim == 1 and np.all(np.diff(self.example) <= 0):
+            lengths = np.sort(lengths)[::-1]
+        return lengths.astype(self.dtype, order="C")
+
+    def _mask(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        """Of every row something is kept and something masked, whichever of the two is True."""
+        drawn = rng.random(shape)
+        if not shape or shape[-1] < 2:
+            usual = True if self.example is None or not self.example.size else np.median(self.example) > 0
+            return np.full(shape, usual).astype(self.dtype)
+        ranks = drawn.argsort(-1).argsort(-1)
+        return ((drawn < 0.5) & (ranks < shape[-1] - 1) | (ranks == 0)).astype(self.dtype)
+
+    def _integers(self, shape: tuple[int, ...], sizes: Sizes, rng: np.random.Generator) -> np.ndarray:
+        """Over the whole range, its ends among them."""
+        low, high = self._range(sizes)
+        drawn = rng.integers(low, high + 1, shape)
+        if self.table is not None and drawn.size > 1:
+            places = rng.choice(drawn.size, 2, replace=False)
+            drawn.reshape(-1)[places] = low, high
+        return drawn.astype(self.dtype)
+
+    def _range(self, sizes: Sizes) -> tuple[int, int]:
+        if self.table is not None:
+            rows = evaluate(self.table, sizes)
+            negative = self.example is not None and self.example.size and self.example.min() < 0
+            return (-rows if negative else 0), max(rows - 1, 0)
+        if self.example is not None and self.example.size:
+            return int(self.example.min()), int(self.example.max())
+        return 0, WHOLE - 1
+
+
+def slots(graph: ir.Graph, examples: list[np.ndarray] | None) -> list[Slot]:
+    """One for every input of a graph as `passes.simplify` left it."""
+    lengths, tables = _lengths(graph), _tables(graph)
+    return [
+        Slot(
+            value,
+            None if examples is None else examples[index],
+            lengths.get(value.name),
+            tables.get(value.name),
+            value.name not in tables and _masks(value),
+        )
+        for index, value in enumerate(graph.inputs)
+    ]
+
+
+def _root(value: ir.Value | None) -> ir.Value | None:
+    """The value whose numbers `value` holds, moved about."""
+    while value is not None and (node := value.producer()) is not None and node.op_type in SAME:
+        value = node.inputs[0]
+    return value
+
+
+def _lengths(graph: ir.Graph) -> dict[str, Any]:
+    found = {}
+    for node in graph:
+        if node.domain == "bridge" and len(node.inputs) > 4 and node.op_type not in CELLS:
+            root, time = _root(node.inputs[4]), 0 if node.op_type.startswith("LSTMP") else 1
+            if root is not None and root.is_graph_input():
+                found[root.name] = node.inputs[0].shape[time]
+    return found
+
+
+def _tables(graph: ir.Graph) -> dict[str, Any]:
+    """The axis from which each input chooses, the shortest where there are several; known to run before unknown."""
+    found: dict[str, Any] = {}
+    for node in graph:
+        if node.op_type not in ("Gather", "GatherElements") or node.inputs[0].shape is None:
+            continue
+        axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+        dim, root = node.inputs[0].shape[axis], _root(node.inputs[1])
+        if root is None or not root.is_graph_input():
+            continue
+        before = found.get(root.name)
+        if before is None or isinstance(dim, int) and (not isinstance(before, int) or dim < before):
+            found[root.name] = dim
+    return found
+
+
+def _masks(value: ir.Value) -> bool:
+    """Whether `value` says which of something counts: it is bool, or an integer that is made one, or taken from 1."""
+    if value.dtype == ir.DataType.BOOL:
+        return True
+    return value.dtype.is_integer() and any(_is_asked(node, place) for node, place in _readers(value))
+
+
+def _readers(value: ir.Value) -> Iterator[tuple[ir.Node, ir.Value]]:
+    """Every node that reads `value`, moved about or not, with what it reads."""
+    for node, _ in value.uses():
+        yield node, value
+        if node.op_type in SAME and node.inputs[0] is value:
+            yield from _readers(node.outputs[0])
+
+
+def _is_asked(node: ir.Node, value: ir.Value) -> bool:
+    if node.op_type == "Cast":
+        return node.attributes["to"].as_int() == ir.DataType.BOOL
+    tensor = ir.convenience.get_const_tensor(node.inputs[0]) if node.op_type == "Sub" else None
+    return tensor is not None and node.inputs[1] is value and bool(np.all(tensor.numpy() == 1))
