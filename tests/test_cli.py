@@ -16,7 +16,7 @@ import pytest
 
 from bridge import cli
 from bridge.conversion import ROOMS
-from bridge.report import Report
+from bridge.report import ORT_KERAS, Report
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "tensorflow", "keras", "onnx", "onnx_ir", "onnxruntime", "numpy", "jinja2")
@@ -145,6 +145,39 @@ def test_convert_without_proof(run, model):
     code, out, _ = run("convert", model, "-o", "out.keras", "--no-verify")
     assert code == 0
     assert "converted, not compared" in out
+
+
+def test_inputs_sizes_and_seed(run, model):
+    np.save("x.npy", np.ones((7, 4), np.float32))
+    options = ("--inputs", "x.npy", "--sizes", "N=9,11", "--seed", "4", "--json")
+    code, out, err = run("convert", model, "-o", "out.keras", *options)
+    assert (code, err) == (0, "")
+    report = Report.from_json(out)
+    assert report.seed == 4
+    assert {check.sizes.partition(";")[0] for check in report.checks} == {"N=7", "N=9", "N=11"}
+    code, again, _ = run("verify", "out.keras", "--against", model, *options)
+    assert code == 0
+    assert [check.sizes for check in Report.from_json(again).checks if check.leg == ORT_KERAS] == [
+        check.sizes for check in report.checks if check.leg == ORT_KERAS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        (("--inputs", "x.npz"), 3, "x.npz: no such file"),
+        (("--inputs", "model.onnx"), 3, "inputs are read from .npz"),
+        (("--sizes", "M=3"), 3, "sizes: no free axis is called 'M'; there is N"),
+        (("--sizes", "N=0"), 2, "'N=0' is not AXIS=N,N"),
+        (("--sizes", "3"), 2, "'3' is not AXIS=N,N"),
+        (("--seed", "-1"), 2, "-1 is not in the range"),
+    ],
+)
+def test_inputs_sizes_and_seeds_that_are_none(run, model, options, code, says):
+    found, out, err = run("convert", model, "-o", "out.keras", *options)
+    assert (found, out) == (code, "")
+    assert says in err
+    assert not Path("out.keras").exists()
 
 
 @pytest.mark.parametrize("suffix", cli.REPORTS)

@@ -69,7 +69,7 @@ def converted(name: str) -> tuple[bridge.Conversion, torch.nn.Module, tuple]:
 def test_proved_three_ways_at_three_sizes_and_in_double(name: str) -> None:
     report = converted(name)[0].report
     assert report.verified
-    assert len({check.sizes for check in report.checks}) == 3
+    assert len({check.sizes for check in report.checks}) >= 3
     assert max(check.error for check in report.checks if check.dtype == "float64") <= 1e-10
     assert max(row.error or 0 for row in report.rows) <= 1e-3  # at every node
 

@@ -152,7 +152,19 @@ def _fitting(made: Any, values: Sequence[ir.Value]) -> list[np.ndarray]:
     for name in made:
         if name not in names:
             raise SourceError(f"inputs: the model has no input {name!r}; it has {_listed(names)}")
-    return [_fit(_array(made[value.name]), value) for value in values]
+    arrays = [_fit(_array(made[value.name]), value) for value in values]
+    _require_one_size(values, arrays)
+    return arrays
+
+
+def _require_one_size(values: Sequence[ir.Value], arrays: Sequence[np.ndarray]) -> None:
+    """Raise `SourceError` where axes of one name are not of one size."""
+    seen: dict[str, tuple[int, str]] = {}
+    for value, array in zip(values, arrays, strict=True):
+        for dim, size in zip(value.shape, array.shape, strict=True):
+            before, where = seen.setdefault(str(dim), (size, value.name))
+            if before != size:
+                raise SourceError(f"inputs: {dim} is {before} in {where} and {size} in {value.name}")
 
 
 def _array(given: Any) -> np.ndarray:

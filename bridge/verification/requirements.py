@@ -16,6 +16,7 @@ BROADCAST = frozenset(
     "Add And BitwiseAnd BitwiseOr BitwiseXor Div Equal Expand Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod "
     "Mul Or Pow Sub Sum Where Xor".split()
 )
+SLACK = 1e-6  # by which a quotient may be off that is whole
 Pair = tuple[Any, Any]  # two dims as expressions, or numbers
 
 
@@ -61,12 +62,11 @@ class Requirements:
         same = left == right
         ones = (left == 1) | (right == 1)
         ones[: len(self.equal)] = False
-        whole = np.isfinite(found) & (found == np.floor(found)) & (found >= 1)
-        return (same | ones).all(0) & whole.all(0)
+        return (same | ones).all(0) & (found >= 1).all(0)
 
 
 def _evaluate(expressions: Sequence[Any], names: Sequence[str], rows: np.ndarray) -> np.ndarray:
-    """The value of every expression at every row; NaN where it has none."""
+    """The value of every expression at every row; NaN where it has none, or none that is whole."""
     plain = [sympy.Dummy() for _ in names]
     by_name = dict(zip(names, plain, strict=True))
     columns = rows.T.astype(np.float64)
@@ -78,8 +78,10 @@ def _evaluate(expressions: Sequence[Any], names: Sequence[str], rows: np.ndarray
                 found[index] = expression
                 continue
             renamed = expression.xreplace({s: by_name[str(s)] for s in expression.free_symbols})
+            renamed = renamed.replace(sympy.floor, lambda x: sympy.floor(x + SLACK))
             found[index] = sympy.lambdify(plain, renamed, "numpy")(*columns)
-    return found
+    whole = np.rint(found)
+    return np.where(np.abs(found - whole) < SLACK, whole, np.nan)
 
 
 def _dims(value: ir.Value | None) -> tuple[Any, ...] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 
@@ -110,7 +111,11 @@ def keras_call(
     def call(inputs: Arrays) -> Arrays:
         ordered = [x if p is None else x.transpose(p) for x, p in zip_longest(inputs, given)]
         tensors = [keras.ops.convert_to_tensor(array) for array in ordered]
-        outputs = model(tensors if len(tensors) != 1 else tensors[0], training=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "You are using a softmax over axis"
+            )  # an axis of 1 is tried too
+            outputs = model(tensors if len(tensors) != 1 else tensors[0], training=False)
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
         arrays = [keras.ops.convert_to_numpy(output) for output in outputs]
         return [y if p is None else y.transpose(np.argsort(p)) for y, p in zip_longest(arrays, made)]
