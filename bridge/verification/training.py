@@ -233,7 +233,7 @@ def parity(built: Built, witness: Torch, sampler: Sampler, steps: int = 5) -> Pa
             f"scaled_dot_product_attention drops with p={', '.join(map(str, sorted(theirs.dropped)))} in training, "
             f"which the Keras model does not: evaluation mode does not show it (nn.MultiheadAttention's is kept)"
         )
-    checks = [check] if (check := check_dropout(built, witness.copy(), sampler.examples)) else []
+    checks = [check] if (check := check_dropout(built, witness.copy(), witness.examples)) else []
     ours = KerasSide(built, dtype, RATE, theirs.training)
     first: dict[str, np.ndarray] = {}
     start = theirs.state()
