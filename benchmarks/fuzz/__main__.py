@@ -1,4 +1,7 @@
-"""`python -m benchmarks.fuzz graphs|files|modules --n N --seed S`: how N random cases end; exit code 1 on failures."""
+"""`python -m benchmarks.fuzz graphs|files|modules|mutants --n N --seed S`: how N random cases end.
+
+The exit code is 1 if one of them failed.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from rich.table import Table
 
 from benchmarks.fuzz.workers import (
     ALARM,
+    CAUGHT,
     CRASHED,
     EQUAL,
     HUNG,
@@ -30,12 +34,12 @@ from benchmarks.fuzz.workers import (
 )
 from benchmarks.timing import one_thread
 
-KINDS = (EQUAL, REFUSED, WRONG, ALARM, CRASHED, HUNG, LOST, INVALID)
+KINDS = (EQUAL, REFUSED, CAUGHT, WRONG, ALARM, CRASHED, HUNG, LOST, INVALID)
 Ended = tuple[int, Outcome, tuple[str, ...]]
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["graphs", "files", "modules"]))
+@click.argument("kind", type=click.Choice(["graphs", "files", "modules", "mutants"]))
 @click.option("--n", "count", default=1000, show_default=True, help="How many cases.")
 @click.option("--seed", default=0, show_default=True, help="Case k has the seed SEED * 1,000,000 + k.")
 @click.option("--from", "first", default=0, show_default=True, help="The first k.")

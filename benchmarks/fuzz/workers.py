@@ -18,10 +18,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
-EQUAL, REFUSED, WRONG, ALARM, CRASHED, HUNG, LOST, INVALID = (
-    "equal refused wrong alarm crashed hung lost invalid".split()
+EQUAL, REFUSED, CAUGHT, WRONG, ALARM, CRASHED, HUNG, LOST, INVALID = (
+    "equal refused caught wrong alarm crashed hung lost invalid".split()
 )
-GOOD = (EQUAL, REFUSED, INVALID)
+GOOD = (EQUAL, REFUSED, CAUGHT, INVALID)
 CASES = 150  # that one worker runs before another takes its place
 
 
@@ -31,6 +31,7 @@ class Outcome:
 
     equal      as it has to be
     refused    by one of `bridge`'s errors, whose text is `text`
+    caught     a model that was made wrong on purpose, and the proof saw it
     wrong      not equal to its source, and nothing said so
     alarm      a conversion that ends in a mismatch
     crashed    a foreign exception, a signal, or more memory than there is for one case
@@ -54,7 +55,7 @@ class Case(Protocol):
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The rows of the table in which it counts, such as its operators."""
+        """The rows of the table in which it counts, such as its operators; asked when it has run."""
 
     def run(self) -> Outcome:
         """How it ends. An exception that leaves it is a crash."""
@@ -171,15 +172,16 @@ def _serve(connection: Connection, module: str, mebibytes: int) -> None:
 
 
 def _run(kind: Any, item: Any) -> tuple[Outcome, tuple[str, ...]]:
-    start, groups = time.perf_counter(), ()
+    start, case = time.perf_counter(), None
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
     try:
         case = kind.case(item) if isinstance(item, int) else item
-        groups = case.groups
         outcome = case.run()
     except Exception as error:
         outcome = Outcome(CRASHED, crash(error))
-    return replace(outcome, seconds=time.perf_counter() - start, mebibytes=_status("VmHWM")), groups
+    return replace(
+        outcome, seconds=time.perf_counter() - start, mebibytes=_status("VmHWM")
+    ), case.groups if case else ()
 
 
 def crash(error: BaseException) -> str:
