@@ -274,6 +274,26 @@ def weights(debug: bool, model: Path, to_torch: Path | None, from_torch: Path | 
 
 
 @main.command()
+@click.argument("source")
+@click.option("-o", "--output", type=file_type, required=True, metavar="FILE.onnx", help="The file to write.")
+@click.pass_obj
+def reduce(debug: bool, source: str, output: Path) -> None:
+    """Write the smallest graph whose conversion fails as SOURCE's does, and print it: for the report of a fault."""
+    with finishing(debug):
+        check_writable(output)
+        given = read_source(source)
+        import onnx
+        import onnx.printer
+
+        from bridge.conversion import smallest
+        from bridge.disk import write_beside
+
+        model = smallest(*given[:2], dynamic_shapes=given[2])
+        write_beside(output, lambda part: onnx.save(model, part))
+    click.echo(onnx.printer.to_text(model))
+
+
+@main.command()
 @json_option
 @click.pass_obj
 def ops(debug: bool, as_json: bool) -> None:

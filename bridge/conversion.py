@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
 import onnx_ir as ir
 
 from bridge import disk
 from bridge.account import account, axes, describe
 from bridge.errors import BridgeError, Mismatch, MissingPackage, SourceError
 from bridge.frontend.asked import Asked
-from bridge.frontend.source import open_source
+from bridge.frontend.source import as_ir, open_source
 from bridge.passes import simplify
+from bridge.reduce import reduce
 from bridge.report import Report, Row
 from bridge.weights import WeightMap
 
@@ -224,6 +226,30 @@ def verify_saved(
         report = replace(report, blame=failed_leg(report))
         raise Mismatch(f"{path}: {report.blame}", report)
     return report
+
+
+def smallest(
+    source: Any, args: Any = None, kwargs: dict[str, Any] | None = None, *, dynamic_shapes: Any = None
+) -> onnx.ModelProto:
+    """The smallest graph whose conversion fails as that of `source` does: for the report of a fault.
+
+    Raises `SourceError` where the graph of `source` converts and is proved.
+    """
+    given = open_source(source, args, kwargs, dynamic_shapes).given
+    model = given if isinstance(given, onnx.ModelProto) else ir.to_proto(as_ir(given))
+    failure = _failure(model)
+    if failure is None:
+        raise SourceError("the graph converts and is proved equal: there is nothing to make smaller")
+    return reduce(model, lambda smaller: _failure(smaller) == failure)
+
+
+def _failure(model: onnx.ModelProto) -> tuple[type, type] | None:
+    """What the conversion of `model` ends in, and the cause of that."""
+    try:
+        convert(model)
+    except BridgeError as error:
+        return type(error), type(error.__cause__)
+    return None
 
 
 def _require_same_inputs(path: Any, model: keras.Model, source: ir.Model) -> None:

@@ -10,6 +10,7 @@ from keras import ops
 
 import bridge
 from bridge import passes
+from bridge.conversion import smallest
 from bridge.frontend import source
 from bridge.report import ORT_KERAS, SIMPLIFIED
 
@@ -96,3 +97,16 @@ def test_a_fault_in_a_pass_names_the_pass(monkeypatch):
     monkeypatch.setattr(passes, "PASSES", (stumble, *passes.PASSES))
     with pytest.raises(bridge.InternalError, match=r"in simplify, pass stumble at Relu \(output b\)"):
         bridge.convert(onnx.parser.parse_model(TEXT))
+
+
+def test_the_smallest_graph_that_shows_a_fault(build_with):
+    build_with("Relu", lambda x: {}["missing"])
+    model = smallest(onnx.parser.parse_model(TEXT))
+    assert [node.op_type for node in model.graph.node] == ["Relu"]
+    with pytest.raises(bridge.InternalError):
+        bridge.convert(model)
+
+
+def test_what_is_proved_is_not_made_smaller():
+    with pytest.raises(bridge.SourceError, match="nothing to make smaller"):
+        smallest(onnx.parser.parse_model(TEXT))

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 Given: TypeAlias = str | onnx.ModelProto | ir.Model
 
 
+def as_ir(given: Given) -> ir.Model:
+    """ONNX IR of exactly what was given."""
+    if isinstance(given, ir.Model):
+        return given
+    return ir.from_proto(given) if isinstance(given, onnx.ModelProto) else ir.load(given)
+
+
 @dataclass(frozen=True)
 class Opened:
     """A source as ONNX IR, with the torch side where there is one."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import onnx
 import onnx_ir as ir
 
 from bridge.errors import SourceError, said
-from bridge.frontend.source import Given
+from bridge.frontend.source import Given, as_ir
 from bridge.passes import simplify
 from bridge.plan import torch_path
 from bridge.verification.metrics import Arrays, relative_error, worst_error
@@ -46,16 +45,10 @@ def _steps(given: Given, raised: ir.Model) -> Iterator[tuple[str, ir.Model]]:
     yield from left
 
 
-def _graph(given: Given) -> ir.Model:
-    if isinstance(given, ir.Model):
-        return given
-    return ir.from_proto(given) if isinstance(given, onnx.ModelProto) else ir.load(given)
-
-
 def _first_node(given: Given, after: ir.Model, inputs: Arrays, limit: float) -> str:
     """ ", first at" the first node of `after` whose output `given` knows too, and has otherwise; empty if there is none
     or `given` cannot be run node by node."""
-    before = _graph(given)
+    before = as_ir(given)
     known = {value.name for node in before.graph for value in node.outputs}
     shared = [(node, v.name) for node in after.graph for v in node.outputs if v.name and v.name in known]
     names = [name for _, name in shared]
