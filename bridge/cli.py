@@ -347,10 +347,10 @@ def answer(
         except Mismatch as error:
             report, failure = error.report, error
         if report_file is not None:
-            from bridge.disk import write_beside
+            from bridge.files import write_atomically
 
             text = rendered(report, report_file.suffix)
-            write_beside(report_file, lambda part: part.write_text(text, encoding="utf-8"))
+            write_atomically(report_file, lambda part: part.write_text(text, encoding="utf-8"))
         if as_json:
             click.echo(report.to_json(), file=sys.__stdout__)
         elif not quiet:

@@ -9,18 +9,20 @@ With both, the way back to torch is open in a later process without the ONNX fil
 from __future__ import annotations
 
 import json
-import os
+import math
+import secrets
 import sys
 import zipfile
-from collections.abc import Callable
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
 
-from bridge.errors import OutputError, SourceError, WeightsError, said
-from bridge.recipes import Recipe
+from bridge.errors import BridgeError, MissingPackage, OutputError, SourceError, WeightsError, said
+from bridge.files import move, read_arrays, require_modest, settle, workshop, write_atomically
+from bridge.recipes import Recipe, require_sound
 from bridge.report import Report
 from bridge.weights import Entry, Source, Weight, WeightMap
 
@@ -29,7 +31,15 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 HEADER = "header"
+PREVIOUS = "previous/"  # before the names of a map's arrays
+MARK = b"bridge:"  # in a `.keras` archive's comment, before what its map is known by
+# What reading a broken or hostile file raises
+BROKEN = (
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, NotImplementedError, OSError, RecursionError,
+    RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 MAX_HEADER = 1 << 28
+MAX_UNSTORED = 1 << 24  # elements of variables that a file need not hold
 
 
 def map_path(path: Path) -> Path:
@@ -37,36 +47,74 @@ def map_path(path: Path) -> Path:
     return path.with_suffix(".bridge.npz")
 
 
-def write_beside(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` make a file next to `path`, then move it there; nothing is left half-written.
-
-    Raises `OutputError` if it cannot be written.
-    """
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        write(part)
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def save(path: Path, model: keras.Model, weights: WeightMap, report: Report) -> None:
-    """Write the model and its map."""
+    """Write the model and its map, as one step: whenever it ends, the old two or the new two are there.
+
+    Both are made in a folder of their own. A map that fits the old model and the new one stands beside them while the
+    model is replaced.
+    """
     if path.suffix != ".keras":
         raise OutputError(f"{path}: a Keras model is saved as .keras; give the path that ending")
-    write_beside(path, model.save)
-    header = json.dumps(_header(weights, report)).encode()
-    arrays: dict[str, Any] = {HEADER: np.frombuffer(header, np.uint8)}
-    arrays |= {f"state/{name}": weights.source.values[name] for name in weights.kept}
-    write_beside(map_path(path), lambda part: np.savez(part, **arrays))
+    beside = map_path(path)
+    with workshop(path) as room:
+        new, map_, both = room / path.name, room / "map.npz", room / "both.npz"
+        mark = secrets.token_hex(16)
+        _write_model(new, model, mark)
+        header = json.dumps(_header(weights, report, mark)).encode()
+        arrays: dict[str, Any] = {HEADER: np.frombuffer(header, np.uint8)}
+        arrays |= {f"state/{name}": weights.source.values[name] for name in weights.kept}
+        np.savez(map_, **arrays)
+        old: dict[str, Any] = {f"{PREVIOUS}{name}": array for name, array in _map_of(path).items()}
+        if old:
+            np.savez(both, **old, **arrays)
+            settle(new, map_, both)
+            move((both, beside), (new, path), (map_, beside))
+        else:
+            settle(new, map_)
+            move((map_, beside), (new, path))
 
 
-def _header(weights: WeightMap, report: Report) -> dict[str, Any]:
+def _write_model(path: Path, model: keras.Model, mark: str) -> None:
+    """The model as Keras writes it, with `mark` as the archive's comment, which Keras neither reads nor keeps."""
+    try:
+        model.save(path)
+    except RuntimeError as error:  # h5py's, where the disk is full
+        raise OSError(None, said(error)) from error
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = MARK + mark.encode()
+
+
+def _map_of(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of the map that was saved with the model at `path`; none if there is no such pair."""
+    try:
+        mark = _mark(path)
+        found = _maps(read_arrays(map_path(path))) if mark is not None else []
+        return next((arrays for arrays in found if _parse_header(arrays)["model"] == mark), {})
+    except (*BROKEN, BridgeError):
+        return {}
+
+
+def _mark(path: Path) -> str | None:
+    """What `save` wrote into the model, or None if Keras has saved it since."""
+    with zipfile.ZipFile(path) as archive:
+        comment = archive.comment
+    return comment[len(MARK) :].decode() if comment.startswith(MARK) else None
+
+
+def _maps(arrays: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """The map, and the one before it where `save` was cut short."""
+    before = {name.removeprefix(PREVIOUS): a for name, a in arrays.items() if name.startswith(PREVIOUS)}
+    return [
+        {name: a for name, a in arrays.items() if not name.startswith(PREVIOUS)},
+        *([before] if before else []),
+    ]
+
+
+def _header(weights: WeightMap, report: Report, mark: str) -> dict[str, Any]:
     source = weights.source
     return {
         "format": FORMAT,
+        "model": mark,
         "report": report.to_json(),
         "variables": weights.to_json(),
         "state": {name: [list(value.shape), value.dtype.name] for name, value in source.values.items()},
@@ -80,12 +128,20 @@ def load(path: Path) -> tuple[keras.Model, WeightMap, Report]:
     """Read what `save` wrote. Raises `SourceError` for a file that is missing or not what it should be, and
     `WeightsError` for a map that belongs to another model."""
     model = load_keras(path)
-    header, arrays = _read_map(map_path(path))
-    values = {
-        name: arrays.get(f"state/{name}", np.zeros(shape, dtype))
-        for name, (shape, dtype) in header["state"].items()
-    }
-    source = Source(values, header["trainable"], set(header["parameters"]), header["aliases"])
+    header, arrays = _read_map(path)
+    try:
+        weights = _weight_map(path, model, header, arrays)
+        report = Report.from_json(header["report"])
+    except BROKEN as error:
+        raise SourceError(f"{map_path(path)}: not a weight map: {said(error)}") from error
+    return model, weights, report
+
+
+def _weight_map(
+    path: Path, model: keras.Model, header: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> WeightMap:
+    source = _source(header, arrays, sum(math.prod(variable.shape) for variable in model.variables))
+    shapes = {name: value.shape for name, value in source.values.items()}
     layers = {layer.name: layer for layer in model.layers}
     entries = []
     for row in header["variables"]:
@@ -97,14 +153,32 @@ def load(path: Path) -> tuple[keras.Model, WeightMap, Report]:
                 f"{map_path(path)} belongs to another model: it names {row['layer']}.{row['attribute']} of shape "
                 f"{recipe.shape}, {path} {found}"
             )
-        dtype = ir.DataType.from_numpy(np.dtype(values[recipe.names[0]].dtype))
-        variable.trainable = row["trainable"]
+        require_sound(recipe, shapes)
+        dtype = ir.DataType.from_numpy(np.dtype(source.values[recipe.names[0]].dtype))
+        variable.trainable = bool(row["trainable"])
         entries.append(Entry(variable, Weight(recipe, source, dtype), row["layer"], row["attribute"]))
     weights = WeightMap(entries, source)
     for entry in weights:
         if entry.recipe.invertible:
-            entry.pull(values)
-    return model, weights, Report.from_json(header["report"])
+            entry.pull(source.values)
+    return weights
+
+
+def _source(header: dict[str, Any], arrays: dict[str, np.ndarray], room: int) -> Source:
+    """The state as the map tells it; what it does not hold is in the model's variables, of `room` elements."""
+    values, aliases = {}, dict(header["aliases"])
+    for name, (shape, kind) in header["state"].items():
+        kept, dtype = arrays.get(f"state/{name}"), np.dtype(kind)
+        if dtype.hasobject or any(not isinstance(size, int) or size < 0 for size in shape):
+            raise ValueError(f"{name} is no array")
+        if kept is None and name not in aliases:
+            room -= math.prod(shape)
+        if room < 0 or kept is not None and (list(kept.shape), kept.dtype) != (shape, dtype):
+            raise ValueError(f"{name} is no such array")
+        values[name] = np.zeros(shape, dtype) if kept is None else kept
+    if any(values[alias].shape != values[name].shape for alias, name in aliases.items()):
+        raise ValueError("weights that are one differ in shape")
+    return Source(values, dict(header["trainable"]), set(header["parameters"]), aliases)
 
 
 def _variable(layer: Any, attributes: str) -> Any:
@@ -124,6 +198,7 @@ def load_keras(path: Path) -> keras.Model:
     if not path.is_file():
         raise SourceError(f"{path}: no such file")
     try:
+        _require_stored(path)
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except RecursionError as error:
         limit = sys.getrecursionlimit()
@@ -135,22 +210,50 @@ def load_keras(path: Path) -> keras.Model:
         raise SourceError(f"{path}: not a model that Keras loads in safe mode: {said(error)}") from error
 
 
-def _read_map(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _require_stored(path: Path) -> None:
+    """Raise `ValueError` if the archive unpacks to much more than it weighs, or its layers are larger than the weights
+    that it holds for them."""
+    from bridge.keras_compat import count_elements
+
+    with zipfile.ZipFile(path) as archive:
+        require_modest(archive, path.stat().st_size)
+        config = json.loads(archive.read("config.json"))
+        stored = sum(member.file_size for member in archive.infolist() if "weights" in member.filename)
+    config.pop("compile_config", None)
+    asked = count_elements(config)
+    if asked > 4 * stored + MAX_UNSTORED:
+        raise ValueError(f"its layers have {asked:,} weights, the file holds {stored:,} bytes of them")
+
+
+def _read_map(model: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Header and arrays of the map beside `model`, as they were saved with it."""
+    path, mark = map_path(model), _mark(model)
     if not path.is_file():
         raise SourceError(
             f"{path}: no weight map beside the model; convert again, or keep the two files together"
         )
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        if arrays[HEADER].nbytes > MAX_HEADER:
-            raise ValueError("its header is too large")
-        header = json.loads(arrays.pop(HEADER).tobytes())
-        if header["format"] != FORMAT:
-            raise ValueError(f"it has format {header['format']}, this version reads {FORMAT}")
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{path}: not a weight map: {error}") from error
-    return header, arrays
+        found = [(_parse_header(arrays), arrays) for arrays in _maps(read_arrays(path))]
+    except BROKEN as error:
+        raise SourceError(f"{path}: not a weight map: {said(error)}") from error
+    if mark is None:  # Keras has saved the model since; names and shapes will tell
+        return found[0]
+    try:
+        return next(pair for pair in found if pair[0]["model"] == mark)
+    except StopIteration:
+        raise WeightsError(
+            f"{path} belongs to another model: it was not saved together with {model}; convert again, or bring the "
+            f"two files together again"
+        ) from None
+
+
+def _parse_header(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    if arrays[HEADER].nbytes > MAX_HEADER:
+        raise ValueError("its header is too large")
+    header = json.loads(arrays[HEADER].tobytes())
+    if header["format"] != FORMAT:
+        raise ValueError(f"it has format {header['format']}, this version reads {FORMAT}")
+    return {"model": None, **header}
 
 
 # --- checkpoints -------------------------------------------------------------------------------------------------
@@ -161,10 +264,11 @@ def read_state(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise SourceError(f"{path}: no such file")
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return dict(load_file(path))
-    import torch
+        try:
+            return dict(_safetensors().load_file(path))
+        except Exception as error:  # its own, and torch's
+            raise SourceError(f"{path}: not a .safetensors file: {said(error)}") from error
+    torch = _torch()
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -180,13 +284,34 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingPackage("checkpoints need torch: pip install 'onnx-keras-bridge[torch]'") from error
+    return torch
+
+
+def _safetensors() -> Any:
+    """`safetensors.torch`, or `MissingPackage` with the way to get it."""
+    _torch()
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise MissingPackage("a .safetensors file needs safetensors: pip install safetensors") from error
+    return safetensors.torch
+
+
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """A state_dict as `.pt` or `.safetensors`."""
     if path.suffix == ".safetensors":
-        from safetensors.torch import save_file
-
-        write_beside(path, lambda part: save_file({k: v.contiguous() for k, v in state.items()}, part))
+        whole = {name: value.contiguous() for name, value in state.items()}
+        write_atomically(path, lambda part: part.write_bytes(_safetensors().save(whole)))
         return
-    import torch
+    torch = _torch()
 
-    write_beside(path, lambda part: torch.save(state, part))
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            torch.save(state, file)
+
+    write_atomically(path, write)

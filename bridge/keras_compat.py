@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -35,3 +37,15 @@ def double_precision() -> Iterator[None]:
 
             stack.enter_context(jax.enable_x64(True))
         yield
+
+
+def count_elements(config: dict[str, Any]) -> int:
+    """How many elements the variables of a saved model have, by its config alone: none of them is allocated."""
+    from keras.src.backend.common import global_state
+
+    with keras.StatelessScope(initialize_variables=False):
+        try:
+            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+            return sum(math.prod(variable.shape) for variable in model.variables)
+        finally:
+            global_state.set_global_attribute("uninitialized_variables", [])

@@ -139,6 +139,11 @@ class Recipe(ABC):
     def invertible(self) -> bool:
         return all(source.invertible for source in self.sources)
 
+    @cached_property
+    def depth(self) -> int:
+        """How many recipes stand above one another."""
+        return 1 + max((source.depth for source in self.sources), default=0)
+
     def contains(self, *kinds: type[Recipe]) -> bool:
         """Whether this recipe or one below it is of one of `kinds`."""
         return isinstance(self, kinds) or any(source.contains(*kinds) for source in self.sources)
@@ -582,3 +587,41 @@ def concat(parts: Sequence[Recipe], axis: int) -> Recipe:
             case _:
                 joined.append(part)
     return joined[0] if len(joined) == 1 else Concat(tuple(joined), axis)
+
+
+MAX_DEPTH = 200  # of recipes that a file may hold
+
+
+def require_sound(recipe: Recipe, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Raise `ValueError` unless `recipe`, which a file gave, draws from arrays of `shapes` and fits together."""
+    room = 2 * math.prod(recipe.shape) + sum(math.prod(shape) for shape in shapes.values())
+    waiting = [recipe]
+    while waiting:
+        part = waiting.pop()
+        if not _is_sound(part, shapes) or math.prod(part.shape) > room:
+            raise ValueError("a recipe does not fit the weights that it names")
+        waiting.extend(part.sources)
+    if recipe.depth > MAX_DEPTH or not recipe.names:
+        raise ValueError("a recipe is of no use")
+
+
+def _is_sound(part: Recipe, shapes: Mapping[str, Sequence[int]]) -> bool:
+    if not all(isinstance(size, int) and size >= 0 for size in part.shape):
+        return False
+    match part:
+        case Param(name, shape):
+            return tuple(shapes[name]) == shape
+        case Fill(value) | Scale(_, value):
+            return isinstance(value, int | float)
+        case Transpose(source, perm):
+            return sorted(perm) == list(range(len(source.shape)))
+        case Reshape(source, shape):
+            return math.prod(shape) == math.prod(source.shape)
+        case Narrow(source, axis, start, stop):
+            return 0 <= axis < len(source.shape) and 0 <= start <= stop <= source.shape[axis]
+        case Concat(sources, axis):
+            others = {source.shape[:axis] + source.shape[axis + 1 :] for source in sources}
+            return 0 <= axis < len(part.shape) and len(others) == 1
+        case Sum(left, right):
+            return left.shape == right.shape
+    return True

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import onnx.parser
 import pytest
@@ -85,7 +86,7 @@ def test_a_map_of_another_model_is_said_plainly(digits, tmp_path: Path) -> None:
     path = tmp_path / "other.keras"
     bridge.convert(module, torch.randn(2, 4)).save(path)
     disk.map_path(path).write_bytes(disk.map_path(digits[0]).read_bytes())
-    with pytest.raises(bridge.WeightsError, match="belongs to another model: it names"):
+    with pytest.raises(bridge.WeightsError, match="belongs to another model: it was not saved together with"):
         bridge.open(path)
 
 
@@ -138,3 +139,28 @@ def test_a_model_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
         assert bridge.open(path).report.verified
     finally:
         sys.setrecursionlimit(limit)
+
+
+def test_a_model_that_keras_saved_again_keeps_its_map(digits, tmp_path: Path) -> None:
+    """Trained elsewhere, with plain Keras; a map of another model is told by its names."""
+    path = tmp_path / "strips.keras"
+    keras.saving.load_model(digits[0], compile=False).save(path)
+    disk.map_path(path).write_bytes(disk.map_path(digits[0]).read_bytes())
+    back = bridge.open(path).weights.to_torch()
+    assert all(torch.equal(back[name], value) for name, value in digits[1].state_dict().items())
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3)).eval()
+    bridge.convert(module, torch.randn(2, 4)).model.save(path)
+    with pytest.raises(bridge.WeightsError, match="belongs to another model: it names"):
+        bridge.open(path)
+
+
+def test_a_new_model_beside_an_old_map(tmp_path: Path) -> None:
+    """Two trainings of one network differ in what no variable holds, and in nothing else."""
+    path = tmp_path / "m.keras"
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3)).eval()
+    bridge.convert(module, torch.randn(2, 4)).save(path)
+    old = disk.map_path(path).read_bytes()
+    bridge.convert(module, torch.randn(2, 4)).save(path)
+    disk.map_path(path).write_bytes(old)
+    with pytest.raises(bridge.WeightsError, match="was not saved together with"):
+        bridge.open(path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from onnx import TensorProto
 
 import bridge
 from bridge.frontend.onnx_load import load
+from bridge.passes import simplify
 
 HEAD = '<ir_version: 10, opset_import: ["": 23, "f": 1]>'
 
@@ -242,3 +245,99 @@ def test_external_data_of_a_model_in_memory(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["pipe", "loop", ".", "a\0b", "a" * 400])
 def test_what_is_no_file(folder: Path, name: str) -> None:
     refused(folder / name, "no such file")
+
+
+# --- constants that unfold, and the algebra of sizes ---------------------------------------------------------
+
+VECTOR = "g (float[N] x) => (float[A] y)"
+AND_ADDED = "r = ReduceSum (e) y = Add (x, r)"
+LARGE = "int64[2] s = {1000000, 1000000}"
+
+
+def doubled(times: int, op: str, operator: str) -> str:
+    return f"c0 = {op} " + " ".join(f"c{i + 1} = {operator} (c{i}, c{i})" for i in range(times))
+
+
+TOO_LARGE = {
+    "Expand": f"{VECTOR} <float[1] c = {{1}}, {LARGE}> {{ e = Expand (c, s) {AND_ADDED} }}",
+    "Tile": f"{VECTOR} <float[1,1] c = {{1}}, {LARGE}> {{ e = Tile (c, s) {AND_ADDED} }}",
+    "ConstantOfShape": f"{VECTOR} <{LARGE}> {{ e = ConstantOfShape (s) {AND_ADDED} }}",
+    "ConstantOfShape of less": f"{VECTOR} <int64[1] s = {{200000000}}> {{ e = ConstantOfShape (s) {AND_ADDED} }}",
+    "Range": f"{VECTOR} <float a = {{0}}, float b = {{1e11}}, float c = {{1}}> {{ e = Range (a, b, c) {AND_ADDED} }}",
+    "Range by halves": f"{VECTOR} <float a = {{0}}, float b = {{1e11}}, float c = {{0.5}}> {{ e = Range (a, b, c) {AND_ADDED} }}",
+    "OneHot": f"{VECTOR} <int64[2] i = {{0,1}}, int64 d = {{100000000000}}, float[2] v = {{0,1}}> {{ e = OneHot (i, d, v) {AND_ADDED} }}",
+    "Pad": f"{VECTOR} <float[1] c = {{1}}, int64[2] s = {{0,100000000000}}> {{ e = Pad (c, s) {AND_ADDED} }}",
+    "Resize": f'{VECTOR} <float[1,1,1,1] c = {{1}}, float[4] s = {{1,1,1e5,1e5}}> {{ e = Resize (c, "", s) {AND_ADDED} }}',
+    "Concat of a weight": f"{VECTOR} <float[1] c = {{1}}> {{ {doubled(40, 'Identity (c)', 'Concat <axis = 0>')} e = Neg (c40) {AND_ADDED} }}",
+    "Concat of sizes": f"{VECTOR} {{ {doubled(40, 'Shape (x)', 'Concat <axis = 0>')} y = Expand (x, c40) }}",
+    "a product": f"{VECTOR} <int64[1] s = {{100000}}> {{ e0 = ConstantOfShape (s) a = Constant <value_ints = [1,-1]> () "
+    f"b = Constant <value_ints = [-1,1]> () p = Reshape (e0, a) q = Reshape (e0, b) e = Mul (p, q) {AND_ADDED} }}",
+    "many": f"{VECTOR} <int64[1] s = {{16000000}}> {{ e0 = ConstantOfShape (s) "
+    + " ".join(f"n{i} = Neg (e0)" for i in range(30)) + " e = Sum (" + ", ".join(f"n{i}" for i in range(30)) + f") {AND_ADDED} }}",
+    "a free axis": f"{VECTOR} <int64[1] s = {{1000000000000}}> {{ y = Tile (x, s) }}",
+    "an input": "g (float[8589934592] x) => (float[A] y) { y = Relu (x) }",
+    "axes": "g (float[N] x, int64[100000000] s) => (float[A] y) { y = Reshape (x, s) }",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TOO_LARGE)
+def test_what_is_too_large_is_refused_from_its_shape(case: str) -> None:
+    proto = parse(TOO_LARGE[case])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.monotonic()
+    with pytest.raises(bridge.SourceError, match=r"are not built|unfold to more|has 100,000,000 axes"):
+        simplify(load(proto))
+    assert time.monotonic() - start < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 700 << 10  # KiB
+
+
+def test_constants_are_forgotten_as_they_are_folded() -> None:
+    text = f"{VECTOR} <int64[1] s = {{8000000}}> {{ c0 = ConstantOfShape (s) "
+    text += " ".join(f"c{i + 1} = Neg (c{i})" for i in range(40)) + " e = Neg (c40) " + AND_ADDED + "}"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert [node.op_type for node in simplify(load(parse(text))).graph] == ["Add"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 << 10
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        doubled(200, "Shape (x)", "Mul"),
+        "c0 = Shape (x) "
+        + " ".join(f"m{i} = Mul (c{i}, c{i}) c{i + 1} = Add (m{i}, c{i})" for i in range(200)),
+        "c0 = Shape (x) k = Constant <value_ints = [3]> () "
+        + " ".join(f"m{i} = Max (c{i}, k) c{i + 1} = Div (m{i}, k)" for i in range(200)),
+    ],
+)
+@pytest.mark.parametrize("size", ["N", "7"])
+def test_the_algebra_of_sizes_ends(steps: str, size: str) -> None:
+    start = time.monotonic()
+    simplify(load(parse(f"g (float[{size}] x) => (int64[1] y) {{ {steps} y = Neg (c200) }}")))
+    assert time.monotonic() - start < 10
+
+
+NO_FIT = [
+    "g (float[2,3] x) => (float[A,B] y) <float[4,2] w> { y = MatMul (x, w) }",
+    "g (float[2,3] x) => (float[A,B] y) <float[4,2] w> { y = Gemm (x, w) }",
+    "g (float[N] x) => (float[A] y) <float[3] w, int64[2] s = {2,2}> { z = Reshape (w, s) r = ReduceSum (z) y = Add (x, r) }",
+    "g (float[N] x) => (float[A] y) <float[3] w, int64 s = {7}> { z = Gather (w, s) y = Add (x, z) }",
+    "g (float[N] x) => (float[A] y) <float[3] w, int64[2] s = {2,5}> { z, r = Split (w, s) y = Add (x, r) }",
+    "g (float[N] x) => (float[A] y) <float[3,1] w> { z = Concat <axis = 7> (w, w) r = ReduceSum (z) y = Add (x, r) }",
+    "g (float[N] x) => (float[A] y) <float[3] w, int64[1] s = {0}, int64[1] e = {2}, int64[1] a = {5}>"
+    "{ z = Slice (w, s, e, a) r = ReduceSum (z) y = Add (x, r) }",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_FIT)
+def test_sizes_that_do_not_fit(text: str) -> None:
+    with pytest.raises(bridge.SourceError, match=r"shapes do not fit|does not fit the weight"):
+        simplify(load(filled(parse(text))))
+
+
+def filled(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """With zeros for the weights that the text declares."""
+    for value in proto.graph.value_info:
+        if value.name == "w":
+            dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+            proto.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(dims, np.float32), "w"))
+    return proto

@@ -81,7 +81,7 @@ def test_every_body_has_a_builder():
 
 ROOMS = (
     "errors written reduce",
-    "functions report recipes",
+    "functions report recipes files",
     "weights axes windows",
     "frontend keras_compat passes ops layers",
     "plan",

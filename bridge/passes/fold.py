@@ -1,8 +1,9 @@
 """Constants are computed; weights are not: moving a weight about extends its recipe.
 
-Runs the ONNX reference evaluator on nodes whose inputs are all known, whatever their size. A node that only moves
-the elements of a `Weight` (`MOVES`) gives a `Weight` with a longer recipe; other arithmetic on weights gives a
-`Computed` recipe, which names its parameters but cannot go back, or stays in the graph where parameters are trainable.
+Runs the ONNX reference evaluator on nodes whose inputs are all known, if their outputs are within bounds. A node
+that only moves the elements of a `Weight` (`MOVES`) gives a `Weight` with a longer recipe; other arithmetic on
+weights gives a `Computed` recipe, which names its parameters but cannot go back, or stays in the graph where parameters
+are trainable.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
+from bridge.errors import SourceError, said
 from bridge.functions import OPSET
+from bridge.passes.bounds import known_bytes
 from bridge.passes.emit import attribute, is_onnx
 from bridge.recipes import Computed
 from bridge.weights import Weight
@@ -25,7 +28,11 @@ from bridge.written import decimal
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-MAX_ELEMENTS = 1 << 26  # a constant that is larger was not meant to be folded
+MAX_GROWTH = 512 << 20  # bytes that constants may take beyond a few times what the file holds
+MAX_MOVES = 100  # of one weight, one after another
+MAX_PARTS = 4096  # of a weight that is put together
+MAX_STEPS = 1 << 34  # multiplications in one node
+LOOP = 1 << 17  # that a step of the reference evaluator's own loops takes as long as
 PARAMETRISED = re.compile(r"parametrizations\.|_(g|v|u|orig)$")  # torch's weight norm and spectral norm
 RANDOM = {
     "RandomNormal",
@@ -37,22 +44,97 @@ RANDOM = {
 }
 
 
+# Operators whose outputs are a choice of their inputs' elements or of their places
+SELECTIONS = {"NonZero", "Compress", "Unique", "NonMaxSuppression"}
+# and those that the evaluator works out in loops of Python
+LOOPS = {
+    "AffineGrid", "AveragePool", "Col2Im", "Conv", "ConvInteger", "ConvTranspose", "DFT", "DeformConv", "GRU",
+    "GridSample", "LRN", "LSTM", "LpPool", "MaxPool", "MaxUnpool", "MelWeightMatrix", "NonMaxSuppression",
+    "QLinearConv", "RNN", "Resize", "RoiAlign", "STFT", "ScatterElements", "ScatterND", "TfIdfVectorizer", "Unique",
+    "Upsample",
+}  # fmt: skip
+
+
 def fold(model: ir.Model) -> None:
+    """Raises `SourceError` if constants unfold to more than memory should be asked for."""
     graph = model.graph
+    made: set[ir.Value] = set()
+    room = MAX_GROWTH + 4 * sum(value.const_value.nbytes for value in graph.initializers.values())
     for node in list(graph):
-        if not is_onnx(node) or node.op_type in RANDOM or not node.outputs:
-            continue
-        if any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
-            continue
         inputs = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs]
-        if any(
-            value is not None and tensor is None for value, tensor in zip(node.inputs, inputs, strict=True)
-        ):
+        if not _foldable(node, inputs, graph):
             continue
-        if any(_size(value.shape) > MAX_ELEMENTS or _leaves(value, graph) for value in node.outputs):
+        size = _size(node, inputs)
+        if size is None:
             continue
-        for value, tensor in zip(node.outputs, _fold_node(node, inputs), strict=False):
-            _replace(graph, value, tensor)
+        room -= size - sum(value.const_value.nbytes for value in _last_read(node, made))
+        if room < 0:
+            raise SourceError(
+                f"{node.op_type} at output {node.outputs[0].name}: the model's constants unfold to more than "
+                f"{MAX_GROWTH >> 20} MiB beyond what the file holds"
+            )
+        if _steps(node, inputs, size) > MAX_STEPS:
+            continue
+        results = _fold_node(node, inputs)
+        made.update(_replace(graph, value, t) for value, t in zip(node.outputs, results, strict=False))
+        if results:
+            _forget(graph, node, made)
+
+
+def _foldable(node: ir.Node, inputs: Sequence[Any], graph: ir.Graph) -> bool:
+    if not is_onnx(node) or node.op_type in RANDOM or not node.outputs:
+        return False
+    if any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
+        return False
+    known = (
+        tensor is not None for value, tensor in zip(node.inputs, inputs, strict=True) if value is not None
+    )
+    return all(known) and not any(_leaves(value, graph) for value in node.outputs)
+
+
+def _size(node: ir.Node, inputs: Sequence[Any]) -> int | None:
+    """The bytes of the outputs, at most; None if neither their shapes nor the inputs tell."""
+    sizes = [known_bytes(value) for value in node.outputs]
+    if None not in sizes:
+        return sum(size for size in sizes if size is not None)
+    tensors = [tensor for tensor in inputs if tensor is not None]
+    if node.op_type in SELECTIONS:
+        return sum(8 * tensor.size * (len(tensor.shape) + 3) for tensor in tensors)
+    if node.op_type == "Range":
+        start, limit, step = (float(tensor.numpy().item()) for tensor in tensors)
+        count = (limit - start) / step if step else math.nan
+        return int(max(count, 0) + 1) * 8 if math.isfinite(count) else None
+    return None
+
+
+def _steps(node: ir.Node, inputs: Sequence[Any], size: int) -> int:
+    """How much the reference evaluator has to do, roughly."""
+    sizes = [tensor.size for tensor in inputs if tensor is not None]
+    if node.op_type in LOOPS:
+        return LOOP * (sum(sizes) + size // 4)
+    if node.op_type == "Einsum":
+        return math.prod(sizes)
+    return size * max(inputs[0].shape, default=1) if node.op_type in ("MatMul", "Gemm") else size
+
+
+def _forget(graph: ir.Graph, node: ir.Node, made: set[ir.Value]) -> None:
+    """Take the folded `node` out, and the constants that only it read."""
+    if any(value.uses() or value.is_graph_output() for value in node.outputs):
+        return
+    read = _last_read(node, made)
+    graph.remove(node, safe=True)
+    made -= read
+    for value in read:
+        graph.initializers.pop(value.name, None)
+
+
+def _last_read(node: ir.Node, made: set[ir.Value]) -> set[ir.Value]:
+    """The constants of `made` that nothing but `node` reads."""
+    return {
+        value
+        for value in node.inputs
+        if value in made and not value.is_graph_output() and all(user is node for user, _ in value.uses())
+    }
 
 
 def _leaves(value: ir.Value, graph: ir.Graph) -> bool:
@@ -60,16 +142,12 @@ def _leaves(value: ir.Value, graph: ir.Graph) -> bool:
     return value.is_graph_output() and not any(value is output for output in graph.outputs)
 
 
-def _size(shape: ir.Shape | None) -> int:
-    dims = [] if shape is None else list(shape)
-    return math.prod(dim for dim in dims if isinstance(dim, int))
-
-
-def _replace(graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> None:
+def _replace(graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> ir.Value:
     constant = ir.Value(name=f"{value.name}_folded", const_value=tensor)
     constant.shape, constant.dtype = ir.Shape(tensor.shape), tensor.dtype
     graph.register_initializer(constant)
     value.replace_all_uses_with(constant, replace_graph_outputs=True)
+    return constant
 
 
 def _fold_node(node: ir.Node, inputs: Sequence[Any]) -> list[Any]:
@@ -77,7 +155,7 @@ def _fold_node(node: ir.Node, inputs: Sequence[Any]) -> list[Any]:
     if not weights:
         widened = _widened(node, inputs)
         return _evaluate(node, inputs) if widened is None else [widened]
-    moved = MOVES[node.op_type](node, *inputs) if node.op_type in MOVES else None
+    moved = _move(node, inputs) if node.op_type in MOVES else None
     if moved is not None:
         return moved
     if any(map(_stays, weights)):
@@ -93,6 +171,22 @@ def _fold_node(node: ir.Node, inputs: Sequence[Any]) -> list[Any]:
         else t
         for t in results
     ]
+
+
+def _move(node: ir.Node, inputs: Sequence[Any]) -> list[Any] | None:
+    """What `MOVES` makes of it. Raises `SourceError` where the weight has no such axis, row or shape."""
+    try:
+        moved = MOVES[node.op_type](node, *inputs)
+    except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
+        raise SourceError(
+            f"{node.op_type} at output {node.outputs[0].name} does not fit the weight that it takes: {said(error)}"
+        ) from error
+    if any(isinstance(weight, Weight) and weight.recipe.depth > MAX_MOVES for weight in moved or ()):
+        raise SourceError(
+            f"{node.op_type} at output {node.outputs[0].name}: its weight is moved about more than {MAX_MOVES} times; "
+            f"fold the constants before"
+        )
+    return moved
 
 
 def _widened(node: ir.Node, inputs: Sequence[Any]) -> ir.TensorProtocol | None:
@@ -124,7 +218,11 @@ def _evaluate(node: ir.Node, inputs: Sequence[Any]) -> list[ir.TensorProtocol]:
         opset_imports=[onnx.helper.make_opsetid("", node.version or OPSET)],
     )
     feeds = {v.name: t.numpy() for v, t in zip(node.inputs, inputs, strict=True) if v is not None}
-    results = ReferenceEvaluator(model).run(None, feeds)
+    try:
+        with np.errstate(all="ignore"):
+            results = ReferenceEvaluator(model).run(None, feeds)
+    except Exception:  # of any kind: what the evaluator cannot do stays in the graph, where the run will tell
+        return []
     return [
         ir.tensor(np.asarray(result), name=name) for result, name in zip(results, proto.output, strict=True)
     ]
@@ -138,12 +236,19 @@ def _identity(node, w):
 
 
 def _transpose(node, w):
-    return [w.transpose(*attribute(node, "perm", range(len(w.dims))[::-1]))]
+    perm = attribute(node, "perm", range(len(w.dims))[::-1])
+    if sorted(perm) != list(range(len(w.dims))):
+        raise ValueError(f"{list(perm)} is no order of {len(w.dims)} axes")
+    return [w.transpose(*perm)]
 
 
 def _reshape(node, w, *_):
     shape = node.outputs[0].shape
-    return [w.reshape(*shape)] if shape is not None and all(isinstance(dim, int) for dim in shape) else None
+    if shape is None or not all(isinstance(dim, int) for dim in shape):
+        return None
+    if math.prod(shape) != math.prod(w.dims):
+        raise ValueError(f"{list(w.dims)} cannot be {list(shape)}")
+    return [w.reshape(*shape)]
 
 
 def _slice(node, w, starts, ends, axes=None, steps=None):
@@ -165,6 +270,8 @@ def _concat(node, *parts):
         return None  # a variable trains as a whole
     filled = [part if isinstance(part, Weight) else _as_fill(weights[0], part) for part in parts]
     if any(part is None for part in filled):
+        return None
+    if sum(max(1, len(part.recipe.sources)) for part in filled if part is not None) > MAX_PARTS:
         return None
     return [Weight.concat([part for part in filled if part is not None], axis % len(weights[0].dims))]
 
@@ -188,6 +295,8 @@ def _split(node, w, split=None):
         if split is not None
         else [size] * (count - 1) + [w.dims[axis] - size * (count - 1)]
     )
+    if min(sizes) < 0 or sum(sizes) != w.dims[axis]:
+        raise ValueError(f"parts of {sizes} are not an axis of {w.dims[axis]}")
     ends = np.cumsum(sizes).tolist()
     return [w.narrow(axis, end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
@@ -197,6 +306,8 @@ def _gather(node, w, indices):
     if index.ndim or not isinstance(w, Weight):
         return None
     axis = attribute(node, "axis", 0) % len(w.dims)
+    if not -w.dims[axis] <= int(index) < w.dims[axis]:
+        raise IndexError(f"there is no row {index} among {w.dims[axis]}")
     return [w.select(axis, int(index) % w.dims[axis])]
 
 

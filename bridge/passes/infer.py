@@ -9,9 +9,19 @@ from typing import Any, TypeAlias
 
 import onnx_ir as ir
 import sympy
-from onnx_shape_inference import SYM_DATA_KEY, ShapeInferenceContext, infer_symbolic_shapes, registry
+from onnx_shape_inference import (
+    SYM_DATA_KEY,
+    OpUsageError,
+    ShapeInferenceContext,
+    ShapeInferenceError,
+    _context,
+    infer_symbolic_shapes,
+    registry,
+)
 
+from bridge.errors import BridgeError, SourceError, said
 from bridge.passes import window_shapes
+from bridge.passes.bounds import MAX_CONTENTS, MAX_RANK, Bounded, require_bounds
 from bridge.passes.emit import attribute, integers, is_onnx
 from bridge.passes.sequence import part_sizes
 from bridge.written import fraction
@@ -23,13 +33,20 @@ LONGEST = 1 << 20  # a denominator that is larger was a binary fraction
 def infer(model: ir.Model) -> None:
     """Infer all shapes anew from the graph's inputs, so that equal dims are written alike.
 
-    What the graph declares of its outputs is kept only where nothing can be inferred.
+    What the graph declares of its outputs is kept only where nothing can be inferred. Raises `SourceError` if shapes
+    do not fit, or are beyond `bounds`.
     """
     values = [value for node in model.graph for value in node.outputs]
     declared = [value.shape for value in values]
     for value in values:
         value.shape = None
-    infer_symbolic_shapes(model, warn_on_missing=False, adopt_declared_symbols=False)
+    try:
+        infer_symbolic_shapes(model, warn_on_missing=False, adopt_declared_symbols=False)
+    except (ShapeInferenceError, OpUsageError) as error:
+        if isinstance(error.__cause__, BridgeError):
+            raise error.__cause__ from None
+        raise SourceError(f"shapes do not fit: {said(error)}{_reason(error)}") from error
+    require_bounds(model.graph)
     for value, shape in zip(values, declared, strict=True):
         if value.shape is not None:
             value.shape = ir.Shape([_plain(dim) for dim in value.shape])
@@ -44,6 +61,11 @@ def infer(model: ir.Model) -> None:
             value.metadata_props[SYM_DATA_KEY] = json.dumps(plain)
 
 
+def _reason(error: BaseException) -> str:
+    return "" if error.__cause__ is None else f": {said(error.__cause__)}"
+
+
+_context.ShapeInferenceContext = Bounded  # what the library's engine makes one of
 registry.collect()
 window_shapes.register()
 _infer_where = registry.get("", "Where", 9)
@@ -189,6 +211,33 @@ def _infer_part(ctx: ShapeInferenceContext, node: ir.Node) -> None:
 
 
 # --- sizes that the library takes from constants only ----------------------------------------------------------
+
+
+_infer_reshape = registry.get("", "Reshape", 14)
+_infer_concat = registry.get("", "Concat", 13)
+
+
+@registry.register("", "Reshape", since_version=5)
+def _reshape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """As the library has it, which makes a size for every element of a shape that it does not know."""
+    dims = node.inputs[1].shape if len(node.inputs) > 1 and node.inputs[1] is not None else None
+    if dims is not None and len(dims) == 1 and isinstance(dims[0], int) and dims[0] > MAX_RANK:
+        raise SourceError(
+            f"{node.outputs[0].name} has {dims[0]:,} axes; numpy's arrays have at most {MAX_RANK}"
+        )
+    _infer_reshape(ctx, node)
+
+
+@registry.register("", "Concat", since_version=4)
+def _concat(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """As the library has it, which makes a size for every element of a vector; long ones are no sizes."""
+    shapes = [None if value is None else value.shape for value in node.inputs]
+    lengths = [shape[0] for shape in shapes if shape is not None and len(shape) == 1]
+    if len(lengths) < len(shapes) or all(isinstance(n, int) and n <= MAX_CONTENTS for n in lengths):
+        _infer_concat(ctx, node)
+    else:
+        total = functools.reduce(lambda a, b: a + b, lengths)
+        ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([total]), node.inputs[0].dtype)
 
 
 @registry.register("", "ConstantOfShape", since_version=10)

@@ -1,0 +1,106 @@
+"""What a graph may ask for: how large a value may be, and how long the algebra of its sizes.
+
+All of it is known from shapes, before a byte is allocated.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import onnx_ir as ir
+from onnx_shape_inference import ShapeInferenceContext
+
+from bridge.errors import SourceError
+
+Dim: TypeAlias = int | ir.SymbolicDim
+MAX_VALUE_BYTES = 1 << 30  # of one value, where every free size is 1
+MAX_CONTENTS = 1024  # elements of shape arithmetic that are followed
+MAX_RANK = 64  # of numpy's arrays
+MAX_TEXT = 400  # characters of the formula of a size
+HUGE = re.compile(r"\d{19}|\*\*\d\d")  # in such a formula: numbers of no size
+LARGE = re.compile(r"\d{4}")
+
+
+class Bounded(ShapeInferenceContext):
+    """Shape inference that gives a formula up, for a size of its own, before it grows out of hand."""
+
+    def create_child(self, opset_imports=None, *, resolved_attrs=None):
+        imports = self.opset_imports if opset_imports is None else opset_imports
+        return Bounded(imports, self.policy, resolved_attrs, allocator=self._allocator)
+
+    def set_shape(self, value: ir.Value, shape: ir.Shape) -> bool:
+        if len(shape) > MAX_RANK:
+            raise SourceError(f"{value.name} has {len(shape)} axes; numpy's arrays have at most {MAX_RANK}")
+        return super().set_shape(value, ir.Shape([self._short(dim) for dim in shape]))
+
+    def set_symbolic_value(self, value: ir.Value, data: list[Dim]) -> None:
+        if len(data) > MAX_CONTENTS or any(
+            isinstance(d, int) and not -(1 << 63) <= d < 1 << 63 for d in data
+        ):
+            return
+        super().set_symbolic_value(value, [self._short(dim) for dim in data])
+
+    def get_symbolic_value(self, value: ir.Value) -> list[Dim] | None:
+        tensor = ir.convenience.get_const_tensor(value)
+        return (
+            None if tensor is not None and tensor.size > MAX_CONTENTS else super().get_symbolic_value(value)
+        )
+
+    def _short(self, dim: Dim) -> Dim:
+        if isinstance(dim, int) or dim.value is None:
+            return dim
+        return self.new_symbolic_dim() if len(dim.value) > MAX_TEXT or HUGE.search(dim.value) else dim
+
+
+def require_bounds(graph: ir.Graph) -> None:
+    """Raise `SourceError` if a value of `graph` is larger than memory should be asked for, whatever the free sizes."""
+    for value, where in _values(graph):
+        size = least_bytes(value)
+        if size > MAX_VALUE_BYTES:
+            raise SourceError(
+                f"{where} takes {size / (1 << 30):,.0f} GiB or more; values of more than {MAX_VALUE_BYTES >> 30} GiB "
+                f"are not built"
+            )
+
+
+def _values(graph: ir.Graph) -> Iterator[tuple[ir.Value, str]]:
+    yield from ((value, f"input {value.name}") for value in graph.inputs)
+    for node in graph:
+        yield from ((value, f"output {value.name} of {node.op_type}") for value in node.outputs)
+
+
+def least_bytes(value: ir.Value) -> int:
+    """The bytes that `value` takes where every free size is 1; 0 if its shape is not known."""
+    if value.shape is None:
+        return 0
+    return math.prod(map(_least, value.shape)) * _itemsize(value.dtype)
+
+
+def known_bytes(value: ir.Value) -> int | None:
+    """The bytes that `value` takes, or None where a size of it is not known."""
+    if value.shape is None or not all(isinstance(dim, int) for dim in value.shape):
+        return None
+    return least_bytes(value)
+
+
+def _itemsize(dtype: ir.DataType | None) -> int:
+    return 8 if dtype is None or dtype == ir.DataType.STRING else max(1, math.ceil(dtype.itemsize))
+
+
+def _least(dim: Dim) -> int:
+    if isinstance(dim, int):
+        return max(dim, 0)
+    if dim.value is None or not LARGE.search(dim.value):
+        return 1
+    try:
+        return max(int(dim.evaluate(dict.fromkeys(dim.free_symbols(), 1))), 1)
+    except (
+        ValueError,
+        TypeError,
+        ZeroDivisionError,
+        OverflowError,
+    ):  # text that is no formula, or has no value there
+        return 1
