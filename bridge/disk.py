@@ -14,6 +14,7 @@ import secrets
 import sys
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,19 +141,11 @@ def load(path: Path) -> tuple[keras.Model, WeightMap, Report]:
 def _weight_map(
     path: Path, model: keras.Model, header: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> WeightMap:
+    filled = list(_filled(path, model, header["variables"]))
     source = _source(header, arrays, sum(math.prod(variable.shape) for variable in model.variables))
     shapes = {name: value.shape for name, value in source.values.items()}
-    layers = {layer.name: layer for layer in model.layers}
     entries = []
-    for row in header["variables"]:
-        recipe = Recipe.from_json(row["recipe"])
-        variable = _variable(layers.get(row["layer"]), row["attribute"])
-        if variable is None or tuple(variable.shape) != recipe.shape:
-            found = "has none" if variable is None else f"has it in shape {tuple(variable.shape)}"
-            raise WeightsError(
-                f"{map_path(path)} belongs to another model: it names {row['layer']}.{row['attribute']} of shape "
-                f"{recipe.shape}, {path} {found}"
-            )
+    for row, recipe, variable in filled:
         require_sound(recipe, shapes)
         dtype = ir.DataType.from_numpy(np.dtype(source.values[recipe.names[0]].dtype))
         variable.trainable = bool(row["trainable"])
@@ -162,6 +155,23 @@ def _weight_map(
         if entry.recipe.invertible:
             entry.pull(source.values)
     return weights
+
+
+def _filled(
+    path: Path, model: keras.Model, rows: list[dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], Recipe, Any]]:
+    """Each row of the map with its recipe and the variable of `model` that it names."""
+    layers = {layer.name: layer for layer in model.layers}
+    for row in rows:
+        recipe = Recipe.from_json(row["recipe"])
+        variable = _variable(layers.get(row["layer"]), row["attribute"])
+        if variable is None or tuple(variable.shape) != recipe.shape:
+            found = "has none" if variable is None else f"has it in shape {tuple(variable.shape)}"
+            raise WeightsError(
+                f"{map_path(path)} belongs to another model: it names {row['layer']}.{row['attribute']} of shape "
+                f"{recipe.shape}, {path} {found}"
+            )
+        yield row, recipe, variable
 
 
 def _source(header: dict[str, Any], arrays: dict[str, np.ndarray], room: int) -> Source:
