@@ -286,10 +286,10 @@ def reduce(debug: bool, source: str, output: Path) -> None:
         import onnx.printer
 
         from bridge.conversion import smallest
-        from bridge.disk import write_beside
+        from bridge.files import write_atomically
 
         model = smallest(*given[:2], dynamic_shapes=given[2])
-        write_beside(output, lambda part: onnx.save(model, part))
+        write_atomically(output, lambda part: onnx.save(model, part))
     click.echo(onnx.printer.to_text(model))
 
 
