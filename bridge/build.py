@@ -189,7 +189,8 @@ class Site:
 
     def at_run_time(self, constant: np.ndarray) -> Any:
         """A constant as a tensor of the model, so that a layer called on it is the model's."""
-        return ops.add(self._zero(constant.dtype.name), constant)
+        join = ops.logical_or if constant.dtype == bool else ops.add
+        return join(self._zero(constant.dtype.name), constant)
 
     def _zero(self, dtype: str) -> Any:
         """A zero that is made of the first input."""
