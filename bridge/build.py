@@ -23,6 +23,7 @@ from keras import ops
 
 from bridge.axes import moves
 from bridge.errors import Unsupported, said
+from bridge.ops.dims import within
 from bridge.ops.registry import Kind, Layout, Refused
 from bridge.plan import Operand, Perm, Plan, Refusal, Step
 from bridge.weights import Entry, Source, Weight, WeightMap
@@ -189,14 +190,13 @@ class Site:
 
     def at_run_time(self, constant: np.ndarray) -> Any:
         """A constant as a tensor of the model, so that a layer called on it is the model's."""
-        join = ops.logical_or if constant.dtype == bool else ops.add
-        return join(self._zero(constant.dtype.name), constant)
+        return ops.add(self._zero(constant.dtype.name), constant)
 
     def _zero(self, dtype: str) -> Any:
         """A zero that is made of the first input."""
         first = next(iter(self._builder.tensors.values()))
         corner = first[tuple(slice(0, 1) for _ in first.shape)]
-        return ops.cast(ops.sum(ops.zeros_like(corner, dtype=dtype)), dtype)
+        return ops.reshape(ops.zeros_like(corner, dtype=dtype), ())
 
     def float_type(self, dtype: ir.DataType) -> str:
         return self._builder.float_type(dtype)
@@ -318,7 +318,24 @@ def _input(builder: Builder, value: ir.Value) -> Any:
     tensor = keras.Input(
         batch_shape=dims, dtype=builder.float_type(value.dtype), name=builder.name(value.name)
     )
-    builder.tensors[value] = tensor
+    builder.tensors[value] = _limited(builder, stored, tensor)
+    return tensor
+
+
+def _limited(builder: Builder, dims: Sequence[Any], tensor: Any) -> Any:
+    """The input, an error where the graph is not good for its sizes: outside of their ranges, or between the steps of
+    an axis such as 4*w."""
+    enforced = builder.plan.model.meta.get("enforced", {})
+    for axis, dim in enumerate(dims):
+        names = [] if isinstance(dim, int) else list(dim.free_symbols())
+        if len(names) != 1:
+            continue
+        low, high = enforced.get(names[0], (1, None))
+        first, second = (int(dim.evaluate({names[0]: size})) for size in (low, low + 1))
+        last = None if high is None else int(dim.evaluate({names[0]: high}))
+        if (low, last, second - first) != (1, None, 1):
+            tensor = within(tensor, axis, first, last, second - first)
+            _name_operations(tensor, f"limits_of_{names[0]}", builder)
     return tensor
 
 
@@ -381,12 +398,9 @@ def _argument(operand: Operand, builder: Builder, site: Site) -> Any:
         return builder.ordered(operand.value, operand.perm)
     if operand.kind is Kind.TENSOR:  # a parameter where the graph has a tensor
         return _ordered_beside(site.tensor(operand.known), operand.perm)
-    if operand.kind is not Kind.ARRAY:
-        return operand.known
-    array = operand.known if operand.perm is None else _reordered(operand.known, operand.perm)
-    array = builder.array(array)
-    lost = not array.size and 0 in array.shape[:-1]  # written as nested lists, it would lose its last sizes
-    return ops.reshape(site.at_run_time(array.reshape(-1)), array.shape) if lost else array
+    if operand.kind is Kind.ARRAY and operand.perm is not None:
+        return builder.array(_reordered(operand.known, operand.perm))
+    return builder.array(operand.known) if operand.kind is Kind.ARRAY else operand.known
 
 
 def _reached(step: Step, arguments: list[Any], site: Site) -> list[Any]:

@@ -17,7 +17,7 @@ from bridge import disk
 from bridge.account import account, axes, describe
 from bridge.errors import BridgeError, Mismatch, MissingPackage, SourceError
 from bridge.frontend.asked import Asked
-from bridge.frontend.source import as_ir, open_source
+from bridge.frontend.source import Opened, as_ir, open_source
 from bridge.passes import simplify
 from bridge.reduce import reduce
 from bridge.report import Report, Row
@@ -124,6 +124,7 @@ def convert(
     with watch.room("export"):
         opened = open_source(source, args, kwargs, dynamic_shapes, asked)
     planned = _planned(opened.model, watch, channels_last)
+    _settle(opened, planned.model, watch)
     from bridge.build import build, deep
 
     with watch.room("build"), deep(planned):
@@ -158,6 +159,7 @@ def inspect(
     with watch.room("export"):
         opened = open_source(source, args, kwargs, dynamic_shapes)
     planned = _planned(opened.model, watch)
+    _settle(opened, planned.model, watch)
     from bridge.ops.catalogue import becomes
 
     return Report(
@@ -211,6 +213,7 @@ def verify_saved(
     with watch.room("simplify"):
         simple = simplify(opened.model)
     _require_same_inputs(path, model, simple)
+    _settle(opened, simple, watch)
     with watch.room("compare"):
         tried, refused = trials(opened, simple)
         report = replace(
@@ -284,6 +287,14 @@ def _doors(planned: Plan) -> tuple[str, ...]:
     return tuple(
         f"{side} {name} has its channels last: torch's axes {perm}" for side, name, perm in moved if perm
     )
+
+
+def _settle(opened: Opened, simple: ir.Model, watch: Stopwatch) -> None:
+    """What sizes the free axes may have."""
+    with watch.room("compare"):
+        from bridge.verification.ranges import settle
+
+        settle(opened, simple)
 
 
 def _planned(model: ir.Model, watch: Stopwatch, channels_last: bool = False) -> Plan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ SIMPLIFIED = (
 )
 LEGS = (TORCH_ORT, SIMPLIFIED, ORT_KERAS, TORCH_KERAS)  # where outputs are compared
 LIMIT = 1e-5  # of the relative error of float32 values
+FREE = re.compile(r" free|: \d+ (to|or) ")  # in what is said of the axes of an input
 GRADIENTS, STEPS, STATISTICS = "gradients", "steps of SGD", "running statistics"  # training, torch ↔ Keras
 DROPOUT = "dropout rates"  # training
 
@@ -123,7 +125,7 @@ class Report:
         sizes = len({check.sizes for check in self.checks if check.leg in LEGS})
         worst = max(check.error for check in self.checks)
         where = f"{sizes} choices of sizes" if sizes > 1 else "the exported sizes"
-        if sizes == 1 and any(" free" in axes for axes in self.axes):
+        if sizes == 1 and any(FREE.search(axes) for axes in self.axes):
             where += " only: the source ran at no other"
         if any(check.leg not in LEGS for check in self.checks):
             where += ", in training too"

@@ -15,6 +15,7 @@ from bridge.frontend.asked import Asked
 
 if TYPE_CHECKING:
     from bridge.frontend.torch_module import Torch
+    from bridge.frontend.torch_ranges import Assumption, Bounds
 
 
 # What the proof runs: the file or model just as it was given, or the graph that torch exported.
@@ -39,6 +40,8 @@ class Opened:
     notes: tuple[str, ...] = ()
     dynamic_shapes: Any = None  # as they were asked for
     retraceable: bool = False  # an nn.Module, which can be exported again in another precision
+    assumptions: tuple[Assumption, ...] = ()  # of torch, of the sizes of the inputs
+    declared: dict[str, Bounds] = field(default_factory=dict)  # bounds of sizes that the user gave
     asked: Asked = field(default_factory=Asked)  # of the inputs of the proof
 
 
@@ -95,6 +98,7 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
             exported.model,
             Torch(module, example_args, example_kwargs),
             exported.notes,
+            assumptions=exported.assumptions,
         )
     if not isinstance(source, torch.nn.Module):
         raise SourceError(
@@ -113,7 +117,17 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
             f"{title} does not run on the args given: {type(error).__name__}: {said(error)}"
         ) from error
     exported = export_module(apart(source), args, kwargs, dynamic_shapes)
-    return Opened(exported.model, title, exported.model, witness, exported.notes, dynamic_shapes, True)
+    return Opened(
+        exported.model,
+        title,
+        exported.model,
+        witness,
+        exported.notes,
+        dynamic_shapes,
+        True,
+        exported.assumptions,
+        exported.declared,
+    )
 
 
 def _torch() -> Any:

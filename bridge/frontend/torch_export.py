@@ -12,7 +12,7 @@ import itertools
 import logging
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -20,6 +20,7 @@ import torch
 
 from bridge.errors import ExportError, SourceError, said
 from bridge.frontend.torch_patches import Note, patched
+from bridge.frontend.torch_ranges import Assumption, Bounds, Sizes, declared, guards
 from bridge.frontend.torch_translations import TRANSLATIONS
 from bridge.functions import OPSET, add_functions
 from bridge.weights import Source
@@ -38,6 +39,8 @@ class Exported:
 
     model: ir.Model
     notes: tuple[str, ...] = ()
+    assumptions: tuple[Assumption, ...] = ()  # of the sizes of the inputs
+    declared: dict[str, Bounds] = field(default_factory=dict)  # bounds of sizes that the user gave
 
 
 def export_module(
@@ -56,14 +59,14 @@ def export_module(
     try:
         asked = dynamic_shapes if dynamic_shapes is not None else _batch_axes(module, args, kwargs or {})
         with patched():
-            program, notes = _onnx_export(module, args, kwargs, asked)
+            exported = _onnx_export(module, args, kwargs, asked)
     finally:
         module.train(training)
-    model = _with_weights(program.model, module.state_dict(keep_vars=True))
+    model = _with_weights(exported.model, module.state_dict(keep_vars=True))
     if dynamic_shapes is None:
-        return Exported(model, (*notes, *_name_axes(model)))
+        return replace(exported, notes=(*exported.notes, *_name_axes(model)))
     _refuse_frozen(model, dynamic_shapes)
-    return Exported(model, notes)
+    return replace(exported, declared=declared(model, _axis_dicts(dynamic_shapes)))
 
 
 def export_program(program: torch.export.ExportedProgram) -> Exported:
@@ -72,9 +75,9 @@ def export_program(program: torch.export.ExportedProgram) -> Exported:
         **program.state_dict,
         **{k: v for k, v in program.constants.items() if isinstance(v, torch.Tensor)},
     }
-    exported, notes = _onnx_export(program, (), None, None)
+    exported = _onnx_export(program, (), None, None)
     model = _with_weights(exported.model, state)
-    return Exported(model, (*notes, *_name_axes(model)))
+    return replace(exported, notes=(*exported.notes, *guards(program), *_name_axes(model)))
 
 
 def load_program(path: Path) -> torch.export.ExportedProgram:
@@ -87,7 +90,7 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
 
 def _onnx_export(
     model: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, dynamic_shapes: Any
-) -> tuple[Any, tuple[str, ...]]:
+) -> Exported:
     try:
         with (
             _quiet(),
@@ -99,9 +102,11 @@ def _onnx_export(
                 model, args, kwargs=kwargs, dynamo=True, optimize=False, opset_version=OPSET, verbose=False,
                 dynamic_shapes=dynamic_shapes, custom_translation_table=TRANSLATIONS,
             )  # fmt: skip
+        sizes = Sizes.of(program.model, program.exported_program)
+        _fix_axes(program.model, sizes.fixed)
         _rename_clashes(program.model.graph)
-        _fix_axes(program.model, program.exported_program)
-        return program, tuple(dict.fromkeys(str(w.message) for w in heard if isinstance(w.message, Note)))
+        notes = dict.fromkeys(str(w.message) for w in heard if isinstance(w.message, Note))
+        return Exported(program.model, tuple(notes), sizes.assumptions())
     except Exception as error:
         raise ExportError(
             _frozen(error) or f"torch cannot export {_title(model)}: {_clash(model) or _reason(error)}"
@@ -187,10 +192,8 @@ def _rename_clashes(graph: ir.Graph) -> None:
             taken.add(value.name)
 
 
-def _fix_axes(model: ir.Model, program: torch.export.ExportedProgram) -> None:
-    """Write as numbers the symbols that stand for one value only."""
-    ranges = program.range_constraints.items()
-    fixed = {str(symbol): int(r.lower) for symbol, r in ranges if r.lower == r.upper}
+def _fix_axes(model: ir.Model, fixed: dict[str, int]) -> None:
+    """Write as numbers the names that stand for one size only."""
 
     def plain(dim: Any) -> Any:
         text = str(dim)

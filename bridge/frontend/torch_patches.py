@@ -174,9 +174,10 @@ def _pack(input, lengths, batch_first=False, enforce_sorted=True):
 
     from bridge.frontend.torch_patches import Padded
 
-    return Padded(
-        input.transpose(0, 1) if batch_first else input, torch.as_tensor(lengths, dtype=torch.int64)
-    )
+    data = input.transpose(0, 1) if batch_first else input
+    lengths = torch.as_tensor(lengths, dtype=torch.int64)
+    torch._check(lengths.shape[0] == data.shape[1])  # so that both are one free axis
+    return Padded(data, lengths)
 
 
 def _pad(sequence, batch_first=False, padding_value=0.0, total_length=None):

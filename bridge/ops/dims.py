@@ -99,6 +99,18 @@ def _numbered(site: Any, dims: Sequence[Dim]) -> Any:
     return numbers
 
 
+def within(x: Any, axis: int, low: int, high: int | None, step: int = 1) -> Any:
+    """x as it is, if its size along `axis` is one of low, low + step, … high; else an error of the backend, at a
+    reshape of what is missing or too much."""
+    corner = x[tuple(slice(None) if i == axis else slice(0, 1) for i in range(len(x.shape)))]
+    flat = ops.reshape(ops.zeros_like(corner, dtype="int32"), (-1,))
+    parts = [ops.reshape(flat[(slice(low),)], (low,)), ops.reshape(flat[(slice(low, None),)], (-1, step))]
+    if high is not None:
+        parts.append(ops.reshape(flat[(slice(high, None),)], (0,)))
+    zero = sum(map(ops.sum, parts))
+    return ops.logical_or(x, ops.cast(zero, "bool")) if x.dtype == "bool" else x - ops.cast(zero, x.dtype)
+
+
 def broadcast(site: Any, x: Any, have: Sequence[Dim], want: Sequence[Dim]) -> Any:
     """x, whose dims are `have`, repeated to the dims `want`."""
     have = [1] * (len(want) - len(have)) + list(have)

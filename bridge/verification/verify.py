@@ -38,8 +38,7 @@ def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report
     call = keras_call(built.model, *([doors.get(v) for v in side] for side in (graph.inputs, graph.outputs)))
     simple, unrun = _simplified(planned.model)
     checks = tuple(outputs.checks(call, tried, simple))
-    runs = simple is not None and not any(check.failure for check in checks)
-    errors = node_errors(planned, built, tried[0]) if runs else {}
+    errors = node_errors(planned, built, tried[0]) if simple else {}
     rows = tuple(
         replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)
     )
@@ -103,6 +102,7 @@ def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) 
     again = open_torch(double.module, args, kwargs, opened.dynamic_shapes)
     with double_precision():
         simple = simplify(again.model)
+        simple.meta["ranges"] = planned.model.meta.get("ranges", {})
         built = build(plan(simple))
         sampler = Sampler.of(simple, double.examples, opened.asked)
         checks = list(outputs.compare_double(built.model, double, sampler))

@@ -1,0 +1,204 @@
+"""Which sizes of a free axis the exported graph is good for.
+
+torch wrote down what it took for granted of every size while it traced (`frontend.torch_ranges`). Here the source and
+the graph are run where each of these assumptions does not hold:
+
+- both give the same: it changes nothing, and the axis stays free;
+- the source itself does not run there: its range is told, and kept to by the proof;
+- they differ: forward takes another branch there. The Keras model then raises an error outside of the range
+  (`meta["enforced"]`), or an `ExportError` says so to a user who asked for more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from bridge.errors import ExportError
+from bridge.report import LIMIT
+from bridge.verification.inputs import Sampler, Sizes
+from bridge.verification.metrics import worst_error
+from bridge.verification.runners import OnnxRuntime
+from bridge.verification.sizes import LARGE, elements
+
+if TYPE_CHECKING:
+    from bridge.frontend.source import Opened
+    from bridge.frontend.torch_ranges import Assumption, Bounds
+
+ROUNDING = 100  # times LIMIT, by which the exported graph may be off before it counts as another branch
+FREE: Bounds = (1, None)
+
+
+class Beyond(Enum):
+    """What there is where an assumption does not hold."""
+
+    EQUAL = "the graph gives what the source gives"
+    REFUSED = "the source does not run"
+    BRANCH = "the source gives something else"
+
+
+def settle(opened: Opened, simple: ir.Model) -> None:
+    """Find the ranges of the free sizes of `opened`, of which `simple` is the simplified graph, and write them into
+    the `meta` of both models: `ranges` holds the smallest and the largest size by name, `enforced` those of them
+    outside of which the graph would be wrong. Raises `ExportError` where that is less than was asked for."""
+    ranges, enforced = dict(opened.declared), {}
+    if opened.torch is not None and opened.assumptions:
+        sampler = Sampler.of(simple, opened.torch.examples, opened.asked)
+        base = sampler.exported()
+        known = [a for a in opened.assumptions if set(a.sizes) <= set(base)]
+        probe = _Probe(opened, sampler)
+        found = {assumption: probe.beyond(assumption) for assumption in known}
+        ranges = _ranges([a for a in known if found[a] is not Beyond.EQUAL], base, ranges)
+        enforced = _ranges(_enforced(opened, found), base, {})
+        for assumption, beyond in found.items():
+            if beyond is Beyond.BRANCH and opened.retraceable:
+                _require_less(opened, assumption, enforced)
+    for model in (opened.model, simple):
+        model.meta["ranges"], model.meta["enforced"] = ranges, enforced
+
+
+def _enforced(opened: Opened, found: dict[Assumption, Beyond]) -> list[Assumption]:
+    """A program is defined where its assumptions hold and nowhere else."""
+    beyond = {Beyond.BRANCH} if opened.retraceable else {Beyond.BRANCH, Beyond.REFUSED}
+    return [assumption for assumption, what in found.items() if what in beyond]
+
+
+def _require_less(opened: Opened, assumption: Assumption, enforced: dict[str, Bounds]) -> None:
+    """Raise `ExportError` unless the user asked for no more than `enforced`, or for nothing in particular."""
+    name = assumption.sizes[0]
+    bounds = enforced.get(name, FREE)
+    asked = opened.declared.get(name, FREE)
+    one = len(assumption.sizes) == 1 and bounds[0] != bounds[1]
+    if one and (opened.dynamic_shapes is None or _within(asked, bounds)):
+        return
+    raise ExportError(
+        f"forward takes another branch where {assumption} does not hold: {_axes(opened, assumption)} cannot be free; "
+        f"{_way_out(assumption, bounds if one else FREE)}, or make forward independent of the size"
+    )
+
+
+def _way_out(assumption: Assumption, bounds: Bounds) -> str:
+    low, high = bounds
+    limits = [f"min={low}"] * (low > 1) + [f"max={high}"] * (high is not None)
+    name, ask = assumption.sizes[0], "ask for torch.export.Dim"
+    if limits:
+        return f"{ask}({', '.join([repr(name), *limits])}), leave the axis out of dynamic_shapes"
+    fix = "fix what it is about by leaving it out of dynamic_shapes ({} for an input without free axes)"
+    step = assumption.step
+    return fix if step is None else f"{ask.replace('torch', f'{step} * torch')}({name!r}), {fix}"
+
+
+def _within(inner: Bounds, outer: Bounds) -> bool:
+    ends = [math.inf if high is None else high for _, high in (inner, outer)]
+    return inner[0] >= outer[0] and ends[0] <= ends[1]
+
+
+def _axes(opened: Opened, assumption: Assumption) -> str:
+    """The axes whose sizes the assumption is about, in words."""
+    found = (
+        f"axis {axis} ({dim}) of input {value.name}"
+        for value in opened.model.graph.inputs
+        for axis, dim in enumerate(value.shape)
+        if isinstance(dim, ir.SymbolicDim) and dim.free_symbols() & set(assumption.sizes)
+    )
+    return " and ".join(found)
+
+
+def _ranges(kept: list[Assumption], base: Sizes, known: dict[str, Bounds]) -> dict[str, Bounds]:
+    """`known`, and around the example's size the range of each size in which all of `kept` hold."""
+    ranges = dict(known)
+    for assumption in kept:
+        for name in assumption.sizes if len(assumption.sizes) == 1 else ():
+            low, high = _interval(assumption, name, base)
+            least, most = ranges.get(name, FREE)
+            ends = [end for end in (most, high) if end is not None]
+            ranges[name] = max(least, low), min(ends, default=None)
+    return ranges
+
+
+def _interval(assumption: Assumption, name: str, base: Sizes) -> Bounds:
+    below, above = _ends(assumption, name, base)
+    return (below or 0) + 1, None if above is None else above - 1
+
+
+def _ends(assumption: Assumption, name: str, base: Sizes) -> tuple[int | None, int | None]:
+    """The sizes nearest to the example's, below and above, at which the assumption does not hold."""
+    here = base[name]
+
+    def holds(size: int) -> bool:
+        return assumption.holds({**base, name: size})
+
+    def nearest(sizes: list[int]) -> int | None:
+        good = here
+        for size in sizes:  # from the example's away
+            if not holds(size):
+                while abs(size - good) > 1:
+                    middle = (size + good) // 2
+                    good, size = (middle, size) if holds(middle) else (good, middle)
+                return size
+            good = size
+        return None
+
+    tried = _tried(assumption, here)
+    return (
+        nearest([size for size in reversed(tried) if size < here]),
+        nearest([size for size in tried if size > here]),
+    )
+
+
+def _tried(assumption: Assumption, here: int) -> list[int]:
+    """Sizes among which there are some on either side of where an assumption turns."""
+    close = {here + step for step in range(-4, 5)}
+    told = {number + step for number in assumption.numbers for step in (-1, 0, 1)}
+    far = {here << shift for shift in range(1, 17)}
+    return sorted(size for size in {*range(1, 9), *close, *told, *far} if 0 < size < 1 << 31)
+
+
+class _Probe:
+    """The source and its graph, run at sizes at which an assumption does not hold."""
+
+    def __init__(self, opened: Opened, sampler: Sampler):
+        assert opened.torch is not None
+        self._torch, self._onnx, self._sampler = opened.torch, OnnxRuntime(opened.model), sampler
+        self._limit = ROUNDING * LIMIT
+        self._room = max(LARGE, elements(sampler.inputs, sampler.exported()))
+        self._known: dict[tuple[tuple[str, int], ...], Beyond] = {}
+
+    def beyond(self, assumption: Assumption) -> Beyond:
+        """The worst that there is: a branch before a refusal before nothing."""
+        found = {self._at(sizes) for sizes in self._outside(assumption)}
+        return next((what for what in (Beyond.BRANCH, Beyond.REFUSED) if what in found), Beyond.EQUAL)
+
+    def _outside(self, assumption: Assumption) -> Iterator[Sizes]:
+        """The nearest sizes at which the assumption does not hold, and some that are further."""
+        base = self._sampler.exported()
+        for name in assumption.sizes:
+            below, above = _ends(assumption, name, base)
+            further = (below and 1, below and below // 2, above and above + 1, above and 2 * above)
+            for size in {size for size in (below, above, *further) if size}:
+                if not assumption.holds({**base, name: size}):
+                    yield {**base, name: size}
+
+    def _at(self, sizes: Sizes) -> Beyond:
+        key = tuple(sizes.items())
+        if key not in self._known:
+            self._known[key] = self._run(sizes)
+        return self._known[key]
+
+    def _run(self, sizes: Sizes) -> Beyond:
+        if elements(self._sampler.inputs, sizes) > self._room:
+            return Beyond.BRANCH  # for all that is known
+        inputs = self._sampler.draw(sizes, 1)
+        try:
+            want = self._torch(inputs)
+        except Exception:  # whatever forward raises: it does not run there
+            return Beyond.REFUSED
+        try:
+            same = worst_error(self._onnx(inputs), want) <= self._limit
+        except Exception:  # the graph does not run there, though the source does
+            same = False
+        return Beyond.EQUAL if same else Beyond.BRANCH

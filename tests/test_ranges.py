@@ -1,0 +1,141 @@
+"""A branch on a size is no free axis: what torch took for granted of sizes is told, enforced or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim
+
+import bridge
+
+TIME = ({0: "batch", 1: "time"},)
+
+
+class Call(nn.Module):
+    """A module whose forward is the function given."""
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__()
+        self.function, self.layer = function, nn.Linear(4, 4)
+
+    def forward(self, x, *others):
+        return self.function(self, x, *others)
+
+
+def cut(self, x):
+    return (x[:, :50] if x.size(1) > 50 else x).cumsum(1)
+
+
+def many(self, x):
+    return self.layer(x) * 2 if x.size(0) >= 40 else self.layer(x)
+
+
+def padded(self, x):
+    return nn.functional.pad(x, (0, 0, 0, 5)) if x.size(1) < 5 else x * 2
+
+
+def seven(self, x):
+    return x * 2 if x.size(1) == 7 else x * 3
+
+
+def even(self, x):
+    return x * 2 if x.size(1) % 2 == 0 else x * 3
+
+
+def small(self, x):
+    return x * 2 if x.size(0) * x.size(1) < 10 else x * 3
+
+
+def lone(self, x):
+    return self.layer(x) * (3 if x.size(0) == 1 else 2)
+
+
+def wide(self, x):
+    return x.unfold(1, 5, 1).sum(-1)
+
+
+def grouped(self, x):
+    return x.reshape(x.size(0), -1, 3, 4).sum(2)
+
+
+def longer(self, x, y):
+    return x.sum(1) + y.sum(1) if x.size(1) > y.size(1) else x.sum(1)
+
+
+def outputs(model: keras.Model, x: torch.Tensor) -> np.ndarray:
+    return keras.ops.convert_to_numpy(model(x.numpy()))
+
+
+ASKED = [  # forward, dynamic_shapes, axes as told, sizes at which it is right, sizes at which it raises
+    (cut, ({1: Dim("time", max=50)},), "time: 1 to 50", [(2, 1), (2, 50)], [(2, 51), (2, 300)]),
+    (cut, ({1: Dim("time", max=40)},), "time: 1 to 40", [(2, 40)], [(2, 41)]),
+    (padded, ({0: "batch", 1: Dim("time", min=5)},), "time: 5 or more", [(1, 5), (3, 90)], [(3, 4), (1, 1)]),
+    (many, None, "1 to 39", [(1, 30), (39, 30)], [(40, 30), (99, 30)]),
+    (lone, None, "2 or more", [(2, 30), (9, 30)], [(1, 30)]),
+    (seven, ({1: Dim("time", min=8)},), "time: 8 or more", [(2, 8), (2, 40)], []),
+    (even, ({1: 2 * Dim("half")},), "2*half free", [(2, 2), (2, 34)], [(2, 31), (2, 1)]),
+    (wide, TIME, "time: 5 or more", [(1, 5), (2, 6)], []),
+    (grouped, TIME, "time free", [(1, 3), (2, 60)], []),
+]
+
+
+@pytest.mark.parametrize(("forward", "shapes", "told", "right", "raises"), ASKED)
+def test_a_range_is_told_and_enforced(forward, shapes, told, right, raises, tmp_path: Path) -> None:
+    module = Call(forward).eval()
+    conversion = bridge.convert(module, torch.randn(2, 30, 4), dynamic_shapes=shapes)
+    assert conversion.report.verified
+    assert told in conversion.report.axes[0]
+    loaded = keras.models.load_model(conversion.save(tmp_path / "model.keras"), safe_mode=True)
+    for size in right:
+        x = torch.randn(*size, 4)
+        want = module(x).detach().numpy()
+        np.testing.assert_allclose(outputs(loaded, x), want, rtol=1e-5, atol=1e-5)
+    for size in raises:
+        with pytest.raises(Exception, match="(?i)reshape"):
+            outputs(loaded, torch.randn(*size, 4))
+
+
+REFUSED = [
+    (cut, TIME, "time <= 50.*axis 1 .time. of input x.*Dim.'time', max=50."),
+    (cut, ({1: Dim("time")},), "Dim.'time', max=50."),
+    (cut, ({1: Dim("time", max=60)},), "Dim.'time', max=50."),
+    (padded, TIME, "Dim.'time', min=5."),
+    (many, TIME, "axis 0 .batch.*Dim.'batch', max=39."),
+    (lone, ({0: "batch"},), "axis 0 .batch.*Dim.'batch', min=2."),
+    (seven, TIME, r"Ne\(time, 7\)"),
+    (even, TIME, r"Mod\(time, 2\).*2 \* torch.export.Dim"),
+    (small, TIME, "batch.*and axis 1 .time. of input x cannot be free; fix"),
+]
+
+
+@pytest.mark.parametrize(("forward", "shapes", "match"), REFUSED)
+def test_more_than_the_range_is_refused(forward, shapes, match: str) -> None:
+    with pytest.raises(bridge.ExportError, match=match):
+        bridge.convert(Call(forward).eval(), torch.randn(2, 30, 4), dynamic_shapes=shapes)
+
+
+def test_a_relation_of_two_axes_is_refused() -> None:
+    shapes = {"x": {1: "left"}, "others": ({1: "right"},)}
+    with pytest.raises(bridge.ExportError, match="right < left.*fix what"):
+        bridge.convert(
+            Call(longer).eval(), (torch.randn(2, 9, 4), torch.randn(2, 5, 4)), dynamic_shapes=shapes
+        )
+
+
+def test_a_program_is_defined_in_its_ranges_alone() -> None:
+    shapes = ({0: Dim.AUTO, 1: Dim.AUTO},)
+    module = Call(cut).eval()
+    program = torch.export.export(module, (torch.randn(2, 30, 4),), dynamic_shapes=shapes)
+    conversion = bridge.convert(program)
+    assert conversion.report.verified
+    assert "1 to 50" in conversion.report.axes[0]
+    x = torch.randn(1, 50, 4)
+    np.testing.assert_allclose(outputs(conversion.model, x), module(x).detach().numpy(), rtol=1e-5, atol=1e-5)
+    with pytest.raises(Exception, match="(?i)reshape"):
+        outputs(conversion.model, torch.randn(2, 51, 4))
