@@ -190,13 +190,14 @@ class Site:
 
     def at_run_time(self, constant: np.ndarray) -> Any:
         """A constant as a tensor of the model, so that a layer called on it is the model's."""
-        return ops.add(self._zero(constant.dtype.name), constant)
+        join = ops.logical_or if constant.dtype == bool else ops.add
+        return join(self._zero(constant.dtype.name), constant)
 
     def _zero(self, dtype: str) -> Any:
         """A zero that is made of the first input."""
         first = next(iter(self._builder.tensors.values()))
         corner = first[tuple(slice(0, 1) for _ in first.shape)]
-        return ops.reshape(ops.zeros_like(corner, dtype=dtype), ())
+        return ops.cast(ops.sum(ops.zeros_like(corner, dtype=dtype)), dtype)
 
     def float_type(self, dtype: ir.DataType) -> str:
         return self._builder.float_type(dtype)
@@ -398,9 +399,12 @@ def _argument(operand: Operand, builder: Builder, site: Site) -> Any:
         return builder.ordered(operand.value, operand.perm)
     if operand.kind is Kind.TENSOR:  # a parameter where the graph has a tensor
         return _ordered_beside(site.tensor(operand.known), operand.perm)
-    if operand.kind is Kind.ARRAY and operand.perm is not None:
-        return builder.array(_reordered(operand.known, operand.perm))
-    return builder.array(operand.known) if operand.kind is Kind.ARRAY else operand.known
+    if operand.kind is not Kind.ARRAY:
+        return operand.known
+    array = operand.known if operand.perm is None else _reordered(operand.known, operand.perm)
+    array = builder.array(array)
+    lost = not array.size and 0 in array.shape[:-1]  # written as nested lists, it would lose its last sizes
+    return ops.reshape(site.at_run_time(array.reshape(-1)), array.shape) if lost else array
 
 
 def _reached(step: Step, arguments: list[Any], site: Site) -> list[Any]:

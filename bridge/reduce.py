@@ -16,7 +16,8 @@ def reduce(model: onnx.ModelProto, fails: Fails) -> onnx.ModelProto:
 
     Candidates need not be valid: `fails` has to be false of those that are not.
     """
-    found = True
+    lifted = _lifted(model)
+    model, found = lifted if fails(lifted) else model, True
     while found:
         found = False
         for smaller in _smaller(model):
@@ -57,6 +58,19 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     return copy
+
+
+def _lifted(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same with its constants among the initializers, where their sizes change with those of the others."""
+    smaller = _copy(model)
+    nodes = list(smaller.graph.node)
+    constants = [node for node in nodes if node.op_type == "Constant" and node.attribute[0].name == "value"]
+    for node in constants:
+        tensor = smaller.graph.initializer.add()
+        tensor.CopyFrom(node.attribute[0].t)
+        tensor.name = node.output[0]
+        smaller.graph.node.remove(node)
+    return smaller
 
 
 def _pruned(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -43,6 +43,7 @@ def check(
     layers: Sequence[str] | None = None,
     transposes: int = 0,
     ranges: Mapping[str, Range] | None = None,
+    among: Mapping[str, Sequence[float]] | None = None,
     sizes: Sequence[Mapping[str, int]] | None = None,
     custom: bool = False,
     one_way: bool = False,
@@ -52,6 +53,7 @@ def check(
 
     layers      the Keras layers that the nodes have to become, by class name
     transposes  how many the build may put between nodes
+    among       the numbers from which those of an input are drawn
     ranges      low and high of the integers (or numbers) that an input or weight holds
     sizes       of the symbolic dims, one mapping for each run
     custom      whether the file may hold layers of ours
@@ -65,6 +67,10 @@ def check(
     loaded = _saved_and_loaded(built.model, custom)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), _options(), ["CPUExecutionProvider"])
     for run, feeds in enumerate(_feeds(proto, ranges or {}, sizes)):
+        for name, numbers in (among or {}).items():
+            feeds[name] = (
+                np.random.default_rng(run).choice(numbers, feeds[name].shape).astype(feeds[name].dtype)
+            )
         wanted = session.run(None, feeds)
         given = outputs(built.model, list(feeds.values()))
         for value, want, got, again in zip(

@@ -70,6 +70,13 @@ def test_a_wrong_builder_is_named(build_with):
     assert "first at Relu" in text
 
 
+def test_a_builder_that_does_not_run_is_no_fault_of_the_proof(build_with):
+    build_with("Relu", lambda x: ops.reshape(x, (-1, 5)))
+    with pytest.raises(bridge.BridgeError) as caught:
+        bridge.convert(onnx.parser.parse_model(TEXT))
+    assert not isinstance(caught.value, bridge.InternalError)
+
+
 def test_what_onnxruntime_cannot_run_is_run_by_the_reference_evaluator():
     text = (
         """<ir_version: 8, opset_import: ["" : 17]> g (double[N, 4] x) => (double[N, 4] y) { y = Elu (x) }"""

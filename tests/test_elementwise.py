@@ -341,3 +341,14 @@ def test_refusals():
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="elsewhere Keras has integers of 32 bits")
 def test_no_integer_loses_bits():
     refuses("g (uint64[N, 3] x) => (uint64[N, 3] y) { y = Max (x, x) }", "uint32 where the graph has uint64")
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint8", "int32"])
+@pytest.mark.parametrize("op", ["BitwiseAnd", "BitwiseOr", "BitwiseXor"])
+def test_bits_of_a_number(op, kind):
+    check(f"g ({kind}[N, 4] x) => ({kind}[N, 4] y) <{kind} c = {{5}}> {{ y = {op} (c, x) }}")
+
+
+@pytest.mark.parametrize("call", ["Xor (x, c)", "Or (c, x)"])
+def test_a_constant_without_elements(call):
+    check(f"g (bool[1, 1, 0, 6] x) => (bool[1, 4, 0, 6] y) <bool[1, 4, 0, 6] c> {{ y = {call} }}")

@@ -168,3 +168,26 @@ CUMULATIVE = {
 def test_cumulative(row):
     x, call = row
     check(f"g ({x} x) => ({x} y) <int64 a = {{-1}}, int64[1] b = {{0}}> {{ y = {call} }}", layers=[])
+
+
+ZEROS, NOT_A_NUMBER = [-1, -0.0, 0.0, 1], [float("nan"), -1, 0.0, 2]
+
+
+@pytest.mark.parametrize("last", [0, 1])
+@pytest.mark.parametrize("keep", [0, 1])
+@pytest.mark.parametrize("numbers", [ZEROS, NOT_A_NUMBER], ids=["zeros of both signs", "NaN"])
+@pytest.mark.parametrize("op", ["ArgMax", "ArgMin"])
+def test_index_of_ties(op, numbers, keep, last):
+    one = "1, " if keep else ""
+    text = (
+        f"g (float[N, T, 40] x) => (int64[N, {one}40] y) "
+        f"{{ y = {op} <axis = 1, keepdims = {keep}, select_last_index = {last}> (x) }}"
+    )
+    check(text, among={"x": numbers})
+
+
+@pytest.mark.parametrize("kind", ["int32", "int64"])
+def test_logsumexp_of_integers(kind):
+    head = '<ir_version: 8, opset_import: ["": 10]>'
+    text = f"{head} g ({kind}[N, 30] x) => ({kind}[N, 1] y) {{ y = ReduceLogSumExp <axes = [1]> (x) }}"
+    check(text, ranges={"x": (-3, 2)})

@@ -85,7 +85,8 @@ def _watched(pool: Workers, seeds: range, console: Console, log: IO[str] | None)
 def _show(pool: Workers, kind: str, seed: int, outcome: Outcome, console: Console) -> None:
     """The smallest case that ends as this one, as a test can take it."""
     module = __import__(f"benchmarks.fuzz.{kind}", fromlist=["case"])
-    small = module.case(seed).shrunk(lambda case: pool.run(case).kind == outcome.kind)
+    alike = (WRONG, ALARM) if outcome.kind in (WRONG, ALARM) else (outcome.kind,)
+    small = module.case(seed).shrunk(lambda case: pool.run(case).kind in alike)
     console.print(
         f"\n{seed} {outcome.kind}: {pool.run(small).text}\n{small.shown()}", markup=False, highlight=False
     )

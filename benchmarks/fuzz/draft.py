@@ -94,7 +94,7 @@ class Draft:
     # --- values ----------------------------------------------------------------------------------------------
 
     def array(self, dtype: str, shape: Sequence[int], within: Range | None = None) -> np.ndarray:
-        return numbers(self.numbers, dtype, shape, within)
+        return numbers(self.numbers, dtype, shape, within, self.chance(0.3))
 
     def leaf(
         self, dtype: str, shape: Sequence[int], within: Range | None = None, roles: str = "iiiiiwwwcc"
@@ -214,9 +214,9 @@ class Draft:
 
 
 def numbers(
-    random: np.random.Generator, dtype: str, shape: Sequence[int], within: Range | None
+    random: np.random.Generator, dtype: str, shape: Sequence[int], within: Range | None, exact: bool = False
 ) -> np.ndarray:
-    """Random numbers; of floating point, often such as show how ties and zeros are taken."""
+    """Random numbers; `exact` ones of floating point are such as show how ties and zeros are taken."""
     shape = tuple(shape)
     if dtype == "bool":
         return random.random(shape) < 0.5
@@ -224,10 +224,8 @@ def numbers(
         low, high = within or ((0, 6) if dtype[0] == "u" else (-4, 6))
         return random.integers(int(low), int(high) + 1, shape).astype(dtype)
     if within is not None:
-        return random.uniform(*within, shape).astype(dtype)
-    if random.random() < 0.3:
-        return random.choice(EXACT, shape).astype(dtype)
-    return random.normal(size=shape).astype(dtype)
+        return np.asarray(random.uniform(*within, shape)).astype(dtype)
+    return np.asarray(random.choice(EXACT, shape) if exact else random.normal(size=shape)).astype(dtype)
 
 
 def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:

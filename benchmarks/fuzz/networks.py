@@ -239,6 +239,8 @@ def mean_variance(d: Draft) -> None:
     axes = d.pick([None, d.axes(x, least=1)])
     if axes is None and d.values[x].ndim != 4:
         raise Illegal("the default axes are those of an image")
+    if np.prod([d.values[x].shape[axis] for axis in axes or (0, 2, 3)]) < 2:
+        raise Illegal("the deviation of one number is rounding")
     d.node([x], axes=axes)
 
 

@@ -49,9 +49,6 @@ UNARY = {
 
 BINARY = {
     "And": ops.logical_and,
-    "BitwiseAnd": ops.bitwise_and,
-    "BitwiseOr": ops.bitwise_or,
-    "BitwiseXor": ops.bitwise_xor,
     "Equal": ops.equal,
     "Greater": ops.greater,
     "GreaterOrEqual": ops.greater_equal,
@@ -67,6 +64,8 @@ OURS = {
     "Log1p": ops.log1p,
     "LogAddExp": ops.logaddexp,
 }
+
+BITWISE = {"BitwiseAnd": ops.bitwise_and, "BitwiseOr": ops.bitwise_or, "BitwiseXor": ops.bitwise_xor}
 
 MERGES = {
     "Add": (add, layers.Add),
@@ -87,6 +86,13 @@ def _unary(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _binary(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda a, b: function(a, b)
+
+
+def _bitwise(function: Callable[..., Any]) -> Callable[..., Any]:
+    """TensorFlow takes no plain number here, as which a scalar would come back from a file."""
+    return lambda site, a, b: function(
+        *(site.at_run_time(x) if isinstance(x, np.ndarray) else x for x in (a, b))
+    )
 
 
 def _merge(function: Callable[..., Any], layer: type) -> Callable[..., Any]:
@@ -116,6 +122,8 @@ for _name, _function in BINARY.items():
     op(_name, layout=ANY)(_binary(_function))
 for _name, _function in OURS.items():
     op(_name, domain="bridge", layout=ANY)((_unary if _name in ("Expm1", "Log1p") else _binary)(_function))
+for _name, _function in BITWISE.items():
+    op(_name, layout=ANY)(_bitwise(_function))
 for _name, _both in MERGES.items():
     op(_name, layout=ANY)(_merge(*_both))
 for _name, _both in VARIADIC.items():

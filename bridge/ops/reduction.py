@@ -49,6 +49,8 @@ def _reduction(name: str) -> Callable[..., Any]:
         axes = tuple(sorted(axis % len(x.shape) for axis in axes))
         if site.dtype == "bool":
             return LOGICAL[name](x, axis=axes, keepdims=bool(keepdims))
+        if name == "ReduceLogSumExp" and "float" not in site.dtype:
+            return ops.cast(_integer_logsumexp(x, axes, bool(keepdims)), site.dtype)
         rank = len(x.shape)
         if name in POOLS and 3 <= rank <= 5 and axes == tuple(range(1, rank - 1)) and "float" in site.dtype:
             return site.layer(POOLS[name][rank - 3], keepdims=bool(keepdims))(x)
@@ -57,21 +59,43 @@ def _reduction(name: str) -> Callable[..., Any]:
     return build
 
 
+def _integer_logsumexp(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """onnxruntime counts in integers: what is below the largest adds nothing."""
+    largest = ops.max(x, axis=axes, keepdims=True)
+    count = ops.sum(ops.cast(ops.equal(x, largest), "float32"), axis=axes, keepdims=keepdims)
+    largest = ops.max(x, axis=axes, keepdims=keepdims)
+    return ops.add(ops.cast(largest, "float32"), ops.log(count))
+
+
 for _name in REDUCTIONS:
     op(_name, layout=ANY, axes="axes")(_reduction(_name))
 
 
-def _index(function: Callable[..., Any]) -> Callable[..., Any]:
+def _index(function: Callable[..., Any], least: float) -> Callable[..., Any]:
     def build(site, x, *, axis=0, keepdims=1, select_last_index=0):
-        source = ops.flip(x, axis=axis) if select_last_index else x
+        axis %= len(x.shape)
+        numbers = _comparable(x, least) if "float" in x.dtype else x
+        source = ops.flip(numbers, axis=axis) if select_last_index else numbers
         index = ops.cast(function(source, axis=axis, keepdims=bool(keepdims)), site.dtype)
-        return size(site, site.shape()[axis], site.dtype) - 1 - index if select_last_index else index
+        if select_last_index:
+            index = size(site, site.shape()[axis], site.dtype) - 1 - index
+        if "float" not in x.dtype:
+            return index
+        first = x[(*(slice(None),) * axis, slice(0, 1) if keepdims else 0)]
+        return ops.where(ops.isnan(first), ops.zeros_like(index), index)
 
     return build
 
 
-op("ArgMax", layout=ANY, axes="axis")(_index(ops.argmax))
-op("ArgMin", layout=ANY, axes="axis")(_index(ops.argmin))
+def _comparable(x: Any, least: float) -> Any:
+    """Zeros without their sign, which Keras looks at; and `least` for NaN: a scan from the first element on, which
+    asks of each whether it is beyond the best so far, never takes one, and never leaves the first where that is one."""
+    x = ops.where(ops.equal(x, 0), ops.zeros_like(x), x)
+    return ops.where(ops.isnan(x), ops.full_like(x, least), x)
+
+
+op("ArgMax", layout=ANY, axes="axis")(_index(ops.argmax, -np.inf))
+op("ArgMin", layout=ANY, axes="axis")(_index(ops.argmin, np.inf))
 
 
 @op("TopK", layout=ANY, axes="axis")

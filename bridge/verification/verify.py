@@ -38,7 +38,8 @@ def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report
     call = keras_call(built.model, *([doors.get(v) for v in side] for side in (graph.inputs, graph.outputs)))
     simple, unrun = _simplified(planned.model)
     checks = tuple(outputs.checks(call, tried, simple))
-    errors = node_errors(planned, built, tried[0]) if simple else {}
+    runs = simple is not None and not any(check.failure for check in checks)
+    errors = node_errors(planned, built, tried[0]) if runs else {}
     rows = tuple(
         replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)
     )
