@@ -9,8 +9,7 @@ import onnx.defs
 import pytest
 
 import bridge
-from bridge.frontend.onnx_load import OPSET
-from bridge.functions import functions
+from bridge.functions import OPSET, functions
 from bridge.ops import builders
 
 ROOT = Path(bridge.__file__).parent

@@ -1,0 +1,71 @@
+"""Operators that ONNX defines through other ones become calls of functions, which the first pass inlines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+import onnx.defs
+import onnx_ir as ir
+from onnx_shape_inference import infer_symbolic_shapes
+
+from bridge.frontend.onnx_opsets import imported, raise_graph
+
+# Those that no layer of Keras is.
+DEFINED = {
+    "AffineGrid", "CausalConvWithState", "CenterCropPad", "NegativeLogLikelihoodLoss", "RotaryEmbedding",
+    "SoftmaxCrossEntropyLoss", "SwiGLU",
+}  # fmt: skip
+DOMAIN = "ai.onnx.defined"
+
+
+def define(model: ir.Model, where: str) -> None:
+    """Replace what `DEFINED` names, wherever it stands; some are defined through others. One whose definition needs a
+    type that is not known stays, and the plan will name it."""
+    version = imported(model.opset_imports)
+    stays: set[ir.Node] = set()
+    while nodes := [node for node in _nodes(model) if node not in stays]:
+        infer_symbolic_shapes(model, warn_on_missing=False)
+        for node in nodes:
+            body = _definition(node, version)
+            if body is None:
+                stays.add(node)
+                continue
+            node.overload = str(len(model.functions))
+            body.domain, body.overload, node.domain = DOMAIN, node.overload, DOMAIN
+            function = ir.serde.deserialize_function(body)
+            raise_graph(function, where)
+            model.functions[function.identifier()] = function
+            model.opset_imports[DOMAIN] = 1
+
+
+def _nodes(model: ir.Model) -> Iterator[ir.Node]:
+    for graph in (model.graph, *model.functions.values()):
+        yield from (node for node in graph.all_nodes() if node.domain == "" and node.op_type in DEFINED)
+
+
+def _definition(node: ir.Node, version: int) -> onnx.FunctionProto | None:
+    """The body that ONNX gives `node`, for its attributes and the types of its inputs."""
+    schema = onnx.defs.get_schema(node.op_type, version)
+    for name, attribute in schema.attributes.items():
+        if name not in node.attributes and attribute.default_value.type:
+            node.attributes[name] = ir.serde.deserialize_attribute(attribute.default_value)
+    if schema.has_function:
+        return schema.function_body
+    types = [
+        ir.serde.serialize_value(value).type if value is not None else onnx.TypeProto()
+        for value in node.inputs
+    ]
+    if any(value is not None and value.type is None for value in node.inputs):
+        return None
+    text = schema.get_context_dependent_function(
+        ir.serde.serialize_node(node).SerializeToString(), [kind.SerializeToString() for kind in types]
+    )
+    return _with_outputs(onnx.FunctionProto.FromString(text)) if text else None
+
+
+def _with_outputs(body: onnx.FunctionProto) -> onnx.FunctionProto:
+    """`body` without the optional outputs that it does not make, because the node has none."""
+    made = {name for node in body.node for name in node.output}
+    body.output[:] = [name for name in body.output if name in made]
+    return body
