@@ -1,4 +1,4 @@
-"""Operators that ONNX defines through other ones become calls of functions, which the first pass inlines."""
+"""Operators that ONNX defines through other ones become those."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import onnx
 import onnx.defs
 import onnx_ir as ir
+from onnx_ir.passes import common
 from onnx_shape_inference import infer_symbolic_shapes
 
 from bridge.frontend.onnx_opsets import imported, raise_graph
+from bridge.functions import DOMAIN as OURS
 
 # Those that no layer of Keras is.
 DEFINED = {
@@ -19,9 +21,10 @@ DEFINED = {
 DOMAIN = "ai.onnx.defined"
 
 
-def define(model: ir.Model, where: str) -> None:
+def define(model: ir.Model) -> None:
     """Replace what `DEFINED` names, wherever it stands; some are defined through others. One whose definition needs a
     type that is not known stays, and the plan will name it."""
+    inline = common.InlinePass(criteria=lambda function: function.domain != OURS)
     version = imported(model.opset_imports)
     stays: set[ir.Node] = set()
     while nodes := [node for node in _nodes(model) if node not in stays]:
@@ -34,9 +37,9 @@ def define(model: ir.Model, where: str) -> None:
             node.overload = str(len(model.functions))
             body.domain, body.overload, node.domain = DOMAIN, node.overload, DOMAIN
             function = ir.serde.deserialize_function(body)
-            raise_graph(function, where)
+            raise_graph(function)
             model.functions[function.identifier()] = function
-            model.opset_imports[DOMAIN] = 1
+        inline(model)  # whose nodes then learn their types
 
 
 def _nodes(model: ir.Model) -> Iterator[ir.Node]:

@@ -21,7 +21,8 @@ from bridge.weights import Source
 
 
 def load(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
-    """Read, check and raise the model. Raises `SourceError` saying what is wrong with it."""
+    """Read, check and raise the model. Raises `SourceError` saying what is wrong with it, `Unsupported` with the nodes
+    of an older opset that cannot be raised."""
     if isinstance(source, ir.Model):
         source = ir.to_proto(source)
     if isinstance(source, str | Path):
@@ -42,8 +43,8 @@ def load(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
     _without_fixed_inputs(model)
     name_sizes(model)
     drop_hints(model)
-    raise_opset(model, where)
-    define(model, where)
+    raise_opset(model)
+    define(model)
     return _with_weights(model)
 
 

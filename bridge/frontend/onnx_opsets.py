@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
 
-from bridge.errors import SourceError
+from bridge.errors import Unsupported
 from bridge.functions import OPSET
 
 IR_VERSION = 11  # the first that knows OPSET
@@ -34,25 +34,26 @@ CONSTANTS = {
 LARGEST = float(np.finfo(np.float32).max)
 
 
-def raise_opset(model: ir.Model, where: str) -> None:
-    """Raise every graph of `model` in place. Raises `SourceError` naming the node that has no newer form."""
+def raise_opset(model: ir.Model) -> None:
+    """Raise every graph of `model` in place. Raises `Unsupported` with every node that has no newer form."""
     graphs = (model.graph, *model.functions.values())
-    for graph in graphs:
-        raise_graph(graph, where)
+    refusals = [refusal for graph in graphs for refusal in raise_graph(graph)]
+    if refusals:
+        raise Unsupported(refusals)
     newest = max(graph.opset_imports[""] for graph in graphs)
     for graph in graphs:
         graph.opset_imports[""] = newest
     model.ir_version = max(model.ir_version or 0, IR_VERSION)
 
 
-def raise_graph(graph: ir.Graph | ir.Function, where: str) -> None:
-    """Raise the graph of a model, or of a function, from the opset that it imports."""
+def raise_graph(graph: ir.Graph | ir.Function) -> list[str]:
+    """Raise the graph of a model, or of a function, from the opset that it imports; returns the refusals."""
     registry.collect()
     version = imported(graph.opset_imports)
-    if version < OPSET:
-        _raise(graph, version, where)
+    refusals = _raise(graph, version) if version < OPSET else []
     graph.opset_imports.pop("ai.onnx", None)
     graph.opset_imports[""] = max(version, OPSET)
+    return refusals
 
 
 def imported(opset_imports: dict[str, int]) -> int:
@@ -60,19 +61,28 @@ def imported(opset_imports: dict[str, int]) -> int:
     return opset_imports.get("", opset_imports.get("ai.onnx", OPSET))
 
 
-def _raise(graph: Iterable[ir.Node], version: int, where: str) -> None:
+def _raise(graph: Iterable[ir.Node], version: int) -> list[str]:
+    refusals = []
     for node in list(graph):
         for attribute in node.attributes.values():
             for body in _bodies(attribute):
-                _raise(body, version, where)
+                refusals += _raise(body, version)
         if node.domain == "":
-            old = Old(node, version, where)
-            if version < 6:
-                node.attributes.pop("consumed_inputs", None)  # which inputs may be overwritten
-            for below, adapt in ADAPTERS[node.op_type]:
-                if version < below:
-                    adapt(old)
+            old = Old(node, version)
+            try:
+                old.adapt()
+            except _NoNewerForm as reason:
+                refusals.append(f"{node.op_type} at {_name(node)}: {reason} (opset {version})")
             old.infer(node)
+    return refusals
+
+
+def _name(node: ir.Node) -> str:
+    return node.name or next((value.name for value in node.outputs if value.name), "")
+
+
+class _NoNewerForm(Exception):
+    pass
 
 
 def _bodies(attribute: ir.Attr) -> Iterable[ir.Graph]:
@@ -86,17 +96,21 @@ def _bodies(attribute: ir.Attr) -> Iterable[ir.Graph]:
 class Old:
     """A node of an older opset, and the nodes that are put before it to say the same."""
 
-    def __init__(self, node: ir.Node, version: int, where: str):
+    def __init__(self, node: ir.Node, version: int):
         self.node = node
         self.version = version
-        self._where = where
         self._known = ShapeInferenceContext({"": OPSET}) if version < RANKS else None
 
+    def adapt(self) -> None:
+        """Turn the node into its newest form."""
+        if self.version < 6:
+            self.node.attributes.pop("consumed_inputs", None)  # which inputs may be overwritten
+        for below, adapt in ADAPTERS[self.node.op_type]:
+            if self.version < below:
+                adapt(self)
+
     def refuse(self, reason: str) -> NoReturn:
-        name = self.node.name or next((value.name for value in self.node.outputs if value.name), "")
-        raise SourceError(
-            f"{self._where}: opset {self.version} cannot be raised to {OPSET}: {self.node.op_type} {name}: {reason}"
-        )
+        raise _NoNewerForm(reason)
 
     def infer(self, node: ir.Node) -> None:
         """The shapes of what `node`, in its newest form, gives."""
