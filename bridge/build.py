@@ -132,6 +132,20 @@ class Builder:
         self.transposes += 1
         return ops.transpose(tensor, axes)
 
+    def at_run_time(self, constant: np.ndarray) -> Any:
+        """A constant as a tensor of the model, so that a layer called on it is the model's."""
+        join = ops.logical_or if constant.dtype == bool else ops.add
+        dtype = "bool" if constant.dtype == bool else self.float_type(ir.DataType.from_numpy(constant.dtype))
+        return join(self.zero(dtype), constant)
+
+    def zero(self, dtype: str) -> Any:
+        """A zero that is made of the first input."""
+        first = next(iter(self.tensors.values()), None)
+        if first is None:
+            raise Refused("the graph has no input, and a Keras model gives what depends on its input")
+        corner = first[tuple(slice(0, 1) for _ in first.shape)]
+        return ops.cast(ops.sum(ops.zeros_like(corner, dtype=dtype)), dtype)
+
     def donor(self, dim: ir.SymbolicDim) -> tuple[Any, int] | None:
         """A tensor that has `dim` among its axes, and that axis as stored. Inputs first."""
         for value, tensor in self.tensors.items():
@@ -186,18 +200,10 @@ class Site:
             weights={"embeddings": weight.reshape(1, -1)},
             name=weight.recipe.names[0],
         )
-        return ops.reshape(table(ops.reshape(self._zero("int32"), (1,))), weight.dims)
+        return ops.reshape(table(ops.reshape(self._builder.zero("int32"), (1,))), weight.dims)
 
     def at_run_time(self, constant: np.ndarray) -> Any:
-        """A constant as a tensor of the model, so that a layer called on it is the model's."""
-        join = ops.logical_or if constant.dtype == bool else ops.add
-        return join(self._zero(constant.dtype.name), constant)
-
-    def _zero(self, dtype: str) -> Any:
-        """A zero that is made of the first input."""
-        first = next(iter(self._builder.tensors.values()))
-        corner = first[tuple(slice(0, 1) for _ in first.shape)]
-        return ops.cast(ops.sum(ops.zeros_like(corner, dtype=dtype)), dtype)
+        return self._builder.at_run_time(constant)
 
     def float_type(self, dtype: ir.DataType) -> str:
         return self._builder.float_type(dtype)
@@ -341,12 +347,15 @@ def _limited(builder: Builder, dims: Sequence[Any], tensor: Any) -> Any:
 
 
 def _output(builder: Builder, value: ir.Value) -> Any:
-    known = ir.convenience.get_const_tensor(value) is not None and value not in builder.tensors
-    tensor = None if known else builder.ordered(value, builder.plan.doors.get(value))
-    if not isinstance(tensor, keras.KerasTensor):
-        reason = "is a constant; a Keras model gives what depends on its input"
+    known = None if value in builder.tensors else ir.convenience.get_const_tensor(value)
+    if isinstance(known, Weight) and known.is_parameter:
+        reason = "is a parameter and nothing else; give what is computed of it"
         raise Unsupported([Refusal("output", value.name, reason)])
-    return tensor
+    if known is None:
+        tensor = builder.ordered(value, builder.plan.doors.get(value))
+    else:
+        tensor = builder.array(known.numpy())
+    return tensor if isinstance(tensor, keras.KerasTensor) else builder.at_run_time(np.asarray(tensor))
 
 
 def _build_step(site: Site, builder: Builder) -> None:

@@ -54,9 +54,10 @@ class Source:
         Raises `SourceError` if a weight holds NaN.
         """
         self._refuse_nan()
-        for name, value in model.graph.initializers.items():
-            if name in self.values:
-                value.const_value = Weight.param(name, self)
+        for graph in model.graphs():
+            for name, value in graph.initializers.items():
+                if name in self.values:
+                    value.const_value = Weight.param(name, self)
         model.meta["source"] = self
 
     def _refuse_nan(self) -> None:

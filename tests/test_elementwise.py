@@ -2,6 +2,7 @@
 
 import keras
 import pytest
+from onnx.parser import parse_model
 from proof import check, refuses
 
 CUBE = "float[N, T, 4]"
@@ -126,6 +127,31 @@ CONSTANTS = {
 def test_constant_among_the_inputs(row):
     constant, result, call = row
     check(f"g (float[N, T, 4] x) => ({result} y) <{constant}> {{ y = {call} }}", layers=[])
+
+
+TYPED = {
+    "or": "int64[N, 3] x => int64 c = {5}: BitwiseOr (x, c)",
+    "xor, the first": "uint8[N] x => uint8 c = {5}: BitwiseXor (c, x)",
+    "and, no axis": "int64[] x => int64 c = {5}: BitwiseAnd (c, x)",
+    "shift": 'uint8[N] x => uint8 c = {2}: BitShift <direction = "LEFT"> (x, c)',
+    "shifted": 'uint32[N] x => uint32 c = {2}: BitShift <direction = "RIGHT"> (c, x)',
+    "chosen": "int64[N] x => int64 c = {2}, int64 d = {3}: Where (m, c, d)",
+}
+
+
+@pytest.mark.parametrize("text", TYPED.values(), ids=TYPED)
+def test_a_scalar_keeps_its_type_when_saved(text):
+    value, _, rest = text.partition(" => ")
+    constants, _, call = rest.partition(": ")
+    x = value.replace("[]", "")
+    mask = "z = Constant <value = int64 {0}> () m = Less (x, z)" if "(m" in call else ""
+    model = parse_model(
+        '<ir_version: 10, opset_import: ["": 23]>\n'
+        f"g ({x}) => ({x.replace(' x', ' y')}) <{constants}> {{ {mask} y = {call} }}"
+    )
+    for end in (*model.graph.input, *model.graph.output):
+        end.type.tensor_type.shape.SetInParent()  # no axes, where the text has none
+    check(model)
 
 
 SQUARE = {

@@ -343,3 +343,22 @@ REFUSED = {
 @pytest.mark.parametrize("row", REFUSED.values(), ids=REFUSED)
 def test_refusals(row):
     refuses(*row)
+
+
+ENDS = [
+    (0, 10**9, 1), (1, 2**63 - 1, 1), (0, 100, 1), (2, 4, 1), (-100, 3, 1), (-2, 2**31 - 1, 1), (0, -1, 2),
+    (-1, -(2**63), -1), (100, -100, -3), (2**63 - 1, -(2**63), -2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ends", ENDS, ids=str)
+def test_ends_beyond_the_end_of_a_symbolic_axis(ends):
+    """The size of the slice is that of the axis where it is shorter, also behind it."""
+    start, end, step = ends
+    check(
+        "g (float[N, T, 8] x) => (float[A, B] y) "
+        f"<int64[1] s = {{{start}}}, int64[1] e = {{{end}}}, int64[1] a = {{1}}, int64[1] p = {{{step}}}> {{ "
+        "c = Slice (x, s, e, a, p) d = Shape (c) i = Constant <value_ints = [1]> () n = Gather (d, i) "
+        "l = Constant <value_ints = [-1]> () r = Concat <axis = 0> (n, l) y = Reshape (c, r) }",
+        sizes=[{"N": 3, "T": 5}, {"N": 2, "T": 7}, {"N": 2, "T": 3}],
+    )

@@ -334,3 +334,25 @@ def test_every_type_and_rank_is_drawn(dtype, shape):
     assert isinstance(x, np.ndarray)
     assert x.dtype == wanted
     assert x.shape == {"": (), "[1]": (1,), "[n]": (2,), "[n,t]": (2, 3)}[shape]
+
+
+# --- sizes at which the source is no Keras model ----------------------------------------------------------------
+
+APART = {
+    "nothing left": (
+        "g (float[2, 1, h] x) => (float[a, b, c] y) { y = MaxPool <kernel_shape = [2]> (x) }",
+        {"h": (5, 1, 4)}, "h=1: y would be empty",
+    ),
+    "fewer axes": (
+        "g (float[n, 4, 1] x) => (float[n, m] y) { y = Squeeze (x) }",
+        {"n": (3, 1, 2)}, "n=1: the source gives y 1 axes, and 2 elsewhere",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", APART.values(), ids=APART)
+def test_sizes_that_are_not_compared(row):
+    text, sizes, note = row
+    report = converted(text, sizes=sizes).report
+    assert report.verified
+    assert any(note in line for line in report.notes)

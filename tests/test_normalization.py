@@ -104,3 +104,29 @@ def test_statistics_that_the_graph_computes():
         "{ v = Exp (m) y = BatchNormalization (x, s, b, m, v) }",
         sizes=SIZES,
     )
+
+
+BROADCAST = {
+    "one": "float[1] w, float[1] b",
+    "one and all": "float[1] w, float[4] b",
+    "one of two": "float[3, 1] w, float[4] b",
+    "both as one": "float[1, 1] w, float[3, 4] b",
+}
+
+
+@pytest.mark.parametrize("weights", BROADCAST.values(), ids=BROADCAST)
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_scale_that_broadcasts(axis, weights):
+    check(
+        f"g (float[N, 3, 4] x) => (float[N, 3, 4] y) <{weights}> "
+        f"{{ a = LayerNormalization <axis = {axis}> (x, w, b) c = RMSNormalization <axis = {axis}> (x, w) y = Add (a, c) }}"
+    )
+
+
+def test_a_scale_that_broadcasts_where_channels_are_last():
+    check(
+        "g (float[N, 3, 7, 9] x) => (float[n, c, h, w] y) <float[6, 3, 3, 3] k, float[6, 1, 1] s, float[7] b, float[1] t> "
+        "{ a = Conv (x, k) c = LayerNormalization <axis = 1> (a, s, b) "
+        "y = GroupNormalization <num_groups = 2> (c, t, t) }",
+        transposes=2,
+    )

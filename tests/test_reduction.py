@@ -1,5 +1,6 @@
 """Axes taken together: rows of ONNX text, each proved against onnxruntime."""
 
+import numpy as np
 import pytest
 from proof import check
 
@@ -124,6 +125,21 @@ INDICES = {
 def test_index_of_the_extreme(row):
     x, call, y = row
     check(f"g ({x} x) => ({y} y) {{ y = {call} }}", layers=[], ranges={"x": (0, 3)})
+
+
+ODD = (-0.0, 0.0, 1.0, -1.0, np.nan, np.inf, -np.inf)
+EXTREMES = [
+    "ArgMax <axis = -1> (x)", "ArgMin <axis = -1> (x)", "ArgMax <axis = -1, select_last_index = 1> (x)",
+    "ArgMin <axis = -1, select_last_index = 1> (x)", "Hardmax (x)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call", EXTREMES)
+def test_zeros_of_both_signs_and_nan(call):
+    result = "float[N, 3]" if "Hardmax" in call else "int64[N, 1]"
+    check(
+        f"g (float[N, 3] x) => ({result} y) {{ y = {call} }}", layers=[], sizes=[{"N": 200}], among={"x": ODD}
+    )
 
 
 TOP = {

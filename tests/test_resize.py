@@ -146,8 +146,8 @@ def test_affine_grid(align):
 
 # --- ONNX ----------------------------------------------------------------------------------------------------
 
-SIZES = [{"N": 2, "H": 5, "W": 7}, {"N": 3, "H": 6, "W": 4}]
-WHERE = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
+SIZES = [{"N": 2, "H": 5, "W": 7}, {"N": 3, "H": 6, "W": 4}, {"N": 1, "H": 1, "W": 2}]
+WHERE = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric")
 ROUNDED = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 NUMBERS = {
     "scales": '<float[4] s = {1.0, 1.0, 2.0, 1.5}> { y = Resize <%s> (x, , s) }',
@@ -178,6 +178,30 @@ def test_between_cells(where, mode, how):
     check(resized(text, how), transposes=2, sizes=SIZES)
 
 
+@pytest.mark.parametrize("how", ["{2, 3, 3, 9}", "{1.0, 1.0, 0.6, 1.5}"], ids=["sizes", "scales"])
+@pytest.mark.parametrize("mode", ["linear", "cubic, exclude_outside = 1"])
+@pytest.mark.parametrize("where", WHERE)
+def test_antialiased_where_cells_lie(where, mode, how):
+    mode, _, more = mode.partition(", ")
+    text = ", ".join(filter(None, [f'mode = "{mode}"', f'coordinate_transformation_mode = "{where}"', more]))
+    kind, x, call = ("float", "2, 3, H, W", "x, , s") if "." in how else ("int64", "2, 3, 5, 7", "x, , , s")
+    check(
+        f"g (float[{x}] x) => (float[n, 3, h, w] y) <{kind}[4] s = {how}> {{ y = Resize <antialias = 1, {text}> ({call}) }}",
+        transposes=2,
+        sizes=SIZES[:2],
+    )
+
+
+def test_nearest_of_one_cell():
+    """Where the size of the output is one, which only the run shows."""
+    check(
+        "g (float[2, 4, H, H] x) => (float[2, 4, h, w] y) <float[4] s = {1.0, 1.0, 0.6, 1.5}> "
+        '{ y = Resize <coordinate_transformation_mode = "pytorch_half_pixel", nearest_mode = "ceil"> (x, , s) }',
+        transposes=2,
+        sizes=[{"H": 3}, {"H": 2}, {"H": 6}],
+    )
+
+
 def test_only_the_axes_that_are_named():
     source = """g (float[N, 3, H, W] x) => (float[N, 3, H, w] y) <float[1] s = {2.0}>
         { y = Resize <mode = "linear", axes = [3]> (x, , s) }"""
@@ -187,11 +211,17 @@ def test_only_the_axes_that_are_named():
 REFUSED = {
     'coordinate_transformation_mode = "tf_crop_and_resize"': "crop with Slice",
     'mode = "linear", keep_aspect_ratio_policy = "not_larger"': "keep_aspect_ratio_policy",
-    'mode = "linear", coordinate_transformation_mode = "half_pixel_symmetric"': "half_pixel_symmetric",
-    'mode = "linear", antialias = 1': "antialias",
 }
 
 
 @pytest.mark.parametrize("attributes", REFUSED)
 def test_refused(attributes):
     refuses(resized(attributes), REFUSED[attributes])
+
+
+def test_refused_antialias():
+    refuses(
+        "g (float[N, 3, H, W] x) => (float[N, 3, 4, 4] y) <int64[4] s = {2, 3, 4, 4}> "
+        '{ y = Resize <mode = "linear", antialias = 1> (x, , , s) }',
+        "give the scales",
+    )

@@ -204,6 +204,15 @@ EINSUMS = {
     "implicit": ("float[N, 3] a, float[3, 5] b", "ij,jk", "float[N, 5]"),
     "capitals": ("float[N, T, 3] a, float[N, U, 3] b", "B Q d, B K d -> B Q K", "float[N, T, U]"),
     "ellipsis": ("float[N, T, 3] a, float[5, 3] b", "...i,oi->...o", "float[N, T, 5]"),
+    "implicit, ellipsis": ("float[N, 2, 3] a, float[N, 3, 4] b", "...ij, ...jk", "float[N, 2, 4]"),
+    "implicit, sorted": ("float[3] a, float[N, 3] b", "b, zb", "float[N]"),
+    "one for many": ("float[9, 1] a, float[9, 9] b", "ij,jk", "float[9, 9]"),
+    "one for many, ellipsis": (
+        "float[1, N, 1, 3] a, float[4, 1, 5, 3] b",
+        "...i,...i->...",
+        "float[4, N, 5]",
+    ),
+    "repeated": ("float[3, 3] a, float[3, N] b", "ii,ij->ij", "float[3, N]"),
 }
 
 
@@ -211,6 +220,11 @@ EINSUMS = {
 def test_einsum(row):
     inputs, equation, result = row
     check(f'g ({inputs}) => ({result} y) {{ y = Einsum <equation = "{equation}"> (a, b) }}', layers=[])
+
+
+@pytest.mark.parametrize("equation", ["ba", " b a -> a b", "a...->...a"])
+def test_einsum_of_one(equation):
+    check(f'g (float[N, 3] x) => (float[A, B] y) {{ y = Einsum <equation = "{equation}"> (x) }}', layers=[])
 
 
 # --- sizes as tensors -----------------------------------------------------------------------------------------
@@ -262,8 +276,39 @@ def test_blocks(row):
     check(f"g ({x} x) => ({y} y) {{ y = {call} }}", layers=[], transposes=2)
 
 
+LEADING = {
+    "expand": "g (float[A, B] x) => (float[1, A, B] y) <int64[3] s = {1, 1, 1}> { y = Expand (x, s) }",
+    "expand, as another": "g (float[B] x, bool[1, A, B] z) => (float[1, A, B] y) { s = Shape (z) y = Expand (x, s) }",
+    "expand, of booleans": "g (bool[A] x) => (bool[1, 1, A] y) <int64[3] s = {1, 1, 1}> { y = Expand (x, s) }",
+    "filled": (
+        "g (float[1, 6, A] x) => (int64[1, 6, A] y) { s = Shape (x) y = ConstantOfShape <value = int64[1] {1}> (s) }"
+    ),
+    "filled, one axis": "g (float[1, A] x) => (float[1, A] y) { s = Shape (x) y = ConstantOfShape (s) }",
+    "squeezed, one axis free": "g (float[A, 1, 3] x) => (float[A, B] y) { y = Squeeze (x) }",
+}
+
+
+@pytest.mark.parametrize("source", LEADING.values(), ids=LEADING)
+def test_leading_axes_of_size_one(source):
+    check(source)
+
+
+OUTPUTS = {
+    "a constant": "g (float[N, 4] x) => (float[2] y, float[N, 4] z) { y = Constant <value_floats = [1.5, 2.5]> () z = Relu (x) }",
+    "a constant of integers": "g (bool[N] x) => (int64[N] y, int64 z) { y = Cast <to = 7> (x) z = Constant <value_int = 7> () }",
+    "a constant of booleans": "g (float[N] x) => (bool[2] y, float[N] z) <bool[2] c = {0, 1}> { y = Identity (c) z = Relu (x) }",
+    "a size that is known": "g (float[N, 4] x) => (int64[1] y, float[N, 4] z) { y = Shape <start = 1> (x) z = Relu (x) }",
+    "an input": "g (float[N, 4] x) => (float[N, 4] y, float[N, 4] z) { y = Identity (x) z = Relu (x) }",
+    "the same twice": "g (float[N, 4] x) => (float[N, 4] y, float[N, 4] z) { y = Relu (x) z = Identity (y) }",
+}
+
+
+@pytest.mark.parametrize("source", OUTPUTS.values(), ids=OUTPUTS)
+def test_outputs_that_are(source):
+    check(source)
+
+
 REFUSED = {
-    "squeeze": ("g (float[N, 1, 3] x) => (float[A, B] y) { y = Squeeze (x) }", "the size N may be 1"),
     "reshape": (
         "g (float[N, 4] x, int64[2] s) => (float[A, B] y) { y = Reshape (x, s) }",
         "shape .s. has to be known or symbolic",

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from bridge.errors import SourceError, said
 from bridge.frontend.onnx_defined import define
@@ -17,6 +19,7 @@ from bridge.frontend.onnx_names import drop_hints, name_sizes
 from bridge.frontend.onnx_opsets import raise_opset
 from bridge.frontend.onnx_read import check_in_memory, read
 from bridge.functions import add_functions
+from bridge.passes.emit import unused
 from bridge.weights import Source
 
 
@@ -55,11 +58,19 @@ def _without_fixed_inputs(model: ir.Model) -> None:
 
 
 def _with_weights(model: ir.Model) -> ir.Model:
+    """Floating-point numbers are weights wherever the file keeps them: as initializers or in Constant nodes, of the
+    graph or of a branch. Constants that hold NaN, as masks do, are none."""
+    stored = {value for graph in model.graphs() for value in graph.initializers.values()}
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     source = Source()
-    for name, value in model.graph.initializers.items():
-        tensor = value.const_value
-        if tensor is not None and tensor.dtype.is_floating_point():
-            source.values[name] = tensor.numpy()
+    for graph in model.graphs():
+        for value in list(graph.initializers.values()):
+            tensor = value.const_value
+            if tensor is None or not tensor.dtype.is_floating_point():
+                continue
+            if value in stored or not np.isnan(tensor.numpy().astype("float64", copy=False)).any():
+                value.name = unused(value.name, source.values)
+                source.values[value.name] = tensor.numpy()
     source.enter(model)
     add_functions(model)
     return model

@@ -25,6 +25,8 @@ def _check_attention(step: Step) -> str | None:
         return "nonpad_kv_seqlen gives lengths by data; give a mask"
     if len(step.shape()) == 3 and not step.argument("q_num_heads"):
         return "three axes and no q_num_heads"
+    if step.argument("is_causal") and step.argument("past_key") and step.shape(0)[-2] != step.shape(1)[-2]:
+        return "is_causal beside past keys, with more or fewer new keys than queries; give a mask"
     return None
 
 
@@ -48,10 +50,12 @@ def attention(
     if site.dtype == "float64":  # TensorFlow takes the scale in single precision
         q, scale = q * scale, 1.0
     options = _mask(site, attn_mask) | {"is_causal": bool(is_causal), "scale": scale}
+    groups = q.shape[2] // k.shape[2]  # of queries that share keys, which Keras has not on every backend
+    keys, values = (ops.repeat(t, groups, axis=2) if groups > 1 else t for t in (k, v))
     if softcap or v.shape[-1] != q.shape[-1]:  # Keras has no cap, and expects values as long as queries
-        y = _written_out(q, k, v, softcap, **options)
+        y = ops.einsum("bnts,bsnh->btnh", _weights(q, keys, softcap, **options), values)
     else:
-        y = ops.dot_product_attention(q, k, v, **options)
+        y = ops.dot_product_attention(q, keys, values, **options)
     if given:  # a query that may look at nothing sees zeros
         y = y * ops.cast(
             ops.transpose(ops.any(options["mask"], axis=-1, keepdims=True), (0, 2, 1, 3)), site.dtype
@@ -86,13 +90,6 @@ def _mask(site, mask: Any) -> dict[str, Any]:
     places = tuple(range(4 - len(mask.shape)))
     mask = np.expand_dims(mask, places) if isinstance(mask, np.ndarray) else ops.expand_dims(mask, places)
     return {"mask" if "bool" in str(mask.dtype) else "bias": mask}
-
-
-def _written_out(q, k, v, softcap: float, **options: Any) -> Any:
-    """Attention in single steps."""
-    groups = q.shape[2] // k.shape[2]
-    k, v = (ops.repeat(t, groups, axis=2) for t in (k, v)) if groups > 1 else (k, v)
-    return ops.einsum("bnts,bsnh->btnh", _weights(q, k, softcap, **options), v)
 
 
 def _weights(q, k, softcap: float = 0.0, *, bias=None, mask=None, is_causal: bool, scale: float) -> Any:

@@ -120,7 +120,8 @@ def broadcast(site: Any, x: Any, have: Sequence[Dim], want: Sequence[Dim]) -> An
         if old != new:
             zeros = cast(ops.reshape(length(site, new), [-1] + [1] * (len(want) - axis - 1)), site.dtype)
             x = ops.logical_or(x, zeros) if site.dtype == "bool" else add(x, zeros)
-    return x
+    missing = len(want) - len(x.shape)
+    return ops.expand_dims(x, list(range(missing))) if missing else x
 
 
 def difference(a: Dim, b: Dim) -> int | None:
@@ -145,6 +146,10 @@ def _length(site: Any, expression: sympy.Expr) -> Any:
         rest = [part for part in expression.args if part != 0]
         if len(rest) == 1:
             return _length(site, rest[0])
+    if isinstance(expression, sympy.Min):
+        number, rest = expression.args
+        if number.is_Integer and len(expression.args) == 2:
+            return _length(site, rest)[: int(number)]
     if expression.is_Pow and expression.exp.is_Integer and expression.exp > 0:
         return _outer([_length(site, expression.base)] * int(expression.exp))
     if expression.is_Add:

@@ -89,10 +89,14 @@ def _binary(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _bitwise(function: Callable[..., Any]) -> Callable[..., Any]:
-    """TensorFlow takes no plain number here, as which a scalar would come back from a file."""
-    return lambda site, a, b: function(
-        *(site.at_run_time(x) if isinstance(x, np.ndarray) else x for x in (a, b))
-    )
+    return lambda site, a, b: function(_typed(site, a), _typed(site, b))
+
+
+def _typed(site, x: Any) -> Any:
+    """x; a scalar constant, which Keras would save without its type, as an array or a tensor of it."""
+    if not isinstance(x, np.ndarray) or x.ndim:
+        return x
+    return x.reshape(1) if len(site.out_shape()) else site.at_run_time(x)
 
 
 def _merge(function: Callable[..., Any], layer: type) -> Callable[..., Any]:
@@ -181,6 +185,7 @@ def pow_(site, x, y):
 @op("BitShift", layout=ANY)
 def bit_shift(site, x, y, *, direction):
     """A shift by more bits than there are, or by a negative number of them, shifts everything out."""
+    x, y = _typed(site, x), _typed(site, y)
     out = ops.logical_or(ops.less(y, 0), ops.greater_equal(y, 8 * np.dtype(site.dtype).itemsize))
     y = ops.where(out, ops.zeros_like(y), y)
     if direction == "LEFT":
@@ -197,8 +202,8 @@ def is_inf(x, *, detect_negative=1, detect_positive=1):
 
 
 @op("Where", layout=ANY)
-def where(condition, x, y):
-    return ops.where(condition, x, y)
+def where(site, condition, x, y):
+    return ops.where(condition, _typed(site, x), y)
 
 
 @op("Clip", layout=ANY)
@@ -356,14 +361,6 @@ def softmax(site, x, *, axis=-1):
 @op("LogSoftmax", layout=ANY, axes="axis")
 def log_softmax(x, *, axis=-1):
     return ops.log_softmax(x, axis=axis)
-
-
-@op("Hardmax", layout=ANY, axes="axis")
-def hardmax(site, x, *, axis=-1):
-    """One at the first maximum, zero elsewhere."""
-    highest = ops.cast(ops.equal(x, ops.max(x, axis=axis, keepdims=True)), "int32")
-    first = ops.equal(ops.cumsum(highest, axis=axis) * highest, 1)
-    return ops.cast(first, site.dtype)
 
 
 # --- dropout ------------------------------------------------------------------------------------------------

@@ -250,7 +250,7 @@ def one_hot(site, indices, depth: Ints, values, *, axis=-1):
     classes = np.arange(depth).reshape([-1] + [1] * (len(site.shape()) - axis))
     indices = ops.expand_dims(dims.cast(indices, "int64"), axis)
     hot = ops.logical_or(ops.equal(indices, classes), ops.equal(indices, classes - depth))
-    return ops.where(hot, values[1], values[0])
+    return ops.where(hot, values[1:], values[:1])
 
 
 @op("Trilu")

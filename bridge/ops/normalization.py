@@ -37,7 +37,11 @@ def _normalised(
     scale, bias = (
         None if _is_constant(value, neutral) else value for value, neutral in ((scale, 1), (bias, 0))
     )
-    inside = all(value is None or isinstance(value, Weight) for value in (scale, bias))
+    places = sorted(axis % len(x.shape) for axis in axes)
+    inside = all(
+        value is None or isinstance(value, Weight) and value.dims == tuple(x.shape[place] for place in places)
+        for value in (scale, bias)
+    )
     weights = dict(weights or {})
     if inside:
         weights |= {name: value for name, value in (("gamma", scale), ("beta", bias)) if value is not None}
@@ -45,12 +49,20 @@ def _normalised(
     y = site.layer(cls, weights=weights, **config)(x)
     if inside:
         return y
-    shape = [
-        x.shape[axis] if axis in axes or axis - len(x.shape) in axes else 1 for axis in range(len(x.shape))
-    ]
-    scale, bias = (site.tensor(v) if isinstance(v, Weight) else v for v in (scale, bias))
-    y = y if scale is None else y * ops.reshape(scale, shape)
-    return y if bias is None else dims.add(y, ops.reshape(bias, shape))
+    scale, bias = (_along(site, value, places, len(x.shape)) for value in (scale, bias))
+    y = y if scale is None else y * scale
+    return y if bias is None else dims.add(y, bias)
+
+
+def _along(site, value: Any, places: Sequence[int], rank: int) -> Any:
+    """A scale or a bias over the stored axes `places`, shaped so that it broadcasts."""
+    if value is None:
+        return None
+    value = site.tensor(value) if isinstance(value, Weight) else value
+    sizes = dict(zip(places, value.shape, strict=True))
+    return ops.reshape(
+        value, [-1 if sizes.get(axis, 1) is None else sizes.get(axis, 1) for axis in range(rank)]
+    )
 
 
 def _is_constant(value: Any, number: float) -> bool:
@@ -88,9 +100,41 @@ def batch_normalization(
 def layer_normalization(
     site, x, scale: Weight | None, b: Weight | None = None, *, axis=-1, epsilon=1e-5, stash_type=1
 ):
-    axes, scale, b = _trailing(site, axis, scale, b)
+    apart = [] if _spans(site, axis, scale) and _spans(site, axis, b) else [scale, b]
+    axes, scale, b = _trailing(site, axis, *([None, None] if apart else [scale, b]))
     config = {"axis": axes[0] if axes == [-1] else axes, "epsilon": epsilon}
-    return _normalised(site, keras.layers.LayerNormalization, x, axes, scale, b, **config)
+    y = _normalised(site, keras.layers.LayerNormalization, x, axes, scale, b, **config)
+    return _scaled(site, y, *apart) if apart else y
+
+
+def _spans(site, axis: int, weight: Any) -> bool:
+    """Whether `weight` is left out or has one element for each of the axes from `axis` on."""
+    dims = tuple(site.node.inputs[0].shape)[axis % len(site.shape()) :]
+    shape = weight.dims if isinstance(weight, Weight) else None if weight is None else tuple(weight.shape)
+    return (
+        shape is None
+        or _is_constant(weight, 0)
+        or len(shape) == len(dims)
+        and all(
+            size == (dim if isinstance(dim, int) else None) for size, dim in zip(shape, dims, strict=True)
+        )
+    )
+
+
+def _scaled(site, y: Any, scale: Any, bias: Any = None) -> Any:
+    """y times a scale and plus a bias that broadcast against it, last axis to last axis."""
+    scale, bias = (_beside(site, value) for value in (scale, bias))
+    y = y if scale is None else y * scale
+    return y if bias is None else dims.add(y, bias)
+
+
+def _beside(site, value: Any) -> Any:
+    if value is None:
+        return None
+    rank, perm = len(site.shape()), site.step.operands[0].perm
+    value = site.tensor(value) if isinstance(value, Weight) else value
+    value = ops.reshape(value, (1,) * (rank - len(value.shape)) + tuple(value.shape))
+    return value if perm is None else ops.transpose(value, perm)
 
 
 def _trailing(site, axis: int, *weights: Any) -> tuple[Any, ...]:
@@ -111,7 +155,8 @@ def _transposed(weight: Any, order: Sequence[int]) -> Any:
 @op("RMSNormalization", layout=FIRST, features={"scale": -1})
 def rms_normalization(site, x, scale: Weight | None, *, axis=-1, epsilon=1e-5, stash_type=1):
     """Keras has its scale run along the last axes only, wherever those are that it normalises."""
-    axes, scale = _trailing(site, axis, scale)
+    apart = None if _spans(site, axis, scale) else scale
+    axes, scale = _trailing(site, axis, scale if apart is None else None)
     last = list(range(-len(axes), 0))
     moved = axes != last and axes != [place + len(x.shape) for place in last]
     x = ops.moveaxis(x, axes, last) if moved else x
@@ -120,7 +165,8 @@ def rms_normalization(site, x, scale: Weight | None, *, axis=-1, epsilon=1e-5, s
         y = site.layer(keras.layers.RMSNormalization, **config)(x)
     else:
         y = ops.rms_normalization(x, scale, last, epsilon)
-    return ops.moveaxis(y, last, axes) if moved else y
+    y = ops.moveaxis(y, last, axes) if moved else y
+    return y if apart is None else _scaled(site, y, apart)
 
 
 @op("GroupNormalization", layout=FIRST, batch_first=True)

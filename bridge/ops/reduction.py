@@ -71,31 +71,45 @@ for _name in REDUCTIONS:
     op(_name, layout=ANY, axes="axes")(_reduction(_name))
 
 
-def _index(function: Callable[..., Any], least: float) -> Callable[..., Any]:
+# --- where the extreme is -------------------------------------------------------------------------------------
+
+EXTREMES = {"ArgMax": (ops.max, -np.inf), "ArgMin": (ops.min, np.inf)}
+
+
+def _where(site, name: str, x: Any, axis: int, last: bool = False, undefined: int = 0) -> Any:
+    """The index of the first (or last) extreme, its axis kept, as onnxruntime finds it: a zero is a zero whatever its
+    sign; NaN is passed over, and where it comes first the index is `undefined`."""
+    reduce, nothing = EXTREMES[name]
+    floats = "float" in x.dtype
+    numbers = ops.where(ops.isnan(x), ops.cast(nothing, x.dtype), x) if floats else x
+    found = ops.cast(ops.equal(x, reduce(numbers, axis=axis, keepdims=True)), "int32")
+    index = ops.argmax(ops.flip(found, axis=axis) if last else found, axis=axis, keepdims=True)
+    index = ops.cast(index, "int64")
+    index = size(site, site.shape()[axis], "int64") - 1 - index if last else index
+    if not floats:
+        return index
+    start = ops.take(x, np.zeros(1, "int32"), axis=axis)
+    return ops.where(ops.isnan(start), ops.full_like(index, undefined), index)
+
+
+def _index(name: str) -> Callable[..., Any]:
     def build(site, x, *, axis=0, keepdims=1, select_last_index=0):
-        axis %= len(x.shape)
-        numbers = _comparable(x, least) if "float" in x.dtype else x
-        source = ops.flip(numbers, axis=axis) if select_last_index else numbers
-        index = ops.cast(function(source, axis=axis, keepdims=bool(keepdims)), site.dtype)
-        if select_last_index:
-            index = size(site, site.shape()[axis], site.dtype) - 1 - index
-        if "float" not in x.dtype:
-            return index
-        first = x[(*(slice(None),) * axis, slice(0, 1) if keepdims else 0)]
-        return ops.where(ops.isnan(first), ops.zeros_like(index), index)
+        index = _where(site, name, x, axis, bool(select_last_index))
+        return ops.cast(index if keepdims else ops.squeeze(index, axis=axis), site.dtype)
 
     return build
 
 
-def _comparable(x: Any, least: float) -> Any:
-    """Zeros without their sign, which Keras looks at; and `least` for NaN: a scan from the first element on, which
-    asks of each whether it is beyond the best so far, never takes one, and never leaves the first where that is one."""
-    x = ops.where(ops.equal(x, 0), ops.zeros_like(x), x)
-    return ops.where(ops.isnan(x), ops.full_like(x, least), x)
+for _name in EXTREMES:
+    op(_name, layout=ANY, axes="axis")(_index(_name))
 
 
-op("ArgMax", layout=ANY, axes="axis")(_index(ops.argmax, -np.inf))
-op("ArgMin", layout=ANY, axes="axis")(_index(ops.argmin, np.inf))
+@op("Hardmax", layout=ANY, axes="axis")
+def hardmax(site, x, *, axis=-1):
+    """One at the first maximum, zero elsewhere."""
+    place = [-1 if k == axis % len(x.shape) else 1 for k in range(len(x.shape))]
+    number = ops.reshape(positions(site, site.shape()[axis], "int64"), place)
+    return ops.cast(ops.equal(number, _where(site, "ArgMax", x, axis, undefined=-1)), site.dtype)
 
 
 @op("TopK", layout=ANY, axes="axis")

@@ -51,10 +51,16 @@ def _check_resize(step: Step) -> str | None:
         return "coordinate_transformation_mode='tf_crop_and_resize' crops by data; crop with Slice"
     if step.argument("keep_aspect_ratio_policy") != "stretch":
         return "keep_aspect_ratio_policy lets the sizes follow from the input's; give the sizes themselves"
-    if mode == "half_pixel_symmetric" and not _known(step):
-        return "coordinate_transformation_mode='half_pixel_symmetric' with unknown sizes; give the sizes"
-    if step.argument("antialias") and not step.argument("exclude_outside") and not _known(step):
-        return "antialias with exclude_outside=0 and unknown sizes; give the sizes"
+    smooth = step.argument("antialias") and step.argument("mode") != "nearest"
+    if (
+        smooth
+        and not step.argument("exclude_outside")
+        and step.argument("scales") is None
+        and not _known(step)
+    ):
+        return "antialias with exclude_outside=0 from an unknown size to a given one; give the scales"
+    if 0 in step.node.outputs[0].shape:
+        return "there is nothing in its output"
     return None
 
 
@@ -79,7 +85,7 @@ def resize(
     for line in lines:
         if antialias:
             curve, reach = (_cubic(cubic_coeff_a), 2) if mode == "cubic" else (_triangle, 1)
-            x = _smoothed(site, x, line, curve, reach, bool(exclude_outside))
+            x = _smoothed(site, x, line, where, curve, reach, bool(exclude_outside))
         elif mode == "linear":
             x = _linear(site, x, line, where)
         else:
@@ -114,14 +120,17 @@ def _half_pixel(line: Line, i: Numbers, n: Numbers, m: Numbers) -> tuple[Numbers
 
 def _pytorch_half_pixel(line: Line, i: Numbers, n: Numbers, m: Numbers) -> tuple[Numbers, Numbers]:
     top, bottom = _half_pixel(line, i, n, m)
-    return (top * 0 if isinstance(line.m, int) and line.m == 1 else top), bottom
+    if isinstance(m, int):
+        return (top if m > 1 else top * 0), bottom
+    return top * ops.cast(m > 1, "int32"), bottom
 
 
-def _symmetric(line: Line, i: Numbers, n: int, m: int) -> tuple[Numbers, Numbers]:
-    scale = line.scale or Fraction(m, n)
-    shift = Fraction(n, 2) * (1 - Fraction(m) / (scale * n)) + Fraction(1, 2) / scale - Fraction(1, 2)
-    bottom = np.lcm(scale.numerator, shift.denominator)
-    return i * int(bottom / scale) + int(shift * int(bottom)), int(bottom)
+def _symmetric(line: Line, i: Numbers, n: Numbers, m: Numbers) -> tuple[Numbers, Numbers]:
+    """As half_pixel, about the middle of what n times the scale would be before it is rounded to m."""
+    if line.scale is None:
+        return _half_pixel(line, i, n, m)
+    p, q = line.scale.numerator, line.scale.denominator
+    return n * p - m * q + (2 * i + 1) * q - p, 2 * p
 
 
 def _align_corners(line: Line, i: Numbers, n: Numbers, m: Numbers) -> tuple[Numbers, Numbers]:
@@ -274,22 +283,29 @@ def _cubic(a: float) -> Callable[[Numbers], Numbers]:
     return curve
 
 
-def _smoothed(site, x: Any, line: Line, curve: Callable, reach: int, exclude_outside: bool) -> Any:
+def _smoothed(
+    site, x: Any, line: Line, where: Callable, curve: Callable, reach: int, exclude_outside: bool
+) -> Any:
     """Antialiased: every cell under the kernel, which is as wide as the output's cells; weights add up to one. What
     lies outside is left out, or is the edge."""
-    n, m = (size if isinstance(size, int) else dims.size(site, size) for size in (line.n, line.m))
-    i, j = (dims.positions(site, size) for size in (line.m, line.n))
-    known = isinstance(n, int) and isinstance(m, int)
-    if not known:
-        i, j, n, m = (ops.cast(value, site.dtype) for value in (i, j, n, m))
-    ratio = float(1 / line.scale) if line.scale is not None else n / m
-    width = ops.maximum(ratio, 1.0) if not isinstance(ratio, float) else max(ratio, 1.0)
+    top, bottom, n = _fractions(site, line, where)
+    ratio = float(1 / line.scale) if line.scale is not None else line.n / line.m if _is_known(line) else None
+    if ratio is None:
+        ratio = ops.cast(n, site.dtype) / ops.cast(dims.size(site, line.m), site.dtype)
+    width = max(ratio, 1.0) if isinstance(ratio, float) else ops.maximum(ratio, 1.0)
+    j = dims.positions(site, line.n)
     if not exclude_outside:
-        more = int(np.ceil(reach * width))
-        x = ops.take(x, np.clip(np.arange(-more, n + more), 0, n - 1), axis=line.axis)
-        j = np.arange(-more, n + more)
-    weights = curve((j[None, :] + 0.5 - (i[:, None] + 0.5) * ratio) / width)
+        more = int(np.ceil(reach * width)) + 1
+        j = dims.positions(site, line.n + 2 * more) - more
+        x = ops.take(x, _clipped(j, 0, n - 1), axis=line.axis)
+    centre = _ratio(site, top, bottom)
+    j = j if isinstance(centre, np.ndarray) and isinstance(j, np.ndarray) else dims.cast(j, site.dtype)
+    weights = curve((j[None, :] - centre[:, None]) / width)
     weights = weights / _among(weights).sum(weights, axis=1, keepdims=True)
     names = "abcde"[: len(x.shape)]
     source = names[line.axis]
     return ops.einsum(f"{names},z{source}->{names.replace(source, 'z')}", x, dims.cast(weights, site.dtype))
+
+
+def _is_known(line: Line) -> bool:
+    return isinstance(line.n, int) and isinstance(line.m, int)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import string
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from keras import layers, ops
 
 from bridge.ops import dims
-from bridge.ops.registry import ANY, CHANNELS_LAST, RESHAPES, Dims, Ints, op
+from bridge.ops.registry import ANY, CHANNELS_LAST, RESHAPES, Dims, Ints, Refused, op
 
 if TYPE_CHECKING:
     from bridge.plan import Step
@@ -28,15 +27,10 @@ def flatten(site, x, *, axis=1):
     return dims.reshape(site, x, site.shape(), site.out_shape())
 
 
-def _check_squeeze(step: Step) -> str | None:
-    unknown = [dim for dim in step.shape() if not isinstance(dim, int)]
-    if step.argument("axes") is None and unknown:
-        return f"it takes away all axes of size 1, and the size {unknown[0]} may be 1; name the axes"
-    return None
-
-
-@op("Squeeze", layout=ANY, axes="axes", check=_check_squeeze)
+@op("Squeeze", layout=ANY, axes="axes")
 def squeeze(site, x, axes: Ints = None):
+    """Without axes, an axis of unknown size stays: a Keras model has as many axes whatever their sizes, and the proof
+    says where its source has not."""
     if len(site.node.inputs) < 2 or site.node.inputs[1] is None:
         axes = [axis for axis, dim in enumerate(site.shape()) if dim == 1]
     return ops.squeeze(x, axis=tuple(np.ravel(axes).tolist())) if np.size(axes) else x
@@ -141,8 +135,49 @@ def _channels(x: Any, blocks: int, outermost: bool) -> Any:
     return ops.take(x, order, axis=-1)
 
 
+# --- sums of products -----------------------------------------------------------------------------------------
+
+
 @op("Einsum")
-def einsum(*xs, equation):
-    letters = sorted(set(re.findall("[A-Za-z]", equation)))
-    small = dict(zip(letters, string.ascii_lowercase, strict=False))  # Keras's own takes no others
-    return ops.einsum("".join(small.get(sign, sign) for sign in equation.replace(" ", "")), *xs)
+def einsum(site, *xs, equation):
+    """Keras's own takes small letters, an output that is written out, and no axis of size 1 for a longer one."""
+    shapes = [site.shape(index) for index in range(len(xs))]
+    terms, result = _written_out(equation.replace(" ", ""), list(map(len, shapes)))
+    pairs = [list(zip(term, shape, strict=True)) for term, shape in zip(terms, shapes, strict=True)]
+    longer = {name for pair in pairs for name, dim in pair if dim != 1}
+    ones = [tuple(k for k, (name, dim) in enumerate(pair) if dim == 1 and name in longer) for pair in pairs]
+    xs = tuple(_squeezed(x, axes) if axes else x for x, axes in zip(xs, ones, strict=True))
+    terms = [
+        [name for k, name in enumerate(term) if k not in axes] for term, axes in zip(terms, ones, strict=True)
+    ]
+    used = sorted({name for term in [*terms, result] for name in term})
+    small = dict(zip(used, string.ascii_lowercase, strict=False))
+    if len(small) < len(used):
+        raise Refused(f"{len(used)} indices, and Keras takes {len(small)}")
+    *left, right = ("".join(small[name] for name in term) for term in [*terms, result])
+    return ops.einsum(f"{','.join(left)}->{right}", *xs)
+
+
+def _squeezed(x: Any, axes: tuple[int, ...]) -> Any:
+    return np.squeeze(x, axes) if isinstance(x, np.ndarray) else ops.squeeze(x, axes)
+
+
+def _written_out(equation: str, ranks: list[int]) -> tuple[list[list[str]], list[str]]:
+    """The letters of each operand and of the output, with letters for what an ellipsis stands for."""
+    left, arrow, right = equation.partition("->")
+    terms = left.split(",")
+    letters = [term.replace("...", "") for term in terms]
+    wide = max(rank - len(own) for rank, own in zip(ranks, letters, strict=True)) if "..." in left else 0
+    spare = [name for name in string.ascii_letters if name not in equation][:wide]
+    if not arrow:
+        every = "".join(letters)
+        right = "..." * bool(spare) + "".join(sorted(name for name in set(every) if every.count(name) == 1))
+    result = _labelled(right, len(right.replace("...", "")) + wide, spare)
+    return [_labelled(term, rank, spare) for term, rank in zip(terms, ranks, strict=True)], result
+
+
+def _labelled(term: str, rank: int, spare: list[str]) -> list[str]:
+    """A letter for each axis; those of an ellipsis are the last of `spare`."""
+    before, dots, after = term.partition("...")
+    count = rank - len(before) - len(after) if dots else 0
+    return [*before, *spare[len(spare) - count :], *after]

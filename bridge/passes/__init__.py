@@ -15,6 +15,7 @@ from bridge.functions import DOMAIN
 from bridge.passes.activation import activation
 from bridge.passes.cancel import cancel
 from bridge.passes.cast import cast
+from bridge.passes.decide import decide
 from bridge.passes.fold import fold
 from bridge.passes.infer import infer
 from bridge.passes.linear import linear
@@ -59,6 +60,7 @@ def know(model: ir.Model) -> None:
         sequence(model)  # needs the size that is split
         cast(model)  # CastLike names its type, so that constants behind it fold; needs the types
         fold(model)  # needs the shapes, for Reshape and Slice
+        decide(model)  # needs the condition folded
         drop_unused(model)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Container, Iterable
 from typing import Any
 
 import numpy as np
@@ -81,3 +82,9 @@ def integers(value: ir.Value | None) -> list[int] | None:
 
 def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
     return node.attributes[name].value if name in node.attributes else default
+
+
+def unused(name: str, names: Container[str | None]) -> str:
+    """`name`, with a number behind it where it is among `names`."""
+    numbered = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    return next(free for free in numbered if free not in names)

@@ -20,7 +20,7 @@ from onnx_shape_inference import (
 )
 
 from bridge.errors import BridgeError, SourceError, said
-from bridge.passes import window_shapes
+from bridge.passes import slice_shapes, window_shapes
 from bridge.passes.bounds import MAX_CONTENTS, MAX_RANK, Bounded, require_bounds
 from bridge.passes.emit import attribute, integers, is_onnx
 from bridge.passes.sequence import part_sizes
@@ -68,6 +68,7 @@ def _reason(error: BaseException) -> str:
 _context.ShapeInferenceContext = Bounded  # what the library's engine makes one of
 registry.collect()
 window_shapes.register()
+slice_shapes.register()
 _infer_where = registry.get("", "Where", 9)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import onnx_ir as ir
 
 from bridge.errors import SourceError, said
 from bridge.frontend.torch_module import Torch
@@ -29,6 +31,32 @@ class Trial:
     onnx: Arrays  # of the graph as given, or as torch exported it
 
 
+@dataclass(frozen=True)
+class Shapes:
+    """What a Keras model has whatever the sizes of its inputs: as many axes, and something along each of them."""
+
+    outputs: Sequence[ir.Value]
+    dims: Mapping[str, tuple[ir.SymbolicDim, ir.Value]]  # each expression of sizes, with a value that has it
+
+    @classmethod
+    def of(cls, graph: ir.Graph) -> Shapes:
+        values = (value for node in graph for value in node.outputs if value.shape is not None)
+        dims = ((dim, value) for value in values for dim in value.shape)
+        symbols = ((dim, value) for dim, value in dims if isinstance(dim, ir.SymbolicDim) and dim.value)
+        return cls(list(graph.outputs), {str(dim.value): (dim, value) for dim, value in symbols})
+
+    def apart(self, sizes: Sizes, outputs: Arrays) -> str | None:
+        """Why a source that gives `outputs` at these sizes is no Keras model there, or None."""
+        for value, array in zip(self.outputs, outputs, strict=True):
+            if value.shape is not None and value.shape.rank() != array.ndim:
+                return f"the source gives {value.name} {array.ndim} axes, and {value.shape.rank()} elsewhere"
+        for dim, value in self.dims.values():
+            size = dim.evaluate(sizes)
+            if isinstance(size, int) and size < 1:
+                return f"{value.name} would be empty"
+        return None
+
+
 def trials(sampler: Sampler, onnx: Runner, torch: Torch | None) -> tuple[list[Trial], list[str]]:
     """The examples, or the first sizes found to be legal, and others; and the sizes that the source refused."""
     source: Run = onnx if torch is None else torch
@@ -48,7 +76,8 @@ def trials(sampler: Sampler, onnx: Runner, torch: Torch | None) -> tuple[list[Tr
 def running(source: Run, sampler: Sampler, refused: list[str]) -> Iterator[tuple[Draw, Arrays]]:
     """Inputs at which `source` runs, with its outputs; why it does not at others goes to `refused`. Raises
     `SourceError` where it runs at none."""
-    base, outputs = _first(source, sampler)
+    shapes = Shapes.of(sampler.graph)
+    base, outputs = _first(source, sampler, shapes)
     yield base, outputs
     for group in sampler.others(base.sizes):
         reasons: list[str] = []
@@ -58,19 +87,27 @@ def running(source: Run, sampler: Sampler, refused: list[str]) -> Iterator[tuple
             except Exception as error:
                 reasons.append(f"the source itself does not run at {sizes_text(draw.sizes)}: {said(error)}")
                 continue
+            if reason := shapes.apart(draw.sizes, outputs):
+                reasons.append(f"not compared at {sizes_text(draw.sizes)}: {reason}")
+                continue
             yield draw, outputs
             break
         refused += reasons[:1]
 
 
-def _first(source: Run, sampler: Sampler) -> tuple[Draw, Arrays]:
+def _first(source: Run, sampler: Sampler, shapes: Shapes) -> tuple[Draw, Arrays]:
     reasons: list[str] = []
     start = time.monotonic()
     for draw in sampler.first():
         try:
-            return draw, source(draw.inputs)
+            outputs = source(draw.inputs)
         except Exception as error:
             reasons.append(f"at {sizes_text(draw.sizes)}: {said(error)}")
+        else:
+            reason = shapes.apart(draw.sizes, outputs)
+            if reason is None:
+                return draw, outputs
+            reasons.append(f"at {sizes_text(draw.sizes)}: {reason}")
         if len(reasons) == ATTEMPTS or time.monotonic() - start > SECONDS:
             break
     raise SourceError(

@@ -1,0 +1,56 @@
+"""ONNX's Attention as rows: grouped heads, masks of every shape, what is past."""
+
+import pytest
+from proof import check, refuses
+
+SHARED = {  # heads of queries, heads of keys, size of a value
+    "own keys": (4, 4, 2),
+    "one key for all": (4, 1, 2),
+    "two keys": (4, 2, 2),
+    "one key, longer values": (4, 1, 3),
+}
+
+
+@pytest.mark.parametrize("row", SHARED.values(), ids=SHARED)
+@pytest.mark.parametrize("attributes", ["", "<is_causal = 1>", "<softcap = 1.5, scale = 0.7>"])
+def test_heads(row, attributes):
+    queries, keys, size = row
+    check(
+        f"g (float[N, {queries}, T, 2] q, float[N, {keys}, S, 2] k, float[N, {keys}, S, {size}] v) "
+        f"=> (float[a, b, c, d] y) {{ y = Attention {attributes} (q, k, v) }}",
+        transposes=4,
+    )
+
+
+@pytest.mark.parametrize("dims", ["T, S", "1, 1, T, S", "N, 1, T, S", "N, 4, T, S", "4, T, S"])
+@pytest.mark.parametrize("kind", ["float", "bool"])
+def test_masks(dims, kind):
+    check(
+        f"g (float[N, 4, T, 2] q, float[N, 1, S, 2] k, float[N, 1, S, 2] v, {kind}[{dims}] m) => (float[a, b, c, d] y) "
+        "{ y = Attention (q, k, v, m) }",
+        transposes=4,
+    )
+
+
+def test_what_is_past():
+    check(
+        "g (float[N, 4, T, 2] q, float[N, 2, T, 2] k, float[N, 2, T, 2] v, float[N, 2, P, 2] a, float[N, 2, P, 2] b) "
+        "=> (float[N, 4, T, 2] y, float[N, 2, S, 2] c, float[N, 2, S, 2] d) "
+        "{ y, c, d = Attention <is_causal = 1> (q, k, v, , a, b) }",
+        transposes=8,
+    )
+
+
+def test_three_axes():
+    check(
+        "g (float[N, T, 8] q, float[N, S, 2] k, float[N, S, 2] v) => (float[a, b, c] y) "
+        "{ y = Attention <q_num_heads = 4, kv_num_heads = 1> (q, k, v) }"
+    )
+
+
+def test_refusals():
+    refuses(
+        "g (float[N, 4, 1, 2] q, float[N, 4, 3, 2] k, float[N, 4, 3, 2] v, float[N, 4, P, 2] a, float[N, 4, P, 2] b) "
+        "=> (float[N, 4, 1, 2] y) { y = Attention <is_causal = 1> (q, k, v, , a, b) }",
+        "more or fewer new keys than queries",
+    )
