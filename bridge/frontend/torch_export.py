@@ -19,6 +19,7 @@ import onnx_ir as ir
 import torch
 
 from bridge.errors import ExportError, SourceError, said
+from bridge.frontend.torch_module import without_fast_paths
 from bridge.frontend.torch_patches import Note, patched
 from bridge.frontend.torch_ranges import Assumption, Bounds, Sizes, declared, guards
 from bridge.frontend.torch_translations import TRANSLATIONS
@@ -58,7 +59,7 @@ def export_module(
     module.eval()
     try:
         asked = dynamic_shapes if dynamic_shapes is not None else _batch_axes(module, args, kwargs or {})
-        with patched():
+        with patched(), without_fast_paths():
             exported = _onnx_export(module, args, kwargs, asked)
     finally:
         module.train(training)

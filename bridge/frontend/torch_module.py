@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +21,21 @@ def apart(module: Any) -> Any:
         return copy.deepcopy(module, shared)
     except Exception:  # it holds what cannot be copied, such as the results of a hook
         return module
+
+
+@contextlib.contextmanager
+def without_fast_paths() -> Iterator[None]:
+    """torch's attention by its formula: the fused kernels that evaluation mode would take instead give zeros where a
+    sequence is padded, which neither the trace nor training does."""
+    import torch
+
+    mha = torch.backends.mha
+    enabled = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        mha.set_fastpath_enabled(enabled)
 
 
 class Torch:
@@ -61,9 +78,9 @@ class Torch:
         module = self.module if module is None else module
         leaves = [torch.from_numpy(next(given)) if isinstance(x, torch.Tensor) else x for x in self._leaves]
         args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
-        return [
-            x for x in torch.utils._pytree.tree_leaves(module(*args, **kwargs)) if isinstance(x, torch.Tensor)
-        ]
+        with without_fast_paths():
+            results = torch.utils._pytree.tree_leaves(module(*args, **kwargs))
+        return [x for x in results if isinstance(x, torch.Tensor)]
 
     def __call__(self, inputs: Arrays) -> Arrays:
         module = self._settled

@@ -77,6 +77,11 @@ def _rrelu(x, lower=1 / 8, upper=1 / 3, training=False, inplace=False):
     return torch.where(x > 0, x, x * ((lower + upper) / 2))
 
 
+def _is_causal(mask, is_causal=None, size=None):
+    """As the caller says; a mask that nothing is said of is used as it is."""
+    return bool(is_causal)
+
+
 def _multi_head(original: Any):
     """As in training, because in evaluation mode the rate of its dropout is not passed on."""
     return lambda *args, training=True, **options: original(*args, training=True, **options)
@@ -269,6 +274,12 @@ PATCHES: tuple[tuple[Any, str, Any, str], ...] = (
         "forward",
         _whole_attention(torch.nn.MultiheadAttention.forward),
         "decomposed into its arithmetic",
+    ),
+    (
+        torch.nn.modules.transformer,
+        "_detect_is_causal_mask",
+        _is_causal,
+        "looks into the mask, which has no values while torch traces",
     ),
     (
         torch.nn.functional,

@@ -39,13 +39,19 @@ class Slot:
         if self.longest is not None:
             return self._lengths(shape, evaluate(self.longest, sizes), rng)
         if self.mask:
-            return self._mask(shape, rng)
+            return self._mask(shape, rng).astype(self.dtype)
         if self.dtype.kind in "ui":
             return self._integers(shape, sizes, rng)
-        if self.example is not None and self.example.size > 1 and self.example.std() > 0:
-            count = math.prod(shape)
-            return rng.permutation(np.resize(self.example, max(count, 1)))[:count].reshape(shape)
-        return rng.standard_normal(shape).astype(self.dtype)
+        return self._floats(shape, rng)
+
+    def _floats(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        """Numbers of the example's; where it holds -inf it is added to scores, and masks some of every row."""
+        if self.example is None or self.example.size < 2 or np.all(self.example == self.example.flat[0]):
+            return rng.standard_normal(shape).astype(self.dtype)
+        count, masked = math.prod(shape), np.isneginf(self.example)
+        finite = self.example[~masked] if masked.any() else self.example
+        drawn = rng.permutation(np.resize(finite, max(count, 1)))[:count].reshape(shape)
+        return np.where(self._mask(shape, rng), -np.inf, drawn).astype(self.dtype) if masked.any() else drawn
 
     def _lengths(self, shape: tuple[int, ...], longest: int, rng: np.random.Generator) -> np.ndarray:
         drawn = rng.integers(1, longest + 1, shape)
@@ -63,9 +69,9 @@ class Slot:
         drawn = rng.random(shape)
         if not shape or shape[-1] < 2:
             usual = True if self.example is None or not self.example.size else np.median(self.example) > 0
-            return np.full(shape, usual).astype(self.dtype)
+            return np.full(shape, usual)
         ranks = drawn.argsort(-1).argsort(-1)
-        return ((drawn < 0.5) & (ranks < shape[-1] - 1) | (ranks == 0)).astype(self.dtype)
+        return (drawn < 0.5) & (ranks < shape[-1] - 1) | (ranks == 0)
 
     def _integers(self, shape: tuple[int, ...], sizes: Sizes, rng: np.random.Generator) -> np.ndarray:
         """Over the whole range, its ends among them."""
