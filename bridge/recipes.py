@@ -131,9 +131,14 @@ class Recipe(ABC):
         """`adjoint` where no writable view of the parameters exists."""
 
     @cached_property
+    def parameters(self) -> tuple[Param, ...]:
+        """Those that this recipe draws from, each once, in order."""
+        return tuple(dict.fromkeys(param for source in self.sources for param in source.parameters))
+
+    @property
     def names(self) -> tuple[str, ...]:
-        """The parameters this recipe draws from, each once, in order."""
-        return tuple(dict.fromkeys(name for source in self.sources for name in source.names))
+        """Of its parameters."""
+        return tuple(parameter.name for parameter in self.parameters)
 
     @cached_property
     def invertible(self) -> bool:
@@ -170,9 +175,9 @@ class Param(Recipe):
     shape: tuple[int, ...]
     sources = ()
 
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        return (self.name,)
+    @property
+    def parameters(self) -> tuple[Param, ...]:
+        return (self,)
 
     def push(self, source):
         return source[self.name]

@@ -13,6 +13,7 @@ import numpy as np
 import onnx.helper as helper
 import pytest
 import torch
+from proof import parse
 from recurrent_graphs import GATES, HIDDEN, INPUT, onnx_model
 from torch import nn
 
@@ -48,7 +49,15 @@ CUSTOM: list[tuple[str, dict[str, Any]]] = [
     ("LSTM", {"activations": ["Sigmoid", "Tanh", "Relu"]}),
     (
         "LSTM",
-        {"activations": ["HardSigmoid", "Tanh", "Tanh"], "activation_alpha": [0.3], "activation_beta": [0.4]},
+        {"activations": ["HardSigmoid", "Tanh", "Tanh"], "activation_alpha": [0.2], "activation_beta": [0.5]},
+    ),
+    (
+        "LSTM",
+        {
+            "activations": ["HardSigmoid", "Tanh", "Tanh"],
+            "activation_alpha": [1 / 6],
+            "activation_beta": [0.4],
+        },
     ),
     ("RNN", {"activations": ["Affine"], "activation_alpha": [0.5], "activation_beta": [0.1]}),
     ("RNN", {"activations": ["Elu"], "activation_alpha": [0.5]}),
@@ -66,6 +75,16 @@ CUSTOM: list[tuple[str, dict[str, Any]]] = [
 ACTIVATED: list[tuple[str, dict[str, Any]]] = [
     ("RNN", {"activations": ["Relu"]}),
     ("GRU", {"activations": ["Sigmoid", "Softsign"]}),
+    (
+        "LSTM",
+        {
+            "activations": ["HardSigmoid", "Tanh", "Tanh"],
+            "activation_alpha": [1 / 6],
+            "activation_beta": [0.5],
+        },
+    ),
+    ("GRU", {"activations": ["LeakyRelu", "Elu"], "activation_alpha": [0.2, 1.0]}),
+    ("RNN", {"activations": ["Affine"], "activation_alpha": [1.0], "activation_beta": [0.0]}),
     (
         "LSTM",
         {"activations": ["Sigmoid", "Tanh", "Tanh", "Sigmoid", "Relu", "Relu"], "direction": "bidirectional"},
@@ -207,3 +226,32 @@ def test_torch(case: tuple[str, dict[str, Any], bool, str]) -> None:
 def test_unbatched_input(kind: str) -> None:
     module = TORCH[kind](INPUT, HIDDEN).eval()
     assert bridge.convert(module, torch.randn(7, INPUT), dynamic_shapes=({0: "time"},)).report.verified
+
+
+FED = {
+    "the state starts another": "y, s = RNN <hidden_size = 4> (x, a, p) q, h = RNN <hidden_size = 4> (x, b, p, , , s)",
+    "the state is a sequence": "y, s = RNN <hidden_size = 4> (x, a, p) q, h = RNN <hidden_size = 4> (s, c, p)",
+    "the state is a sequence from itself": "y, s = RNN <hidden_size = 4> (x, a, p) q, h = RNN <hidden_size = 4> (s, c, p, , , s)",
+    "both states are a sequence of two": 'y, s = RNN <hidden_size = 4, direction = "bidirectional"> (x, aa, pp) q, h = RNN <hidden_size = 4> (s, c, p)',
+    "an input is a state and a step": "y, s = RNN <hidden_size = 4> (i, c, p, , , i) q, h = RNN <hidden_size = 4> (x, b, p, , , s)",
+}
+
+
+@pytest.mark.parametrize("nodes", FED.values(), ids=FED)
+def test_one_feeds_another(nodes: str) -> None:
+    shapes = {
+        "a": (1, 4, 3),
+        "b": (1, 4, 3),
+        "c": (1, 4, 4),
+        "p": (1, 4, 4),
+        "aa": (2, 4, 3),
+        "pp": (2, 4, 4),
+    }
+    read = {name.strip(",)") for name in nodes.split()}
+    weights = ", ".join(
+        f"float[{', '.join(map(str, s))}] {name}" for name, s in shapes.items() if read & {name, f"({name}"}
+    )
+    given = "float[T, N, 3] x, float[1, N, 4] i" if " (i," in nodes else "float[T, N, 3] x"
+    header = '<ir_version: 10, opset_import: ["": 22]>'
+    model = parse(f"{header} g ({given}) => (float[one, N, 4] h) <{weights}> {{ {nodes} }}", {})
+    assert bridge.convert(model).report.verified

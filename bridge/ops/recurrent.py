@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from bridge import layers
 from bridge.functions import DOMAIN, STATES, recurrent_name
 from bridge.ops.registry import op
 from bridge.weights import Weight
+from bridge.written import decimal
 
 ORDER = layers.ONNX_TO_KERAS
 DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
@@ -25,7 +27,17 @@ NATIVE = {
     "GRU": (keras.layers.GRU, keras.layers.GRUCell),
     "RNN": (keras.layers.SimpleRNN, keras.layers.SimpleRNNCell),
 }
-KERAS_ACTIVATIONS = {"sigmoid", "tanh", "relu", "softsign", "softplus"}
+KERAS_ACTIVATIONS = {  # ONNX's activation, its alpha and beta -> Keras's name of the same function
+    ("sigmoid", 0.0, 0.0): "sigmoid",
+    ("tanh", 0.0, 0.0): "tanh",
+    ("relu", 0.0, 0.0): "relu",
+    ("softsign", 0.0, 0.0): "softsign",
+    ("softplus", 0.0, 0.0): "softplus",
+    ("hardsigmoid", decimal(np.float32(1 / 6)), 0.5): "hard_sigmoid",  # that of old Keras has an alpha of 0.2
+    ("leakyrelu", 0.2, 0.0): "leaky_relu",
+    ("elu", 1.0, 0.0): "elu",
+    ("affine", 1.0, 0.0): "linear",
+}
 
 
 @dataclass(frozen=True)
@@ -49,21 +61,19 @@ class Node:
     def functions(self, side: int) -> list[layers.Function]:
         """The activation functions of one direction, with their alpha and beta."""
         names = [name.lower() for name in self.activations or DEFAULTS[self.mode] * self.directions]
-        alphas, betas = list(self.activation_alpha or []), list(self.activation_beta or [])
+        alphas, betas = (list(map(decimal, v or [])) for v in (self.activation_alpha, self.activation_beta))
         functions = [layers.function(name, alphas, betas) for name in names]
         count = len(DEFAULTS[self.mode])
         return functions[side * count : (side + 1) * count]
 
     def native(self, side: int) -> dict[str, Any] | None:
         """Arguments of Keras's own layer for one direction, or None where it cannot say this node."""
-        functions = self.functions(side)
-        if self.clip or self.input_forget or len(set(functions[1:])) > 1:
+        names = [KERAS_ACTIVATIONS.get(function) for function in self.functions(side)]
+        if self.clip or self.input_forget or None in names or len(set(names[1:])) > 1:
             return None
-        if any(name not in KERAS_ACTIVATIONS for name, *_ in functions):
-            return None
-        config: dict[str, Any] = {"units": self.hidden_size, "activation": functions[-1][0]}
+        config: dict[str, Any] = {"units": self.hidden_size, "activation": names[-1]}
         if self.mode != "RNN":
-            config["recurrent_activation"] = functions[0][0]
+            config["recurrent_activation"] = names[0]
         if self.mode == "GRU":
             config["reset_after"] = bool(self.linear_before_reset)
         return config

@@ -25,6 +25,7 @@ from bridge.passes.recurrent import recurrent
 from bridge.passes.regroup import regroup
 from bridge.passes.scatter import scatter
 from bridge.passes.sequence import sequence
+from bridge.passes.settle import settle
 from bridge.passes.tied import tied
 
 if TYPE_CHECKING:
@@ -53,15 +54,19 @@ def drop_functions(model: ir.Model) -> None:
 
 def know(model: ir.Model) -> None:
     """Shapes, and what follows from constants; one reveals the other, until neither does."""
-    size = None
-    while size != len(model.graph):
-        size = len(model.graph)
-        infer(model)  # shapes, and the symbolic contents of shape arithmetic
-        sequence(model)  # needs the size that is split
-        cast(model)  # CastLike names its type, so that constants behind it fold; needs the types
-        fold(model)  # needs the shapes, for Reshape and Slice
-        decide(model)  # needs the condition folded
-        drop_unused(model)
+    settle("know", model, _learn)
+
+
+def _learn(model: ir.Model) -> set[ir.Node]:
+    """Gives the nodes that came or went."""
+    before = set(model.graph)
+    infer(model)  # shapes, and the symbolic contents of shape arithmetic
+    sequence(model)  # needs the size that is split
+    cast(model)  # CastLike names its type, so that constants behind it fold; needs the types
+    fold(model)  # needs the shapes, for Reshape and Slice
+    decide(model)  # needs the condition folded
+    drop_unused(model)
+    return before ^ set(model.graph)
 
 
 PASSES: tuple[Callable[[ir.Model], None], ...] = (

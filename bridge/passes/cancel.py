@@ -8,23 +8,25 @@ import onnx_ir as ir
 
 from bridge.functions import DOMAIN, STATES
 from bridge.passes.emit import Emitter, attribute, integers, is_onnx, replace, used
+from bridge.passes.settle import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 def cancel(model: ir.Model) -> None:
-    changed = True
-    while changed:
-        changed = False
-        for node in list(model.graph):
-            rule = RULES.get(node.op_type) if is_onnx(node) else None
-            if rule is None or not used(node.outputs[0]):
-                continue
-            value = rule(node)
-            if value is not None:
-                replace(node.outputs[0], value)
-                changed = True
+    settle("cancel", model, _sweep)
+
+
+def _sweep(model: ir.Model) -> list[ir.Node]:
+    rewritten = []
+    for node in list(model.graph):
+        rule = RULES.get(node.op_type) if is_onnx(node) else None
+        value = rule(node) if rule is not None and used(node.outputs[0]) else None
+        if value is not None:
+            replace(node.outputs[0], value)
+            rewritten.append(node)
+    return rewritten
 
 
 def _producer(value: ir.Value, op: str) -> ir.Node | None:

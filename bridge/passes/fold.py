@@ -160,16 +160,12 @@ def _fold_node(node: ir.Node, inputs: Sequence[Any]) -> list[Any]:
         return moved
     if any(map(_stays, weights)):
         return []
-    results = _evaluate(node, inputs)
+    parameters = tuple(dict.fromkeys(p for weight in weights for p in weight.recipe.parameters))
     return [
-        Weight(
-            Computed(t.numpy(), tuple(w.recipe for w in weights), node.op_type.lower()),
-            weights[0].source,
-            t.dtype,
-        )
+        Weight(Computed(t.numpy(), parameters, node.op_type.lower()), weights[0].source, t.dtype)
         if t.dtype.is_floating_point()
         else t
-        for t in results
+        for t in _evaluate(node, inputs)
     ]
 
 
@@ -205,7 +201,20 @@ def _stays(weight: Weight) -> bool:
     return weight.is_parameter and weight.trainable and not any(PARAMETRISED.search(name) for name in names)
 
 
+def _gather_elements(node: ir.Node, data: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    axis = attribute(node, "axis", 0) % data.ndim
+    beside = tuple(slice(None if i == axis else size) for i, size in enumerate(indices.shape))
+    return np.take_along_axis(data[beside], indices, axis)
+
+
+# What the reference evaluator cannot do in any size
+NUMPY = {"GatherElements": _gather_elements}  # it gathers from no more than 64 rows
+
+
 def _evaluate(node: ir.Node, inputs: Sequence[Any]) -> list[ir.TensorProtocol]:
+    if node.op_type in NUMPY:
+        result = NUMPY[node.op_type](node, *(tensor.numpy() for tensor in inputs))
+        return [ir.tensor(result, name=node.outputs[0].name)]
     proto = ir.to_proto(node)
     names = [value.name for value in node.inputs if value is not None]
     model = onnx.helper.make_model(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -53,14 +53,25 @@ def number(value: ir.Value | None) -> float | None:
     return float(tensor.numpy().item())
 
 
-def monomial(value: ir.Value, depth: int = DEPTH) -> Monomial:
+def monomial(value: ir.Value) -> Monomial:
     """`value` as a product, taken apart as far as multiplications and whole powers go."""
-    known = number(value)
-    if known is not None:
-        return Monomial(known)
+    return _product(value, DEPTH, {})
+
+
+def _product(value: ir.Value, depth: int, known: dict[tuple[ir.Value, int], Monomial]) -> Monomial:
+    """`known` are the parts that were taken apart before: formulas share them."""
+    if (value, depth) not in known:
+        known[value, depth] = _taken_apart(value, lambda part: _product(part, depth - 1, known), depth)
+    return known[value, depth]
+
+
+def _taken_apart(value: ir.Value, part: Callable[[ir.Value], Monomial], depth: int) -> Monomial:
+    given = number(value)
+    if given is not None:
+        return Monomial(given)
     node = value.producer()
     if depth and is_onnx(node, "Mul", "Div", "Reciprocal", "Neg"):
-        parts = [monomial(part, depth - 1) for part in node.inputs]
+        parts = [part(source) for source in node.inputs]
         match node.op_type:
             case "Mul":
                 return parts[0] * parts[1]
@@ -75,7 +86,7 @@ def monomial(value: ir.Value, depth: int = DEPTH) -> Monomial:
     if power is None:
         return Monomial(1.0, {value: 1.0})
     if power.is_integer() and depth:
-        return monomial(node.inputs[0], depth - 1) ** int(power)
+        return part(node.inputs[0]) ** int(power)
     return Monomial(1.0, {node.inputs[0]: power})
 
 
@@ -89,11 +100,15 @@ def one_more(value: ir.Value) -> tuple[float, ir.Value] | None:
     return None
 
 
-def within(value: ir.Value, depth: int = DEPTH) -> Iterator[ir.Value]:
-    """The values that the formula of `value` is made of, itself first."""
-    yield value
-    node = value.producer()
-    if depth and is_onnx(node, "Mul", "Div", "Add", "Pow"):
-        for part in node.inputs:
-            if number(part) is None:
-                yield from within(part, depth - 1)
+def within(value: ir.Value) -> list[ir.Value]:
+    """The values that the formula of `value` is made of, each once, itself first."""
+    found = {value: None}
+    level = [value]
+    for _ in range(DEPTH):
+        nodes = [
+            node for node in (part.producer() for part in level) if is_onnx(node, "Mul", "Div", "Add", "Pow")
+        ]
+        parts = dict.fromkeys(part for node in nodes for part in node.inputs if number(part) is None)
+        level = [part for part in parts if part not in found]
+        found.update(dict.fromkeys(level))
+    return list(found)

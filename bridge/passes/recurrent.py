@@ -59,7 +59,10 @@ def _rewrite(node: ir.Node) -> None:
 
     step = _single_step(x) if directions == 1 and not batch_first and lens is None else None
     if step is not None:
-        given = [_rows(emit, s, 1, 0)[0] if s is not None else _zeros(emit, step, attributes) for s in states]
+        given = [
+            _rows(emit, s, 1, 0)[0] if s is not None else _zeros(emit, step, x.dtype, attributes)
+            for s in states
+        ]
         finals = emit(
             f"{op}Cell", step, w, r, b, *peepholes, *given, domain=DOMAIN, outputs=len(states), **attributes
         )
@@ -97,10 +100,10 @@ def _rows(emit: Emitter, state: ir.Value, directions: int, axis: int) -> list[ir
     return [emit("Gather", state, emit.constant(side), axis=axis) for side in range(directions)]
 
 
-def _zeros(emit: Emitter, step: ir.Value, attributes: dict) -> ir.Value:
+def _zeros(emit: Emitter, step: ir.Value, dtype: ir.DataType, attributes: dict) -> ir.Value:
     batch = emit("Shape", step, start=0, end=1)
     shape = emit("Concat", batch, emit.constant([attributes["hidden_size"]]), axis=0)
-    return emit("Expand", emit.constant(0, step.dtype.numpy()), shape)
+    return emit("Expand", emit.constant(0, dtype.numpy()), shape)
 
 
 def _initial(
@@ -116,19 +119,31 @@ def _initial(
 
 
 def is_zero(value: ir.Value) -> bool:
-    """Whether `value` is zeros, whatever its size: a constant, or one that is only expanded and moved about."""
+    """Whether `value` is zeros, whatever its size: constants, or made of such by moving and expanding alone."""
+    seen, wanted = {value}, [value]
+    while wanted:
+        sources = _zero_if(wanted.pop())
+        if sources is None:
+            return False
+        wanted += [source for source in sources if source not in seen]
+        seen.update(sources)
+    return True
+
+
+def _zero_if(value: ir.Value) -> list[ir.Value] | None:
+    """The values that have to be zeros for `value` to be, or None where it is not in any case."""
     tensor = constant(value)
     if tensor is not None:
-        return not isinstance(tensor, Weight) and not np.any(tensor.numpy())
+        return None if isinstance(tensor, Weight) or np.any(tensor.numpy()) else []
     node = value.producer()
     if node is None:
-        return False
+        return None
     if node.op_type == "ConstantOfShape":
         filled = attribute(node, "value")
-        return filled is None or not np.any(filled.numpy())
+        return [] if filled is None or not np.any(filled.numpy()) else None
     if node.op_type == "Concat":
-        return all(is_zero(part) for part in node.inputs)
-    return node.op_type in KEEPS_ZERO and is_zero(node.inputs[0])
+        return list(node.inputs)
+    return [node.inputs[0]] if node.op_type in KEEPS_ZERO else None
 
 
 def _replace_sequence(

@@ -19,17 +19,18 @@ import onnx_ir as ir
 from bridge.axes import blocks
 from bridge.functions import DOMAIN
 from bridge.passes.emit import Emitter, attribute, integers, is_onnx, replace, typed
+from bridge.passes.settle import settle
 
 Dim: TypeAlias = int | ir.SymbolicDim
 
 
 def regroup(model: ir.Model) -> None:
-    changed = True
-    while changed:
-        changed = False
-        for node in list(model.graph):
-            if is_onnx(node, "Reshape") and node.outputs[0].uses() and any(rule(node) for rule in RULES):
-                changed = True
+    settle("regroup", model, _sweep)
+
+
+def _sweep(model: ir.Model) -> list[ir.Node]:
+    reshapes = [node for node in model.graph if is_onnx(node, "Reshape")]
+    return [node for node in reshapes if node.outputs[0].uses() and any(rule(node) for rule in RULES)]
 
 
 def _dims(value: ir.Value) -> list[Dim] | None:
@@ -121,8 +122,12 @@ def _linear(split: ir.Node) -> bool:
     if None in (source, merged, wanted) or kernel is None or len(kernel.shape) != 2:
         return False
     old, new = blocks(source, merged)[-1]
+    if source[-1] == merged[-1]:  # axes of size one before it belong to the rows
+        old = [len(source) - 1]
     rows = source[: old[0]]
     if new != [len(merged) - 1] or not isinstance(merged[-1], int) or rows != wanted[: len(rows)]:
+        return False
+    if rows == merged[:-1]:  # it works on these rows already
         return False
     emit = Emitter(dense)
     x = merge.inputs[0] if old == [len(source) - 1] else _reshape(emit, merge.inputs[0], [*rows, merged[-1]])
