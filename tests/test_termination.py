@@ -196,7 +196,7 @@ def test_as_many_steps_as_nodes_times_a_constant(name: str) -> None:
 def test_a_rule_that_turns_in_a_circle_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     regroup = importlib.import_module("bridge.passes.regroup")
     monkeypatch.setattr(regroup, "RULES", (lambda node: True,))
-    proto = parse("g (float[N, 4] x) => (float[N, 2, 2] y) { s = Constant <value_ints = [0, 2, 2]> () y = Reshape (x, s) }", {})  # fmt: skip
+    proto = parse("g (float[N, 4] x) => (float[N, 2, 2] y) { s = Constant <value_ints = [0, 2, 2]> () r = Reshape (x, s) y = Relu (r) }", {})  # fmt: skip
     with pytest.raises(InternalError, match="regroup.*Reshape"):
         simplify(load(proto))
 
@@ -208,7 +208,7 @@ def test_a_linear_over_one_step_of_time() -> None:
         " flat = Constant <value_ints = [-1, 6]> () row = Constant <value_ints = [-1, 1, 4]> ()"
         " a = Reshape (x, flat) p = MatMul (a, w) q = Add (p, b) y = Reshape (q, row)"
         " four = Constant <value_ints = [-1, 4]> () third = Constant <value_ints = [-1, 1, 3]> ()"
-        " d = Reshape (y, four) e = MatMul (d, v) f = Add (e, c) z = Reshape (f, third) }",
+        " d = Reshape (y, four) e = MatMul (d, v) f = Add (e, c) g = Reshape (f, third) z = Sigmoid (g) }",
         layers=["Dense", "Dense"],
     )
 
