@@ -208,7 +208,7 @@ def test_a_linear_over_one_step_of_time() -> None:
         " flat = Constant <value_ints = [-1, 6]> () row = Constant <value_ints = [-1, 1, 4]> ()"
         " a = Reshape (x, flat) p = MatMul (a, w) q = Add (p, b) y = Reshape (q, row)"
         " four = Constant <value_ints = [-1, 4]> () third = Constant <value_ints = [-1, 1, 3]> ()"
-        " d = Reshape (y, four) e = MatMul (d, v) f = Add (e, c) g = Reshape (f, third) z = Sigmoid (g) }",
+        " d = Reshape (y, four) e = MatMul (d, v) f = Add (e, c) g = Reshape (f, third) z = Neg (g) }",
         layers=["Dense", "Dense"],
     )
 
