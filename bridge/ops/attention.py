@@ -25,6 +25,11 @@ def _check_attention(step: Step) -> str | None:
         return "nonpad_kv_seqlen gives lengths by data; give a mask"
     if len(step.shape()) == 3 and not step.argument("q_num_heads"):
         return "three axes and no q_num_heads"
+    heads = [step.shape(index)[1] for index in (0, 1)] if len(step.shape()) == 4 else []
+    if len(set(heads)) > 1 and not all(isinstance(count, int) for count in heads):
+        return (
+            f"{heads[0]} heads of queries share {heads[1]} of keys, and how many is not known; fix the axes"
+        )
     if step.argument("is_causal") and step.argument("past_key") and step.shape(0)[-2] != step.shape(1)[-2]:
         return "is_causal beside past keys, with more or fewer new keys than queries; give a mask"
     return None
@@ -50,7 +55,7 @@ def attention(
     if site.dtype == "float64":  # TensorFlow takes the scale in single precision
         q, scale = q * scale, 1.0
     options = _mask(site, attn_mask) | {"is_causal": bool(is_causal), "scale": scale}
-    groups = q.shape[2] // k.shape[2]  # of queries that share keys, which Keras has not on every backend
+    groups = 1 if q.shape[2] is None else q.shape[2] // k.shape[2]  # which Keras has not on every backend
     keys, values = (ops.repeat(t, groups, axis=2) if groups > 1 else t for t in (k, v))
     if softcap or v.shape[-1] != q.shape[-1]:  # Keras has no cap, and expects values as long as queries
         y = ops.einsum("bnts,bsnh->btnh", _weights(q, keys, softcap, **options), values)
