@@ -9,8 +9,10 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes.common import RemoveUnusedFunctionsPass
 from opset_rows import ROWS, VERSIONS, run
+from proof import outputs, parse, planned
 
-from bridge import BridgeError
+from bridge import BridgeError, Unsupported
+from bridge.build import build
 from bridge.frontend.onnx_load import load
 from bridge.functions import OPSET
 from bridge.passes import inline
@@ -102,3 +104,90 @@ def test_initializers_that_are_inputs_are_weights(tmp_path):
     assert [value.name for value in session.get_inputs()] == ["x"]
     (y,) = session.run(None, {"x": np.zeros((2, 3), "float32")})
     np.testing.assert_array_equal(y, [[1, 2, 3]] * 2)
+
+
+QUICK = {"Add", "BatchNormalization", "Clip", "Dropout", "Hardmax", "Pad", "Resize", "Softmax", "Upsample"}
+BUILT = [
+    pytest.param(
+        row,
+        row.versions[0],
+        id=f"{row.op}-{row.versions[0]}-{row.nodes}",
+        marks=[] if row.op in QUICK and row.versions[0] < 13 else [pytest.mark.slow],
+    )
+    for row in ROWS
+    if not row.refused and row.versions[0] < OPSET
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("row", "version"), BUILT)
+def test_built(row, version):
+    """What Keras says of a row at its oldest opset, or a refusal."""
+    wanted, feeds = row.wanted(version), row.feeds()
+    try:
+        built = build(planned(_typed(row.model(version), wanted)).require())
+    except Unsupported as error:
+        pytest.skip(str(error))
+    for want, got in zip(map(np.asarray, wanted), outputs(built.model, list(feeds.values())), strict=True):
+        assert (got.dtype, got.shape) == (want.dtype, want.shape)
+        rounding = 1e-3 if want.dtype == np.float16 else 1e-5
+        np.testing.assert_allclose(got, want, rounding, rounding)
+
+
+def test_layers_of_old_files():
+    """IR version 3, every weight an input too, and what was an attribute then."""
+    weights = "float[3, 3, 3, 3] w, float[3] s, float[3] v, float[4, 768] f, float[4] b"
+    model = parse(
+        f"""<ir_version: 8, opset_import: ["": 7]> g (float[N, 3, 8, 8] x) => (float[N, 4] y) <{weights}> {{
+            p = Pad <mode = "reflect", pads = [0, 0, 1, 1, 0, 0, 1, 1]> (x)
+            c = Conv <kernel_shape = [3, 3]> (p, w)
+            n = BatchNormalization <spatial = 1> (c, s, s, s, v)
+            r = Clip <min = 0.0, max = 6.0> (n)
+            d, mask = Dropout <ratio = 0.4> (r)
+            u = Upsample <scales = [1.0, 1.0, 2.0, 2.0]> (d)
+            k = Flatten (u)
+            z = Gemm <transB = 1> (k, f, b)
+            y = Softmax (z)
+        }}""",
+        {"v": (0.5, 2)},
+    )
+    model.ir_version = 3
+    for tensor in model.graph.initializer:
+        model.graph.input.append(
+            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        )
+    x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype("float32")
+    built = build(planned(model).require())
+    names = {type(layer).__name__ for layer in built.model.layers}
+    assert names >= {"Conv2D", "BatchNormalization", "ReLU", "Dropout", "UpSampling2D", "Dense", "Softmax"}
+    np.testing.assert_allclose(outputs(built.model, [x])[0], run(model, {"x": x})[0], 1e-5, 1e-6)
+
+
+def test_sizes_without_a_name():
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 7]>g (float[N, M] x) => (float[N, M] y) { y = Softmax (x) }'
+    )
+    for value in (*model.graph.input, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            dim.dim_param = "?"
+    assert "Softmax" in [type(layer).__name__ for layer in build(planned(model).require()).model.layers]
+
+
+@pytest.mark.parametrize("attributes", ["<axis: int = @axis>", ""])
+def test_functions_are_raised_from_their_own_opset(attributes):
+    """A function whose text is of another opset than the model's, within which its operators are the same."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 12, "f": 1]> g (float[2, 3, 4] x) => (float[2, 3, 1] y)'
+        "{ a = f.act <axis = 1> (x)  y = ReduceMean <axes = [-1]> (a) }"
+        '<domain: "f", opset_import: ["": 11]> act <axis> (a) => (b) { r = Relu (a)  b = Softmax '
+        + attributes
+        + " (r) }"
+    )
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
+    (want,) = run(model, {"x": x})
+    raised = load(model)
+    inline(raised)
+    RemoveUnusedFunctionsPass()(raised)
+    np.testing.assert_allclose(run(ir.to_proto(raised), {"x": x})[0], want, 1e-6)
+    (got,) = outputs(build(planned(model).require()).model, [x])
+    np.testing.assert_allclose(got, want, 1e-5)
