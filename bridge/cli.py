@@ -96,6 +96,9 @@ sizes_option = click.option(
 seed_option = click.option(
     "--seed", type=click.IntRange(min=0), default=0, help="Of the inputs that are drawn (0)."
 )
+trust_option = click.option(
+    "--trust", is_flag=True, help="Read a .pt2 file even if it could run code; it comes from where you trust."
+)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
@@ -133,10 +136,12 @@ def main(context: click.Context, debug: bool) -> None:
 @click.option("--training", is_flag=True, help="Compare gradients and steps of training too.")
 @quiet_option
 @json_option
+@trust_option
 @click.pass_obj
 def convert(
     debug: bool,
     source: str,
+    trust: bool,
     output: Path,
     report: Path | None,
     inputs: Path | None,
@@ -159,7 +164,7 @@ def convert(
 
     def work(progress: Progress) -> Report:
         check_writable(output)
-        given = read_source(source)
+        given = read_source(source, trust)
         from bridge import convert
 
         result = convert(
@@ -192,11 +197,13 @@ def convert(
 @report_option
 @quiet_option
 @json_option
+@trust_option
 @click.pass_obj
 def verify(
     debug: bool,
     model: Path,
     source: str,
+    trust: bool,
     training: bool,
     inputs: Path | None,
     sizes: Sequence[tuple[str, tuple[int, ...]]],
@@ -208,7 +215,7 @@ def verify(
     """Load MODEL.keras in safe mode and compare it with its source at several sizes."""
 
     def work(progress: Progress) -> Report:
-        given = read_source(source)
+        given = read_source(source, trust)
         from bridge.conversion import verify_saved
 
         return verify_saved(
@@ -230,12 +237,13 @@ def verify(
 @report_option
 @quiet_option
 @json_option
+@trust_option
 @click.pass_obj
-def inspect(debug: bool, source: str, report: Path | None, quiet: bool, as_json: bool) -> None:
+def inspect(debug: bool, source: str, trust: bool, report: Path | None, quiet: bool, as_json: bool) -> None:
     """Say what would become what, and what would be refused; build nothing."""
 
     def work(progress: Progress) -> Report:
-        given = read_source(source)
+        given = read_source(source, trust)
         from bridge.conversion import inspect
 
         return inspect(*given[:2], dynamic_shapes=given[2], progress=progress)
@@ -276,12 +284,13 @@ def weights(debug: bool, model: Path, to_torch: Path | None, from_torch: Path | 
 @main.command()
 @click.argument("source")
 @click.option("-o", "--output", type=file_type, required=True, metavar="FILE.onnx", help="The file to write.")
+@trust_option
 @click.pass_obj
-def reduce(debug: bool, source: str, output: Path) -> None:
+def reduce(debug: bool, source: str, trust: bool, output: Path) -> None:
     """Write the smallest graph whose conversion fails as SOURCE's does, and print it: for the report of a fault."""
     with finishing(debug):
         check_writable(output)
-        given = read_source(source)
+        given = read_source(source, trust)
         import onnx
         import onnx.printer
 
@@ -449,8 +458,15 @@ def show(report: Report) -> None:
 # --- the source ---------------------------------------------------------------------------------------------
 
 
-def read_source(source: str) -> tuple[Any, Any, Any]:
-    """SOURCE as `bridge.convert` takes it: the model, its example inputs, its dynamic shapes."""
+def read_source(source: str, trust: bool) -> tuple[Any, Any, Any]:
+    """SOURCE as `bridge.convert` takes it: the model, its example inputs, its dynamic shapes.
+
+    A `.pt2` file is read here, by torch alone, where the user trusts it.
+    """
+    if trust and Path(source).suffix == ".pt2":
+        from bridge.frontend.source import trusted_program
+
+        return trusted_program(Path(source)), None, None
     if not CALLABLE.fullmatch(source) or Path(source).exists():
         return source, None, None
     module_name, _, attribute = source.partition(":")

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import tempfile
+import tokenize
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -131,6 +132,9 @@ def _require_measure(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         read = (
             np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         )
-        shape, _, dtype = read(file)
+        try:
+            shape, _, dtype = read(file)
+        except (SyntaxError, tokenize.TokenError) as error:
+            raise ValueError(f"its entry {member.filename} has no array's header") from error
         if dtype.hasobject or math.prod(shape) * dtype.itemsize + file.tell() != member.file_size:
             raise ValueError(f"its entry {member.filename} does not hold an array of shape {shape}")

@@ -258,7 +258,7 @@ def test_not_a_pt2_file(tmp_path):
     path = tmp_path / "model.pt2"
     path.write_bytes(b"nothing")
     refused(bridge.SourceError, [str(path), "not an ExportedProgram"], path)
-    refused(bridge.SourceError, ["No such file"], tmp_path / "none.pt2")
+    refused(bridge.SourceError, ["no such file"], tmp_path / "none.pt2")
 
 
 # --- output -------------------------------------------------------------------------------------------------

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pickle
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -164,3 +168,98 @@ def test_a_new_model_beside_an_old_map(tmp_path: Path) -> None:
     disk.map_path(path).write_bytes(old)
     with pytest.raises(bridge.WeightsError, match="was not saved together with"):
         bridge.open(path)
+
+
+# --- from strangers ------------------------------------------------------------------------------------------
+
+
+def rewritten(path: Path, change: Callable[[str, bytes], bytes], packing: int = zipfile.ZIP_STORED) -> None:
+    """The archive at `path` with each member's content changed."""
+    with zipfile.ZipFile(path) as old:
+        members, comment = {name: change(name, old.read(name)) for name in old.namelist()}, old.comment
+    with zipfile.ZipFile(path, "w", packing) as new:
+        for name, data in members.items():
+            new.writestr(name, data)
+        new.comment = comment
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3)).eval()
+    return bridge.convert(module, torch.randn(2, 4)).save(tmp_path / "m.keras")
+
+
+def test_layers_larger_than_their_weights(small: Path) -> None:
+    rewritten(small, lambda name, data: data.replace(b'"units": 3', b'"units": 300000000000'))
+    with pytest.raises(
+        bridge.SourceError, match=r"its layers have 1,500,000,000,0\d\d weights, the file holds"
+    ):
+        bridge.open(small)
+
+
+def test_an_archive_that_unpacks_to_much_more(small: Path) -> None:
+    rewritten(small, lambda name, data: data + bytes(100 << 20), zipfile.ZIP_DEFLATED)
+    with pytest.raises(bridge.SourceError, match="claims to unpack to"):
+        bridge.open(small)
+
+
+def test_arrays_of_a_map_are_as_large_as_their_entries(small: Path) -> None:
+    old, new = b"'shape': (", b"'shape': (99999999999, "
+    rewritten(
+        disk.map_path(small), lambda name, data: data.replace(old, new).replace(b" " * 13 + b"\n", b"\n", 1)
+    )
+    with pytest.raises(bridge.SourceError, match="not a weight map"):
+        bridge.open(small)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: header.pop("state"),
+        lambda header: header.update(variables=7),
+        lambda header: header.update(report="[" * 10_000),
+        lambda header: header["state"].update(extra=[[1 << 40], "float32"]),
+        lambda header: header["state"].update(extra=[[2], "object"]),
+        lambda header: header["state"].update(extra=[[-2], "float32"]),
+        lambda header: header["aliases"].update(extra="other"),
+        lambda header: header["variables"][0].update(recipe=["param", "nobody", [4, 3]]),
+        lambda header: header["variables"][0].update(recipe=["fill", 1.0, [4, 3]]),
+        lambda header: header["variables"][0].update(recipe=["narrow", ["fill", 1.0, [1 << 40, 3]], 0, 0, 4]),
+        lambda header: header["variables"][0].update(
+            recipe=["narrow", ["param", "0.weight", [3, 4]], 9, 0, 4]
+        ),
+        lambda header: header["variables"][0].update(recipe=["reshape", ["param", "0.bias", [3]], [4, 3]]),
+        lambda header: header["variables"][0].update(recipe=["nothing"]),
+        lambda header: header["variables"][0].update(recipe=nest(300)),
+        lambda header: header["variables"][0].update(recipe=nest(600)),
+    ],
+)
+def test_a_map_that_makes_no_sense(small: Path, change: Callable[[Any], Any]) -> None:
+    path = disk.map_path(small)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    header = json.loads(arrays["header"].tobytes())
+    change(header)
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(path, **arrays)
+    with pytest.raises(
+        (bridge.SourceError, bridge.WeightsError), match="not a weight map|another model"
+    ) as caught:
+        bridge.open(small)
+    assert "\n" not in str(caught.value)
+
+
+def nest(depth: int) -> list[Any]:
+    recipe: list[Any] = ["param", "0.weight", [3, 4]]
+    for _ in range(depth):
+        recipe = ["transpose", recipe, [1, 0]]
+    return recipe if depth % 2 else ["transpose", recipe, [1, 0]]
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("content", [b"", b"nothing", b"\xff" * 100, b"PK\x05\x06" + bytes(18)])
+def test_a_broken_checkpoint(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"state{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(bridge.SourceError, match=r"not a file of tensors only|not a .safetensors file"):
+        disk.read_state(path)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from benchmarks.fuzz.workers import CRASHED, EQUAL, HUNG, Bounds, Outcome, Workers
+from benchmarks.fuzz.files import File
+from benchmarks.fuzz.workers import CRASHED, EQUAL, HUNG, REFUSED, Bounds, Outcome, Workers
 
 
 @dataclass
@@ -48,3 +49,10 @@ def test_a_signal_is_named(workers):
 
 def test_memory_is_bounded(workers):
     assert "MemoryError" in workers.run(3).text
+
+
+def test_broken_files():
+    """Of every kind, in this process: equal, or refused by name in one line."""
+    ended = {File(seed).shown(): File(seed).run() for seed in range(40)}
+    assert {case: outcome for case, outcome in ended.items() if not outcome.good} == {}
+    assert {outcome.kind for outcome in ended.values()} == {EQUAL, REFUSED}

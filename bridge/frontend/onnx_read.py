@@ -65,6 +65,12 @@ def check(proto: onnx.ModelProto, where: str) -> None:
         raise SourceError(f"{where}: not an ONNX file: it holds no graph")
     if not proto.graph.output:
         raise SourceError(f"{where}: its graph has no outputs")
+    for imported in proto.opset_import:
+        if imported.domain in ("", "ai.onnx") and not 1 <= imported.version <= onnx.defs.onnx_opset_version():
+            raise SourceError(
+                f"{where}: is of opset {imported.version}; onnx {onnx.__version__} knows 1 to "
+                f"{onnx.defs.onnx_opset_version()}"
+            )
     for graph in graphs(proto):
         for name in _names(graph):
             if any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name):
@@ -75,6 +81,9 @@ def check(proto: onnx.ModelProto, where: str) -> None:
             raise SourceError(
                 f"{where}: holds sparse tensors, which are not supported; write them out before"
             )
+    for value in proto.graph.input:
+        if value.type.HasField("tensor_type"):
+            _known(value.type.tensor_type.elem_type, value.name, where)
     for tensor in tensors(proto):
         _check_tensor(tensor, where)
     _check_calls(proto, where)

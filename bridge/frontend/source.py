@@ -140,3 +140,12 @@ def _torch() -> Any:
             f"converting a torch model needs {error.name}: pip install 'onnx-keras-bridge[torch]'"
         ) from error
     return torch
+
+
+def trusted_program(path: Path) -> Any:
+    """The `ExportedProgram` of a `.pt2` file as torch reads it, whatever code it runs. Raises `SourceError`."""
+    torch = _torch()
+    try:
+        return torch.export.load(path)
+    except Exception as error:
+        raise SourceError(f"{path}: not an ExportedProgram that torch can read: {said(error)}") from error

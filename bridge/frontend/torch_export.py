@@ -19,6 +19,7 @@ import onnx_ir as ir
 import torch
 
 from bridge.errors import ExportError, SourceError, said
+from bridge.frontend.pt2 import require_harmless, weights_only
 from bridge.frontend.torch_module import without_fast_paths
 from bridge.frontend.torch_patches import Note, patched
 from bridge.frontend.torch_ranges import Assumption, Bounds, Sizes, declared, guards
@@ -82,9 +83,13 @@ def export_program(program: torch.export.ExportedProgram) -> Exported:
 
 
 def load_program(path: Path) -> torch.export.ExportedProgram:
-    """Read a `.pt2` file."""
+    """Read a `.pt2` file; one that could run code is refused."""
+    if not path.is_file():
+        raise SourceError(f"{path}: no such file")
+    require_harmless(path)
     try:
-        return torch.export.load(path)
+        with weights_only(), _quiet():
+            return torch.export.load(path)
     except Exception as error:
         raise SourceError(f"{path}: not an ExportedProgram that torch can read: {_reason(error)}") from error
 

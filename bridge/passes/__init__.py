@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from bridge.errors import SourceError, said
 from bridge.functions import DOMAIN
 from bridge.passes.activation import activation
 from bridge.passes.cancel import cancel
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
 
 
 def inline(model: ir.Model) -> None:
-    common.InlinePass(criteria=lambda function: function.domain != DOMAIN)(model)
+    """Raises `SourceError` where a call does not fit its function."""
+    try:
+        common.InlinePass(criteria=lambda function: function.domain != DOMAIN)(model)
+    except ValueError as error:
+        raise SourceError(f"a function cannot be written out: {said(error)}") from error
 
 
 def lift_constants(model: ir.Model) -> None:

@@ -56,8 +56,11 @@ class Bounded(ShapeInferenceContext):
 
 
 def require_bounds(graph: ir.Graph) -> None:
-    """Raise `SourceError` if a value of `graph` is larger than memory should be asked for, whatever the free sizes."""
+    """Raise `SourceError` if a value of `graph` has a negative size, or is larger than memory should be asked for
+    whatever the free sizes."""
     for value, where in _values(graph):
+        if value.shape is not None and any(isinstance(dim, int) and dim < 0 for dim in value.shape):
+            raise SourceError(f"{where} has an axis of a negative size")
         size = least_bytes(value)
         if size > MAX_VALUE_BYTES:
             raise SourceError(

@@ -212,9 +212,21 @@ NUMPY = {"GatherElements": _gather_elements}  # it gathers from no more than 64 
 
 
 def _evaluate(node: ir.Node, inputs: Sequence[Any]) -> list[ir.TensorProtocol]:
+    try:
+        with np.errstate(all="ignore"):
+            results = _results(node, inputs)
+    except Exception:  # of any kind: what cannot be worked out stays in the graph, where the run will tell
+        return []
+    return [
+        ir.tensor(np.asarray(result), name=value.name)
+        for result, value in zip(results, node.outputs, strict=True)
+    ]
+
+
+def _results(node: ir.Node, inputs: Sequence[Any]) -> Sequence[Any]:
+    """The outputs as arrays. Raises whatever the reference evaluator does."""
     if node.op_type in NUMPY:
-        result = NUMPY[node.op_type](node, *(tensor.numpy() for tensor in inputs))
-        return [ir.tensor(result, name=node.outputs[0].name)]
+        return [NUMPY[node.op_type](node, *(tensor.numpy() for tensor in inputs))]
     proto = ir.to_proto(node)
     names = [value.name for value in node.inputs if value is not None]
     model = onnx.helper.make_model(
@@ -227,14 +239,7 @@ def _evaluate(node: ir.Node, inputs: Sequence[Any]) -> list[ir.TensorProtocol]:
         opset_imports=[onnx.helper.make_opsetid("", node.version or OPSET)],
     )
     feeds = {v.name: t.numpy() for v, t in zip(node.inputs, inputs, strict=True) if v is not None}
-    try:
-        with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(model).run(None, feeds)
-    except Exception:  # of any kind: what the evaluator cannot do stays in the graph, where the run will tell
-        return []
-    return [
-        ir.tensor(np.asarray(result), name=name) for result, name in zip(results, proto.output, strict=True)
-    ]
+    return ReferenceEvaluator(model).run(None, feeds)
 
 
 # --- operators that move a weight's elements and change none: node, input tensors -> weights, or None ------------
