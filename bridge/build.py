@@ -23,6 +23,7 @@ from keras import ops
 
 from bridge.axes import moves
 from bridge.errors import Unsupported, said
+from bridge.keras_compat import channels_last
 from bridge.ops.dims import within
 from bridge.ops.registry import Kind, Layout, Refused
 from bridge.plan import Operand, Perm, Plan, Refusal, Step
@@ -220,8 +221,7 @@ class Site:
         found = self._builder.layers.get(key) if weights else None
         if found is None:
             dtype = self._builder.dtype or self.dtype
-            if "float" in dtype and dtype != "float32":  # a layer casts floats to its own dtype
-                config["dtype"] = dtype
+            config["dtype"] = dtype if "float" in dtype else "float32"  # whatever the session's is
             layer = cls(name=self._builder.name(name or _layer_name(weights, self.step)), **config)
             found = _Weighted(layer, weights)
             self._builder.layers[key if weights else layer.name] = found
@@ -285,8 +285,14 @@ def deep(plan: Plan) -> Iterator[None]:
 
 
 def build(plan: Plan, *, dtype: str | None = None, name: str = "model") -> Built:
-    """Build the Keras model that `plan` describes. `dtype` overrides every floating dtype."""
+    """Build the Keras model that `plan` describes, whatever the session's defaults are. `dtype` overrides every
+    floating dtype."""
     plan.require()
+    with channels_last():
+        return _build(plan, dtype, name)
+
+
+def _build(plan: Plan, dtype: str | None, name: str) -> Built:
     builder = Builder(plan, dtype)
     inputs = [_input(builder, value) for value in plan.model.graph.inputs]
     for step in plan.steps:

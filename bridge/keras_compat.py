@@ -13,6 +13,17 @@ from bridge.errors import BridgeError
 
 
 @contextlib.contextmanager
+def channels_last() -> Iterator[None]:
+    """Keras making layers that have their channels last; it is left as it was found."""
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_last")
+    try:
+        yield
+    finally:
+        keras.config.set_image_data_format(before)
+
+
+@contextlib.contextmanager
 def double_precision() -> Iterator[None]:
     """Keras computing in float64 on every backend, left afterwards as it was found.
 
