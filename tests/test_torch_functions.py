@@ -21,6 +21,32 @@ MENDED = {
         -u8; u8 << 1; u8 >> 1; i8 // 3; torch.fmod(i8, 7); torch.div(i, j, rounding_mode="trunc"); i % j
         torch.atan2(i, j); torch.floor_divide(i, 2.5)
     """,
+    "along an axis": """
+        r.logcumsumexp(1); r.cummax(1)[0]; r.cummax(1)[1]; r.cummin(1)[1]; r.median(1)[0]; r.nanmedian(1)[0]; r.median()
+        t.cummax(1)[1]; t.cummin(1)[1]; t.sort(dim=1, stable=True)[1]; t.argsort(dim=1, stable=True, descending=True)
+        torch.hstack([g, g]); torch.dstack([g, g]); torch.hamming_window(5) * g
+    """,
+    "along a free axis": """
+        g.cumprod(0); g.cummax(0)[1]; g.logcumsumexp(0); g.sort(0)[0]; g.argsort(0, descending=True); g.median(0)[1]
+        g.kthvalue(1, 0)[0]; g.roll((1, 2), (0, 1)); g.roll(3, 0)
+        F.pad(g, (0, 0, 0, -g.shape[0] % 4)); F.pad(g, (0, 0, -g.shape[0] % 4, 1), value=2.0)
+    """,
+    "masks, searches and distances": """
+        assign(g, g > 0, 1.5); assign(n, n <= 1, 0); assign(g, g > 0, 0.1 * g[g > 0]); assign(g, (g > 0).any(1), g[0])
+        assign(g, (g > 0).any(1), g[(g > 0).any(1)] + 2); assign(g, (slice(None), g[0] > 0), 7.0)
+        torch.searchsorted(ROW, g); torch.bucketize(r, ROW, right=True); g.scatter_reduce(1, g.argsort(1), g, "mean")
+        torch.cdist(g, SQUARE); torch.cdist(g, SQUARE, p=3.0); torch.cdist(s, s, p=1.0)
+    """,
+    "bags": """
+        F.embedding_bag(index, TABLE); F.embedding_bag(index, TABLE, mode="max", padding_idx=2)
+        F.embedding_bag(index, TABLE, mode="sum", per_sample_weights=index / 7.0)
+        F.embedding_bag(index.reshape(-1), TABLE, OFFSETS); F.embedding_bag(index.reshape(-1), TABLE, OFFSETS, mode="max")
+    """,
+    "Fourier transforms": """
+        torch.fft.rfft(s).abs(); torch.fft.rfft(s, 11).imag; torch.fft.rfft(s, dim=1).real; torch.fft.fft(s).imag
+        torch.fft.irfft(torch.fft.rfft(s), 7); torch.fft.ifft(torch.fft.fft(s)).real; torch.fft.rfft2(s).abs()
+        torch.stft(sound, 16, 5, window=WINDOW, return_complex=True).abs()
+    """,
 }
 
 

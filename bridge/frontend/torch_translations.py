@@ -12,6 +12,7 @@ import torch
 from onnxscript import opset23 as op
 from onnxscript.function_libs.torch_lib.ops import core
 
+from bridge.frontend.torch_axes import ALONG_AXES
 from bridge.frontend.torch_formulas import FORMULAS
 from bridge.frontend.torch_ops import DROPOUTS, LSTMP, MULTI_HEAD
 
@@ -201,6 +202,7 @@ def _onnx_linspace(start, end, steps, dtype=-1, layout="", device="", pin_memory
 
 TRANSLATIONS: dict[Any, Any] = {
     **FORMULAS,
+    **ALONG_AXES,
     torch.ops.aten.linspace.default: _onnx_linspace,
     torch.ops.aten.upsample_linear1d.vec: _onnx_resize(mode="linear"),
     **{

@@ -4,6 +4,7 @@ from bridge.ops import (  # noqa: F401
     attention,
     convolution,
     elementwise,
+    fourier,
     indexing,
     linear,
     normalization,

@@ -72,7 +72,23 @@ def size(site: Any, dim: Dim, dtype: str = "int32") -> Any:
     """The number `dim`; a tensor where it is symbolic."""
     if isinstance(dim, int):
         return dim
-    return ops.sum(ops.ones_like(length(site, dim), dtype=dtype))
+    try:
+        return ops.sum(ops.ones_like(length(site, dim), dtype=dtype))
+    except Refused:
+        return _number(site, _expression(dim), dtype)
+
+
+def _number(site: Any, expression: sympy.Expr, dtype: str) -> Any:
+    """`size` by arithmetic: sums, products and divisions of sizes, where no vector of such a length is had."""
+    if expression.is_Integer:
+        return int(expression)
+    if isinstance(expression, sympy.floor):
+        dividend, divisor = sympy.fraction(sympy.together(expression.args[0]))
+        return ops.floor_divide(_number(site, dividend, dtype), _number(site, divisor, dtype))
+    if expression.is_Add or expression.is_Mul:
+        numbers = [_number(site, part, dtype) for part in expression.args]
+        return functools.reduce(add if expression.is_Add else ops.multiply, numbers)
+    return ops.sum(ops.ones_like(_length(site, expression), dtype=dtype))
 
 
 def reshape(site: Any, x: Any, have: Sequence[Dim], want: Sequence[Dim]) -> Any:
@@ -165,6 +181,9 @@ def _length(site: Any, expression: sympy.Expr) -> Any:
         expression, step = sympy.fraction(expression)
     if step != 1 and step.is_Integer:
         return _length(site, expression)[(slice(int(start), None, int(step)),)]
+    factor, rest = expression.as_coeff_Mul()
+    if factor.is_Integer and factor < -1:
+        return _outer([_length(site, -factor), _length(site, -rest)])
     if expression.is_Mul and all(part.is_nonnegative for part in expression.args):
         return _outer([_length(site, part) for part in expression.args])
     raise Refused(

@@ -167,11 +167,17 @@ def split(site, x, split: Ints = None, *, axis=0, num_outputs=None):
 
 
 @op("Pad", layout=ANY, axes="axes")
-def pad(site, data, pads: Ints, value=None, axes: Ints = None, *, mode="constant"):
+def pad(site, data, pads: Dims, value=None, axes: Ints = None, *, mode="constant"):
     """Negative pads cut off."""
     rank = len(data.shape)
     axes = [axis % rank for axis in (range(rank) if axes is None else axes)]
     widths = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :], strict=True), strict=True))
+    for axis in [axis for axis in axes if not all(isinstance(width, int) for width in widths[axis])]:
+        if mode != "constant":
+            raise Refused(
+                f"pads of mode {mode!r} that hang on the size of an axis, {widths[axis]}; fix the axis"
+            )
+        data = _pad_by_size(site, data, axis, widths.pop(axis)[0], value)
     cut = [slice(max(-b, 0), min(e, 0) or None) for b, e in (widths.get(k, (0, 0)) for k in range(rank))]
     x = data[tuple(cut)] if any(part != slice(0, None) for part in cut) else data
     full = [tuple(max(width, 0) for width in widths.get(axis, (0, 0))) for axis in range(rank)]
@@ -196,6 +202,16 @@ def _pad_constant(site, x: Any, widths: list[tuple[int, int]], value: Any) -> An
     if not number and 3 <= len(widths) <= 5 and not any(widths[0] + widths[-1]) and "float" in site.dtype:
         return padded(site, x, widths[1:-1])
     return ops.pad(x, widths, constant_values=number)
+
+
+def _pad_by_size(site, x: Any, axis: int, before: Any, value: Any) -> Any:
+    """An axis padded by symbolic sizes: each of its places takes the element that it comes from, if it is one."""
+    source = dims.positions(site, site.out_shape()[axis]) - dims.size(site, before)
+    last = dims.size(site, site.shape()[axis]) - 1
+    outside = ops.logical_or(ops.less(source, 0), ops.greater(source, last))
+    x = ops.take(x, ops.minimum(ops.maximum(source, 0), last), axis=axis)
+    outside = ops.reshape(outside, [-1] + [1] * (len(x.shape) - axis - 1))
+    return ops.where(outside, np.zeros((), site.dtype) if value is None else value, x)
 
 
 def _sources(site, dim: Any, before: int, after: int, mode: str) -> Any:

@@ -20,6 +20,7 @@ from bridge.passes.decide import decide
 from bridge.passes.fold import fold
 from bridge.passes.infer import infer
 from bridge.passes.linear import linear
+from bridge.passes.mask import mask
 from bridge.passes.normalization import normalization
 from bridge.passes.pad import pad
 from bridge.passes.recurrent import recurrent
@@ -79,6 +80,7 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
     lift_constants,  # a constant is an initializer, whoever wrote it
     drop_identities,  # copies stand between the nodes that belong together
     know,  # weights reach their consumers, shape arithmetic its Reshape and Slice
+    mask,  # numbers written where a mask is true; before anything reads how many there are
     pad,  # a convolution and its padding are one; needs the amounts
     activation,  # written in single steps; needs the numbers folded
     normalization,  # as are these; needs the sizes

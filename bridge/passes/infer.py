@@ -106,7 +106,7 @@ def _plain(dim: Dim) -> Dim:
         return dim
     if dim.value.isdigit():
         return int(dim.value)
-    if "floor(" not in dim.value and "ceiling(" not in dim.value:
+    if not any(function in dim.value for function in ("floor(", "ceiling(", "Mod(")):
         return dim
     try:
         return ir.SymbolicDim(_normal(dim._expr))
@@ -116,8 +116,20 @@ def _plain(dim: Dim) -> Dim:
 
 @functools.cache
 def _normal(expression: sympy.Expr) -> sympy.Expr:
-    short = expression.replace(lambda part: part.is_Rational and part.q > LONGEST, _shortest)
+    whole = expression.replace(sympy.Mod, _remainder)
+    short = whole.replace(lambda part: part.is_Rational and part.q > LONGEST, _shortest)
     return short.replace(sympy.ceiling, lambda x: -sympy.floor(-x)).replace(sympy.floor, _flat)
+
+
+def _remainder(dividend: sympy.Expr, divisor: sympy.Expr) -> sympy.Expr:
+    """By floor, whose sums are followed: -n - 8 floor(-n / 8) for Mod(7 n, 8), the library's way to write -n mod 8."""
+    if not divisor.is_Integer:
+        return sympy.Mod(dividend, divisor)
+    half, near = divisor // 2, sympy.Integer(0)
+    for term in sympy.Add.make_args(sympy.expand(dividend)):
+        factor, rest = term.as_coeff_Mul()
+        near += ((factor + half) % divisor - half) * rest if factor.is_Integer else term
+    return sympy.expand(near - divisor * sympy.floor(near / divisor))
 
 
 def _shortest(number: sympy.Rational) -> sympy.Rational:
@@ -239,6 +251,25 @@ def _concat(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     else:
         total = functools.reduce(lambda a, b: a + b, lengths)
         ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([total]), node.inputs[0].dtype)
+
+
+_infer_pad = registry.get("", "Pad", 11)
+
+
+@registry.register("", "Pad", since_version=13)
+def _pad(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """As the library has it; and pads that are sizes."""
+    data, pads = node.inputs[0], ctx.get_symbolic_value(node.inputs[1])
+    given = node.inputs[3] if len(node.inputs) > 3 else None
+    axes = None if given is None else integers(given)
+    if data.shape is None or pads is None or (given is not None and axes is None):
+        _infer_pad(ctx, node)
+        return
+    dims = list(data.shape)
+    axes = [axis % len(dims) for axis in (range(len(dims)) if axes is None else axes)]
+    for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
+        dims[axis] = _plain(dims[axis] + _plain(before) + _plain(after))
+    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(dims), data.dtype)
 
 
 @registry.register("", "ConstantOfShape", since_version=10)
