@@ -331,7 +331,7 @@ REFUSED = {
     ),
     "pads-of-an-input": (
         "g (float[N, 4] x, int64[4] p) => (float[A, B] y) { y = Pad (x, p) }",
-        "pads .p. has to be known integers",
+        "pads .p. has to be known or symbolic integers",
     ),
     "slice-of-a-slice": (
         f"g (float[N, T, 3] x, float[N, 9] z) => (float[N, A] y) {{ {LENGTHS} y = Slice (z, zero, t, one, two) }}",
