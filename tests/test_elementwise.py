@@ -134,7 +134,7 @@ TYPED = {
     "xor, the first": "uint8[N] x => uint8 c = {5}: BitwiseXor (c, x)",
     "and, no axis": "int64[] x => int64 c = {5}: BitwiseAnd (c, x)",
     "shift": 'uint8[N] x => uint8 c = {2}: BitShift <direction = "LEFT"> (x, c)',
-    "shifted": 'uint32[N] x => uint32 c = {2}: BitShift <direction = "RIGHT"> (c, x)',
+    "shifted": 'uint8[N] x => uint8 c = {2}: BitShift <direction = "RIGHT"> (c, x)',
     "chosen": "int64[N] x => int64 c = {2}, int64 d = {3}: Where (m, c, d)",
 }
 

@@ -174,6 +174,7 @@ def average_pool(
         whole == axes
         and not is_valid(axes)
         and is_same(axes)
+        and not _uneven(axes)
         and not count_include_pad
         and _native(site, axes)
     ):
@@ -189,6 +190,11 @@ def average_pool(
         behind = [(0, after - axis.pads[1]) for (_, after), axis in zip(behind, axes, strict=True)]
     counted = ops.pad(counted, ((0, 0), *behind, (0, 0)))
     return y / _averaged(site, counted, whole)
+
+
+def _uneven(axes: Sequence[Axis]) -> bool:
+    """Whether there is padding that Keras on torch would count."""
+    return any(axis.pads is not None and axis.pads[0] != axis.pads[1] for axis in axes)
 
 
 def _native(site, axes: Sequence[Axis]) -> bool:

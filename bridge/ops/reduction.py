@@ -84,8 +84,8 @@ def _where(site, name: str, x: Any, axis: int, last: bool = False, undefined: in
     numbers = ops.where(ops.isnan(x), ops.cast(nothing, x.dtype), x) if floats else x
     found = ops.cast(ops.equal(x, reduce(numbers, axis=axis, keepdims=True)), "int32")
     index = ops.argmax(ops.flip(found, axis=axis) if last else found, axis=axis, keepdims=True)
-    index = ops.cast(index, "int64")
-    index = size(site, site.shape()[axis], "int64") - 1 - index if last else index
+    index = ops.cast(index, "int32")
+    index = size(site, site.shape()[axis]) - 1 - index if last else index
     if not floats:
         return index
     start = ops.take(x, np.zeros(1, "int32"), axis=axis)
@@ -108,7 +108,7 @@ for _name in EXTREMES:
 def hardmax(site, x, *, axis=-1):
     """One at the first maximum, zero elsewhere."""
     place = [-1 if k == axis % len(x.shape) else 1 for k in range(len(x.shape))]
-    number = ops.reshape(positions(site, site.shape()[axis], "int64"), place)
+    number = ops.reshape(positions(site, site.shape()[axis]), place)
     return ops.cast(ops.equal(number, _where(site, "ArgMax", x, axis, undefined=-1)), site.dtype)
 
 
