@@ -104,8 +104,8 @@ def _legs(report: Report) -> Table:
 
 
 def sized(check: Check) -> str:
-    """The sizes of a check, and why nothing could be compared at them."""
-    return f"{check.sizes}, where {check.failure}" if check.failure else check.sizes
+    """The sizes and values of a check, and why nothing could be compared at them."""
+    return f"{check.at}, where {check.failure}" if check.failure else check.at
 
 
 def _facts(report: Report) -> Table:

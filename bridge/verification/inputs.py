@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from bridge.frontend.asked import Asked
 from bridge.verification.metrics import Arrays
+from bridge.verification.odd import Odd, odd_draws
 from bridge.verification.sizes import (
     LARGE,
     Range,
@@ -26,14 +27,16 @@ from bridge.verification.values import Slot, slots
 __all__ = ["Draw", "Sampler", "Sizes", "sizes_text"]
 
 SPARE = 8  # choices of sizes
+ODD = 500  # the number of the draw that odd values are put into
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Inputs at one choice of sizes."""
+    """Inputs at one choice of sizes; `odd` where their values are."""
 
     sizes: Sizes
     inputs: Arrays
+    odd: Odd | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,12 @@ class Sampler:
             if sizes not in seen:
                 seen.append(sizes)
                 yield self._drawn(sizes, number)
+
+    def odd(self, sizes: Sizes) -> Iterator[Draw]:
+        """Inputs whose values are such as random ones seldom are."""
+        rng = np.random.default_rng([self.asked.seed, ODD])
+        for kind, arrays in odd_draws(self.slots, sizes, self.draw(sizes, ODD), rng):
+            yield Draw(sizes, arrays, kind)
 
     def _as_asked(self, sizes: Sizes, number: int) -> Sizes:
         """`sizes`, with those that the user gave, one after the other."""

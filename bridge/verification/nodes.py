@@ -31,18 +31,21 @@ def node_errors(plan: Plan, built: Built, trial: Trial) -> dict[ir.Node, float]:
     errors: dict[ir.Node, float] = {}
     for portion in _portions(shown, trial.sizes):
         values = [value for _, value in portion]
-        pairs = zip(_keras_values(plan, built, values, trial), _onnx_values(plan, values, trial), strict=True)
+        pairs = zip(keras_values(plan, built, values, trial), onnx_values(plan, values, trial), strict=True)
         for (node, value), (ours, theirs) in zip(portion, pairs, strict=True):
             errors[node] = max(errors.get(node, 0.0), relative_error(ours, plan.stored(value, theirs)))
     return errors
 
 
-def _keras_values(plan: Plan, built: Built, values: list[ir.Value], trial: Trial) -> Arrays:
+def keras_values(plan: Plan, built: Built, values: list[ir.Value], trial: Trial) -> Arrays:
+    """What `values` hold in Keras, in the order of axes in which it is stored there."""
+    if not values:
+        return []
     model = keras.Model(built.model.inputs, [built.tensors[value] for value in values])
     return keras_call(model, [plan.doors.get(value) for value in plan.model.graph.inputs])(trial.inputs)
 
 
-def _onnx_values(plan: Plan, values: list[ir.Value], trial: Trial) -> Arrays:
+def onnx_values(plan: Plan, values: list[ir.Value], trial: Trial) -> Arrays:
     model = plan.model.clone()
     named = {value.name: value for node in model.graph for value in node.outputs}
     model.graph.outputs[:] = [named[value.name] for value in values]

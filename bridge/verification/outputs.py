@@ -32,7 +32,7 @@ def checks(
     """All legs at all sizes; `call` is a `keras_call`, `simple` runs the graph that was built."""
     for trial in tried:
         if trial.torch is not None:
-            yield Check(TORCH_ORT, sizes_text(trial.sizes), worst_error(trial.onnx, trial.torch), LIMIT)
+            yield _check(TORCH_ORT, trial, worst_error(trial.onnx, trial.torch))
         if simple is not None:
             yield from _compared(simple, trial, {SIMPLIFIED: trial.onnx}, "the simplified graph")
         wanted = {ORT_KERAS: trial.onnx, TORCH_KERAS: trial.torch}
@@ -43,16 +43,19 @@ def _compared(
     run: Callable[[Arrays], Arrays], trial: Trial, wanted: dict[str, Arrays | None], name: str
 ) -> Iterator[Check]:
     """One check for each leg in `wanted` that has a reference; where `run` fails, its error is infinite."""
-    text = sizes_text(trial.sizes)
     try:
         got = run(trial.inputs)
     except Exception as error:
         failure = f"{name} does not run: {said(error)}"
-        yield Check(next(iter(wanted)), text, math.inf, LIMIT, failure=failure)
+        yield _check(next(iter(wanted)), trial, math.inf, failure)
         return
     for leg, want in wanted.items():
         if want is not None:
-            yield Check(leg, text, worst_error(got, want), LIMIT)
+            yield _check(leg, trial, worst_error(got, want))
+
+
+def _check(leg: str, trial: Trial, error: float, failure: str = "") -> Check:
+    return Check(leg, sizes_text(trial.sizes), error, LIMIT, failure=failure, values=trial.values)
 
 
 def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], double: Torch) -> list[Check]:
@@ -61,8 +64,8 @@ def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], double: To
     limits: dict[str, float] = {}
     for trial in tried:
         rounding = worst_error(trial.torch or [], double(cast(trial.inputs, "float64")))
-        limits[sizes_text(trial.sizes)] = FLOOR * rounding if math.isfinite(rounding) else 0.0
-    return [replace(check, limit=max(check.limit, limits.get(check.sizes, 0.0))) for check in found]
+        limits[_check("", trial, 0.0).at] = FLOOR * rounding if math.isfinite(rounding) else 0.0
+    return [replace(check, limit=max(check.limit, limits.get(check.at, 0.0))) for check in found]
 
 
 def compare_double(model: keras.Model, double: Torch, sampler: Sampler) -> Iterator[Check]:

@@ -29,6 +29,7 @@ class Slot:
     longest: Any = None  # the dim that bounds the lengths which it holds
     table: Any = None  # the dim of what it holds indices into
     mask: bool = False
+    divides: bool = False  # something is divided by it, so that none is 0
 
     @property
     def dtype(self) -> np.dtype:
@@ -37,7 +38,7 @@ class Slot:
     def draw(self, sizes: Sizes, rng: np.random.Generator) -> np.ndarray:
         shape = tuple(evaluate(dim, sizes) for dim in self.value.shape)
         if self.longest is not None:
-            return self._lengths(shape, evaluate(self.longest, sizes), rng)
+            return self.lengths(shape, evaluate(self.longest, sizes), rng)
         if self.mask:
             return self._mask(shape, rng).astype(self.dtype)
         if self.dtype.kind in "ui":
@@ -53,9 +54,12 @@ class Slot:
         drawn = rng.permutation(np.resize(finite, max(count, 1)))[:count].reshape(shape)
         return np.where(self._mask(shape, rng), -np.inf, drawn).astype(self.dtype) if masked.any() else drawn
 
-    def _lengths(self, shape: tuple[int, ...], longest: int, rng: np.random.Generator) -> np.ndarray:
+    def lengths(
+        self, shape: tuple[int, ...], longest: int, rng: np.random.Generator, full: bool = True
+    ) -> np.ndarray:
+        """From 1 to `longest`, one of which is sure to be there: the longest if `full`, else 1."""
         drawn = rng.integers(1, longest + 1, shape)
-        drawn.reshape(-1)[:1] = longest
+        drawn.reshape(-1)[:1] = longest if full else 1
         return self._sorted(drawn)
 
     def _sorted(self, lengths: np.ndarray) -> np.ndarray:
@@ -77,6 +81,8 @@ class Slot:
         """Over the whole range, its ends among them."""
         low, high = self._range(sizes)
         drawn = rng.integers(low, high + 1, shape)
+        if self.divides or self.example is not None and self.example.size and 0 not in self.example:
+            drawn = np.where(drawn == 0, high or 1, drawn)
         if self.table is not None and drawn.size > 1:
             places = rng.choice(drawn.size, 2, replace=False)
             drawn.reshape(-1)[places] = low, high
@@ -102,6 +108,7 @@ def slots(graph: ir.Graph, examples: list[np.ndarray] | None) -> list[Slot]:
             lengths.get(value.name),
             tables.get(value.name),
             value.name not in tables and _masks(value),
+            any(n.op_type in ("Div", "Mod") and n.inputs[1] is read for n, read in _readers(value)),
         )
         for index, value in enumerate(graph.inputs)
     ]

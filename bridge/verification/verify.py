@@ -138,7 +138,14 @@ def gradients_of(trained: Trainable, opened: Opened, simple: ir.Model) -> Check:
 def _blame(report: Report, opened: Opened, planned: Plan, built: Built, tried: list[Trial]) -> str:
     """The leg that failed first, and the step or node that departs on it."""
     failed = first_failed(report)
-    trial = next((trial for trial in tried if sizes_text(trial.sizes) == failed.sizes), tried[0])
+    trial = next(
+        (
+            trial
+            for trial in tried
+            if (sizes_text(trial.sizes), trial.values) == (failed.sizes, failed.values)
+        ),
+        tried[0],
+    )
     if failed.leg == SIMPLIFIED:
         step = departure(opened.given, opened.model, trial, failed.limit)
         return failed_leg(report) + (f": {step}" if step else "")
@@ -158,5 +165,5 @@ def failed_leg(report: Report) -> str:
     """The first comparison that failed, in words."""
     failed = first_failed(report)
     if failed.failure:
-        return f"{failed.leg} at {failed.sizes}: {failed.failure}"
-    return f"{failed.leg} differ by {failed.error:.2g} (limit {failed.limit:.0e}) at {failed.sizes}"
+        return f"{failed.leg} at {failed.at}: {failed.failure}"
+    return f"{failed.leg} differ by {failed.error:.2g} (limit {failed.limit:.0e}) at {failed.at}"

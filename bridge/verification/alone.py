@@ -1,0 +1,107 @@
+"""Whose fault it is that Keras departs: a node's, that gives something else than onnxruntime given the same, or
+nobody's, where rounding decides (a tie that only rounding breaks, a peaked softmax of large numbers)."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import onnx_ir as ir
+
+from bridge.build import Built
+from bridge.plan import Plan
+from bridge.verification.metrics import Arrays, worst_error
+from bridge.verification.nodes import keras_values, node_errors, onnx_values
+from bridge.verification.odd import NUDGED, nudged
+from bridge.verification.outputs import FLOOR
+from bridge.verification.runners import Evaluator, OnnxRuntime
+from bridge.verification.trials import Trial
+
+
+def excused(plan: Plan, built: Built, trial: Trial, limit: float) -> bool:
+    """Whether nodes depart, and each of them is right about what it was given."""
+    errors = node_errors(plan, built, trial)
+    departed = [step.node for step in plan.steps if not errors.get(step.node, 0.0) <= limit]
+    return bool(departed) and not any(_at_fault(plan, built, node, trial, limit) for node in departed)
+
+
+def _at_fault(plan: Plan, built: Built, node: ir.Node, trial: Trial, limit: float) -> bool:
+    """Whether onnxruntime gives something else than Keras for the inputs that `node` has in Keras."""
+    given = list(dict.fromkeys(v for v in node.inputs if v is not None and v.const_value is None))
+    made = [v for v in node.outputs if isinstance(built.tensors.get(v), keras.KerasTensor)]
+    model, arrays = _single(plan, node, given, made), _held(plan, built, given, trial)
+    ours = _as_stated(plan, made, keras_values(plan, built, made, trial))
+    run = OnnxRuntime(model)
+    theirs = run(arrays)
+    if trial.odd in NUDGED:
+        limit = max(limit, FLOOR * worst_error(run(nudged(arrays)), theirs))
+    if worst_error(ours, theirs) <= limit:
+        return False
+    if trial.torch is None and not all(np.isfinite(x).all() for x in arrays if x.dtype.kind == "f"):
+        return _defined(model, arrays, theirs, limit)
+    return True
+
+
+def _defined(model: ir.Model, arrays: Arrays, theirs: Arrays, limit: float) -> bool:
+    """Whether ONNX's reference evaluator gives what onnxruntime does: what NaN and infinities make is then no choice
+    of a library."""
+    try:
+        return worst_error(Evaluator(ir.to_proto(model))(arrays), theirs) <= limit
+    except Exception:  # the evaluator lacks the operator, or fails at such numbers
+        return False
+
+
+def _held(plan: Plan, built: Built, values: list[ir.Value], trial: Trial) -> Arrays:
+    """What `values` hold in Keras, as the graph states them; in onnxruntime where Keras has no tensor for them."""
+    inputs = dict(zip(plan.model.graph.inputs, trial.inputs, strict=True))
+    ours = [v for v in values if v not in inputs and isinstance(built.tensors.get(v), keras.KerasTensor)]
+    theirs = [v for v in values if v not in inputs and v not in ours]
+    held = inputs | dict(
+        zip(ours, _as_stated(plan, ours, keras_values(plan, built, ours, trial)), strict=True)
+    )
+    held |= dict(zip(theirs, onnx_values(plan, theirs, trial) if theirs else [], strict=True))
+    return [held[value].astype(value.dtype.numpy()) for value in values]
+
+
+def _as_stated(plan: Plan, values: list[ir.Value], arrays: Arrays) -> Arrays:
+    """What Keras stores, in the order in which the graph states it."""
+    places = [
+        plan.stored(v, np.arange(a.size).reshape(_unpermuted(plan, v, a)))
+        for v, a in zip(values, arrays, strict=True)
+    ]
+    found = []
+    for value, array, place in zip(values, arrays, places, strict=True):
+        stated = np.empty(array.size, array.dtype)
+        stated[place.reshape(-1)] = array.reshape(-1)
+        found.append(stated.reshape(_unpermuted(plan, value, array)))
+    return found
+
+
+def _unpermuted(plan: Plan, value: ir.Value, array: np.ndarray) -> tuple[int, ...]:
+    perm = plan.perms.get(value)
+    return array.shape if perm is None else tuple(array.shape[i] for i in np.argsort(perm))
+
+
+def _single(plan: Plan, node: ir.Node, given: list[ir.Value], made: list[ir.Value]) -> ir.Model:
+    """A model of `node` alone, whose inputs are `given` and whose outputs are `made`."""
+    fresh = {
+        v: ir.Value(name=v.name, type=v.type, const_value=v.const_value) for v in node.inputs if v is not None
+    }
+    outputs = {v: ir.Value(name=v.name, type=v.type) for v in node.outputs}
+    attributes = list(node.attributes.values())
+    alone = ir.Node(
+        node.domain,
+        node.op_type,
+        [v and fresh[v] for v in node.inputs],
+        attributes,
+        outputs=list(outputs.values()),
+    )
+    graph = ir.Graph(
+        [fresh[v] for v in given],
+        [outputs[v] for v in made],
+        nodes=[alone],
+        initializers=[v for v in fresh.values() if v.const_value is not None],
+        opset_imports=dict(plan.model.graph.opset_imports),
+        name="alone",
+    )
+    functions = list(plan.model.functions.values())
+    return ir.Model(graph, ir_version=plan.model.ir_version, functions=functions)
