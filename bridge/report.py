@@ -132,11 +132,11 @@ class Report:
         sizes = len({check.sizes for check in self.checks if check.leg in LEGS})
         worst = max(check.error for check in self.checks)
         where = f"{sizes} choices of sizes" if sizes > 1 else "the exported sizes"
-        if sizes == 1 and any(FREE.search(axes) for axes in self.axes):
-            where += " only: the source ran at no other"
         odd = len({check.values for check in self.checks if check.values})
         if odd:
-            where += f" and {odd} of odd values"
+            where += f" and {odd} kinds of odd values"
+        if sizes == 1 and any(FREE.search(axes) for axes in self.axes):
+            where += " only: the source ran at no other"
         if any(check.leg not in LEGS for check in self.checks):
             where += ", in training too"
         if not self.amplifies:

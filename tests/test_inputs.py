@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keras import ops
 from proof import parse
 from torch import nn
 
@@ -19,6 +20,7 @@ import bridge
 from bridge.frontend.onnx_load import load
 from bridge.passes import simplify
 from bridge.verification.inputs import Sampler
+from bridge.verification.odd import Odd
 from bridge.verification.runners import OnnxRuntime
 from bridge.verification.sizes import others, search, solve
 
@@ -356,3 +358,75 @@ def test_sizes_that_are_not_compared(row):
     report = converted(text, sizes=sizes).report
     assert report.verified
     assert any(note in line for line in report.notes)
+
+# --- odd values ---------------------------------------------------------------------------------------------------
+
+UNARY = "g (float[n,9] x) => (float[n,9] y) {{ y = {} (x) }}"
+WRONG = {
+    # operator: a function that is equal at most random numbers, the graph, what shows it
+    "Round": (lambda x: ops.sign(x) * ops.floor(ops.abs(x) + 0.5), UNARY.format("Round"), Odd.TIES),
+    "Sign": (lambda x: ops.where(x >= 0, 1.0, -1.0), UNARY.format("Sign"), Odd.TIES),
+    "Relu": (lambda x: ops.where(x > 0, x, 0.0), UNARY.format("Relu"), Odd.ENDLESS),
+    "Reciprocal": (lambda x: 1 / (x + 1e-7 * ops.sign(x)), UNARY.format("Reciprocal"), Odd.TINY),
+    "Softplus": (lambda x: ops.log(1 + ops.exp(x)), UNARY.format("Softplus"), Odd.LARGE),
+    "ArgMax": (
+        lambda x, *, axis=0, keepdims=1, select_last_index=0: ops.cast(
+            8 - ops.argmax(x[:, ::-1], 1), "int64"
+        )[:, None],
+        "g (float[n,9] x) => (int64[n,1] y) { y = ArgMax <axis = 1> (x) }",
+        Odd.TIES,
+    ),
+    "Not": (
+        lambda x: ops.logical_and(ops.logical_not(x), ops.any(x)),
+        "g (bool[n,9] x) => (bool[n,9] y) { y = Not (x) }",
+        Odd.OFF,
+    ),
+    "And": (
+        lambda a, b: ops.logical_and(ops.logical_and(a, b), ops.logical_not(ops.all(a))),
+        "g (bool[n,9] x) => (bool[n,9] y) { y = And (x, x) }",
+        Odd.ON,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_odd_values_show_what_random_ones_do_not(name, build_with):
+    function, text, kind = WRONG[name]
+    assert converted(text).report.verified
+    build_with(name, function)
+    with pytest.raises(bridge.Mismatch, match=f"; {kind.value}; first at {name}") as caught:
+        converted(text)
+    assert all(check.passed for check in caught.value.report.checks if not check.values)
+
+
+def test_short_sequences_are_drawn_where_lengths_are():
+    text = """g (float[t,b,3] x, int32[b] n) => (float[t,1,b,2] y) <float[1,8,3] w, float[1,8,2] r> {
+        y, s, e = LSTM <hidden_size = 2> (x, w, r, "", n) }"""
+    sampler = Sampler.of(simplify(load(parse(text, {}))))
+    lengths = next(draw.inputs[1] for draw in sampler.odd({"t": 5, "b": 4}) if draw.odd is Odd.SHORT)
+    assert lengths.max() < 5
+    assert lengths.min() == 1
+    assert sampler.draw({"t": 5, "b": 4})[1].max() == 5
+
+
+ROUNDED = {
+    "sine": "g (float[n,3,9] x) => (float[n,3,9] y) <float[9,9] w> { a = MatMul (x, w)  y = Sin (a) }",
+    "softmax": "g (float[n,3,9] x) => (float[n,3,9] y) <float[9,9] w> { a = MatMul (x, w)  y = Softmax (a) }",
+    "round": "g (float[n,3,9] x) => (float[n,3,9] y) <float[9,9] w> { a = MatMul (x, w)  y = Round (a) }",
+    "compare": "g (float[n,3,9] x) => (bool[n,3,9] y) <float[9,9] w, float[9] c> { a = MatMul (x, w)  y = Less (a, c) }",
+    "norm": "g (float[n,3,9] x) => (float[n,3,9] y) <float[9] w> { y = LayerNormalization (x, w) }",
+    "instances": "g (float[n,3,9] x) => (float[n,3,9] y) <float[3] w, float[3] b> { y = InstanceNormalization (x, w, b) }",
+    "pool": "g (float[n,3,9] x) => (float[n,3,4] y) { y = MaxPool <kernel_shape = [3], strides = [2]> (x) }",
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_rounding_at_odd_values_is_no_mismatch(name):
+    report = converted(ROUNDED[name]).report
+    assert report.verified
+    assert not report.amplifies
+    assert {check.values for check in report.checks} >= {"", Odd.TIES.value, Odd.TINY.value, Odd.LARGE.value}
+
+
+def test_the_verdict_counts_odd_values():
+    assert "at 5 choices of sizes and 4 kinds of odd values" in converted(UNARY.format("Abs")).report.verdict

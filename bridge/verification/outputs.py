@@ -16,7 +16,7 @@ import keras
 
 from bridge.errors import said
 from bridge.frontend.torch_module import Torch
-from bridge.report import LIMIT, ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check
+from bridge.report import ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.inputs import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, worst_error
 from bridge.verification.runners import OnnxRuntime, keras_call
@@ -32,7 +32,7 @@ def checks(
     """All legs at all sizes; `call` is a `keras_call`, `simple` runs the graph that was built."""
     for trial in tried:
         if trial.torch is not None:
-            yield _check(TORCH_ORT, trial, worst_error(trial.onnx, trial.torch))
+            yield trial.check(TORCH_ORT, worst_error(trial.onnx, trial.torch))
         if simple is not None:
             yield from _compared(simple, trial, {SIMPLIFIED: trial.onnx}, "the simplified graph")
         wanted = {ORT_KERAS: trial.onnx, TORCH_KERAS: trial.torch}
@@ -47,15 +47,11 @@ def _compared(
         got = run(trial.inputs)
     except Exception as error:
         failure = f"{name} does not run: {said(error)}"
-        yield _check(next(iter(wanted)), trial, math.inf, failure)
+        yield trial.check(next(iter(wanted)), math.inf, failure)
         return
     for leg, want in wanted.items():
         if want is not None:
-            yield _check(leg, trial, worst_error(got, want))
-
-
-def _check(leg: str, trial: Trial, error: float, failure: str = "") -> Check:
-    return Check(leg, sizes_text(trial.sizes), error, LIMIT, failure=failure, values=trial.values)
+            yield trial.check(leg, worst_error(got, want))
 
 
 def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], double: Torch) -> list[Check]:
@@ -64,7 +60,7 @@ def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], double: To
     limits: dict[str, float] = {}
     for trial in tried:
         rounding = worst_error(trial.torch or [], double(cast(trial.inputs, "float64")))
-        limits[_check("", trial, 0.0).at] = FLOOR * rounding if math.isfinite(rounding) else 0.0
+        limits[trial.check("", 0.0).at] = FLOOR * rounding if math.isfinite(rounding) else 0.0
     return [replace(check, limit=max(check.limit, limits.get(check.at, 0.0))) for check in found]
 
 

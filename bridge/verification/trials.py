@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from bridge.errors import SourceError, said
 from bridge.frontend.torch_module import Torch
-from bridge.report import LIMIT
+from bridge.report import LIMIT, Check
 from bridge.verification.inputs import Draw, Sampler, Sizes, sizes_text
 from bridge.verification.metrics import Arrays, worst_error
 from bridge.verification.odd import Odd
@@ -34,9 +34,10 @@ class Trial:
     onnx: Arrays  # of the graph as given, or as torch exported it
     odd: Odd | None = None  # what is odd about the values
 
-    @property
-    def values(self) -> str:
-        return self.odd.value if self.odd else ""
+    def check(self, leg: str, error: float, failure: str = "") -> Check:
+        """What one leg gave, to be held against the limit of float32."""
+        values = self.odd.value if self.odd else ""
+        return Check(leg, sizes_text(self.sizes), error, LIMIT, failure=failure, values=values)
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,12 @@ def odd_trials(
         finite = _finite(outputs)
         if whole and not finite and draw.odd in (Odd.ON, Odd.OFF):
             continue
-        legs = (None, outputs) if torch is None else (outputs, _exported(onnx, draw))
-        if legs[0] is not None and not finite and worst_error(legs[1], outputs) > LIMIT:
+        if torch is None:
+            yield Trial(draw.sizes, draw.inputs, None, outputs, draw.odd)
             continue
-        yield Trial(draw.sizes, draw.inputs, *legs, draw.odd)
+        exported = _exported(onnx, draw)
+        if finite or worst_error(exported, outputs) <= LIMIT:
+            yield Trial(draw.sizes, draw.inputs, outputs, exported, draw.odd)
 
 
 def _few(tried: Sequence[Trial]) -> Sizes:

@@ -16,10 +16,11 @@ from bridge.plan import plan
 from bridge.report import SIMPLIFIED, TORCH_ORT, Check, Report
 from bridge.verification import outputs
 from bridge.verification.bisect import departure
-from bridge.verification.inputs import Sampler, sizes_text
+from bridge.verification.doubt import Pair, settled
+from bridge.verification.inputs import Sampler
 from bridge.verification.nodes import node_errors
 from bridge.verification.runners import OnnxRuntime, as_given, keras_call
-from bridge.verification.trials import Trial
+from bridge.verification.trials import Trial, odd_trials
 from bridge.verification.trials import trials as run_trials
 
 if TYPE_CHECKING:
@@ -33,12 +34,13 @@ if TYPE_CHECKING:
 
 def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report:
     """`report` with every comparison of `built` to the source as it was given, and to torch."""
-    tried, notes = trials(opened, planned.model)
+    tried, notes = trials(opened, planned.model, odd=True)
     graph, doors = planned.model.graph, planned.doors
     call = keras_call(built.model, *([doors.get(v) for v in side] for side in (graph.inputs, graph.outputs)))
     simple, unrun = _simplified(planned.model)
-    checks = tuple(outputs.checks(call, tried, simple))
-    runs = simple is not None and not any(check.failure for check in checks)
+    found = list(outputs.checks(call, tried, simple))
+    runs = simple is not None and not any(check.failure for check in found)
+    checks = tuple(settled(found, tried, opened, Pair(planned, built) if runs else None))
     errors = node_errors(planned, built, tried[0]) if runs else {}
     rows = tuple(
         replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)
@@ -81,12 +83,14 @@ def allowing_rounding(report: Report, opened: Opened, tried: list[Trial]) -> Rep
     return replace(judged, notes=(*judged.notes, note)) if judged.verified else judged
 
 
-def trials(opened: Opened, simple: ir.Model) -> tuple[list[Trial], list[str]]:
-    """What torch and the source as given say at several sizes; and what there is to say of it. `simple` is the source
-    as the passes left it."""
+def trials(opened: Opened, simple: ir.Model, odd: bool = False) -> tuple[list[Trial], list[str]]:
+    """What torch and the source as given say at several sizes, and at odd values if asked; and what there is to say of
+    it. `simple` is the source as the passes left it."""
     sampler = Sampler.of(simple, opened.torch.examples if opened.torch else None, opened.asked)
     reference, reason = as_given(opened.given)
     tried, refused = run_trials(sampler, reference, opened.torch)
+    if odd:
+        tried += list(odd_trials(sampler, reference, opened.torch, tried))
     return tried, [f"the source is run by {reference.name}: {reason}", *refused] if reason else refused
 
 
@@ -138,14 +142,7 @@ def gradients_of(trained: Trainable, opened: Opened, simple: ir.Model) -> Check:
 def _blame(report: Report, opened: Opened, planned: Plan, built: Built, tried: list[Trial]) -> str:
     """The leg that failed first, and the step or node that departs on it."""
     failed = first_failed(report)
-    trial = next(
-        (
-            trial
-            for trial in tried
-            if (sizes_text(trial.sizes), trial.values) == (failed.sizes, failed.values)
-        ),
-        tried[0],
-    )
+    trial = next((trial for trial in tried if trial.check(failed.leg, 0.0).at == failed.at), tried[0])
     if failed.leg == SIMPLIFIED:
         step = departure(opened.given, opened.model, trial, failed.limit)
         return failed_leg(report) + (f": {step}" if step else "")
