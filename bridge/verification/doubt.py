@@ -38,6 +38,8 @@ def settled(
     """`checks` without those at odd values that say nothing of the model, and with the limits that the source's own
     rounding sets at large and tiny ones."""
     left = [check for check in checks if not check.values]
+    if not _passed(left):
+        return list(checks)
     for trial in tried:
         if trial.odd is not None:
             at = trial.check("", 0.0).at

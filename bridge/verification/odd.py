@@ -65,13 +65,14 @@ def _odd(kind: Odd, slot: Slot, sizes: Sizes, drawn: np.ndarray, rng: np.random.
 
 
 def _ties(drawn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A third of it constant, a third halves with ties and zeros of both signs, the rest as drawn; negative only where
-    `drawn` is."""
+    """A quarter of it the largest and the smallest number in turn, a quarter constant, a quarter halves with ties and
+    zeros of both signs, the rest as drawn; negative only where `drawn` is."""
     flat = drawn.reshape(-1).copy()
-    third = max(flat.size // 3, 1)
+    part = max(flat.size // 4, 1)
     steps = STEPPED if drawn.min() < 0 else np.abs(STEPPED)
-    flat[:third] = 0.5
-    flat[third : 2 * third] = rng.choice(steps, len(flat[third : 2 * third]))
+    flat[:part:2], flat[1:part:2] = steps.max(), steps.min()
+    flat[part : 2 * part] = 0.5
+    flat[2 * part : 3 * part] = rng.choice(steps, len(flat[2 * part : 3 * part]))
     return flat.reshape(drawn.shape)
 
 
@@ -86,4 +87,4 @@ def _endless(drawn: np.ndarray) -> np.ndarray:
 
 def nudged(inputs: Arrays) -> Arrays:
     """The inputs, every number moved by its last bit."""
-    return [np.nextafter(x, np.sign(x) * np.inf, dtype=x.dtype) if x.dtype.kind == "f" else x for x in inputs]
+    return [(x * (1 + np.finfo(x.dtype).eps)).astype(x.dtype) if x.dtype.kind == "f" else x for x in inputs]
