@@ -89,6 +89,8 @@ def test_what_a_file_says_of_contents_is_not_believed() -> None:
     value.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.INT64, [2]))
     value.metadata_props.add(key="pkg.onnx_shape_inference.sym_data", value='["9**9**9", 2]')
     proto.graph.node[0].metadata_props.add(key="pkg.torch.onnx.name_scopes", value="[" * 100_000)
+    for node in proto.graph.node[1:]:
+        node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value="['a\x1b[31m', '']")
     model = load(proto)
     assert [dict(value.metadata_props) for node in model.graph for value in node.outputs] == [{}, {}]
     assert [dict(node.metadata_props) for node in model.graph] == [{}, {}]
@@ -146,7 +148,7 @@ NO_MODELS = {
     "nodes with its functions written out": [
         calling(*(function(f"F{i}", *([f"F{i + 1}"] * 2)) for i in range(40)), function("F40", "Relu"))
     ],
-    "holds control characters": [named("a\x1b[31m"), named("a\nb"), named("a\x9b")],
+    "holds control characters": [named("a\x1b[31m"), named("a\nb"), named("a\x9b"), named("a\u202e")],
     "its graph has no outputs": [onnx.ModelProto(ir_version=10, graph=onnx.GraphProto(name="g"))],
     "not a valid ONNX model": [
         parse("g (float[N,M] x) => (float[A,B] y) { a = Add (x, b) b = Relu (a) y = Relu (b) }"),

@@ -69,9 +69,11 @@ def drop_hints(model: ir.Model) -> None:
         value.metadata_props.clear()
     for graph in _graphs(model):
         for node in graph:
-            if SCOPES in node.metadata_props and not _is_list_of_names(node.metadata_props[SCOPES]):
-                for hint in HINTS:
-                    node.metadata_props.pop(hint, None)
+            hints = {hint: node.metadata_props[hint] for hint in HINTS if hint in node.metadata_props}
+            shown = all(line.isprintable() for text in hints.values() for line in text.splitlines())
+            if not shown or SCOPES in hints and not _is_list_of_names(hints[SCOPES]):
+                for hint in hints:
+                    node.metadata_props.pop(hint)
 
 
 def _is_list_of_names(text: str) -> bool:

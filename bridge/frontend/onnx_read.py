@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,9 @@ MAX_SHARED_BYTES = (
 MAX_RANK = 64  # of numpy's arrays
 MAX_DEPTH = 16  # of graphs within graphs
 MAX_NODES = 200_000  # functions written out
+CONTROLS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+)  # of terminals, of the direction of writing
 Graph: TypeAlias = onnx.GraphProto | onnx.FunctionProto
 
 
@@ -73,7 +77,7 @@ def check(proto: onnx.ModelProto, where: str) -> None:
             )
     for graph in graphs(proto):
         for name in _names(graph):
-            if any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name):
+            if CONTROLS.search(name):
                 raise SourceError(f"{where}: the name {readable(name)} holds control characters")
         for value in _typed(graph):
             _check_type(value, value.type, where)
