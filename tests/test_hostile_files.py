@@ -452,3 +452,12 @@ def refused_program(path: Path, says: str) -> None:
     with pytest.raises(bridge.SourceError, match=says) as caught:
         bridge.convert(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("operator", ["Conv", "ConvTranspose"])
+def test_kernels_of_other_channels(operator: str) -> None:
+    proto = filled(
+        parse(f"g (float[1,3,8,8] x) => (float[A,B,C,D] y) <float[2,4,1,1] w> {{ y = {operator} (x, w) }}")
+    )
+    with pytest.raises(bridge.BridgeError, match="its kernel takes . channels, its input has 3|do not fit"):
+        bridge.convert(proto)

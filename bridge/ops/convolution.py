@@ -38,10 +38,12 @@ def _kernel(step: Step) -> list[int] | None:
 
 
 def _check_channels(step: Step) -> str | None:
-    channels = step.shape()[1]
-    if isinstance(channels, int):
-        return None
-    return f"the number of channels, {str(channels)!r}, is not known before it runs; fix the axes that it depends on"
+    channels, kernel = step.shape()[1], step.shape(1)
+    if not isinstance(channels, int):
+        return f"the number of channels, {str(channels)!r}, is not known before it runs; fix the axes it depends on"
+    takes = kernel[0] if step.node.op_type == "ConvTranspose" else kernel[1] * step.argument("group")
+    fits = takes == channels or not isinstance(takes, int)
+    return None if fits else f"its kernel takes {takes} channels, its input has {channels}"
 
 
 def _check_conv(step: Step) -> str | None:
