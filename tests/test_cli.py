@@ -214,7 +214,7 @@ def test_refusals_are_one_line_each(run, tmp_path):
 
 
 def test_output_is_tried_before_the_work(run, model, monkeypatch):
-    monkeypatch.setattr(cli, "read_source", lambda source: pytest.fail("read before the output was tried"))
+    monkeypatch.setattr(cli, "read_source", lambda *_: pytest.fail("read before the output was tried"))
     for arguments in (["-o", "no/out.keras"], ["-o", "out.keras", "--report", "no/r.html"]):
         code, out, err = run("convert", model, *arguments)
         assert (code, out) == (6, "")
@@ -223,7 +223,7 @@ def test_output_is_tried_before_the_work(run, model, monkeypatch):
 
 
 def test_a_bug_is_one_line_too(run, model, monkeypatch):
-    def broken(source):
+    def broken(*_):
         raise RuntimeError("first\nsecond")
 
     monkeypatch.setattr(cli, "read_source", broken)
@@ -232,7 +232,7 @@ def test_a_bug_is_one_line_too(run, model, monkeypatch):
 
 
 def test_debug_shows_where(run, model, monkeypatch, capfd):
-    monkeypatch.setattr(cli, "read_source", lambda source: 1 / 0)
+    monkeypatch.setattr(cli, "read_source", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["--debug", "convert", str(model), "-o", "out.keras"], prog_name="bridge")
 
