@@ -25,7 +25,7 @@ from bridge.files import require_modest
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own switch: no pickle gives more than tensors
 MAX_ELEMENTS = 1 << 28  # of one tensor
 MEMBERS = re.compile(
-    r"archive_format|archive_version|byteorder|version|\.data/serialization_id|\.format_version|models/[^/]+\.json|"
+    r"archive_format|archive_version|byteorder|version|\.data/\w+|\.format_version|models/[^/]+\.json|"
     r"data/(weights|constants|sample_inputs)/[^/]+|extra/[^/]+"
 )
 OPERATOR = re.compile(
