@@ -16,6 +16,8 @@ from bridge.build import build
 from bridge.frontend.onnx_load import load
 from bridge.functions import OPSET
 from bridge.passes import inline
+from bridge.verification.old_forms import LIMITED
+from bridge.verification.runners import Evaluator
 
 # what neither onnxruntime nor the reference evaluator runs as given
 RUN_BY_NONE = {("GlobalLpPool", 22), ("MaxRoiPool", 22), ("Multinomial", 22)}
@@ -104,6 +106,23 @@ def test_initializers_that_are_inputs_are_weights(tmp_path):
     assert [value.name for value in session.get_inputs()] == ["x"]
     (y,) = session.run(None, {"x": np.zeros((2, 3), "float32")})
     np.testing.assert_array_equal(y, [[1, 2, 3]] * 2)
+
+
+OLD = {
+    key: run
+    for key, run in RUNS.items()
+    if run[1] < 7 and run[0].numpy and run[0].op in {*LIMITED, "Clip", "Dropout"}
+}
+
+
+@pytest.mark.parametrize(("row", "version"), OLD.values(), ids=OLD)
+def test_reference_of_what_onnxruntime_does_not_run(row, version):
+    feeds = row.feeds()
+    for want, got in zip(
+        row.wanted(version), Evaluator(row.model(version))(list(feeds.values())), strict=True
+    ):
+        assert got.dtype == want.dtype
+        np.testing.assert_allclose(got, want, 1e-6)
 
 
 QUICK = {"Add", "BatchNormalization", "Clip", "Dropout", "Hardmax", "Pad", "Resize", "Softmax", "Upsample"}

@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from bridge.axes import Perm
 from bridge.errors import MissingPackage, SourceError, said
 from bridge.verification.metrics import Arrays
+from bridge.verification.old_forms import old_forms
 
 INSIDE = 1 << 10  # bytes of an initializer that onnxruntime gets within the model
 
@@ -59,7 +60,8 @@ class Evaluator:
 
     def __init__(self, model: onnx.ModelProto | str):
         try:
-            self._evaluator = ReferenceEvaluator(model)
+            proto = onnx.load(model) if isinstance(model, str) else model
+            self._evaluator = ReferenceEvaluator(proto, new_ops=old_forms(proto))
         except Exception as error:
             raise SourceError(f"{self.name} refuses the model: {said(error)}") from error
         known = {tensor.name for tensor in self._evaluator.proto_.graph.initializer}
