@@ -484,7 +484,7 @@ def transpose(d: Draft) -> None:
     x = d.tensor()
     perm = list(range(d.values[x].ndim))
     d.random.shuffle(perm)
-    d.node([x], perm=perm if d.chance(0.85) else None)
+    d.node([x], perm=perm if perm and d.chance(0.85) else None)
 
 
 @draws("Shape Size")
