@@ -378,3 +378,20 @@ def test_bits_of_a_number(op, kind):
 @pytest.mark.parametrize("call", ["Xor (x, c)", "Or (c, x)"])
 def test_a_constant_without_elements(call):
     check(f"g (bool[1, 1, 0, 6] x) => (bool[1, 4, 0, 6] y) <bool[1, 4, 0, 6] c> {{ y = {call} }}")
+
+
+@pytest.mark.parametrize("kind", ["int32", "uint8"])
+def test_shrunk_integers(kind):
+    head = '<ir_version: 8, opset_import: ["": 17]>'
+    check(f"{head} g ({kind}[N, 9] x) => ({kind}[N, 9] y) {{ y = Shrink <bias = 0.7, lambd = 1.3> (x) }}")
+
+
+ROWS = [(kind, "Reciprocal (x)") for kind in ("float", "double", "float16")]
+
+
+@pytest.mark.parametrize(("kind", "call"), [*ROWS, ("float", "LeakyRelu <alpha = -0.25> (x)")])
+def test_keeps_its_type(kind, call):
+    tolerance = 1e-3 if kind == "float16" else 1e-5
+    check(
+        f"g ({kind}[N, 4] x) => ({kind}[N, 4] y) {{ y = {call} }}", tolerance=tolerance, ranges={"x": (1, 9)}
+    )

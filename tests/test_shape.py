@@ -337,3 +337,26 @@ REFUSED = {
 @pytest.mark.parametrize("row", REFUSED.values(), ids=REFUSED)
 def test_refusals(row):
     refuses(*row)
+
+
+EQUATIONS = {  # onnxruntime lets an axis of one stand beside any other of its letter
+    "summed": ("float[9, 1] a, float[9, 9] b", "ij,jk"),
+    "kept": ("float[9, 1] a, float[9, 4] b", "ij,ij->ij"),
+    "implicit": ("float[2, 3, 1, 4] a, float b", "cdbe,"),
+    "spaces": ("float[2, 1, 1] a, float[2, 1, 2] b", "edf , cfb"),
+}
+
+
+@pytest.mark.parametrize("row", EQUATIONS.values(), ids=EQUATIONS)
+def test_einsum_broadcasts(row):
+    inputs, equation = row
+    rank = {"ij,jk": 2, "ij,ij->ij": 2}.get(equation, 4)
+    dims = ", ".join("ABCD"[:rank])
+    check(f'g ({inputs}) => (float[{dims}] y) {{ y = Einsum <equation = "{equation}"> (a, b) }}')
+
+
+@pytest.mark.parametrize("op", ["DepthToSpace", "SpaceToDepth"])
+def test_blocks_of_one(op):
+    check(
+        f"g (float[N, 4, 3, 5] x) => (float[N, 4, 3, 5] y) {{ y = {op} <blocksize = 1> (x) }}", transposes=2
+    )

@@ -155,7 +155,7 @@ def cast(d: Draft) -> None:
     if np.dtype(to).kind in "iu":
         x = d.tensor([t for t in d.types() if t not in ("float16", "float32", "float64")])
         if d.chance(0.5):
-            x = d.leaf(d.pick(["float32", "float64"]), d.shape(), (0, 100), "i")
+            x = d.leaf(d.pick(["float32", "float64"]), d.shape(), (0, 4), "i")
     else:
         x = d.tensor()
     if d.op == "CastLike":

@@ -38,7 +38,6 @@ UNARY = {
     "Log": ops.log,
     "Neg": ops.negative,
     "Not": ops.logical_not,
-    "Reciprocal": ops.reciprocal,
     "Round": ops.round,
     "Sign": ops.sign,
     "Sin": ops.sin,
@@ -151,6 +150,12 @@ def div(site, a, b):
         return lower
     rest = ops.subtract(a, ops.multiply(lower, b))
     return add(lower, ops.cast(_unlike(rest, a), site.dtype))
+
+
+@op("Reciprocal", layout=ANY)
+def reciprocal(x):
+    """Keras's own says of every type that it gives float32."""
+    return ops.divide(1.0, x)
 
 
 @op("Mod", layout=ANY)
@@ -273,8 +278,10 @@ def relu(site, x):
 
 @op("LeakyRelu", layout=ANY)
 def leaky_relu(site, x, *, alpha=0.01):
-    if site.dtype == "float64":  # TensorFlow's own rounds its slope to float32
-        return ops.maximum(x, 0) + alpha * ops.minimum(x, 0)
+    if (
+        site.dtype == "float64" or alpha < 0
+    ):  # TensorFlow's own rounds its slope to float32; Keras's takes none below 0
+        return ops.where(ops.less(x, 0), ops.multiply(x, alpha), x)
     return site.layer(layers.LeakyReLU, negative_slope=alpha)(x)
 
 
@@ -348,9 +355,11 @@ def thresholded_relu(x, *, alpha=1.0):
 
 
 @op("Shrink", layout=ANY)
-def shrink(x, *, bias=0.0, lambd=0.5):
-    above = ops.where(ops.greater(x, lambd), x - bias, ops.zeros_like(x))
-    return ops.where(ops.less(x, -lambd), x + bias, above)
+def shrink(site, x, *, bias=0.0, lambd=0.5):
+    """Integers are compared and shifted as numbers of floating point, and rounded towards zero."""
+    y = x if "float" in site.dtype else ops.cast(x, "float32")
+    above = ops.where(ops.greater(y, lambd), y - bias, ops.zeros_like(y))
+    return ops.cast(ops.where(ops.less(y, -lambd), y + bias, above), site.dtype)
 
 
 @op("Softmax", layout=ANY, axes="axis")

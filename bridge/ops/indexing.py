@@ -274,6 +274,8 @@ def trilu(site, x, k: Ints = None, *, upper=1):
     """TensorFlow knows no diagonal outside of the matrix."""
     k = 0 if k is None else int(np.ravel(k)[0])
     sizes = site.shape()[-2:]
+    if 0 in sizes:
+        return x
     if abs(k) <= min(dim if isinstance(dim, int) else 1 for dim in sizes):
         return (ops.triu if upper else ops.tril)(x, k)
     rows, columns = (dims.positions(site, dim) for dim in sizes)

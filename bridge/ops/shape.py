@@ -117,6 +117,8 @@ def _check_channels(step: Step) -> str | None:
 @op("DepthToSpace", layout=CHANNELS_LAST, check=_check_channels)
 def depth_to_space(site, x, *, blocksize, mode="DCR"):
     """DCR has the channels innermost, as Keras does; CRD (torch's PixelShuffle) has them outermost."""
+    if blocksize == 1:
+        return x
     if mode == "CRD":
         x = _channels(x, blocksize * blocksize, outermost=False)
     return ops.depth_to_space(x, blocksize, data_format="channels_last")
@@ -124,6 +126,8 @@ def depth_to_space(site, x, *, blocksize, mode="DCR"):
 
 @op("SpaceToDepth", layout=CHANNELS_LAST, check=_check_channels)
 def space_to_depth(site, x, *, blocksize, mode="DCR"):
+    if blocksize == 1:
+        return x
     x = ops.space_to_depth(x, blocksize, data_format="channels_last")
     return _channels(x, blocksize * blocksize, outermost=True) if mode == "CRD" else x
 
