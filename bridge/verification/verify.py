@@ -61,7 +61,7 @@ def _simplified(model: ir.Model) -> tuple[OnnxRuntime | None, list[str]]:
 def _unchanging(planned: Plan, tried: list[Trial]) -> Iterator[str]:
     """What has to be said of outputs that were one number throughout, such as the zeros of a last ReLU."""
     for index, value in enumerate(planned.model.graph.outputs):
-        arrays = [trial.onnx[index] for trial in tried]
+        arrays = [trial.onnx[index] for trial in tried if trial.odd is None]
         if all(array.size > 1 and bool((array == array.flat[0]).all()) for array in arrays):
             yield (
                 f"output {value.name} is {arrays[0].flat[0]} throughout, at all sizes: comparing it shows little; "
