@@ -9,7 +9,7 @@ torch ↔ Keras             the whole; also in float64, where a wrong formula ca
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import keras
@@ -20,15 +20,13 @@ from bridge.report import ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.inputs import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, worst_error
 from bridge.verification.runners import OnnxRuntime, keras_call
-from bridge.verification.trials import Trial, running
+from bridge.verification.trials import Run, Trial, running
 
 LIMIT_DOUBLE = 1e-10
 FLOOR = 10  # how many times torch's own rounding float32 may be off where a network amplifies it
 
 
-def checks(
-    call: Callable[[Arrays], Arrays], tried: Sequence[Trial], simple: OnnxRuntime | None = None
-) -> Iterator[Check]:
+def checks(call: Run, tried: Sequence[Trial], simple: OnnxRuntime | None = None) -> Iterator[Check]:
     """All legs at all sizes; `call` is a `keras_call`, `simple` runs the graph that was built."""
     for trial in tried:
         if trial.torch is not None:
@@ -39,9 +37,7 @@ def checks(
         yield from _compared(call, trial, wanted, "Keras")
 
 
-def _compared(
-    run: Callable[[Arrays], Arrays], trial: Trial, wanted: dict[str, Arrays | None], name: str
-) -> Iterator[Check]:
+def _compared(run: Run, trial: Trial, wanted: dict[str, Arrays | None], name: str) -> Iterator[Check]:
     """One check for each leg in `wanted` that has a reference; where `run` fails, its error is infinite."""
     try:
         got = run(trial.inputs)
@@ -54,12 +50,13 @@ def _compared(
             yield trial.check(leg, worst_error(got, want))
 
 
-def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], double: Torch) -> list[Check]:
-    """`found` with limits of at least `FLOOR` times what torch's own float32 is off at the same inputs; `double` is
-    torch in float64."""
+def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], doubles: dict[str, Run]) -> list[Check]:
+    """`found` with limits of at least `FLOOR` times what a reference's own float32 is off at the same inputs; `doubles`
+    runs some of the references ("torch", "onnx") in float64."""
     limits: dict[str, float] = {}
     for trial in tried:
-        rounding = worst_error(trial.torch or [], double(cast(trial.inputs, "float64")))
+        inputs = cast(trial.inputs, "float64")
+        rounding = max(worst_error(getattr(trial, name) or [], run(inputs)) for name, run in doubles.items())
         limits[trial.check("", 0.0).at] = FLOOR * rounding if math.isfinite(rounding) else 0.0
     return [replace(check, limit=max(check.limit, limits.get(check.at, 0.0))) for check in found]
 

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
+from onnx_ir.passes.common import RemoveUnusedFunctionsPass
 
 from bridge.axes import Perm
 from bridge.errors import MissingPackage, SourceError, said
@@ -84,11 +85,18 @@ def as_given(model: ir.Model | onnx.ModelProto | str) -> tuple[Runner, str]:
         return OnnxRuntime(serialised), ""
     except SourceError as error:
         reason = str(error)
-    proto = ir.to_proto(model) if isinstance(model, ir.Model) else model
+    proto = _without_unused_functions(model) if isinstance(model, ir.Model) else model
     try:
         return Evaluator(proto), reason
     except SourceError as error:
         raise SourceError(f"{reason}; {error}") from error
+
+
+def _without_unused_functions(model: ir.Model) -> onnx.ModelProto:
+    """The evaluator reads the bodies of all functions, and not every one without the attributes of a call."""
+    lean = model.clone()
+    RemoveUnusedFunctionsPass()(lean)
+    return ir.to_proto(lean)
 
 
 def _without_weights(model: ir.Model) -> tuple[ir.Model, dict[str, np.ndarray]]:
