@@ -361,7 +361,12 @@ def _output(builder: Builder, value: ir.Value) -> Any:
         tensor = builder.ordered(value, builder.plan.doors.get(value))
     else:
         tensor = builder.array(known.numpy())
-    return tensor if isinstance(tensor, keras.KerasTensor) else builder.at_run_time(np.asarray(tensor))
+    if isinstance(tensor, keras.KerasTensor):
+        return tensor
+    try:
+        return builder.at_run_time(np.asarray(tensor))
+    except Refused as refused:
+        raise Unsupported([Refusal("output", value.name, str(refused))]) from refused
 
 
 def _build_step(site: Site, builder: Builder) -> None:

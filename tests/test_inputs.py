@@ -368,7 +368,7 @@ WRONG = {
     "Round": (lambda x: ops.sign(x) * ops.floor(ops.abs(x) + 0.5), UNARY.format("Round"), Odd.TIES),
     "Sign": (lambda x: ops.where(x >= 0, 1.0, -1.0), UNARY.format("Sign"), Odd.TIES),
     "Relu": (lambda x: ops.where(x > 0, x, 0.0), UNARY.format("Relu"), Odd.ENDLESS),
-    "Tanh": (lambda x: ops.tanh(x + 1e-7 * ops.sign(x)), UNARY.format("Tanh"), Odd.TINY),
+    "Tanh": (lambda x: ops.tanh(x + 5e-6 * ops.sign(x)), UNARY.format("Tanh"), Odd.TINY),
     "Softplus": (lambda x: ops.log(1 + ops.exp(x)), UNARY.format("Softplus"), Odd.LARGE),
     "ArgMax": (
         lambda x, *, axis=0, keepdims=1, select_last_index=0: ops.cast(

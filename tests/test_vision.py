@@ -61,7 +61,8 @@ def test_proved_three_ways_at_several_sizes_and_in_double(name: str) -> None:
     report = converted(name)[0].report
     assert report.verified
     assert len({check.sizes for check in report.checks}) >= 3
-    assert max(check.error for check in report.checks if check.dtype == "float32") <= 1e-5
+    ordinary = [check for check in report.checks if check.dtype == "float32" and not check.values]
+    assert max(check.error for check in ordinary) <= 1e-5
     assert max(check.error for check in report.checks if check.dtype == "float64") <= 1e-10
     assert max(row.error or 0 for row in report.rows) <= 1e-3  # at every node
 

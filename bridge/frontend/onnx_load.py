@@ -59,7 +59,7 @@ def _without_fixed_inputs(model: ir.Model) -> None:
 
 def _with_weights(model: ir.Model) -> ir.Model:
     """Floating-point numbers are weights wherever the file keeps them: as initializers or in Constant nodes, of the
-    graph or of a branch. Constants that hold NaN, as masks do, are none."""
+    graph or of a branch."""
     stored = {value for graph in model.graphs() for value in graph.initializers.values()}
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     source = Source()
@@ -68,9 +68,15 @@ def _with_weights(model: ir.Model) -> ir.Model:
             tensor = value.const_value
             if tensor is None or not tensor.dtype.is_floating_point():
                 continue
-            if value in stored or not np.isnan(tensor.numpy().astype("float64", copy=False)).any():
+            if value in stored or _is_learnt(tensor.numpy().astype("float64")):
                 value.name = unused(value.name, source.values)
                 source.values[value.name] = tensor.numpy()
     source.enter(model)
     add_functions(model)
     return model
+
+
+def _is_learnt(array: np.ndarray) -> bool:
+    """Whether a Constant node that holds `array` may be a weight: not one number throughout, as formulas are written
+    with, and no NaN, as masks may hold."""
+    return bool(array.size and (array != array.flat[0]).any() and not np.isnan(array).any())

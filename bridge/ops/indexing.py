@@ -266,7 +266,8 @@ def one_hot(site, indices, depth: Ints, values, *, axis=-1):
     classes = np.arange(depth).reshape([-1] + [1] * (len(site.shape()) - axis))
     indices = ops.expand_dims(dims.cast(indices, "int64"), axis)
     hot = ops.logical_or(ops.equal(indices, classes), ops.equal(indices, classes - depth))
-    return ops.where(hot, values[1:], values[:1])
+    off, on = values[(slice(0, 1),)], values[(slice(1, 2),)]
+    return ops.where(hot, on, off)
 
 
 @op("Trilu")

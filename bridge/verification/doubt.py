@@ -25,6 +25,11 @@ KERAS = (ORT_KERAS, TORCH_KERAS)
 UNORDERED = frozenset({"TopK"})  # operators that torch leaves free in which of equal numbers comes first
 
 
+COARSE = (
+    1e-3  # a departure at tiny or large numbers that is smaller may be lost digits of intermediate values
+)
+
+
 class Pair(NamedTuple):
     """What was built, and from what."""
 
@@ -49,7 +54,7 @@ def settled(
 
 def _settled(checks: list[Check], trial: Trial, opened: Opened, pair: Pair | None) -> list[Check]:
     if trial.odd in NUDGED and not _passed(checks):
-        limit = FLOOR * _rounding(trial, opened)
+        limit = max(FLOOR * _rounding(trial, opened), COARSE)
         checks = [replace(check, limit=max(check.limit, limit)) for check in checks]
     failed = {check.leg for check in checks if not check.passed}
     if TORCH_ORT in failed and _undecided(trial, opened):

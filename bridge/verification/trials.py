@@ -21,6 +21,8 @@ RANDOM = 1e-3  # by which two runs on the same inputs differ only where chance h
 ATTEMPTS = 200  # choices of sizes that are tried before there are said to be none
 SECONDS = 30.0  # that this may take
 
+BREAKABLE = (Odd.ON, Odd.OFF, Odd.LARGE)  # kinds at which a source that is finite elsewhere need not be
+
 Run = Callable[[Arrays], Arrays]
 
 
@@ -86,7 +88,8 @@ def odd_trials(
     sampler: Sampler, onnx: Runner, torch: Torch | None, tried: Sequence[Trial]
 ) -> Iterator[Trial]:
     """The source at odd values, where it runs at them and they have one answer: masks that leave nothing of a row may
-    have none, and NaN and infinities none that torch and onnxruntime agree on."""
+    have none, large numbers may overflow, NaN and infinities may give what torch and onnxruntime do not agree on, and
+    torch may cut off what lies behind the longest of short sequences."""
     source: Run = onnx if torch is None else torch
     whole = _finite(tried[0].torch or tried[0].onnx)
     for draw in sampler.odd(_few(tried)):
@@ -95,12 +98,16 @@ def odd_trials(
         except Exception:
             continue
         finite = _finite(outputs)
-        if whole and not finite and draw.odd in (Odd.ON, Odd.OFF):
+        if whole and not finite and draw.odd in BREAKABLE:
             continue
         if torch is None:
             yield Trial(draw.sizes, draw.inputs, None, outputs, draw.odd)
             continue
         exported = _exported(onnx, draw)
+        if draw.odd is Odd.SHORT and [x.shape for x in exported] != [x.shape for x in outputs]:
+            continue
+        if whole and not _finite(exported) and draw.odd in (Odd.ON, Odd.OFF):
+            continue
         if finite or worst_error(exported, outputs) <= LIMIT:
             yield Trial(draw.sizes, draw.inputs, outputs, exported, draw.odd)
 
