@@ -96,10 +96,13 @@ def _legs(report: Report) -> Table:
     legs: dict[tuple[str, str], list[Check]] = {}
     for check in report.checks:
         legs.setdefault((check.leg, check.dtype), []).append(check)
+    above = None
     for (leg, dtype), checks in legs.items():
         worst = max(checks, key=lambda check: check.error / check.limit)
-        sizes = Text("; ").join(Text(sized(c), style="" if c.passed else "bold red") for c in checks)
+        lines = [Text(sized(c), style="" if c.passed else "bold red") for c in checks]
+        sizes = Text("as above", style="dim") if lines == above else Text("\n").join(lines)
         table.add_row(leg, dtype, sizes, error_text(worst.error, worst.limit), f"{worst.limit:.0e}")
+        above = lines
     return table
 
 
