@@ -207,3 +207,9 @@ def test_logsumexp_of_integers(kind):
     head = '<ir_version: 8, opset_import: ["": 10]>'
     text = f"{head} g ({kind}[N, 30] x) => ({kind}[N, 1] y) {{ y = ReduceLogSumExp <axes = [1]> (x) }}"
     check(text, ranges={"x": (-3, 2)})
+
+
+def test_hardmax_of_nothing():
+    check(
+        "g (float[N, 0] x, float[N, 2] z) => (float[N, 0] y, float[N, 2] w) { y = Hardmax (x)  w = Identity (z) }"
+    )

@@ -106,7 +106,9 @@ for _name in EXTREMES:
 
 @op("Hardmax", layout=ANY, axes="axis")
 def hardmax(site, x, *, axis=-1):
-    """One at the first maximum, zero elsewhere."""
+    """One at the first maximum, zero elsewhere; nothing of nothing."""
+    if 0 in site.shape():
+        return x
     place = [-1 if k == axis % len(x.shape) else 1 for k in range(len(x.shape))]
     number = ops.reshape(positions(site, site.shape()[axis]), place)
     return ops.cast(ops.equal(number, _where(site, "ArgMax", x, axis, undefined=-1)), site.dtype)
