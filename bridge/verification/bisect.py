@@ -15,7 +15,7 @@ from bridge.frontend.source import Given, as_ir
 from bridge.passes import simplify
 from bridge.plan import torch_path
 from bridge.verification.metrics import Arrays, relative_error, worst_error
-from bridge.verification.runners import OnnxRuntime
+from bridge.verification.runners import OnnxRuntime, values_in
 from bridge.verification.trials import Trial
 
 RAISED = "raising the opset"
@@ -53,18 +53,10 @@ def _first_node(given: Given, after: ir.Model, inputs: Arrays, limit: float) -> 
     shared = [(node, v.name) for node in after.graph for v in node.outputs if v.name and v.name in known]
     names = [name for _, name in shared]
     try:
-        pairs = list(zip(_values(before, names, inputs), _values(after, names, inputs), strict=True))
+        pairs = list(zip(values_in(before, names, inputs), values_in(after, names, inputs), strict=True))
     except SourceError:
         return ""
     for (node, name), (want, got) in zip(shared, pairs, strict=True):
         if relative_error(got, want) > limit:
             return f", first at {node.op_type} {torch_path(node) or name}"
     return ""
-
-
-def _values(model: ir.Model, names: list[str], inputs: Arrays) -> Arrays:
-    """What the values called `names` hold."""
-    shown = model.clone()
-    named = {value.name: value for node in shown.graph for value in node.outputs}
-    shown.graph.outputs[:] = [named[name] for name in names]
-    return OnnxRuntime(shown)(inputs)

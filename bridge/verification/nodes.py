@@ -12,7 +12,7 @@ from bridge.build import Built
 from bridge.plan import Plan
 from bridge.verification.inputs import Sizes
 from bridge.verification.metrics import Arrays, relative_error
-from bridge.verification.runners import OnnxRuntime, keras_call
+from bridge.verification.runners import keras_call, values_in
 from bridge.verification.trials import Trial
 
 AT_ONCE = 1 << 29  # bytes of the values between nodes that are compared in one run
@@ -46,10 +46,7 @@ def keras_values(plan: Plan, built: Built, values: list[ir.Value], trial: Trial)
 
 
 def onnx_values(plan: Plan, values: list[ir.Value], trial: Trial) -> Arrays:
-    model = plan.model.clone()
-    named = {value.name: value for node in model.graph for value in node.outputs}
-    model.graph.outputs[:] = [named[value.name] for value in values]
-    return OnnxRuntime(model)(trial.inputs)
+    return values_in(plan.model, [value.name for value in values], trial.inputs)
 
 
 def _portions(

@@ -54,6 +54,14 @@ class OnnxRuntime:
         return [np.asarray(output) for output in self._session.run(None, feeds)]
 
 
+def values_in(model: ir.Model, names: Sequence[str], inputs: Arrays) -> Arrays:
+    """What the values called `names` hold while onnxruntime runs `model`."""
+    shown = model.clone()
+    named = {value.name: value for node in shown.graph for value in node.outputs}
+    shown.graph.outputs[:] = [named[name] for name in names]
+    return OnnxRuntime(shown)(inputs)
+
+
 class Evaluator:
     """ONNX's reference evaluator, for files that onnxruntime cannot run."""
 
