@@ -14,11 +14,11 @@ import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext
 
 from bridge.errors import SourceError
+from bridge.frontend.onnx_read import MAX_RANK
 
 Dim: TypeAlias = int | ir.SymbolicDim
 MAX_VALUE_BYTES = 1 << 30  # of one value, where every free size is 1
 MAX_CONTENTS = 1024  # elements of shape arithmetic that are followed
-MAX_RANK = 64  # of numpy's arrays
 MAX_TEXT = 400  # characters of the formula of a size
 HUGE = re.compile(r"\d{19}|\*\*\d\d")  # in such a formula: numbers of no size
 LARGE = re.compile(r"\d{4}")

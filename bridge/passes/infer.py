@@ -20,8 +20,9 @@ from onnx_shape_inference import (
 )
 
 from bridge.errors import BridgeError, SourceError, said
+from bridge.frontend.onnx_read import MAX_RANK
 from bridge.passes import slice_shapes, window_shapes
-from bridge.passes.bounds import MAX_CONTENTS, MAX_RANK, Bounded, require_bounds
+from bridge.passes.bounds import MAX_CONTENTS, Bounded, require_bounds
 from bridge.passes.emit import attribute, integers, is_onnx
 from bridge.passes.sequence import part_sizes
 from bridge.written import fraction
