@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import bridge
 from bridge import passes
+from bridge.frontend.torch_registry import read_once
 
 torch.set_num_threads(1)
 
@@ -271,3 +273,15 @@ def test_shapes_behind_parts_are_found_at_once(monkeypatch) -> None:
     monkeypatch.setattr(passes, "infer", lambda model: calls.append(found(model)))
     assert bridge.convert(Call(forward, layer=nn.Linear(4, 8)).eval(), torch.randn(2, 4)).report.verified
     assert len(calls) < 4
+
+
+def test_translations_of_our_own_stay_out_of_the_registry_that_is_read_once() -> None:
+    bridge.convert(nn.LSTM(3, 4), torch.zeros(2, 5, 3), verify=False)
+    before = ONNXRegistry.from_torchlib
+    with read_once():
+        registry = ONNXRegistry.from_torchlib()
+        assert "bridge::recurrent" not in registry.functions
+        assert len(registry.functions) > 400
+        registry.functions["aten::relu"].clear()
+        assert ONNXRegistry.from_torchlib().functions["aten::relu"]
+    assert ONNXRegistry.from_torchlib == before

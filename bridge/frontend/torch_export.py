@@ -23,6 +23,7 @@ from bridge.frontend.pt2 import require_harmless, weights_only
 from bridge.frontend.torch_module import without_fast_paths
 from bridge.frontend.torch_patches import Note, patched
 from bridge.frontend.torch_ranges import Assumption, Bounds, Sizes, declared, guards
+from bridge.frontend.torch_registry import read_once
 from bridge.frontend.torch_translations import TRANSLATIONS
 from bridge.functions import OPSET, add_functions
 from bridge.weights import Source
@@ -100,6 +101,7 @@ def _onnx_export(
     try:
         with (
             _quiet(),
+            read_once(),
             warnings.catch_warnings(record=True) as heard,
             contextlib.redirect_stdout(io.StringIO()),
         ):
