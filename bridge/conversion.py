@@ -216,12 +216,9 @@ def verify_saved(
     _settle(opened, simple, watch)
     with watch.room("compare"):
         tried, refused = trials(opened, simple)
-        report = replace(
-            describe(opened, model),
-            notes=(*opened.notes, *refused),
-            checks=tuple(outputs.checks(keras_call(model), tried)),
-        )
-        report = allowing_rounding(report, opened, tried)
+        checks, rounding = allowing_rounding(list(outputs.checks(keras_call(model), tried)), opened, tried)
+        notes = (*opened.notes, *refused, *rounding)
+        report = replace(describe(opened, model), notes=notes, checks=tuple(checks))
         if training:
             report = replace(report, checks=(*report.checks, gradients_of(open_saved(path), opened, simple)))
     report = replace(report, seconds=watch.seconds)

@@ -143,7 +143,7 @@ class Report:
             return f"proved equal: largest relative error {worst:.1e} at {where}"
         double = max((c.error for c in self.checks if c.leg in LEGS and c.dtype == "float64"), default=None)
         if double is None:
-            return f"equal within torch's own rounding: largest relative error {worst:.1e} at {where}"
+            return f"equal within its source's own rounding: largest relative error {worst:.1e} at {where}"
         return f"proved equal in float64: largest relative error {double:.1e} at {where} ({worst:.1e} in float32)"
 
     @property

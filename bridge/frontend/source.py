@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -43,6 +44,25 @@ class Opened:
     assumptions: tuple[Assumption, ...] = ()  # of torch, of the sizes of the inputs
     declared: dict[str, Bounds] = field(default_factory=dict)  # bounds of sizes that the user gave
     asked: Asked = field(default_factory=Asked)  # of the inputs of the proof
+
+    @property
+    def module(self) -> Torch | None:
+        """The torch side, if it is an `nn.Module` itself: in another precision, in training, exported again."""
+        return self.torch if self.retraceable else None
+
+    @cached_property
+    def double(self) -> Opened:
+        """The same in float64: a module exported again, a graph as it was given with all its numbers widened. Raises
+        one of `bridge`'s errors where it is none in float64, as where forward names a dtype."""
+        if self.module is None:
+            from bridge.frontend.onnx_double import in_double
+            from bridge.frontend.onnx_load import load
+
+            wide = in_double(as_ir(self.given))
+            return replace(self, model=load(wide), given=wide, torch=None)
+        double = self.module.double()
+        args, kwargs = double.arguments
+        return replace(open_torch(double.module, args, kwargs, self.dynamic_shapes), asked=self.asked)
 
 
 def open_source(

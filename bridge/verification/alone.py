@@ -18,8 +18,8 @@ from bridge.verification.trials import Trial
 
 HUGE = 1e30  # beyond which the order of a sum decides whether it overflows
 OPEN = frozenset(  # of which ONNX does not say what NaN and infinities give
-    """Clip Col2Im GridSample LogSoftmax Max MaxPool Min ReduceMax ReduceMin Resize ScatterElements ScatterND Softmax
-    TopK""".split()
+    """Clip Col2Im DFT GridSample LogSoftmax Max MaxPool Min ReduceMax ReduceMin Resize ScatterElements ScatterND
+    Softmax STFT TopK""".split()
 )
 
 

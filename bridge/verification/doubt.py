@@ -42,9 +42,9 @@ def settled(
 ) -> list[Check]:
     """`checks` without those at odd values that say nothing of the model, and with the limits that the source's own
     rounding sets at large and tiny ones."""
-    left = [check for check in checks if not check.values]
-    if not _passed(left):
+    if not passed(checks):
         return list(checks)
+    left = [check for check in checks if not check.values]
     for trial in tried:
         if trial.odd is not None:
             at = trial.check("", 0.0).at
@@ -53,7 +53,7 @@ def settled(
 
 
 def _settled(checks: list[Check], trial: Trial, opened: Opened, pair: Pair | None) -> list[Check]:
-    if trial.odd in NUDGED and not _passed(checks):
+    if trial.odd in NUDGED and not all(check.passed for check in checks):
         limit = max(FLOOR * _rounding(trial, opened), COARSE)
         checks = [replace(check, limit=max(check.limit, limit)) for check in checks]
     failed = {check.leg for check in checks if not check.passed}
@@ -67,8 +67,9 @@ def _settled(checks: list[Check], trial: Trial, opened: Opened, pair: Pair | Non
     return checks
 
 
-def _passed(checks: Sequence[Check]) -> bool:
-    return all(check.passed for check in checks)
+def passed(checks: Sequence[Check]) -> bool:
+    """Whether the checks at ordinary values pass."""
+    return all(check.passed for check in checks if not check.values)
 
 
 def _rounding(trial: Trial, opened: Opened) -> float:
@@ -82,10 +83,10 @@ def _undecided(trial: Trial, opened: Opened) -> bool:
     """Whether torch itself leaves it open what comes out: an order of equal numbers, or what only rounding decides."""
     if trial.odd is Odd.TIES and any(node.op_type in UNORDERED for node in opened.model.graph):
         return True
-    if opened.torch is None or not opened.retraceable:
+    if opened.module is None:
         return False
     try:
-        exact = opened.torch.double()(cast(trial.inputs, "float64"))
+        exact = opened.module.double()(cast(trial.inputs, "float64"))
     except Exception:  # it does not run in float64
         return False
     return worst_error(trial.torch or [], exact) > math.sqrt(LIMIT)

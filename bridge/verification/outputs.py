@@ -15,7 +15,6 @@ from dataclasses import replace
 import keras
 
 from bridge.errors import said
-from bridge.frontend.torch_module import Torch
 from bridge.report import ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.inputs import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, worst_error
@@ -61,9 +60,9 @@ def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], doubles: d
     return [replace(check, limit=max(check.limit, limits.get(check.at, 0.0))) for check in found]
 
 
-def compare_double(model: keras.Model, double: Torch, sampler: Sampler) -> Iterator[Check]:
-    """A torch module in float64 against the Keras model made from it, at the sizes that `trials` takes."""
+def compare_double(leg: str, model: keras.Model, double: Run, sampler: Sampler) -> Iterator[Check]:
+    """A source in float64 against the Keras model made from it, at the sizes that `trials` takes."""
     call = keras_call(model)
     for draw, want in running(double, sampler, []):
         error = worst_error(call(draw.inputs), want)
-        yield Check(TORCH_KERAS, sizes_text(draw.sizes), error, LIMIT_DOUBLE, "float64")
+        yield Check(leg, sizes_text(draw.sizes), error, LIMIT_DOUBLE, "float64")

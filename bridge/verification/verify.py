@@ -9,14 +9,13 @@ import onnx_ir as ir
 
 from bridge.build import build
 from bridge.errors import SourceError
-from bridge.frontend.source import open_torch
 from bridge.keras_compat import double_precision
 from bridge.passes import simplify
 from bridge.plan import plan
-from bridge.report import SIMPLIFIED, TORCH_ORT, Check, Report
+from bridge.report import ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check, Report
 from bridge.verification import outputs
 from bridge.verification.bisect import departure
-from bridge.verification.doubt import Pair, settled
+from bridge.verification.doubt import Pair, passed, settled
 from bridge.verification.inputs import Sampler
 from bridge.verification.nodes import node_errors
 from bridge.verification.runners import OnnxRuntime, as_given, keras_call
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     from bridge.build import Built
     from bridge.frontend.source import Opened
-    from bridge.frontend.torch_module import Torch
     from bridge.plan import Plan
     from bridge.verification.training import Trainable
 
@@ -46,13 +44,14 @@ def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report
     simple, unrun = _simplified(planned.model)
     found = list(outputs.checks(call, tried, simple))
     runs = simple is not None and not any(check.failure for check in found)
-    checks = tuple(settled(found, tried, opened, Pair(planned, built) if runs else None))
+    judged, rounding = allowing_rounding(found, opened, tried)
+    checks = tuple(settled(judged, tried, opened, Pair(planned, built) if runs else None))
     errors = node_errors(planned, built, tried[0]) if runs else {}
     rows = tuple(
         replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)
     )
-    notes = [*report.notes, *notes, *unrun, *_unchanging(planned, tried)]
-    report = allowing_rounding(replace(report, checks=checks, rows=rows, notes=tuple(notes)), opened, tried)
+    notes = [*report.notes, *notes, *unrun, *_unchanging(planned, tried), *rounding]
+    report = replace(report, checks=checks, rows=rows, notes=tuple(notes))
     return report if report.verified else replace(report, blame=_blame(report, opened, planned, built, tried))
 
 
@@ -75,31 +74,33 @@ def _unchanging(planned: Plan, tried: list[Trial]) -> Iterator[str]:
             )
 
 
-def allowing_rounding(report: Report, opened: Opened, tried: list[Trial]) -> Report:
-    """`report`, if it does not pass, judged by the source's own rounding: a network may amplify it beyond any fixed
-    limit. That of torch is looked at first, then that of the exported graph, whose formulas may lose digits that
-    torch's keep (ONNX's Selu of tiny numbers is one). That they are equal is then for float64 to show
-    (`prove_double`)."""
-    if report.verified or opened.torch is None or not opened.retraceable:
-        return report
+def allowing_rounding(
+    checks: list[Check], opened: Opened, tried: list[Trial]
+) -> tuple[list[Check], tuple[str, ...]]:
+    """`checks`, if those at ordinary values do not pass, judged by the source's own rounding, and a note that says so:
+    a network may amplify it beyond any fixed limit. That of torch is looked at first, then that of the graph, whose
+    formulas may lose digits that torch's keep (ONNX's Selu of tiny numbers is one). That they are equal is then for
+    float64 to show (`prove_double`)."""
+    if passed(checks):
+        return checks, ()
     doubles: dict[str, Run] = {}
-    judged = report
+    judged = checks
     try:
-        for name, run in _doubles(opened, opened.torch.double()):
+        for name, run in _doubles(opened.double):
             doubles[name] = run
-            judged = replace(report, checks=tuple(outputs.allowing_rounding(report.checks, tried, doubles)))
-            if judged.verified:
-                return replace(judged, notes=(*judged.notes, AMPLIFIES.format(" or ".join(doubles))))
+            judged = outputs.allowing_rounding(checks, tried, doubles)
+            if passed(judged):
+                return judged, (AMPLIFIES.format(" or ".join(doubles)),)
     except Exception:  # it does not run in float64, as where forward names a dtype
-        return judged
-    return judged
+        return judged, ()
+    return judged, ()
 
 
-def _doubles(opened: Opened, double: Torch) -> Iterator[tuple[str, Run]]:
-    """torch in float64, and the graph that it exports then."""
-    yield "torch", double
-    args, kwargs = double.arguments
-    yield "onnx", as_given(open_torch(double.module, args, kwargs, opened.dynamic_shapes).given)[0]
+def _doubles(double: Opened) -> Iterator[tuple[str, Run]]:
+    """What runs a source in float64: torch where it can, then its graph."""
+    if double.torch is not None:
+        yield "torch", double.torch
+    yield "onnx", as_given(double.given)[0]
 
 
 def trials(opened: Opened, simple: ir.Model, odd: bool = False) -> tuple[list[Trial], list[str]]:
@@ -117,23 +118,21 @@ def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) 
     """The whole path once more in float64: exported, built and compared; and the training compared, if asked."""
     from bridge.verification.training import parity, single_precision
 
-    if opened.torch is None or not opened.retraceable:
-        raise SourceError(
-            "comparing in float64, or in training, needs the nn.Module itself: convert(module, args)"
-        )
-    double = opened.torch.double()
-    args, kwargs = double.arguments
-    again = open_torch(double.module, args, kwargs, opened.dynamic_shapes)
+    if training and opened.module is None:
+        raise SourceError("comparing in training needs the nn.Module itself: convert(module, args)")
+    double = opened.double
+    _, run = next(_doubles(double))
     with double_precision():
-        simple = simplify(again.model)
+        simple = simplify(double.model)
         simple.meta["ranges"] = planned.model.meta.get("ranges", {})
         built = build(plan(simple))
-        sampler = Sampler.of(simple, double.examples, opened.asked)
-        checks = list(outputs.compare_double(built.model, double, sampler))
-        found = parity(built, double, sampler) if training else None
-    if found is None:
+        sampler = Sampler.of(simple, double.torch.examples if double.torch else None, opened.asked)
+        leg = TORCH_KERAS if double.torch else ORT_KERAS
+        checks = list(outputs.compare_double(leg, built.model, run, sampler))
+        found = parity(built, double.torch, sampler) if training and double.torch else None
+    if found is None or opened.module is None:
         return replace(report, checks=(*report.checks, *checks))
-    single = opened.torch.copy()
+    single = opened.module.copy()
     sampler = Sampler.of(planned.model, single.examples, opened.asked)
     floor = single_precision(build(planned), single, sampler, found.wanted)
     return replace(
@@ -148,11 +147,11 @@ def gradients_of(trained: Trainable, opened: Opened, simple: ir.Model) -> Check:
     """The gradients of a Keras model with its weight map against torch's, in float32. Steps the model: give a copy."""
     from bridge.verification.training import exact_gradients, single_precision
 
-    if opened.torch is None or not opened.retraceable:
+    if opened.module is None:
         raise SourceError(
             "comparing gradients needs the nn.Module itself: package.module:callable, or (module, args)"
         )
-    double, single = opened.torch.double(), opened.torch.copy()
+    double, single = opened.module.double(), opened.module.copy()
     wanted = exact_gradients(double, Sampler.of(simple, double.examples, opened.asked))
     sampler = Sampler.of(simple, single.examples, opened.asked)
     return single_precision(trained, single, sampler, wanted)
