@@ -2,19 +2,17 @@
 
     python -m benchmarks.fuzz files --n 1000 --seed 0
 
-Bytes are flipped, cut, doubled and overwritten in any file; in an ONNX model fields are set to what no exporter
-writes, in an archive the numbers and texts of its JSON. Nothing may be written beside the file.
+Bytes are flipped, cut, doubled and overwritten in any file (`broken.py`); in an ONNX model fields are set to what no
+exporter writes (`edits.py`), in an archive the numbers and texts of its JSON. Nothing may be written beside the file.
 """
 
 from __future__ import annotations
 
 import functools
 import io
-import json
 import os
 import random
 import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +20,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
+from benchmarks.fuzz.broken import NUMBERS, TEXTS, broken, broken_archive
+from benchmarks.fuzz.edits import EDITS
 from benchmarks.fuzz.workers import ALARM, CRASHED, EQUAL, REFUSED, WRONG, Outcome
 
 HEAD = '<ir_version: 10, opset_import: ["": 21, "f": 1]>\n'
@@ -44,11 +43,6 @@ GRAPHS = (
     "{ e = Expand (c, s) f = Tile (e, t) q = ReduceSum (f) a = Mul (x, q) y = f.Twice (a) } "
     '<domain: "f", opset_import: ["": 21]> Twice (x) => (y) { y = Add (x, x) }',
 )
-NUMBERS = (0, -1, 1, 2, 7, 255, 1 << 16, 1 << 31, (1 << 31) - 1, 1 << 33, (1 << 63) - 1, -(1 << 63))
-TEXTS = (
-    "", "?", "x", "y", "9**9**9", "batch size", "a\nb", "\x1b[31m", "../../outside", "/etc/passwd", "a\0b", "a" * 5000,
-    "größe", "\u202e", "factorial(99999999)", "pipe", "loop", "data",
-)  # fmt: skip
 KINDS = {"onnx": 14, "external": 3, "keras": 3, "npz": 4, "pt": 2, "safetensors": 2, "pt2": 1}
 
 
@@ -118,28 +112,6 @@ def _listing(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-# --- bytes ---------------------------------------------------------------------------------------------------
-
-
-def _broken(data: bytes, draw: random.Random) -> bytes:
-    """`data` with one or a few of its bytes other than they were."""
-    found = bytearray(data)
-    for _ in range(draw.choice((1, 1, 2, 5, 20))):
-        place = draw.randrange(max(1, len(found)))
-        match draw.randrange(6):
-            case 0 | 1 if found:
-                found[place] ^= 1 << draw.randrange(8)
-            case 2:
-                found[place : place + draw.choice((1, 4, 9))] = draw.choice((b"\xff", b"\x00", b"\x7f")) * 9
-            case 3:
-                del found[place : place + draw.randrange(1, 40)]
-            case 4:
-                found[place:place] = found[place : place + draw.randrange(1, 200)]
-            case 5 if draw.random() < 0.2:
-                del found[place:]
-    return bytes(found)
-
-
 # --- ONNX ----------------------------------------------------------------------------------------------------
 
 
@@ -169,7 +141,7 @@ def _onnx_file(folder: Path, draw: random.Random, external: bool) -> Callable[[]
             draw.choice(EDITS)(proto, draw)
         data = proto.SerializeToString()
     else:
-        data = _broken(proto.SerializeToString(), draw)
+        data = broken(proto.SerializeToString(), draw)
     path.write_bytes(data)
     return lambda: bridge.convert(path)
 
@@ -194,158 +166,6 @@ def _outside(proto: onnx.ModelProto, folder: Path, draw: random.Random) -> None:
     (folder / "data").write_bytes(data)
 
 
-def _dims(proto: onnx.ModelProto, draw: random.Random) -> None:
-    values = (*proto.graph.input, *proto.graph.output, *proto.graph.value_info)
-    shape = draw.choice(values).type.tensor_type.shape
-    match draw.randrange(4):
-        case 0 if shape.dim:
-            draw.choice(shape.dim).dim_value = draw.choice(NUMBERS)
-        case 1 if shape.dim:
-            draw.choice(shape.dim).dim_param = draw.choice(TEXTS)
-        case 2:
-            shape.dim.add().dim_value = draw.choice(NUMBERS)
-        case 3:
-            for _ in range(draw.choice((1, 10, 200))):
-                shape.dim.add().dim_value = 1
-
-
-def _tensor(proto: onnx.ModelProto, draw: random.Random) -> None:
-    if not proto.graph.initializer:
-        return
-    tensor = draw.choice(proto.graph.initializer)
-    match draw.randrange(4):
-        case 0 if tensor.dims:
-            tensor.dims[draw.randrange(len(tensor.dims))] = draw.choice(NUMBERS)
-        case 1:
-            tensor.data_type = draw.randrange(30)
-        case 2:
-            tensor.dims[:] = [1] * draw.choice((0, 1, 9, 200))
-        case 3:
-            tensor.raw_data = _broken(tensor.raw_data, draw)
-
-
-def _integers(proto: onnx.ModelProto, draw: random.Random) -> None:
-    """Sizes, axes and repeats that the graph holds as constants."""
-    found = [t for t in proto.graph.initializer if t.data_type == onnx.TensorProto.INT64 and t.int64_data]
-    lists = [a.ints for node in proto.graph.node for a in node.attribute if a.ints]
-    numbers: list[Any] = [*(tensor.int64_data for tensor in found), *lists]
-    if numbers:
-        chosen = draw.choice(numbers)
-        chosen[draw.randrange(len(chosen))] = draw.choice(NUMBERS)
-
-
-def _attribute(proto: onnx.ModelProto, draw: random.Random) -> None:
-    node = draw.choice(proto.graph.node) if proto.graph.node else None
-    if node is None or not node.attribute:
-        return
-    attribute = draw.choice(node.attribute)
-    match draw.randrange(4):
-        case 0:
-            attribute.i = draw.choice(NUMBERS)
-        case 1:
-            attribute.ints[:] = [draw.choice(NUMBERS) for _ in range(draw.choice((0, 1, 2, 9)))]
-        case 2:
-            attribute.s = draw.choice(TEXTS).encode()
-        case 3:
-            attribute.type = draw.randrange(1, 15)
-
-
-def _wiring(proto: onnx.ModelProto, draw: random.Random) -> None:
-    """Other inputs and outputs, and so cycles, doubles and what nobody makes."""
-    names = [name for node in proto.graph.node for name in (*node.input, *node.output)] or ["x"]
-    node = draw.choice(proto.graph.node) if proto.graph.node else proto.graph.node.add()
-    places = draw.choice((node.input, node.output))
-    if places:
-        places[draw.randrange(len(places))] = draw.choice((*names, draw.choice(TEXTS)))
-
-
-def _node(proto: onnx.ModelProto, draw: random.Random) -> None:
-    nodes = proto.graph.node
-    node = draw.choice(nodes) if nodes else nodes.add()
-    match draw.randrange(6):
-        case 0:
-            node.op_type = draw.choice(_operators())
-        case 1:
-            node.name = draw.choice(TEXTS)
-        case 2:
-            node.domain = draw.choice(("f", "bridge", "com.microsoft", *TEXTS))
-        case 3:
-            nodes.add().CopyFrom(node)
-        case 4:
-            nodes.remove(node)
-        case 5:
-            nodes.sort(key=lambda _: draw.random())
-
-
-@functools.cache
-def _operators() -> tuple[str, ...]:
-    return tuple(sorted({schema.name for schema in onnx.defs.get_all_schemas()}))
-
-
-def _header(proto: onnx.ModelProto, draw: random.Random) -> None:
-    graph = proto.graph
-    match draw.randrange(6):
-        case 0:
-            proto.opset_import[0].version = draw.choice((0, -1, 1, 5, 9, 12, 23, 25, 999))
-        case 1:
-            proto.ir_version = draw.choice(NUMBERS)
-        case 2:
-            graph.input.add().CopyFrom(draw.choice((*graph.input, *graph.output)))
-        case 3:
-            draw.choice((*graph.input, *graph.output, *graph.initializer)).name = draw.choice(TEXTS)
-        case 4:
-            del (graph.output if draw.random() < 0.5 else graph.input)[:]
-        case 5:
-            kind = draw.choice((*graph.input, *graph.output)).type
-            kind.tensor_type.elem_type = draw.randrange(30)
-
-
-def _function(proto: onnx.ModelProto, draw: random.Random) -> None:
-    """A function that calls itself, another that calls it twice, forty of which call the next twice."""
-    count = draw.choice((1, 2, 40))
-    imports = [helper.make_opsetid("", 21), helper.make_opsetid("f", 1)]
-    for i in range(count):
-        follower = f"F{(i + 1) % count if draw.random() < 0.5 else i + 1}"
-        nodes = [helper.make_node(follower, [a], [b], domain="f") for a, b in (("x", "z"), ("z", "y"))]
-        proto.functions.append(helper.make_function("f", f"F{i}", ["x"], ["y"], nodes, imports))
-    if proto.graph.node:
-        node = draw.choice(proto.graph.node)
-        node.op_type, node.domain = "F0", "f"
-
-
-def _doubled(proto: onnx.ModelProto, draw: random.Random) -> None:
-    """A value joined to itself, or multiplied by itself, again and again."""
-    names = [tensor.name for tensor in proto.graph.initializer] + [
-        name for n in proto.graph.node for name in n.output
-    ]
-    name, operator = draw.choice(names or ["x"]), draw.choice(("Concat", "Mul", "Add", "Einsum"))
-    chain = []
-    for i in range(draw.choice((5, 40, 200))):
-        extra: dict[str, Any] = {"axis": 0} if operator == "Concat" else {}
-        if operator == "Einsum":
-            extra = {"equation": "a...,b...->ab..."}
-        chain.append(helper.make_node(operator, [name, name], [f"double{i}"], **extra))
-        name = f"double{i}"
-    proto.graph.node.extend(chain)
-    if draw.random() < 0.5:
-        proto.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-
-
-EDITS = (
-    _dims,
-    _tensor,
-    _integers,
-    _integers,
-    _attribute,
-    _wiring,
-    _node,
-    _node,
-    _header,
-    _function,
-    _doubled,
-)
-
-
 # --- archives ------------------------------------------------------------------------------------------------
 
 
@@ -364,7 +184,7 @@ def _saved(folder: Path, draw: random.Random, kind: str) -> Callable[[], Any]:
     import bridge
 
     model, map_ = _pair()
-    broken = _broken_archive(model if kind == "keras" else map_, draw)
+    broken = broken_archive(model if kind == "keras" else map_, draw)
     (folder / "m.keras").write_bytes(broken if kind == "keras" else model)
     (folder / "m.bridge.npz").write_bytes(map_ if kind == "keras" else broken)
 
@@ -373,49 +193,6 @@ def _saved(folder: Path, draw: random.Random, kind: str) -> Callable[[], Any]:
         again.weights.pull()
 
     return work
-
-
-def _broken_archive(data: bytes, draw: random.Random) -> bytes:
-    """Its bytes, or what one of its members holds."""
-    if draw.random() < 0.4:
-        return _broken(data, draw)
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
-        chosen = draw.choice(old.namelist())
-        for name in old.namelist():
-            content = old.read(name)
-            new.writestr(name, _broken_member(content, draw) if name == chosen else content)
-        new.comment = old.comment
-    return out.getvalue()
-
-
-def _broken_member(content: bytes, draw: random.Random) -> bytes:
-    start = content.find(b"{")
-    try:
-        data = json.loads(content[start:])
-    except ValueError:
-        return _broken(content, draw)
-    for _ in range(draw.choice((1, 1, 3))):
-        _break_json(data, draw)
-    text = json.dumps(data).encode()
-    if content.startswith(b"\x93NUMPY"):
-        file = io.BytesIO()
-        np.lib.format.write_array(file, np.frombuffer(text, np.uint8))
-        return file.getvalue()
-    return text
-
-
-def _break_json(data: Any, draw: random.Random) -> None:
-    """One leaf or branch, anywhere in it, by something else."""
-    while isinstance(data, dict | list) and data:
-        key = draw.choice(list(data)) if isinstance(data, dict) else draw.randrange(len(data))
-        if not isinstance(data[key], dict | list) or not data[key] or draw.random() < 0.05:
-            data[key] = draw.choice((*NUMBERS, *TEXTS, None, [], {}, 1e400, float("nan"), [[[]]]))
-            return
-        data = data[key]
-
-
-# --- torch ---------------------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -440,5 +217,5 @@ def _torch_file(folder: Path, draw: random.Random, kind: str) -> Callable[[], An
     from bridge import disk
 
     path, data = folder / f"m.{kind}", _torch_bytes(kind)
-    path.write_bytes(_broken(data, draw) if kind == "safetensors" else _broken_archive(data, draw))
+    path.write_bytes(broken(data, draw) if kind == "safetensors" else broken_archive(data, draw))
     return lambda: bridge.convert(path) if kind == "pt2" else disk.read_state(path)
