@@ -3,7 +3,8 @@
     python -m benchmarks.fuzz files --n 1000 --seed 0
 
 Bytes are flipped, cut, doubled and overwritten in any file (`broken.py`); in an ONNX model fields are set to what no
-exporter writes (`edits.py`), in an archive the numbers and texts of its JSON. Nothing may be written beside the file.
+exporter writes (`edits.py`, `structure.py`), in an archive the numbers and texts of its JSON. Nothing may be written
+beside the file.
 """
 
 from __future__ import annotations
@@ -18,31 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
+from benchmarks.fuzz.bases import base, layers
 from benchmarks.fuzz.broken import NUMBERS, TEXTS, broken, broken_archive
 from benchmarks.fuzz.edits import EDITS
+from benchmarks.fuzz.structure import STRUCTURE
 from benchmarks.fuzz.workers import ALARM, CRASHED, EQUAL, REFUSED, WRONG, Outcome
 
-HEAD = '<ir_version: 10, opset_import: ["": 21, "f": 1]>\n'
-GRAPHS = (
-    "g (float[N,3,8,8] x) => (float[N,M] y) <float[4,3,3,3] w, float[4] b> { c = Conv <pads = [1,1,1,1]> (x, w, b) "
-    "r = Relu (c) p = MaxPool <kernel_shape = [2,2], strides = [2,2]> (r) y = Flatten (p) }",
-    "g (float[N,T,4] x) => (float[N,A] y) <float[4,6] w, float[6] b> { s = Shape (x) "
-    "i = Constant <value_ints = [0]> () "
-    "n = Gather (s, i) k = Constant <value_ints = [-1]> () d = Concat <axis = 0> (n, k) m = MatMul (x, w) "
-    "a = Add (m, b) y = Reshape (a, d) }",
-    "g (float[T,N,4] x) => (float[T,D,N,5] y) <float[1,20,4] w, float[1,20,5] r, float[1,40] b> "
-    "{ y, h, c = LSTM <hidden_size = 5> (x, w, r, b) }",
-    "g (int64[N,T] x) => (float[N,A,6] y) <float[9,6] w, float[6] s, float[6] b> { e = Gather (w, x) "
-    "z = LayerNormalization (e, s, b) y = Softmax (z) }",
-    "g (float[N,2,4,4] x) => (float[A,B,C,D] y) <float[4] s = {1,1,2,2}, int64[8] p = {0,0,1,1,0,0,1,1}> "
-    '{ r = Resize <mode = "nearest"> (x, "", s) y = Pad (r, p) }',
-    "g (float[N,6] x) => (float[N,B] y) <int64[2] s = {2,3}, float[1] c = {0.5}, int64[2] t = {1,2}> "
-    "{ e = Expand (c, s) f = Tile (e, t) q = ReduceSum (f) a = Mul (x, q) y = f.Twice (a) } "
-    '<domain: "f", opset_import: ["": 21]> Twice (x) => (y) { y = Add (x, x) }',
-)
 KINDS = {"onnx": 14, "external": 3, "keras": 3, "npz": 4, "pt": 2, "safetensors": 2, "pt2": 1}
 
 
@@ -115,30 +99,16 @@ def _listing(folder: Path) -> set[str]:
 # --- ONNX ----------------------------------------------------------------------------------------------------
 
 
-@functools.cache
-def _model(index: int) -> onnx.ModelProto:
-    proto = onnx.parser.parse_model(HEAD + GRAPHS[index])
-    numbers = np.random.default_rng(index)
-    made = {name for node in proto.graph.node for name in node.output}
-    for value in [value for value in proto.graph.value_info if value.name not in made]:
-        dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        array = numbers.normal(size=dims).astype(np.float32)
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, value.name))
-        proto.graph.value_info.remove(value)
-    return proto
-
-
 def _onnx_file(folder: Path, draw: random.Random, external: bool) -> Callable[[], Any]:
     import bridge
 
-    proto = onnx.ModelProto()
-    proto.CopyFrom(_model(draw.randrange(len(GRAPHS))))
+    proto = base(draw)
     path = folder / "m.onnx"
     if external:
         _outside(proto, folder, draw)
     if external or draw.random() < 0.7:
         for _ in range(draw.choice((1, 1, 2, 3))):
-            draw.choice(EDITS)(proto, draw)
+            draw.choice(EDITS if draw.random() < 0.65 else STRUCTURE)(proto, draw)
         data = proto.SerializeToString()
     else:
         data = broken(proto.SerializeToString(), draw)
@@ -176,7 +146,7 @@ def _pair() -> tuple[bytes, bytes]:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.keras"
-        bridge.convert(_model(2)).save(path)
+        bridge.convert(layers(2)).save(path)
         return path.read_bytes(), path.with_suffix(".bridge.npz").read_bytes()
 
 
