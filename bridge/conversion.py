@@ -55,10 +55,13 @@ def open_saved(path: str | os.PathLike[str]) -> Conversion:
 
 @dataclass
 class Stopwatch:
-    """Seconds spent in each room; tells `progress` when one is entered."""
+    """Seconds spent in each room; tells `progress` when one is entered. What goes wrong there unexpectedly becomes
+    one of our errors: the source's fault where nothing runs it."""
 
     progress: Progress | None
     seconds: dict[str, float]
+    source: Any = None
+    opened: Opened | None = None  # the same, as soon as it is read
 
     @contextmanager
     def room(self, name: str) -> Iterator[None]:
@@ -70,10 +73,15 @@ class Stopwatch:
         except BridgeError:
             raise
         except Exception as error:
-            from bridge.faults import fault
-
-            raise fault(name, error) from error
+            raise self._blamed(name, error) from error
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def _blamed(self, room: str, error: Exception) -> BridgeError:
+        from bridge.faults import fault
+        from bridge.verification.legal import why_never_run
+
+        reason = why_never_run(self.source, self.opened)
+        return fault(room, error) if reason is None else SourceError(reason)
 
 
 def convert(
@@ -119,10 +127,10 @@ def convert(
         MissingPackage: torch, onnxruntime or the Keras backend is needed and not installed.
     """
     _require_keras()
-    watch = Stopwatch(progress, {})
+    watch = Stopwatch(progress, {}, source)
     asked = Asked.of(inputs, sizes, seed)
     with watch.room("export"):
-        opened = open_source(source, args, kwargs, dynamic_shapes, asked)
+        watch.opened = opened = open_source(source, args, kwargs, dynamic_shapes, asked)
     planned = _planned(opened.model, watch, channels_last)
     _settle(opened, planned.model, watch)
     from bridge.build import build, deep
@@ -155,9 +163,9 @@ def inspect(
 ) -> Report:
     """The plan as a report: what becomes what, and every refusal; builds nothing."""
     _require_keras()
-    watch = Stopwatch(progress, {})
+    watch = Stopwatch(progress, {}, source)
     with watch.room("export"):
-        opened = open_source(source, args, kwargs, dynamic_shapes)
+        watch.opened = opened = open_source(source, args, kwargs, dynamic_shapes)
     planned = _planned(opened.model, watch)
     _settle(opened, planned.model, watch)
     from bridge.ops.catalogue import becomes
@@ -205,11 +213,11 @@ def verify_saved(
     from bridge.verification.runners import keras_call
     from bridge.verification.verify import allowing_rounding, failed_leg, gradients_of, trials
 
-    watch = Stopwatch(progress, {})
+    watch = Stopwatch(progress, {}, source)
     asked = Asked.of(inputs, sizes, seed)
     model = disk.load_keras(Path(path))
     with watch.room("export"):
-        opened = open_source(source, args, kwargs, dynamic_shapes, asked)
+        watch.opened = opened = open_source(source, args, kwargs, dynamic_shapes, asked)
     with watch.room("simplify"):
         simple = simplify(opened.model)
     _require_same_inputs(path, model, simple)

@@ -264,6 +264,17 @@ def functions() -> tuple[onnx.FunctionProto, ...]:
     return tuple(onnx.parser.parse_function(heading + body) for body in bodies)
 
 
+def is_ours(function: onnx.FunctionProto) -> bool:
+    """Whether `function` has the body that we give the operator of its name."""
+    ours = next((proto for proto in functions() if proto.name == function.name), None)
+    return ours is not None and _written(ours) == _written(function)
+
+
+def _written(function: onnx.FunctionProto) -> bytes:
+    """The same for the same function, whether it was parsed or has been ONNX IR."""
+    return ir.serde.serialize_function(ir.serde.deserialize_function(function)).SerializeToString()
+
+
 def add_functions(model: ir.Model) -> None:
     """Give `model` the bodies of all operators of our domain."""
     model.opset_imports[DOMAIN] = 1

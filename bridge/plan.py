@@ -160,6 +160,9 @@ def plan(model: ir.Model, *, channels_last: bool = False) -> Plan:
     steps = _needed_steps(model.graph, refusals)
     if not all(map(_is_known, steps)):
         return Plan(model, steps, {}, refusals or [_unknown(steps)])
+    misplaced = [step.refusal(reason) for step in steps if (reason := _no_axes(step))]
+    if misplaced:
+        return Plan(model, steps, {}, refusals + misplaced)
     by_node = Steps(steps)
     perms: dict[ir.Value, Perm] = {}
     if channels_last:
@@ -185,6 +188,19 @@ def _is_known(step: Step) -> bool:
 def _unknown(steps: list[Step]) -> Refusal:
     step = next(step for step in steps if not _is_known(step))
     return _refusal(step.node, "how many axes its inputs and outputs have is not known")
+
+
+def _no_axes(step: Step) -> str | None:
+    """Why the axes that `step` names are none, or None."""
+    axes = _axes(step)
+    if axes is None or not step.node.inputs or step.node.inputs[0] is None:
+        return None
+    rank = max(_rank(value) for value in (step.node.inputs[0], *step.node.outputs[:1]))
+    if not all(-max(rank, 1) <= axis < max(rank, 1) for axis in axes):
+        return f"its axes {axes} are not all among the {rank} that there are"
+    if len({axis % max(rank, 1) for axis in axes}) < len(axes):
+        return f"its axes {axes} name one twice"
+    return None
 
 
 def _no_input(value: ir.Value) -> str | None:

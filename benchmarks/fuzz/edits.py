@@ -129,7 +129,7 @@ def attribute(proto: onnx.ModelProto, draw: random.Random) -> None:
     node, chosen = draw.choice(found)
     match draw.randrange(6):
         case 0:
-            chosen.type = draw.randrange(16)
+            chosen.type = draw.randrange(15)
         case 1:
             node.attribute.add().CopyFrom(chosen)
         case 2:

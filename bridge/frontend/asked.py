@@ -50,7 +50,7 @@ class Asked:
         free = {
             s
             for value in values
-            for dim in value.shape
+            for dim in value.shape or ()  # one without a shape is for the plan to refuse
             if not isinstance(dim, int)
             for s in dim.free_symbols()
         }

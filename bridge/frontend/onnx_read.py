@@ -10,29 +10,26 @@ import math
 import os
 import re
 import stat
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor, uses_external_data
 
 from bridge.errors import SourceError, readable, said
+from bridge.frontend.onnx_functions import check_functions
+from bridge.frontend.onnx_walk import Graph, graphs, tensors
 
 MAX_BYTES = 8 << 30  # of the file together with its external data
 MAX_SHARED_BYTES = (
     256 << 20
 )  # by which tensors may exceed the files that they are read from, where they overlap
 MAX_RANK = 64  # of numpy's arrays
-MAX_DEPTH = 16  # of graphs within graphs
-MAX_NODES = 200_000  # functions written out
 CONTROLS = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 )  # of terminals, of the direction of writing
-Graph: TypeAlias = onnx.GraphProto | onnx.FunctionProto
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -69,6 +66,7 @@ def check(proto: onnx.ModelProto, where: str) -> None:
         raise SourceError(f"{where}: not an ONNX file: it holds no graph")
     if not proto.graph.output:
         raise SourceError(f"{where}: its graph has no outputs")
+    _check_texts(proto, where)
     for imported in proto.opset_import:
         if imported.domain in ("", "ai.onnx") and not 1 <= imported.version <= onnx.defs.onnx_opset_version():
             raise SourceError(
@@ -90,43 +88,19 @@ def check(proto: onnx.ModelProto, where: str) -> None:
             _known(value.type.tensor_type.elem_type, value.name, where)
     for tensor in tensors(proto):
         _check_tensor(tensor, where)
-    _check_calls(proto, where)
+    check_functions(proto, where)
 
 
-def graphs(proto: onnx.ModelProto) -> Iterator[Graph]:
-    """The graph, the functions, and every graph inside them."""
-    waiting: list[tuple[Graph, int]] = [(proto.graph, 0), *((function, 0) for function in proto.functions)]
+def _check_texts(proto: onnx.ModelProto, where: str) -> None:
+    """Every text is one; protobuf gives bytes for what is no UTF-8."""
+    waiting: list[Message] = [proto]
     while waiting:
-        graph, depth = waiting.pop()
-        if depth > MAX_DEPTH:
-            raise SourceError(
-                f"more than {MAX_DEPTH} graphs inside one another: not a model that anything runs"
-            )
-        yield graph
-        waiting.extend(
-            (inner, depth + 1)
-            for node in graph.node
-            for attribute in node.attribute
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else []))
-        )
-
-
-def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor that the model holds, in attributes, inner graphs and functions too."""
-    for graph in graphs(proto):
-        if isinstance(graph, onnx.GraphProto):
-            yield from graph.initializer
-        else:
-            yield from _attached(graph.attribute_proto)
-        for node in graph.node:
-            yield from _attached(node.attribute)
-
-
-def _attached(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
-    for attribute in attributes:
-        yield from attribute.tensors
-        if attribute.HasField("t"):
-            yield attribute.t
+        for field, value in waiting.pop().ListFields():
+            values = [value] if isinstance(value, str | bytes | Message) else value
+            if field.type == field.TYPE_MESSAGE:
+                waiting.extend(values)
+            elif field.type == field.TYPE_STRING and any(isinstance(text, bytes) for text in values):
+                raise SourceError(f"{where}: holds a {field.name} that is no text of UTF-8")
 
 
 def _is_sparse(node: onnx.NodeProto) -> bool:
@@ -210,48 +184,6 @@ def _items(tensor: onnx.TensorProto) -> int:
     if dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128):
         return 2 * count
     return count if dtype == ir.DataType.STRING or dtype.bitwidth >= 8 else _bytes(tensor)
-
-
-# --- functions -----------------------------------------------------------------------------------------------
-
-
-def _check_calls(proto: onnx.ModelProto, where: str) -> None:
-    """Functions do not call themselves, and written out they are not too many nodes."""
-    functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
-    sizes: dict[tuple[str, str, str], int] = {}
-    entered: set[tuple[str, str, str]] = set()
-
-    def size(calls: Counter[tuple[str, str, str]]) -> int:
-        return sum(count * (sizes.get(key, 0) + 1) for key, count in calls.items())
-
-    calls = {key: _calls(function) for key, function in functions.items()}
-    waiting = list(functions)
-    while waiting:  # a function after those that it calls
-        key = waiting[-1]
-        inner = [other for other in calls[key] if other in functions and other not in sizes]
-        if key in sizes or not inner:
-            waiting.pop()
-            sizes.setdefault(key, size(calls[key]))
-        elif key in entered:
-            raise SourceError(f"{where}: function {key[0]}.{key[1]} calls itself, so that it never ends")
-        else:
-            entered.add(key)
-            waiting.extend(inner)
-    total = size(_calls(proto.graph))
-    if total > MAX_NODES:
-        raise SourceError(f"{where}: {total:,} nodes with its functions written out, more than {MAX_NODES:,}")
-
-
-def _calls(graph: Graph) -> Counter[tuple[str, str, str]]:
-    """How often each operator or function is called in `graph` and the graphs inside it."""
-    found: Counter[tuple[str, str, str]] = Counter()
-    waiting: list[Graph] = [graph]
-    while waiting:
-        for node in waiting.pop().node:
-            found[node.domain, node.op_type, node.overload] += 1
-            for attribute in node.attribute:
-                waiting.extend((*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])))
-    return found
 
 
 # --- external data -------------------------------------------------------------------------------------------

@@ -68,8 +68,11 @@ class Evaluator:
     name = "ONNX's reference evaluator"
 
     def __init__(self, model: onnx.ModelProto | str):
+        proto = onnx.load(model) if isinstance(model, str) else model
         try:
-            proto = onnx.load(model) if isinstance(model, str) else model
+            onnx.checker.check_model(
+                proto, full_check=True
+            )  # types and shapes, which the evaluator does not ask for
             self._evaluator = ReferenceEvaluator(proto, new_ops=old_forms(proto))
         except Exception as error:
             raise SourceError(f"{self.name} refuses the model: {said(error)}") from error

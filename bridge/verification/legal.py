@@ -1,0 +1,44 @@
+"""Whether a file is a model at all: one that nothing runs, at any sizes, is the file's fault and none of `bridge`'s."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from bridge.errors import SourceError
+from bridge.frontend.source import Opened
+from bridge.passes import inline
+from bridge.passes.infer import infer
+from bridge.verification.inputs import Sampler
+from bridge.verification.runners import as_given
+from bridge.verification.trials import running
+
+ENDLESS = frozenset({"Loop", "Scan"})  # operators that the file itself says how often to repeat
+
+
+def why_never_run(source: Any, opened: Opened | None) -> str | None:
+    """What onnxruntime, or else ONNX's reference evaluator, says of a file that it runs at no sizes; None of one that
+    it runs, and where that cannot be told. `opened` is the source once it has been read."""
+    try:
+        if opened is None:
+            if isinstance(source, onnx.ModelProto | str | os.PathLike):
+                as_given(os.fspath(source) if isinstance(source, os.PathLike) else source)
+        elif opened.torch is None:
+            _require_run(opened)
+    except SourceError as error:
+        return str(error)
+    except Exception:  # the fault that is looked into
+        return None
+    return None
+
+
+def _require_run(opened: Opened) -> None:
+    reference, _ = as_given(opened.given)
+    model = opened.model.clone()
+    inline(model)
+    infer(model)
+    if not any(node.op_type in ENDLESS for node in ir.traversal.RecursiveGraphIterator(model.graph)):
+        next(running(reference, Sampler.of(model, None, opened.asked), []))
