@@ -67,12 +67,7 @@ def check(proto: onnx.ModelProto, where: str) -> None:
     if not proto.graph.output:
         raise SourceError(f"{where}: its graph has no outputs")
     _check_texts(proto, where)
-    for imported in proto.opset_import:
-        if imported.domain in ("", "ai.onnx") and not 1 <= imported.version <= onnx.defs.onnx_opset_version():
-            raise SourceError(
-                f"{where}: is of opset {imported.version}; onnx {onnx.__version__} knows 1 to "
-                f"{onnx.defs.onnx_opset_version()}"
-            )
+    _check_opsets(proto, where)
     for graph in graphs(proto):
         for name in _names(graph):
             if CONTROLS.search(name):
@@ -89,6 +84,18 @@ def check(proto: onnx.ModelProto, where: str) -> None:
     for tensor in tensors(proto):
         _check_tensor(tensor, where)
     check_functions(proto, where)
+
+
+def _check_opsets(proto: onnx.ModelProto, where: str) -> None:
+    """Each domain is imported once, ONNX's own at a version that there is."""
+    for imported in proto.opset_import:
+        if sum(other.domain == imported.domain for other in proto.opset_import) > 1:
+            raise SourceError(f"{where}: imports the operators of {imported.domain or 'ai.onnx'!r} twice")
+        if imported.domain in ("", "ai.onnx") and not 1 <= imported.version <= onnx.defs.onnx_opset_version():
+            raise SourceError(
+                f"{where}: is of opset {imported.version}; onnx {onnx.__version__} knows 1 to "
+                f"{onnx.defs.onnx_opset_version()}"
+            )
 
 
 def _check_texts(proto: onnx.ModelProto, where: str) -> None:

@@ -16,7 +16,7 @@ from keras import ops
 
 from bridge import layers
 from bridge.functions import DOMAIN, STATES, recurrent_name
-from bridge.ops.registry import op
+from bridge.ops.registry import Refused, op
 from bridge.weights import Weight
 from bridge.written import decimal
 
@@ -61,6 +61,8 @@ class Node:
     def functions(self, side: int) -> list[layers.Function]:
         """The activation functions of one direction, with their alpha and beta."""
         names = [name.lower() for name in self.activations or DEFAULTS[self.mode] * self.directions]
+        if unknown := [name for name in names if name not in layers.ACTIVATIONS]:
+            raise Refused(f"ONNX has no activation {unknown[0]!r}")
         alphas, betas = (list(map(decimal, v or [])) for v in (self.activation_alpha, self.activation_beta))
         functions = [layers.function(name, alphas, betas) for name in names]
         count = len(DEFAULTS[self.mode])

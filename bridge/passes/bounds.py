@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import onnx_ir as ir
@@ -18,8 +19,10 @@ from bridge.frontend.onnx_read import MAX_RANK
 
 Dim: TypeAlias = int | ir.SymbolicDim
 MAX_VALUE_BYTES = 1 << 30  # of one value, where every free size is 1
+MAX_RUN_BYTES = 1 << 28  # of one value, at sizes that nobody asked for
 MAX_CONTENTS = 1024  # elements of shape arithmetic that are followed
 MAX_TEXT = 400  # characters of the formula of a size
+ROOM = "room"  # in a model's meta: what its values take
 HUGE = re.compile(r"\d{19}|\*\*\d\d")  # in such a formula: numbers of no size
 LARGE = re.compile(r"\d{4}")
 
@@ -69,6 +72,36 @@ def require_bounds(graph: ir.Graph) -> None:
             )
 
 
+@dataclass(frozen=True)
+class Room:
+    """What the values of a graph take at given sizes, such as only the sizes can tell."""
+
+    shapes: dict[
+        tuple[str, ...], tuple[tuple[Dim, ...], int, str]
+    ]  # dims, bytes of an element, whose they are
+
+    @classmethod
+    def of(cls, graph: ir.Graph) -> Room:
+        found = {}
+        for value, where in _values(graph):
+            dims = tuple(value.shape or ())
+            if any(not isinstance(dim, int) for dim in dims):
+                found[tuple(map(str, dims))] = dims, _itemsize(value.dtype), where
+        return cls(found)
+
+    def beyond(self, sizes: Mapping[str, int]) -> str | None:
+        """Why the graph is not run at `sizes`, or None: a value of it takes more than `MAX_RUN_BYTES`."""
+        known: dict[str, int] = {}
+        for dims, itemsize, where in self.shapes.values():
+            for dim in dims:
+                if str(dim) not in known:
+                    known[str(dim)] = _least(dim, sizes)
+            size = math.prod(known[str(dim)] for dim in dims) * itemsize
+            if size > MAX_RUN_BYTES:
+                return f"{where} would take {size / (1 << 20):,.0f} MiB"
+        return None
+
+
 def _values(graph: ir.Graph) -> Iterator[tuple[ir.Value, str]]:
     yield from ((value, f"input {value.name}") for value in graph.inputs)
     for node in graph:
@@ -93,13 +126,14 @@ def _itemsize(dtype: ir.DataType | None) -> int:
     return 8 if dtype is None or dtype == ir.DataType.STRING else max(1, math.ceil(dtype.itemsize))
 
 
-def _least(dim: Dim) -> int:
+def _least(dim: Dim, sizes: Mapping[str, int] | None = None) -> int:
+    """At `sizes`; where none are given, at 1 of each. 1 where it is not known."""
     if isinstance(dim, int):
         return max(dim, 0)
-    if dim.value is None or not LARGE.search(dim.value):
+    if dim.value is None or sizes is None and not LARGE.search(dim.value):
         return 1
     try:
-        return max(int(dim.evaluate(dict.fromkeys(dim.free_symbols(), 1))), 1)
+        return max(int(dim.evaluate(dict.fromkeys(dim.free_symbols(), 1) | dict(sizes or {}))), 1)
     except (
         ValueError,
         TypeError,

@@ -22,7 +22,7 @@ from onnx_shape_inference import (
 from bridge.errors import BridgeError, SourceError, said
 from bridge.frontend.onnx_read import MAX_RANK
 from bridge.passes import slice_shapes, window_shapes
-from bridge.passes.bounds import MAX_CONTENTS, Bounded, require_bounds
+from bridge.passes.bounds import MAX_CONTENTS, ROOM, Bounded, Room, require_bounds
 from bridge.passes.emit import attribute, integers, is_onnx
 from bridge.passes.sequence import part_sizes
 from bridge.written import fraction
@@ -48,6 +48,9 @@ def infer(model: ir.Model) -> None:
             raise error.__cause__ from None
         raise SourceError(f"shapes do not fit: {said(error)}{_reason(error)}") from error
     require_bounds(model.graph)
+    model.meta.setdefault(
+        ROOM, Room.of(model.graph)
+    )  # of the graph as it was given, before passes take from it
     for value, shape in zip(values, declared, strict=True):
         if value.shape is not None:
             value.shape = ir.Shape([_plain(dim) for dim in value.shape])
@@ -252,6 +255,19 @@ def _concat(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     else:
         total = functools.reduce(lambda a, b: a + b, lengths)
         ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([total]), node.inputs[0].dtype)
+
+
+_infer_einsum = registry.get("", "Einsum", 12)
+
+
+@registry.register("", "Einsum", since_version=13)
+def _einsum(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """As the library has it. onnxruntime's ends the process where nothing is summed and nothing there to multiply."""
+    inputs, _, result = attribute(node, "equation", "").partition("->")
+    empty = [v for v in node.inputs if v is not None and v.shape is not None and 0 in v.shape]
+    if empty and "," in inputs and set(filter(str.isalpha, inputs)) <= set(result):
+        raise SourceError(f"Einsum of {empty[0].name}, which is empty, is not defined")
+    _infer_einsum(ctx, node)
 
 
 _infer_pad = registry.get("", "Pad", 11)

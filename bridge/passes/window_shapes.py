@@ -3,12 +3,16 @@ convolutions whose windows do not reach as far as their strides."""
 
 from __future__ import annotations
 
+import math
+
 import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
 
+from bridge.errors import SourceError
 from bridge.passes.emit import attribute
 from bridge.windows import pool_windows, transposed_size, windows, with_overhang
 
+MAX_WINDOW = 1 << 24  # elements
 SAME = ("SAME_UPPER", "SAME_LOWER")
 
 
@@ -24,6 +28,7 @@ def _extend(op: str, version: int, spatial) -> None:
 
     @registry.register("", op, since_version=version)
     def infer_spatial(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        _require_window(node)
         infer(ctx, node)
         x, y = node.inputs[0].shape, node.outputs[0].shape
         if x is None or y is None:
@@ -32,6 +37,15 @@ def _extend(op: str, version: int, spatial) -> None:
         for value in node.outputs:
             if dims is not None and value.shape is not None:
                 value.shape = ir.Shape([*y[:2], *dims])
+
+
+def _require_window(node: ir.Node) -> None:
+    """Raise `SourceError` for a window that takes without end to look through, whatever is in it."""
+    window = attribute(node, "kernel_shape", [])
+    if math.prod(window) > MAX_WINDOW:
+        raise SourceError(
+            f"{node.op_type} of {node.outputs[0].name} has windows of {math.prod(window):,} elements"
+        )
 
 
 def _pool(node: ir.Node, spatial: list) -> list | None:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.frontend.asked import Asked
+from bridge.passes.bounds import ROOM, Room
 from bridge.verification.metrics import Arrays
 from bridge.verification.odd import Odd, odd_draws
 from bridge.verification.sizes import (
@@ -49,6 +50,7 @@ class Sampler:
     examples: Arrays | None
     asked: Asked
     ranges: Mapping[str, Range]  # of free axes
+    room: Room | None = None
 
     @classmethod
     def of(cls, model: ir.Model, examples: Arrays | None = None, asked: Asked | None = None) -> Sampler:
@@ -57,7 +59,8 @@ class Sampler:
         if not asked.sized:
             examples = asked.arrays(model.graph.inputs, {}) or examples
         ranges = model.meta.get("ranges", {})
-        return cls(model.graph, slots(model.graph, examples), examples, asked, ranges)
+        room = None if examples or asked.sizes or asked.sized else model.meta.get(ROOM)
+        return cls(model.graph, slots(model.graph, examples), examples, asked, ranges, room)
 
     @property
     def inputs(self) -> Sequence[ir.Value]:
@@ -66,6 +69,10 @@ class Sampler:
     def exported(self) -> Sizes:
         """The sizes of the examples."""
         return solve(self.inputs, self.examples or [])
+
+    def beyond(self, sizes: Sizes) -> str | None:
+        """Why sizes that nobody asked for are not tried, or None."""
+        return None if self.room is None else self.room.beyond(sizes)
 
     def draw(self, sizes: Sizes, number: int = 0) -> Arrays:
         """The same for the same sizes and number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
@@ -11,10 +12,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
-from onnx_ir.passes.common import RemoveUnusedFunctionsPass
+from onnx_ir.passes.common import RemoveUnusedFunctionsPass, RemoveUnusedNodesPass
 
 from bridge.axes import Perm
 from bridge.errors import MissingPackage, SourceError, said
+from bridge.frontend.source import as_ir
 from bridge.verification.metrics import Arrays
 from bridge.verification.old_forms import old_forms
 
@@ -89,13 +91,21 @@ Runner = OnnxRuntime | Evaluator
 
 
 def as_given(model: ir.Model | onnx.ModelProto | str) -> tuple[Runner, str]:
-    """What runs `model` just as it is, and why it is not onnxruntime, if it is not. Raises `SourceError` if nothing
-    runs it."""
+    """What runs `model` just as it is, without the nodes that no output needs, and why it is not onnxruntime, if it is
+    not. Raises `SourceError` if nothing runs it."""
+    whole = as_ir(model)
+    needed = whole.clone()
+    RemoveUnusedNodesPass()(needed)
+    if len(needed.graph) < len(whole.graph):
+        model = needed
     try:
         serialised = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
         return OnnxRuntime(serialised), ""
     except SourceError as error:
         reason = str(error)
+    if isinstance(model, str):  # onnxruntime reads no shapes out of external data
+        with contextlib.suppress(SourceError):
+            return OnnxRuntime(ir.external_data.load_to_model(whole)), ""
     proto = _without_unused_functions(model) if isinstance(model, ir.Model) else model
     try:
         return Evaluator(proto), reason

@@ -131,6 +131,9 @@ def running(source: Run, sampler: Sampler, refused: list[str]) -> Iterator[tuple
     for group in sampler.others(base.sizes):
         reasons: list[str] = []
         for draw in group:
+            if reason := sampler.beyond(draw.sizes):
+                reasons.append(f"not compared at {sizes_text(draw.sizes)}: {reason}")
+                continue
             try:
                 outputs = source(draw.inputs)
             except Exception as error:
@@ -148,15 +151,16 @@ def _first(source: Run, sampler: Sampler, shapes: Shapes) -> tuple[Draw, Arrays]
     reasons: list[str] = []
     start = time.monotonic()
     for draw in sampler.first():
-        try:
-            outputs = source(draw.inputs)
-        except Exception as error:
-            reasons.append(f"at {sizes_text(draw.sizes)}: {said(error)}")
-        else:
-            reason = shapes.apart(draw.sizes, outputs)
-            if reason is None:
-                return draw, outputs
-            reasons.append(f"at {sizes_text(draw.sizes)}: {reason}")
+        reason = sampler.beyond(draw.sizes)
+        if reason is None:
+            try:
+                outputs = source(draw.inputs)
+                reason = shapes.apart(draw.sizes, outputs)
+            except Exception as error:
+                reason = said(error)
+        if reason is None:
+            return draw, outputs
+        reasons.append(f"at {sizes_text(draw.sizes)}: {reason}")
         if len(reasons) == ATTEMPTS or time.monotonic() - start > SECONDS:
             break
     raise SourceError(
