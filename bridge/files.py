@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import secrets
 import shutil
-import tempfile
+import subprocess
+import sys
 import tokenize
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +25,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 END = ".part"  # of the name of a folder in which a file is made
+REMOVE = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], ignore_errors=True)"
 SLACK = 64 << 20  # bytes by which a packed archive may outgrow four times its size
 
 
@@ -40,24 +43,38 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 
 @contextlib.contextmanager
 def workshop(path: Path) -> Iterator[Path]:
-    """A fresh folder beside `path` that nobody else may enter, gone afterwards; so are those of processes that were
-    killed. An `OSError` inside becomes an `OutputError`."""
+    """A fresh folder beside `path` that nobody else may enter, gone afterwards, also where this process is killed. An
+    `OSError` inside becomes an `OutputError`."""
     lock = None
     try:
         if path.is_dir():
             raise IsADirectoryError(None, "Is a directory")
         _sweep(path)
-        room = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=END, dir=path.parent))
-        try:
-            lock = _lock(room)
-            yield room
-        finally:
-            shutil.rmtree(room, ignore_errors=True)
+        room = path.parent / f".{path.name}.{secrets.token_hex(8)}{END}"
+        with _watched(room):
+            try:
+                room.mkdir(0o700)
+                lock = _lock(room)
+                yield room
+            finally:
+                shutil.rmtree(room, ignore_errors=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         if lock is not None:
             os.close(lock)
+
+
+@contextlib.contextmanager
+def _watched(room: Path) -> Iterator[None]:
+    """Have the folder removed should this process end inside, however it ends: by one that waits for the end of a pipe
+    of which this process holds the other one."""
+    command = [sys.executable, "-I", "-S", "-c", REMOVE, os.path.abspath(room)]
+    nowhere = subprocess.DEVNULL
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, start_new_session=True
+    ):
+        yield
 
 
 def settle(*paths: Path) -> None:
@@ -93,7 +110,7 @@ def _lock(room: Path) -> int | None:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what processes that were killed left of `path`."""
+    """Remove what power cuts left of `path`."""
     for entry in os.scandir(path.parent):
         ours = entry.name.startswith(f".{path.name}.") and entry.name.endswith(END)
         if ours and entry.is_dir(follow_symlinks=False) and (lock := _lock(Path(entry.path))) is not None:

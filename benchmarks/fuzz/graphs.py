@@ -149,6 +149,13 @@ def case(seed: int) -> Graph:
             continue
 
 
+def amplifies(model: onnx.ModelProto) -> bool:
+    """Whether `model` amplifies rounding beyond the limit of the proof, or jumps, at random inputs."""
+    fixed = {tensor.name for tensor in model.graph.initializer}
+    inputs = {value.name: _input(value) for value in model.graph.input if value.name not in fixed}
+    return Graph(model.SerializeToString(), inputs, 0)._rounds(model)
+
+
 # --- drawing -----------------------------------------------------------------------------------------------------
 
 
