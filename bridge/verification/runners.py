@@ -65,16 +65,15 @@ def values_in(model: ir.Model, names: Sequence[str], inputs: Arrays) -> Arrays:
 
 
 class Evaluator:
-    """ONNX's reference evaluator, for files that onnxruntime cannot run."""
+    """ONNX's reference evaluator, for files that onnxruntime cannot run; types and shapes, for which it does not ask
+    itself, have to fit."""
 
     name = "ONNX's reference evaluator"
 
     def __init__(self, model: onnx.ModelProto | str):
         proto = onnx.load(model) if isinstance(model, str) else model
         try:
-            onnx.checker.check_model(
-                proto, full_check=True
-            )  # types and shapes, which the evaluator does not ask for
+            onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
             self._evaluator = ReferenceEvaluator(proto, new_ops=old_forms(proto))
         except Exception as error:
             raise SourceError(f"{self.name} refuses the model: {said(error)}") from error
