@@ -487,35 +487,39 @@ def _apply(edits: list[Edit], steps: Steps) -> None:
 
 
 def _read_mixed(value: ir.Value, mix: Mix, steps: Steps) -> list[Edit] | None:
-    """What has to change in the readers of `value` if it is stored mixed; None if one of them cannot."""
-    if value.is_graph_output():
-        return None
-    edits: list[Edit] = [(value, mix)]
-    for node, index in value.uses():
-        step = steps.get(node)
-        if step is None:
-            continue
-        found = _reader_edits(step, index, mix, steps)
-        if found is None:
+    """What has to change in the readers of `value`, and in theirs, if it is stored mixed; None if one of them cannot.
+    Every reader stands behind what it reads, and one that reads two mixed values cannot, so no node comes twice."""
+    edits: list[Edit] = []
+    left = [(value, mix)]
+    while left:
+        value, mix = left.pop()
+        if value.is_graph_output():
             return None
-        edits += found
+        edits.append((value, mix))
+        for node, index in value.uses():
+            step = steps.get(node)
+            found = ([], None) if step is None else _reader_edits(step, index, mix)
+            if found is None:
+                return None
+            edits += found[0]
+            left += [] if found[1] is None else [(node.outputs[0], found[1])]
     return edits
 
 
-def _reader_edits(step: Step, index: int, mix: Mix, steps: Steps) -> list[Edit] | None:
-    builder, out = step.builder, step.node.outputs[0]
+def _reader_edits(step: Step, index: int, mix: Mix) -> tuple[list[Edit], Mix | None] | None:
+    """What has to change in a reader of a mixed value, and the mix that its output then has, if any; None if it cannot
+    read one."""
+    builder = step.builder
     if builder.layout is Layout.RENAMES:
-        return _read_mixed(out, mix.along(_permutation(step).index(mix.axis)), steps)
+        return [], mix.along(_permutation(step).index(mix.axis))
     if builder.features and index == 0:
         edits = _weight_edits(step, builder.features, mix) if mix.axis == _feature_axis(step) else None
-        if edits is None or not _keeps_features(step):
-            return edits
+        kept = _keeps_features(step)
     elif _is_elementwise(step):
-        edits = _constant_edits(step, index, mix)
+        edits, kept = _constant_edits(step, index, mix), True
     else:
         return None
-    rest = None if edits is None else _read_mixed(out, mix, steps)
-    return None if rest is None else edits + rest
+    return None if edits is None else (edits, mix if kept else None)
 
 
 def _feature_axis(step: Step) -> int:
@@ -577,20 +581,28 @@ def _spread_channels(source: ir.Value, target: ir.Value, steps: Steps) -> Perm:
 
 
 def _write_mixed(value: ir.Value, mix: Mix, steps: Steps) -> list[Edit] | None:
-    """What has to change in the makers of `value`, which has one reader, for it to be stored mixed."""
-    step = steps.get(value.producer())
-    if step is None or len(value.uses()) > 1 or value.is_graph_output():
-        return None
+    """What has to change in the makers of `value`, which have one reader each, for it to be stored mixed, up to the one
+    whose units they are; None if one of them cannot. Every maker stands before what it makes."""
+    edits: list[Edit] = []
+    while True:
+        step = steps.get(value.producer())
+        if step is None or len(value.uses()) > 1 or value.is_graph_output():
+            return None
+        found = _maker_edits(step, mix)
+        if found is None:
+            return None
+        edits += [(value, mix), *found]
+        if step.builder.units:
+            return edits
+        value = step.node.inputs[0]
+
+
+def _maker_edits(step: Step, mix: Mix) -> list[Edit] | None:
     if step.builder.units:
-        edits = _weight_edits(step, step.builder.units, mix)
-    elif step.builder.features and _keeps_features(step) and _feature_axis(step) == mix.axis:
-        edits = _weight_edits(step, step.builder.features, mix)
-    elif _is_elementwise(step):
-        edits = _constant_edits(step, 0, mix)
-    else:
-        return None
-    rest = [] if step.builder.units else _write_mixed(step.node.inputs[0], mix, steps)
-    return None if edits is None or rest is None else [(value, mix), *edits, *rest]
+        return _weight_edits(step, step.builder.units, mix)
+    if step.builder.features and _keeps_features(step) and _feature_axis(step) == mix.axis:
+        return _weight_edits(step, step.builder.features, mix)
+    return _constant_edits(step, 0, mix) if _is_elementwise(step) else None
 
 
 # --- where a node comes from -------------------------------------------------------------------------------------

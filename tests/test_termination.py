@@ -157,6 +157,13 @@ GRAPHS = {
     "multiplied as matrices": lambda: chain(60, "MatMul", dims="4, 4"),
     "zeros": lambda: zeros_doubled(40),
     "halves": lambda: halved(24),
+    "halves of halves": lambda: alternating(
+        40,
+        ("MaxPool", {"kernel_shape": [2], "strides": [2], "ceil_mode": 1}),
+        ("AveragePool", {"kernel_shape": [3], "strides": [2], "pads": [1, 1]}),
+        ("MaxPool", {"kernel_shape": [2], "strides": [2]}),
+        dims="N, 2, T",
+    ),
     "many sizes": lambda: joined(30),
     "turned": lambda: turned(99),
     "transposed": lambda: alternating(99, ("Transpose", {"perm": [1, 0, 2]}), ("Transpose", {"perm": [0, 2, 1]}), dims="A, B, C"),
@@ -191,6 +198,26 @@ def test_as_many_steps_as_nodes_times_a_constant(name: str) -> None:
         assert with_refusals.steps
 
     calls(work, CALLS * (len(proto.graph.node) + 10))
+
+
+REORDERED = {
+    # input, output, weight, the nodes before and behind
+    "behind a convolution": ("3, 6, 6", "5", "32, 5", "c = Conv (x, k) s0 = Reshape (c, flat)", "y = MatMul (s600, w)"),
+    "before one": ("5", "2, 2, 2", "5, 48", "s0 = MatMul (x, w)", "f = Reshape (s600, image) y = Conv (f, k)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", REORDERED.values(), ids=REORDERED)
+def test_weights_are_reordered_across_many_nodes(row: tuple[str, ...]) -> None:
+    """More than Python's own stack is deep."""
+    x, y, w, first, last = row
+    links = " ".join(f"s{k + 1} = {'Neg' if k % 2 else 'Relu'} (s{k})" for k in range(600))
+    proto = parse(
+        f"g (float[N, {x}] x) => (float[N, {y}] y) <float[{w}] w, float[2, 3, 3, 3] k, "
+        f"int64[4] image = {{0, 3, 4, 4}}, int64[2] flat = {{0, 32}}> {{ {first} {links} {last} }}",
+        {},
+    )  # fmt: skip
+    assert len(plan(simplify(load(proto))).mixes) == 601
 
 
 def test_a_rule_that_turns_in_a_circle_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
