@@ -9,30 +9,39 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext
 
 from bridge.errors import SourceError
 from bridge.frontend.onnx_read import MAX_RANK
+from bridge.passes.normal_form import depth, plain
 
 Dim: TypeAlias = int | ir.SymbolicDim
 MAX_VALUE_BYTES = 1 << 30  # of one value, where every free size is 1
 MAX_RUN_BYTES = 1 << 28  # of one value, at sizes that nobody asked for
 MAX_CONTENTS = 1024  # elements of shape arithmetic that are followed
 MAX_TEXT = 400  # characters of the formula of a size
+MAX_DEPTH = 12  # of roundings and choices within one another in such a formula
 ROOM = "room"  # in a model's meta: what its values take
 HUGE = re.compile(r"\d{19}|\*\*\d\d")  # in such a formula: numbers of no size
 LARGE = re.compile(r"\d{4}")
 
 
 class Bounded(ShapeInferenceContext):
-    """Shape inference that gives a formula up, for a size of its own, before it grows out of hand."""
+    """Shape inference that writes formulas in their normal form, and gives one up, for a symbol of its own, before it
+    grows out of hand."""
+
+    def __init__(self, *given: Any, **named: Any):
+        super().__init__(*given, **named)
+        self._names: dict[str, ir.SymbolicDim] = {}
 
     def create_child(self, opset_imports=None, *, resolved_attrs=None):
         imports = self.opset_imports if opset_imports is None else opset_imports
-        return Bounded(imports, self.policy, resolved_attrs, allocator=self._allocator)
+        child = Bounded(imports, self.policy, resolved_attrs, allocator=self._allocator)
+        child._names = self._names
+        return child
 
     def set_shape(self, value: ir.Value, shape: ir.Shape) -> bool:
         if len(shape) > MAX_RANK:
@@ -55,7 +64,18 @@ class Bounded(ShapeInferenceContext):
     def _short(self, dim: Dim) -> Dim:
         if isinstance(dim, int) or dim.value is None:
             return dim
-        return self.new_symbolic_dim() if len(dim.value) > MAX_TEXT or HUGE.search(dim.value) else dim
+        if len(dim.value) > MAX_TEXT or HUGE.search(dim.value):
+            return self._renamed(dim.value)
+        short = plain(dim)
+        if isinstance(short, int) or depth(short) <= MAX_DEPTH:
+            return short
+        return self._renamed(str(short.value))
+
+    def _renamed(self, formula: str) -> ir.SymbolicDim:
+        """The symbol that stands for `formula`, wherever it comes up."""
+        if formula not in self._names:
+            self._names[formula] = self.new_symbolic_dim()
+        return self._names[formula]
 
 
 def require_bounds(graph: ir.Graph) -> None:

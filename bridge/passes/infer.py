@@ -24,11 +24,11 @@ from bridge.frontend.onnx_read import MAX_RANK
 from bridge.passes import slice_shapes, window_shapes
 from bridge.passes.bounds import MAX_CONTENTS, ROOM, Bounded, Room, require_bounds
 from bridge.passes.emit import attribute, integers, is_onnx
+from bridge.passes.normal_form import plain
 from bridge.passes.sequence import part_sizes
 from bridge.written import fraction
 
 Dim: TypeAlias = int | ir.SymbolicDim
-LONGEST = 1 << 20  # a denominator that is larger was a binary fraction
 
 
 def infer(model: ir.Model) -> None:
@@ -53,7 +53,7 @@ def infer(model: ir.Model) -> None:
     )  # of the graph as it was given, before passes take from it
     for value, shape in zip(values, declared, strict=True):
         if value.shape is not None:
-            value.shape = ir.Shape([_plain(dim) for dim in value.shape])
+            value.shape = ir.Shape([plain(dim) for dim in value.shape])
         elif value.is_graph_output():
             value.shape = shape
         if SYM_DATA_KEY in value.metadata_props:
@@ -61,8 +61,8 @@ def infer(model: ir.Model) -> None:
                 d if isinstance(d, int) else ir.SymbolicDim(d)
                 for d in json.loads(value.metadata_props[SYM_DATA_KEY])
             ]
-            plain = [d if isinstance(d, int) else d.value for d in map(_plain, contents)]
-            value.metadata_props[SYM_DATA_KEY] = json.dumps(plain)
+            sizes = [d if isinstance(d, int) else d.value for d in map(plain, contents)]
+            value.metadata_props[SYM_DATA_KEY] = json.dumps(sizes)
 
 
 def _reason(error: BaseException) -> str:
@@ -102,56 +102,6 @@ def _choose(left: Dim, right: Dim, chosen: Dim, other: Dim) -> Dim | None:
         return other
     numbers = [dim for dim in (left, right) if isinstance(dim, int)]
     return other if numbers and numbers[0] < 0 else None
-
-
-def _plain(dim: Dim) -> Dim:
-    """A symbol in its one normal form; one that is a number, as a number."""
-    if isinstance(dim, int) or dim.value is None or dim.value.isidentifier():
-        return dim
-    if dim.value.isdigit():
-        return int(dim.value)
-    if not any(function in dim.value for function in ("floor(", "ceiling(", "Mod(")):
-        return dim
-    try:
-        return ir.SymbolicDim(_normal(dim._expr))
-    except ValueError:  # text that has lost its expression, and that the library cannot read
-        return dim
-
-
-@functools.cache
-def _normal(expression: sympy.Expr) -> sympy.Expr:
-    whole = expression.replace(sympy.Mod, _remainder)
-    short = whole.replace(lambda part: part.is_Rational and part.q > LONGEST, _shortest)
-    return short.replace(sympy.ceiling, lambda x: -sympy.floor(-x)).replace(sympy.floor, _flat)
-
-
-def _remainder(dividend: sympy.Expr, divisor: sympy.Expr) -> sympy.Expr:
-    """By floor, whose sums are followed: -n - 8 floor(-n / 8) for Mod(7 n, 8), the library's way to write -n mod 8."""
-    if not divisor.is_Integer:
-        return sympy.Mod(dividend, divisor)
-    half, near = divisor // 2, sympy.Integer(0)
-    for term in sympy.Add.make_args(sympy.expand(dividend)):
-        factor, rest = term.as_coeff_Mul()
-        near += ((factor + half) % divisor - half) * rest if factor.is_Integer else term
-    return sympy.expand(near - divisor * sympy.floor(near / divisor))
-
-
-def _shortest(number: sympy.Rational) -> sympy.Rational:
-    """7/10 for 0.7 as 32 bits hold it, such as the scale of a Resize."""
-    return sympy.Rational(fraction(float(number)))
-
-
-def _flat(argument: sympy.Expr) -> sympy.Expr:
-    """floor((floor(x) + m) / n) is floor((x + m) / n) for integers m and n."""
-    argument = sympy.expand(argument)
-    terms = sympy.Add.make_args(argument)
-    for term in terms:
-        factor, inner = term.as_coeff_Mul()
-        if isinstance(inner, sympy.floor) and factor.is_Rational and factor.p == 1 and factor.q > 1:
-            rest = [other for other in terms if other is not term]
-            if all((other * factor.q).is_integer for other in rest):
-                return _flat(sum(rest, inner.args[0] * factor))
-    return sympy.floor(argument)
 
 
 # --- integer division, which the library propagates for numbers only ---------------------------------------------
@@ -285,7 +235,7 @@ def _pad(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     dims = list(data.shape)
     axes = [axis % len(dims) for axis in (range(len(dims)) if axes is None else axes)]
     for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
-        dims[axis] = _plain(dims[axis] + _plain(before) + _plain(after))
+        dims[axis] = plain(dims[axis] + plain(before) + plain(after))
     ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(dims), data.dtype)
 
 
@@ -306,7 +256,7 @@ def _infer_range(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         return
     count = -((start - limit) // step)
     count = max(count, 0) if isinstance(count, int) else ir.SymbolicDim(sympy.Max(0, count._expr))
-    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([_plain(count)]), node.inputs[0].dtype)
+    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([plain(count)]), node.inputs[0].dtype)
 
 
 def _whole(ctx: ShapeInferenceContext, value: ir.Value) -> Dim | None:

@@ -7,6 +7,7 @@ import sympy
 from onnx_shape_inference import ShapeInferenceContext, registry
 
 from bridge.passes.emit import integers
+from bridge.passes.normal_form import plain
 
 FAR = 1 << 30  # a bound beyond means: to the end
 
@@ -32,7 +33,7 @@ def register() -> None:
             dim = data[axis]
             if not isinstance(dim, int) and dim.value is not None and step:
                 dims[axis] = _extent(dim._expr, start, end, step)
-        node.outputs[0].shape = ir.Shape(dims)
+        node.outputs[0].shape = ir.Shape([plain(dim) for dim in dims])
 
 
 def _extent(size: sympy.Expr, start: int, end: int, step: int) -> int | ir.SymbolicDim:

@@ -10,6 +10,7 @@ from onnx_shape_inference import ShapeInferenceContext, registry
 
 from bridge.errors import SourceError
 from bridge.passes.emit import attribute
+from bridge.passes.normal_form import plain
 from bridge.windows import pool_windows, transposed_size, windows, with_overhang
 
 MAX_WINDOW = 1 << 24  # elements
@@ -36,7 +37,7 @@ def _extend(op: str, version: int, spatial) -> None:
         dims = spatial(node, list(x[2:]))
         for value in node.outputs:
             if dims is not None and value.shape is not None:
-                value.shape = ir.Shape([*y[:2], *dims])
+                value.shape = ir.Shape([*y[:2], *map(plain, dims)])
 
 
 def _require_window(node: ir.Node) -> None:
