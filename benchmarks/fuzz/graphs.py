@@ -40,6 +40,7 @@ UNDEFINED = set(  # what they make of NaN
 )
 ANYTHING = EXACT - UNDEFINED  # operators that say what they do with NaN and infinity
 Arrays = dict[str, np.ndarray]
+Ran = tuple[Arrays, list[np.ndarray]]  # inputs and outputs
 
 
 @dataclass(frozen=True)
@@ -60,27 +61,38 @@ class Graph:
         return tuple(sorted(names))
 
     def run(self) -> Outcome:
-        keras.utils.clear_session(free_memory=False)
-        model = self.model
-        feeds = list(self._feeds())
-        wanted = [run for feed in feeds if (run := _reference(model, feed)) is not None]
-        if not wanted:
+        wanted = self.wanted()
+        if wanted is None:
             return Outcome(INVALID, "onnxruntime does not run it")
         try:
-            converted = bridge.convert(model, inputs=feeds[0])
+            converted = self.converted()
         except InternalError as error:
             return Outcome(CRASHED, str(error))
         except Mismatch as error:
-            return Outcome(INVALID if self._rounds(model) else ALARM, str(error))
+            return Outcome(INVALID if self._rounds(self.model) else ALARM, str(error))
         except BridgeError as error:
             return Outcome(REFUSED, str(error))
+        fault = self.fault(converted, wanted)
+        return Outcome(WRONG, fault) if fault else self._saved(converted, wanted)
+
+    def wanted(self) -> list[Ran] | None:
+        """Inputs with what onnxruntime gives for them; None where it does not run."""
+        found = (_reference(self.model, feed) for feed in self._feeds())
+        return [run for run in found if run is not None] or None
+
+    def converted(self, verify: bool = True) -> bridge.Conversion:
+        keras.utils.clear_session(free_memory=False)
+        return bridge.convert(self.model, inputs=next(self._feeds()), verify=verify)
+
+    def fault(self, converted: bridge.Conversion, wanted: list[Ran]) -> str:
+        """What differs in the Keras model, or nothing."""
         for feed, want in wanted:
             fault = _compared(keras_call(converted.model), feed, want)
-            if fault and not _amplifies(model, feed, want):
-                return Outcome(WRONG, fault)
-        return self._saved(converted, wanted)
+            if fault and not _amplifies(self.model, feed, want):
+                return fault
+        return ""
 
-    def _saved(self, converted: bridge.Conversion, wanted: list[tuple[Arrays, list[np.ndarray]]]) -> Outcome:
+    def _saved(self, converted: bridge.Conversion, wanted: list[Ran]) -> Outcome:
         """The model again after it was saved and loaded: bit for bit the same."""
         with tempfile.TemporaryDirectory() as folder:
             path = converted.save(Path(folder) / "model.keras")
@@ -271,7 +283,7 @@ def _input(value: onnx.ValueInfoProto) -> Input:
 # --- comparing -----------------------------------------------------------------------------------------------
 
 
-def _reference(model: onnx.ModelProto, feed: Arrays) -> tuple[Arrays, list[np.ndarray]] | None:
+def _reference(model: onnx.ModelProto, feed: Arrays) -> Ran | None:
     """The inputs and what onnxruntime gives; None where it does not run."""
     try:
         results = session(model).run(

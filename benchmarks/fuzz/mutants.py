@@ -1,117 +1,170 @@
 """Whether the proof sees a wrong product: a random graph is converted while one line of `bridge` is switched wrong.
 
-Adapters, passes, the plan and the builders are switched, one expression at a time, on a line that the graph runs
-through. A switch that makes the conversion end in a mismatch is caught; one that stops it is no wrong model; one
-after which the model still equals its source is harmless; one that makes a wrong model under a proof is a hole in it.
+A switch is thrown on a line that the conversion of the graph runs through. The model that is made then is compared with
+the source here, by no code that is switched: one that is not equal has to end in a mismatch (`caught`), or else it is a
+hole in the proof (`wrong`). One that is equal all the same is harmless (`equal`); a switch that stops the conversion
+makes no model (`refused`).
+
+A case is one switch; `SWITCHES` cases in a row share a graph. In the table a case counts for the function switched, and
+for whether the report blames the stage that the function belongs to.
 """
 
 from __future__ import annotations
 
-import ast
-import copy
 import functools
-import importlib
-import inspect
-import random
+import itertools
 import signal
-import sys
-import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import bridge
+import onnx.parser
+
 from benchmarks.fuzz import graphs
-from benchmarks.fuzz.workers import ALARM, CAUGHT, CRASHED, EQUAL, INVALID, LOST, REFUSED, WRONG, Outcome
-from bridge.errors import InternalError
+from benchmarks.fuzz.draft import Input, model_of
+from benchmarks.fuzz.switches import Line, Switch, switches, traced
+from benchmarks.fuzz.workers import CAUGHT, EQUAL, INVALID, REFUSED, WRONG, Outcome
+from bridge.errors import BridgeError, InternalError, Mismatch
+from bridge.report import ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT
 
-ROOT = Path(bridge.__file__).parent
-SWITCHED = ("ops/", "passes/", "axes", "windows", "frontend/onnx_opsets")  # of the package's files
-CONTRACTS = ("ops/registry.py", "ops/catalogue.py")
-SECONDS = 10  # for the conversion under one switch
-TRIES = 20  # switches for one graph, until one makes a wrong model
-ENDS = {ALARM: CAUGHT, EQUAL: EQUAL, WRONG: WRONG, REFUSED: REFUSED, CRASHED: REFUSED, LOST: REFUSED}
-SWAPS: dict[type, type] = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
-    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
-    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And,
-}  # fmt: skip
-COUSINS = [
-    "floor ceil", "minimum maximum", "min max", "amin amax", "less less_equal", "greater greater_equal", "add subtract",
-    "logical_and logical_or", "argmax argmin", "exp expm1", "log log1p", "sin cos", "sinh cosh", "round floor",
-    "sum mean", "zeros_like ones_like", "relu relu6", "divide multiply", "equal not_equal", "sigmoid hard_sigmoid",
-]  # fmt: skip
-OTHER = {name: other for pair in COUSINS for name, other in (pair.split(), pair.split()[::-1])}
-Line = tuple[str, int]  # of a file
+SWITCHES = 10  # of one graph
+GRAPHS = 4  # drawn for each that is taken
+SECONDS = 20  # for one conversion
+LEARNING = "cast decide fold sequence".split()  # passes that are steps of another
+STAGES = {  # the beginning of a file's name: what a report has to say of a fault in it
+    "frontend/onnx_": (SIMPLIFIED, "raising the opset"),
+    "frontend/torch_": (TORCH_ORT,),
+    **{f"passes/{name}": (SIMPLIFIED, "pass know") for name in LEARNING},
+    "passes/infer": (),  # sizes are used by everybody
+    "passes/slice_shapes": (),
+    "passes/window_shapes": (),
+    "passes/": (SIMPLIFIED, "pass "),
+    "ops/": ((ORT_KERAS, TORCH_KERAS),),
+    "build": ((ORT_KERAS, TORCH_KERAS),),
+    "layers": ((ORT_KERAS, TORCH_KERAS),),
+}
+
+
+class Subject(Protocol):
+    """What is converted, and compared by other means than those of the proof."""
+
+    def wanted(self) -> Any:
+        """What the source gives; None where it does not run."""
+
+    def converted(self, verify: bool = True) -> Any:
+        """`bridge.convert` of it."""
+
+    def fault(self, converted: Any, wanted: Any) -> str:
+        """What differs, or nothing."""
+
+    def shown(self) -> str:
+        """What a test can be made of."""
 
 
 @dataclass
 class Mutant:
-    """A graph, and the seed of the switch that is thrown while it is converted."""
+    """A subject by its seed, and which of its switches is thrown."""
 
-    graph: graphs.Graph
+    make: Callable[[int], Subject]
     seed: int
-    switched: str = ""  # file and function
+    number: int
+    switch: Switch | None = None
+    blame: str = ""
 
     @property
     def groups(self) -> tuple[str, ...]:
-        return (self.switched,) if self.switched else ()
+        if self.switch is None:
+            return ()
+        function = f"{self.switch.file} {self.switch.name}"
+        return (function, *([f"(blame {self.blame})"] if self.blame else []))
 
     def run(self) -> Outcome:
-        lines: set[Line] = set()
-        with _traced(lines):
-            sound = self.graph.run()
-        if sound.kind != EQUAL:
-            return Outcome(INVALID, f"the graph itself is {sound.kind}")
-        rng, outcome = random.Random(self.seed), Outcome(INVALID, "nothing to switch")
-        for _ in range(TRIES):
-            switch = _drawn(lines, rng)
-            if switch is None:
-                continue
-            self.switched = f"{switch.file} {switch.name}"
-            with switch.thrown(), _bounded(SECONDS):
-                found = self.graph.run()
-            outcome = Outcome(ENDS.get(found.kind, found.kind), f"{switch}: {found.text}")
-            if outcome.kind in (CAUGHT, WRONG):
-                break
-        return outcome
+        subject, wanted, thrown = _sound(self.make, self.seed)
+        if self.number >= len(thrown):
+            return Outcome(INVALID, "nothing to switch")
+        self.switch = thrown[self.number]
+        with self.switch.thrown(), _bounded(SECONDS):
+            found = _ended(subject, wanted)
+        if found.kind == CAUGHT:
+            self.blame = _blamed(self.switch, found.text)
+        return Outcome(found.kind, f"{self.switch}: {found.text}")
 
     def shrunk(self, fails: Callable[[Any], bool]) -> Mutant:
         return self
 
     def shown(self) -> str:
-        return self.graph.shown()
+        return _sound(self.make, self.seed)[0].shown()
 
 
 def case(seed: int) -> Mutant:
-    return Mutant(graphs.case(seed), seed)
+    return Mutant(graph, *divmod(seed, SWITCHES))
 
 
-@dataclass(frozen=True)
-class Switch:
-    """One expression of a function, and what stands there instead."""
+def graph(seed: int) -> graphs.Graph:
+    """Of some graphs the one of most nodes and weights."""
+    drawn = map(graphs.case, range(GRAPHS * seed, GRAPHS * (seed + 1)))
+    return max(drawn, key=lambda graph: len(graph.model.graph.node) + 2 * len(graph.model.graph.initializer))
 
-    file: str
-    name: str  # of the function
-    line: int
-    before: str
-    after: str
-    function: types.FunctionType
-    code: types.CodeType
 
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line} {self.before} -> {self.after}"
+def _ended(subject: Subject, wanted: Any) -> Outcome:
+    """How the conversion of `subject` ends: whether the model is wrong, and whether the proof says so."""
+    try:
+        fault = subject.fault(subject.converted(verify=False), wanted)
+    except Exception as error:
+        return Outcome(REFUSED, _said(error))
+    if not fault:
+        return Outcome(EQUAL)
+    try:
+        subject.converted()
+    except Mismatch as error:
+        return Outcome(CAUGHT, error.report.blame)
+    except BridgeError as error:
+        return Outcome(REFUSED, _said(error))
+    return Outcome(WRONG, fault)
 
-    @contextmanager
-    def thrown(self) -> Iterator[None]:
-        right = self.function.__code__
-        self.function.__code__ = self.code
-        try:
-            yield
-        finally:
-            self.function.__code__ = right
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+@functools.lru_cache(maxsize=1)
+def _sound(make: Callable[[int], Subject], seed: int) -> tuple[Subject, Any, list[Switch]]:
+    """The subject, what it gives, and its switches; none where it does not come out right as it is."""
+    subject = make(seed)
+    wanted = subject.wanted()
+    try:
+        lines, right = _lines(subject)
+        if wanted is None or subject.fault(right, wanted):
+            return subject, wanted, []
+        subject.converted()
+    except BridgeError:
+        return subject, wanted, []
+    return subject, wanted, list(itertools.islice(switches(lines - _common(), seed), SWITCHES))
+
+
+def _lines(subject: Subject) -> tuple[set[Line], Any]:
+    """What a conversion runs through, and what it gives."""
+    lines = set[Line]()
+    with traced(lines):
+        return lines, subject.converted(verify=False)
+
+
+@functools.cache
+def _common() -> set[Line]:
+    """The lines that the conversion of any graph runs through."""
+    graph = onnx.parser.parse_graph("g (float[N, 4] x) => (float[N, 4] y) { y = Relu (x) }")
+    proto = model_of(graph, max(graphs.OPSETS))
+    return _lines(graphs.Graph(proto.SerializeToString(), {"x": Input("float32", ["n_3", 4], None)}, 0))[0]
+
+
+def _blamed(switch: Switch, blame: str) -> str:
+    """Whether a report blames the stage that was switched."""
+    wanted = next((words for name, words in STAGES.items() if switch.file.startswith(name)), ())
+    for words in wanted:
+        if not any(word in blame for word in ([words] if isinstance(words, str) else words)):
+            return f"wrong, {switch.file.partition('/')[0]}"
+    return "right" if wanted else "open"
 
 
 @contextmanager
@@ -127,150 +180,3 @@ def _bounded(seconds: float) -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-@contextmanager
-def _traced(lines: set[Line]) -> Iterator[None]:
-    """The lines of the files to be switched that are run."""
-
-    def step(frame: types.FrameType, event: str, _: Any) -> Any:
-        if event == "line":
-            lines.add((frame.f_code.co_filename, frame.f_lineno))
-        return step
-
-    def enter(frame: types.FrameType, event: str, _: Any) -> Any:
-        return step if _is_switched(frame.f_code.co_filename) else None
-
-    sys.settrace(enter)
-    try:
-        yield
-    finally:
-        sys.settrace(None)
-
-
-@functools.cache
-def _is_switched(file: str) -> bool:
-    path = Path(file)
-    name = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else ""
-    return name.startswith(SWITCHED) and name not in CONTRACTS
-
-
-def _drawn(lines: set[Line], rng: random.Random) -> Switch | None:
-    """One switch on one of the lines: a folder first, then a function, so that long ones are not drawn more often."""
-    places: dict[tuple[str, int], list[int]] = {}
-    for file, line in sorted(lines):
-        for number, index in _on_line(file).get(line, ()):
-            places.setdefault((file, number), []).append(index)
-    if not places:
-        return None
-    folder = rng.choice(sorted({Path(file).parent for file, _ in places}))
-    file, number = rng.choice([place for place in places if Path(place[0]).parent == folder])
-    return _switch(file, number, rng.choice(places[file, number]), rng)
-
-
-Function = tuple[ast.ClassDef | None, ast.FunctionDef]
-
-
-@functools.cache
-def _functions(file: str) -> tuple[ast.Module, list[Function]]:
-    """A file, and the functions of it and of its classes."""
-    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
-    found: list[Function] = [(None, node) for node in tree.body if isinstance(node, ast.FunctionDef)]
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef):
-            found += [(node, method) for method in node.body if isinstance(method, ast.FunctionDef)]
-    return tree, found
-
-
-@functools.cache
-def _on_line(file: str) -> dict[int, list[tuple[int, int]]]:
-    """The expressions on each line that can be switched: the number of the function, and theirs within it."""
-    found: dict[int, list[tuple[int, int]]] = {}
-    for number, (_, function) in enumerate(_functions(file)[1]):
-        inside = {id(node) for statement in function.body for node in ast.walk(statement)}
-        for index, node in enumerate(ast.walk(function)):
-            if id(node) in inside and next(_variants(node), None) is not None:
-                found.setdefault(node.lineno, []).append((number, index))  # type: ignore[attr-defined]
-    return found
-
-
-def _variants(node: ast.AST) -> Iterator[ast.expr]:
-    """What may stand wrongly in the place of an expression."""
-    match node:
-        case ast.BinOp() | ast.BoolOp():
-            if type(node.op) in SWAPS:
-                yield _with(node, op=SWAPS[type(node.op)]())
-        case ast.Compare(ops=[only]) if type(only) in SWAPS:
-            yield _with(node, ops=[SWAPS[type(only)]()])
-        case ast.UnaryOp(op=ast.Not() | ast.USub()):
-            yield node.operand
-        case ast.IfExp():
-            yield _with(node, body=node.orelse, orelse=node.body)
-        case ast.Constant(value=bool(value)):
-            yield _with(node, value=not value)
-        case ast.Constant(value=int(value)):
-            yield _with(node, value=value + 1)
-        case ast.Constant(value=float(value)):
-            yield _with(node, value=value * 1.1 + 0.01)
-        case ast.Attribute(attr=name) if name in OTHER:
-            yield _with(node, attr=OTHER[name])
-        case ast.Call():
-            for index, keyword in enumerate(node.keywords):
-                if keyword.arg:
-                    yield _with(node, keywords=node.keywords[:index] + node.keywords[index + 1 :])
-            if len(node.args) == 1 and not node.keywords and isinstance(node.func, ast.Attribute):
-                yield node.args[0]
-            if len(node.args) == 2 and isinstance(node.func, ast.Attribute):
-                yield _with(node, args=node.args[::-1])
-
-
-def _with(node: Any, **fields: Any) -> Any:
-    """A copy of `node` with other fields."""
-    other = copy.copy(node)
-    for name, value in fields.items():
-        setattr(other, name, value)
-    return other
-
-
-def _switch(file: str, number: int, index: int, rng: random.Random) -> Switch | None:
-    """The switch of one expression of a function; None if the function cannot be reached by its name."""
-    tree, functions = _functions(file)
-    owner, function = functions[number]
-    wrong = copy.deepcopy(function)
-    target = list(ast.walk(wrong))[index]
-    other = rng.choice(list(_variants(target)))
-    before, after = ast.unparse(target), ast.unparse(other)
-    body = [_Swap(target, other).visit(wrong) if node is function else node for node in (owner or tree).body]
-    whole = _with(tree, body=body)
-    if owner is not None:
-        whole = _with(tree, body=[_with(owner, body=body) if node is owner else node for node in tree.body])
-    path = [owner.name, function.name] if owner else [function.name]
-    code = _code(compile(ast.fix_missing_locations(whole), file, "exec"), ".".join(path))
-    relative = Path(file).relative_to(ROOT)
-    found: Any = importlib.import_module(".".join(["bridge", *relative.with_suffix("").parts]))
-    for name in path:
-        found = inspect.getattr_static(found, name)
-    found = inspect.unwrap(getattr(found, "fget", None) or getattr(found, "func", None) or found)
-    if code is None or not isinstance(found, types.FunctionType):
-        return None
-    if (found.__code__.co_firstlineno, found.__code__.co_freevars) != (code.co_firstlineno, code.co_freevars):
-        return None
-    return Switch(str(relative), function.name, target.lineno, before, after, found, code)  # type: ignore[attr-defined]
-
-
-class _Swap(ast.NodeTransformer):
-    def __init__(self, target: ast.AST, other: ast.AST):
-        self.target, self.other = target, other
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        return ast.copy_location(self.other, node) if node is self.target else self.generic_visit(node)
-
-
-def _code(module: types.CodeType, name: str) -> types.CodeType | None:
-    """The code of the function of that qualified name; of several the last, as when the module is run."""
-    inner = [constant for constant in module.co_consts if isinstance(constant, types.CodeType)]
-    codes = [
-        *inner,
-        *(code for outer in inner for code in outer.co_consts if isinstance(code, types.CodeType)),
-    ]
-    return next((code for code in reversed(codes) if code.co_qualname == name), None)
