@@ -13,7 +13,8 @@ from bridge.verification.metrics import Arrays, worst_error
 from bridge.verification.nodes import keras_values, node_errors, onnx_values
 from bridge.verification.odd import NUDGED, nudged
 from bridge.verification.outputs import FLOOR
-from bridge.verification.runners import Evaluator, OnnxRuntime
+from bridge.verification.reference import Evaluator
+from bridge.verification.runners import OnnxRuntime
 from bridge.verification.trials import Trial
 
 HUGE = 1e30  # beyond which the order of a sum decides whether it overflows

@@ -13,7 +13,7 @@ from bridge.verification.alone import excused
 from bridge.verification.metrics import cast, worst_error
 from bridge.verification.odd import NUDGED, Odd, nudged
 from bridge.verification.outputs import FLOOR
-from bridge.verification.runners import as_given
+from bridge.verification.reference import as_given
 from bridge.verification.trials import Trial
 
 if TYPE_CHECKING:

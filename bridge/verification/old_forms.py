@@ -1,8 +1,9 @@
-"""Operators of opsets 1 to 6, which onnxruntime does not run, for ONNX's reference evaluator, which does not know them
-or reads them as today's: what their old schemas say, in numpy."""
+"""Operators of opsets 1 to 6, which onnxruntime does not run, as their old schemas say: in numpy (`old_forms`), or as
+the inputs and attributes with which opset 7 says the same (`AS_NEWER`)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,15 @@ LIMITED = {
     "Mul": np.multiply, "Or": np.logical_or, "Pow": np.power, "Sub": np.subtract, "Xor": np.logical_xor,
 }  # fmt: skip
 
+# --- in numpy ------------------------------------------------------------------------------------------------
 
-def old_forms(model: onnx.ModelProto) -> list[type[OpRun]]:
-    """The implementations that a model of its opset needs; none from opset 7 on."""
-    version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), NEWER)
+
+def old_forms(version: int) -> list[type[OpRun]]:
+    """Implementations for the evaluator of a model of that opset; none from opset 7 on."""
     if version >= NEWER:
         return []
-    return [
-        *(_limited(name, function) for name, function in LIMITED.items()),
-        Dropout,
-        *([Clip] if version < 6 else []),
-    ]
+    limited = [_limited(name, function) for name, function in LIMITED.items()]
+    return [*limited, *(form for form, below in FORMS.items() if version < below)]
 
 
 def _limited(name: str, function: Any) -> type[OpRun]:
@@ -36,10 +35,11 @@ def _limited(name: str, function: Any) -> type[OpRun]:
     ) -> Any:
         if broadcast and axis is not None and b.ndim:
             b = b.reshape(*b.shape, *[1] * (a.ndim - axis % a.ndim - b.ndim))
-        whole = function is np.divide and a.dtype.kind in "iu"
-        return ((np.floor_divide if whole else function)(a, b).astype(_result(function, a)),)
+        if function is np.divide and a.dtype.kind in "iu":
+            return ((a - np.fmod(a, b)) // b,)
+        return (function(a, b).astype(_result(function, a)),)
 
-    return type(name, (OpRun,), {"_run": _run, "op_domain": ""})
+    return type(name, (_Form,), {"_run": _run})
 
 
 def _result(function: Any, a: np.ndarray) -> np.dtype:
@@ -47,18 +47,117 @@ def _result(function: Any, a: np.ndarray) -> np.dtype:
     return np.dtype(bool) if function in compares else a.dtype
 
 
-class Dropout(OpRun):
+class _Form(OpRun):
+    """An operator with the attributes of the opset it is of."""
+
     op_domain = ""
 
+    def __init__(self, onnx_node: onnx.NodeProto, run_params: dict[str, Any]):
+        schema = onnx.defs.get_schema(onnx_node.op_type, run_params["opsets"][""], "")
+        super().__init__(onnx_node, run_params, schema)
+
+
+class Cast(_Form):
+    """Types had names."""
+
+    def _run(self, x: Any, to: str = "") -> Any:
+        return (x.astype(onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.DataType.Value(to.upper()))),)
+
+
+class Clip(_Form):
+    def _run(self, x: Any, min: Any = None, max: Any = None, consumed_inputs: Any = None) -> Any:
+        x = x if min is None else np.maximum(x, np.asarray(min, x.dtype))
+        return (x if max is None else np.minimum(x, np.asarray(max, x.dtype)),)
+
+
+class Dropout(_Form):
     def _run(
         self, x: Any, is_test: Any = None, ratio: Any = None, consumed_inputs: Any = None, **kwargs: Any
     ) -> Any:
         return (x,)
 
 
-class Clip(OpRun):
-    op_domain = ""
+class GlobalLpPool(_Form):
+    """p was no whole number."""
 
-    def _run(self, x: Any, min: Any = None, max: Any = None, consumed_inputs: Any = None) -> Any:
-        x = x if min is None else np.maximum(x, np.asarray(min, x.dtype))
-        return (x if max is None else np.minimum(x, np.asarray(max, x.dtype)),)
+    def _run(self, x: Any, p: float = 2.0) -> Any:
+        total = np.sum(np.abs(x) ** p, tuple(range(2, x.ndim)), keepdims=True)
+        return ((total ** (1 / p)).astype(x.dtype),)
+
+
+class PRelu(_Form):
+    """A slope for each channel, or one for all."""
+
+    def _run(self, x: Any, slope: Any, consumed_inputs: Any = None) -> Any:
+        if slope.ndim == 1 and x.ndim > 1:
+            slope = slope.reshape(-1, *[1] * (x.ndim - 2))
+        return (np.where(x < 0, slope * x, x).astype(x.dtype),)
+
+
+class Tile(_Form):
+    """Copies along one axis."""
+
+    def _run(self, x: Any, tiles: Any, axis: Any) -> Any:
+        along = int(np.squeeze(axis)) % x.ndim
+        return (np.tile(x, [int(np.squeeze(tiles)) if place == along else 1 for place in range(x.ndim)]),)
+
+
+FORMS: dict[type[OpRun], int] = {  # with the opset below which each holds
+    Cast: 6,
+    Clip: 6,
+    Dropout: 7,
+    GlobalLpPool: 2,
+    PRelu: 7,
+    Tile: 6,
+}
+
+# --- as opset 7 says it --------------------------------------------------------------------------------------
+
+Given = tuple[list[Any], dict[str, Any]]  # inputs, attributes
+
+
+def _without(*names: str) -> Callable[..., Given]:
+    """The attributes that say nothing of values are gone."""
+
+    def newer(*inputs: Any, **attributes: Any) -> Given:
+        left_out = {"consumed_inputs", *names}
+        return list(inputs), {name: value for name, value in attributes.items() if name not in left_out}
+
+    return newer
+
+
+def _normalized(*inputs: Any, is_test: int = 0, consumed_inputs: Any = None, **attributes: Any) -> Given:
+    if not is_test:
+        raise NotImplementedError("BatchNormalization in training mode")
+    return list(inputs), attributes
+
+
+def _recurrent(
+    *inputs: Any, output_sequence: int = 0, direction: str = "forward", **attributes: Any
+) -> Given:
+    """The first schema of GRU writes the default of its direction without an r."""
+    return list(inputs), {**attributes, "direction": "forward" if direction == "foward" else direction}
+
+
+def _concatenated(*inputs: Any, axis: int | None = None) -> Given:
+    return list(inputs), {"axis": 1 if axis is None else axis}
+
+
+def _split(x: Any, lengths: Any = None, split: Any = None, axis: int | None = None) -> Given:
+    return [x], {"axis": axis, "split": split if lengths is None else lengths.tolist()}
+
+
+def _upsampled(x: Any, height_scale: float, width_scale: float, mode: str = "nearest") -> Given:
+    scales = [1.0, 1.0, height_scale, width_scale]
+    return [x], {"scales": scales, "mode": "linear" if mode == "bilinear" else mode}
+
+
+AS_NEWER: dict[str, Callable[..., Given]] = {
+    **dict.fromkeys(["AveragePool", "InstanceNormalization", "Mean", "Selu", "Sum"], _without()),
+    **dict.fromkeys(["GRU", "LSTM", "RNN"], _recurrent),
+    "BatchNormalization": _normalized,
+    "Concat": _concatenated,
+    "Gemm": _without("broadcast"),
+    "Split": _split,
+    "Upsample": _upsampled,
+}

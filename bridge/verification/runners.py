@@ -1,24 +1,18 @@
-"""onnxruntime, ONNX's reference evaluator and Keras as functions of numpy arrays, as torch is in `frontend`."""
+"""onnxruntime and Keras as functions of numpy arrays, as torch is in `frontend`."""
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 
 import keras
 import numpy as np
-import onnx
 import onnx_ir as ir
-from onnx.reference import ReferenceEvaluator
-from onnx_ir.passes.common import RemoveUnusedFunctionsPass, RemoveUnusedNodesPass
 
 from bridge.axes import Perm
 from bridge.errors import MissingPackage, SourceError, said
-from bridge.frontend.source import as_ir
 from bridge.verification.metrics import Arrays
-from bridge.verification.old_forms import old_forms
 
 INSIDE = 1 << 10  # bytes of an initializer that onnxruntime gets within the model
 
@@ -62,61 +56,6 @@ def values_in(model: ir.Model, names: Sequence[str], inputs: Arrays) -> Arrays:
     named = {value.name: value for node in shown.graph for value in node.outputs}
     shown.graph.outputs[:] = [named[name] for name in names]
     return OnnxRuntime(shown)(inputs)
-
-
-class Evaluator:
-    """ONNX's reference evaluator, for files that onnxruntime cannot run; types and shapes, for which it does not ask
-    itself, have to fit."""
-
-    name = "ONNX's reference evaluator"
-
-    def __init__(self, model: onnx.ModelProto | str):
-        proto = onnx.load(model) if isinstance(model, str) else model
-        try:
-            onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
-            self._evaluator = ReferenceEvaluator(proto, new_ops=old_forms(proto))
-        except Exception as error:
-            raise SourceError(f"{self.name} refuses the model: {said(error)}") from error
-        known = {tensor.name for tensor in self._evaluator.proto_.graph.initializer}
-        self._inputs = [name for name in self._evaluator.input_names if name not in known]
-
-    def __call__(self, inputs: Arrays) -> Arrays:
-        feeds = dict(zip(self._inputs, inputs, strict=True))
-        with np.errstate(all="ignore"):
-            return [np.asarray(output) for output in self._evaluator.run(None, feeds)]
-
-
-Runner = OnnxRuntime | Evaluator
-
-
-def as_given(model: ir.Model | onnx.ModelProto | str) -> tuple[Runner, str]:
-    """What runs `model` just as it is, without the nodes that no output needs, and why it is not onnxruntime, if it is
-    not. Raises `SourceError` if nothing runs it."""
-    whole = as_ir(model)
-    needed = whole.clone()
-    RemoveUnusedNodesPass()(needed)
-    if len(needed.graph) < len(whole.graph):
-        model = needed
-    try:
-        serialised = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
-        return OnnxRuntime(serialised), ""
-    except SourceError as error:
-        reason = str(error)
-    if isinstance(model, str):  # onnxruntime reads no shapes out of external data
-        with contextlib.suppress(SourceError):
-            return OnnxRuntime(ir.external_data.load_to_model(whole)), ""
-    proto = _without_unused_functions(model) if isinstance(model, ir.Model) else model
-    try:
-        return Evaluator(proto), reason
-    except SourceError as error:
-        raise SourceError(f"{reason}; {error}") from error
-
-
-def _without_unused_functions(model: ir.Model) -> onnx.ModelProto:
-    """The evaluator reads the bodies of all functions, and not every one without the attributes of a call."""
-    lean = model.clone()
-    RemoveUnusedFunctionsPass()(lean)
-    return ir.to_proto(lean)
 
 
 def _without_weights(model: ir.Model) -> tuple[ir.Model, dict[str, np.ndarray]]:

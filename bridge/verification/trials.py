@@ -15,7 +15,7 @@ from bridge.report import LIMIT, Check
 from bridge.verification.inputs import Draw, Sampler, Sizes, sizes_text
 from bridge.verification.metrics import Arrays, worst_error
 from bridge.verification.odd import Odd
-from bridge.verification.runners import Runner
+from bridge.verification.reference import Runner
 
 RANDOM = 1e-3  # by which two runs on the same inputs differ only where chance has a part
 ATTEMPTS = 200  # choices of sizes that are tried before there are said to be none
@@ -156,6 +156,8 @@ def _first(source: Run, sampler: Sampler, shapes: Shapes) -> tuple[Draw, Arrays]
             try:
                 outputs = source(draw.inputs)
                 reason = shapes.apart(draw.sizes, outputs)
+            except SourceError:  # it runs at no sizes
+                raise
             except Exception as error:
                 reason = said(error)
         if reason is None:

@@ -18,7 +18,8 @@ from bridge.verification.bisect import departure
 from bridge.verification.doubt import Pair, passed, settled
 from bridge.verification.inputs import Sampler
 from bridge.verification.nodes import node_errors
-from bridge.verification.runners import OnnxRuntime, as_given, keras_call
+from bridge.verification.reference import as_given
+from bridge.verification.runners import OnnxRuntime, keras_call
 from bridge.verification.trials import Run, Trial, odd_trials
 from bridge.verification.trials import trials as run_trials
 

@@ -1,0 +1,106 @@
+"""Operators for ONNX's evaluator, each by onnxruntime's kernel where it has one for what the node is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+from onnx.reference.ops import load_op
+
+from bridge.errors import SourceError
+from bridge.verification.old_forms import AS_NEWER, NEWER, old_forms
+from bridge.verification.runners import OnnxRuntime
+
+IR_VERSION = 10
+PLAIN = "biufcO"  # kinds of arrays that onnxruntime takes from numpy
+GRAPHS = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
+
+
+def node_kernels(model: onnx.ModelProto) -> list[type[OpRun]]:
+    """What runs each of ONNX's operators in `model`: as an old schema says, or a kernel. The evaluator keeps what
+    walks through graphs itself."""
+    version = next((entry.version for entry in model.opset_import if entry.domain == ""), NEWER)
+    nodes = _nodes(model.graph)
+    walks = {node.op_type for node in nodes if any(a.type in GRAPHS for a in node.attribute)}
+    names = {node.op_type for node in nodes if not node.domain} - walks - {"Constant"}
+    kernels = [type(name, (_Kernel,), {}) for name in sorted(names)]
+    return [*old_forms(version), *kernels]  # of two of one name the evaluator takes the first
+
+
+def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    bodies = [a.g for node in graph.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+    return [*graph.node, *(node for body in bodies for node in _nodes(body))]
+
+
+class _Kernel(OpRun):
+    op_domain = ""
+
+    def __init__(self, onnx_node: onnx.NodeProto, run_params: dict[str, Any]):
+        self._version = run_params["opsets"][""]
+        super().__init__(onnx_node, run_params, onnx.defs.get_schema(onnx_node.op_type, self._version, ""))
+        self._runs: dict[tuple[bytes, Any], Any] = {}
+
+    def _run(self, *inputs: Any, **attributes: Any) -> tuple[Any, ...]:
+        version, given = self._version, list(inputs)
+        if self.op_type in AS_NEWER and version < NEWER:
+            given, attributes = AS_NEWER[self.op_type](*inputs, **attributes)
+            version = NEWER
+        node = _node(self.onnx_node, len(given), version, attributes)
+        key = node.SerializeToString(), tuple(getattr(x, "dtype", None) for x in given)
+        if key not in self._runs:
+            self._runs[key] = _in_onnxruntime(node, version, given) or self._own(node, version, given)
+        return tuple(self._runs[key](given))
+
+    def _own(self, node: onnx.NodeProto, version: int, inputs: list[Any]) -> Any:
+        """By the evaluator's own implementation."""
+        types = [None if x is None else _type(x) for x in inputs]
+        try:
+            own = load_op("", node.op_type, version, None, node, types, evaluator_cls=ReferenceEvaluator)
+        except (RuntimeError, NotImplementedError) as error:
+            raise SourceError(
+                f"neither onnxruntime nor ONNX's reference evaluator runs {node.op_type} on what it is given here"
+            ) from error
+        return lambda given: own(node, self.run_params).run(*given)
+
+
+def _node(old: onnx.NodeProto, inputs: int, version: int, attributes: dict[str, Any]) -> onnx.NodeProto:
+    """`old` with its attributes written out, those of its schema's defaults among them."""
+    schema = onnx.defs.get_schema(old.op_type, version, "")
+    names = [name and f"x{place}" for place, name in enumerate([*old.input, *["more"] * inputs][:inputs])]
+    node = onnx.helper.make_node(old.op_type, names, list(old.output))
+    for name, value in attributes.items():
+        if value is not None:
+            value = onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
+            kind = onnx.AttributeProto.AttributeType.Value(schema.attributes[name].type.name)
+            node.attribute.append(onnx.helper.make_attribute(name, value, attr_type=kind))
+    return node
+
+
+def _in_onnxruntime(node: onnx.NodeProto, version: int, inputs: list[Any]) -> Any:
+    """By onnxruntime's kernel, if it has one."""
+    held = [(name, x) for name, x in zip(node.input, inputs, strict=True) if name]
+    if not all(isinstance(x, np.ndarray) and x.dtype.kind in PLAIN for _, x in held):
+        return None
+    given = [onnx.helper.make_value_info(name, _type(x)) for name, x in held]
+    made = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+    graph = onnx.helper.make_graph([node], "node", given, made)
+    opset = onnx.helper.make_opsetid("", version)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
+    try:
+        run = OnnxRuntime(model.SerializeToString())
+    except SourceError:
+        return None
+
+    def call(arrays: list[Any]) -> list[Any]:
+        made = iter(run([x for name, x in zip(node.input, arrays, strict=True) if name]))
+        return [next(made) if name else np.zeros(0) for name in node.output]
+
+    return call
+
+
+def _type(x: Any) -> onnx.TypeProto:
+    return onnx.helper.make_tensor_type_proto(onnx.helper.np_dtype_to_tensor_dtype(x.dtype), None)

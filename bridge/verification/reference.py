@@ -1,0 +1,90 @@
+"""What a file says, as it is given: onnxruntime on the whole of it, or on node after node where it refuses that."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+from onnx_ir.passes.common import RemoveUnusedFunctionsPass, RemoveUnusedNodesPass
+
+from bridge.errors import SourceError, said
+from bridge.frontend.source import as_ir
+from bridge.verification.metrics import Arrays
+from bridge.verification.node_kernels import node_kernels
+from bridge.verification.runners import OnnxRuntime
+
+
+class Evaluator:
+    """ONNX's reference evaluator."""
+
+    name = "ONNX's reference evaluator"
+
+    def __init__(self, model: onnx.ModelProto, operators: list[type[OpRun]] | None = None):
+        try:
+            self._evaluator = ReferenceEvaluator(model, new_ops=operators)
+        except Exception as error:
+            raise SourceError(f"{self.name} refuses the model: {said(error)}") from error
+        known = {tensor.name for tensor in self._evaluator.proto_.graph.initializer}
+        self._inputs = [name for name in self._evaluator.input_names if name not in known]
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        feeds = dict(zip(self._inputs, inputs, strict=True))
+        with np.errstate(all="ignore"):
+            return [np.asarray(output) for output in self._evaluator.run(None, feeds)]
+
+
+class NodeByNode(Evaluator):
+    """For files that onnxruntime refuses as a whole: each of ONNX's operators by its kernel where it has one, else as
+    the schema of an old opset says, else as ONNX's reference evaluator has it."""
+
+    name = "onnxruntime node by node, and ONNX's reference evaluator for what it lacks"
+
+    def __init__(self, model: onnx.ModelProto):
+        super().__init__(model, node_kernels(model))
+
+
+Runner = OnnxRuntime | Evaluator
+
+
+def as_given(model: ir.Model | onnx.ModelProto | str) -> tuple[Runner, str]:
+    """What runs `model` just as it is, without the nodes that no output needs, and why it is not onnxruntime, if it is
+    not. Raises `SourceError` if nothing runs it."""
+    whole = as_ir(model)
+    needed = whole.clone()
+    RemoveUnusedNodesPass()(needed)
+    if len(needed.graph) < len(whole.graph):
+        model = needed
+    try:
+        serialised = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
+        return OnnxRuntime(serialised), ""
+    except SourceError as error:
+        reason = str(error)
+    if isinstance(model, str):  # onnxruntime reads no shapes out of external data
+        with contextlib.suppress(SourceError):
+            return OnnxRuntime(ir.external_data.load_to_model(whole)), ""
+    proto = onnx.load(model) if isinstance(model, str) else model
+    proto = _without_unused_functions(proto) if isinstance(proto, ir.Model) else proto
+    try:
+        _require_valid(proto)
+        return NodeByNode(proto), reason
+    except SourceError as error:
+        raise SourceError(f"{reason}; {error}") from error
+
+
+def _require_valid(model: onnx.ModelProto) -> None:
+    """Raise `SourceError` where types and shapes do not fit, for which the evaluator does not ask."""
+    try:
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    except Exception as error:
+        raise SourceError(f"{Evaluator.name} refuses the model: {said(error)}") from error
+
+
+def _without_unused_functions(model: ir.Model) -> onnx.ModelProto:
+    """The evaluator reads the bodies of all functions, and not every one without the attributes of a call."""
+    lean = model.clone()
+    RemoveUnusedFunctionsPass()(lean)
+    return ir.to_proto(lean)
