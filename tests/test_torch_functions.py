@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from benchmarks.functions import DEPARTS, TOGETHER, expressions, sweep
+from benchmarks.functions import TOGETHER, expressions, sweep
+from benchmarks.functions_let_be import DEPARTS
 
 MENDED = {
     "logarithms and powers": """
@@ -37,6 +40,21 @@ MENDED = {
         torch.searchsorted(ROW, g); torch.bucketize(r, ROW, right=True); g.scatter_reduce(1, g.argsort(1), g, "mean")
         torch.cdist(g, SQUARE); torch.cdist(g, SQUARE, p=3.0); torch.cdist(s, s, p=1.0)
     """,
+    "special functions": """
+        torch.lgamma(x); torch.digamma(x); torch.erfinv(x); torch.fmax(a, b); torch.fmin(a, b); torch.copysign(a, -1.0)
+    """,
+    "more of whole numbers": """
+        n.relu(); k + m; u8 ** 2; torch.bitwise_left_shift(i, j.abs()); torch.bitwise_right_shift(i, j.abs()); 1 << j.abs()
+    """,
+    "positions": """
+        g.masked_scatter(g > 0, g.flip(1)); g.roll(2); g.trace(); n.trace(); g.mode(0)[0]; n.mode(1)[0]; t.mode(1)[1]
+        (g @ g.T).diagonal(); (g @ g.T).diagonal(1); (g @ g.T).diagonal(-1); im.diagonal(-2, 2, 3); im.diagonal(2, 2, 3)
+        torch.take_along_dim(g, g.argsort(1), 1); torch.diag(g[:, 0])
+        g.scatter_reduce(1, g.argsort(1) % 3, g, "mean", include_self=False)
+    """,
+    "normalisations": """
+        F.rms_norm(g, (5,)); F.rms_norm(im, (6, 8)); F.layer_norm(g, (5,))
+    """,
     "bags": """
         F.embedding_bag(index, TABLE); F.embedding_bag(index, TABLE, mode="max", padding_idx=2)
         F.embedding_bag(index, TABLE, mode="sum", per_sample_weights=index / 7.0)
@@ -46,6 +64,7 @@ MENDED = {
         torch.fft.rfft(s).abs(); torch.fft.rfft(s, 11).imag; torch.fft.rfft(s, dim=1).real; torch.fft.fft(s).imag
         torch.fft.irfft(torch.fft.rfft(s), 7); torch.fft.ifft(torch.fft.fft(s)).real; torch.fft.rfft2(s).abs()
         torch.stft(sound, 16, 5, window=WINDOW, return_complex=True).abs()
+        torch.istft(torch.stft(sound, 16, 4, window=WINDOW, return_complex=True), 16, 4, window=WINDOW)
     """,
 }
 
@@ -65,3 +84,20 @@ def test_mended_functions(text: str) -> None:
 def test_every_function_is_equal_or_refused(start: int) -> None:
     answers = sweep(expressions()[start:][:TOGETHER])
     assert not [a for a in answers if a.verdict == "differs" and a.expression not in DEPARTS]
+
+
+REFUSED = {
+    "torch.i0(x)": r"torch.i0 \(.*\): no ONNX operator and no formula for it; compute it outside",
+    "torch.gcd(i, j)": "torch.gcd .*no formula",
+    "torch.linalg.svd(s)[1]": "torch.linalg.svd .*outside of the module",
+    "x.masked_select(x > 0)": "torch.masked_select .*the size of its result depends on the numbers",
+    "F.one_hot(index % 3)": "a size or a branch depends on the numbers in a tensor.*give the size as a number",
+    "g.diagonal()": "torch.diagonal .*two free axes that may differ",
+}
+
+
+@pytest.mark.parametrize(("expression", "match"), REFUSED.items())
+def test_what_has_no_export_is_refused_by_name(expression: str, match: str) -> None:
+    (answer,) = sweep([expression], keras=False)
+    assert answer.verdict == "refused"
+    assert re.search(match, answer.reason)

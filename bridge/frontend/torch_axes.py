@@ -19,29 +19,29 @@ from bridge.frontend.torch_formulas import FORMULAS, aten, is_float, number
 INT64 = ir.DataType.INT64
 
 
-def _ints(*values: int) -> Any:
+def ints(*values: int) -> Any:
     return op.Constant(value_ints=list(values))
 
 
-def _size(x: Any, dim: int) -> Any:
+def size(x: Any, dim: int) -> Any:
     """How long an axis is, as a tensor of one number."""
     dim %= len(x.shape)
     return op.Shape(x, start=dim, end=dim + 1)
 
 
-def _positions(x: Any, dim: int) -> Any:
+def positions(x: Any, dim: int) -> Any:
     """0, 1, … along an axis."""
-    return op.Range(op.Constant(value_int=0), op.Squeeze(_size(x, dim), _ints(0)), op.Constant(value_int=1))
+    return op.Range(op.Constant(value_int=0), op.Squeeze(size(x, dim), ints(0)), op.Constant(value_int=1))
 
 
-def _typed(value: Any, like: Any, dims: Any = None) -> Any:
+def typed(value: Any, like: Any, dims: Any = None) -> Any:
     """`value` with the type of `like`, and its shape or `dims`, which the exporter adds later."""
     value.dtype, value.shape = like.dtype, like.shape if dims is None else ir.Shape(dims)
     return value
 
 
 def _any(mask: Any, dim: int, keepdims: bool = True) -> Any:
-    found = op.ReduceMax(op.Cast(mask, to=ir.DataType.INT32), _ints(dim), keepdims=int(keepdims))
+    found = op.ReduceMax(op.Cast(mask, to=ir.DataType.INT32), ints(dim), keepdims=int(keepdims))
     return op.Cast(found, to=ir.DataType.BOOL)
 
 
@@ -51,7 +51,7 @@ def _any(mask: Any, dim: int, keepdims: bool = True) -> Any:
 def _sort(x, dim=-1, descending=False):
     if len(x.shape) == 0:
         return op.Identity(x), op.Constant(value_int=0)
-    return op.TopK(x, _size(x, dim), axis=dim, largest=int(descending), sorted=1)
+    return op.TopK(x, size(x, dim), axis=dim, largest=int(descending), sorted=1)
 
 
 def _stable_sort(x, stable=None, dim=-1, descending=False):
@@ -61,21 +61,21 @@ def _stable_sort(x, stable=None, dim=-1, descending=False):
 
 def _row(values, place, dim, keepdim):
     """The slices at `place` along an axis."""
-    row = op.Slice(values, place, op.Add(place, _ints(1)), _ints(dim))
-    return row if keepdim else op.Squeeze(row, _ints(dim))
+    row = op.Slice(values, place, op.Add(place, ints(1)), ints(dim))
+    return row if keepdim else op.Squeeze(row, ints(dim))
 
 
 def _kth_value(x, k, dim=-1, keepdim=False):
     dim %= len(x.shape)
-    values, indices = op.TopK(x, _ints(k), axis=dim, largest=0, sorted=1)
-    return _row(values, _ints(k - 1), dim, keepdim), _row(indices, _ints(k - 1), dim, keepdim)
+    values, indices = op.TopK(x, ints(k), axis=dim, largest=0, sorted=1)
+    return _row(values, ints(k - 1), dim, keepdim), _row(indices, ints(k - 1), dim, keepdim)
 
 
 def _median(x, dim, keepdim=False):
     """The lower one of two; NaN where one is."""
     dim %= len(x.shape)
     values, indices = _sort(x, dim)
-    place = op.Div(op.Sub(_size(x, dim), _ints(1)), _ints(2))
+    place = op.Div(op.Sub(size(x, dim), ints(1)), ints(2))
     value, index = _row(values, place, dim, keepdim), _row(indices, place, dim, keepdim)
     if not is_float(x):
         return value, index
@@ -91,17 +91,17 @@ def _nanmedian(x, dim, keepdim=False):
         return _median(x, dim, keepdim)
     dim %= len(x.shape)
     none = op.IsNaN(x)
-    values, indices = _sort(_typed(op.Where(none, number(math.inf, x), x), x), dim)
-    count = op.ReduceSum(op.Cast(op.Not(none), to=INT64), _ints(dim), keepdims=1)
-    place = op.Div(op.Max(op.Sub(count, _ints(1)), _ints(0)), _ints(2))
+    values, indices = _sort(typed(op.Where(none, number(math.inf, x), x), x), dim)
+    count = op.ReduceSum(op.Cast(op.Not(none), to=INT64), ints(dim), keepdims=1)
+    place = op.Div(op.Max(op.Sub(count, ints(1)), ints(0)), ints(2))
     value = op.GatherElements(values, place, axis=dim)
-    value = op.Where(op.Equal(count, _ints(0)), number(math.nan, x), value)
+    value = op.Where(op.Equal(count, ints(0)), number(math.nan, x), value)
     both = value, op.GatherElements(indices, place, axis=dim)
-    return both if keepdim else tuple(op.Squeeze(part, _ints(dim)) for part in both)
+    return both if keepdim else tuple(op.Squeeze(part, ints(dim)) for part in both)
 
 
 def _of_all(median):
-    return lambda x: median(_typed(op.Reshape(x, _ints(-1)), x, [None]), 0)[0]
+    return lambda x: median(typed(op.Reshape(x, ints(-1)), x, [None]), 0)[0]
 
 
 def _search(boundaries, x, out_int32=False, right=False, side=None, sorter=None):
@@ -110,11 +110,11 @@ def _search(boundaries, x, out_int32=False, right=False, side=None, sorter=None)
         raise NotImplementedError("searchsorted with a sorter: sort the boundaries first")
     if isinstance(x, int | float):
         x = number(x, boundaries)
-    among = op.Unsqueeze(boundaries, _ints(-2)) if len(boundaries.shape) > 1 else boundaries
-    given = op.Unsqueeze(x, _ints(-1))
+    among = op.Unsqueeze(boundaries, ints(-2)) if len(boundaries.shape) > 1 else boundaries
+    given = op.Unsqueeze(x, ints(-1))
     above = op.Greater(among, given) if right or side == "right" else op.GreaterOrEqual(among, given)
     dtype = ir.DataType.INT32 if out_int32 else INT64
-    return op.ReduceSum(op.Cast(op.Not(above), to=dtype), _ints(-1), keepdims=0)
+    return op.ReduceSum(op.Cast(op.Not(above), to=dtype), ints(-1), keepdims=0)
 
 
 def _bucketize(x, boundaries, out_int32=False, right=False):
@@ -128,11 +128,11 @@ def _running(x, like, dim, neutral, reduce):
     """`reduce` of all up to each place of an axis: along the rows of a square that is `neutral` behind the place."""
     rank, dim = len(like.shape), dim % len(like.shape)
     order = [axis for axis in range(rank) if axis != dim] + [dim]
-    steps = _positions(like, dim)
-    behind = op.Greater(op.Unsqueeze(steps, _ints(0)), op.Unsqueeze(steps, _ints(1)))
-    square = op.Where(behind, neutral, op.Unsqueeze(op.Transpose(x, perm=order), _ints(-2)))
+    steps = positions(like, dim)
+    behind = op.Greater(op.Unsqueeze(steps, ints(0)), op.Unsqueeze(steps, ints(1)))
+    square = op.Where(behind, neutral, op.Unsqueeze(op.Transpose(x, perm=order), ints(-2)))
     return op.Transpose(
-        reduce(square, _ints(-1), keepdims=0), perm=[order.index(axis) for axis in range(rank)]
+        reduce(square, ints(-1), keepdims=0), perm=[order.index(axis) for axis in range(rank)]
     )
 
 
@@ -159,57 +159,51 @@ def _running_extreme(reduce, end):
             reached = op.Or(none, op.And(reached, op.Not(lost)))
         along = [-1 if axis == dim % len(x.shape) else 1 for axis in range(len(x.shape))]
         zero = op.Constant(value_int=0)
-        places = op.Where(reached, op.Reshape(_positions(x, dim), _ints(*along)), zero)
+        places = op.Where(reached, op.Reshape(positions(x, dim), ints(*along)), zero)
         return values, _running(places, x, dim, zero, op.ReduceMax)
 
     return translate
 
 
-def _least(x):
+def least(x):
     return -math.inf if is_float(x) else np.iinfo(x.dtype.numpy()).min
 
 
-def _most(x):
+def most(x):
     return math.inf if is_float(x) else np.iinfo(x.dtype.numpy()).max
 
 
-# --- distances, rolls, scattered means, windows --------------------------------------------------------------
+# --- distances, scattered means, windows ------------------------------------------------------------
 
 
 def _distances(x, y, p, compute_mode=None):
     """Of every row of x from every row of y, without the products that torch may take for p = 2."""
-    gaps = op.Abs(op.Sub(op.Unsqueeze(x, _ints(-2)), op.Unsqueeze(y, _ints(-3))))
+    gaps = op.Abs(op.Sub(op.Unsqueeze(x, ints(-2)), op.Unsqueeze(y, ints(-3))))
     last = {"keepdims": 0}
     if p == 0:
-        return op.ReduceSum(op.CastLike(op.Greater(gaps, number(0.0, x)), x), _ints(-1), **last)
+        return op.ReduceSum(op.CastLike(op.Greater(gaps, number(0.0, x)), x), ints(-1), **last)
     if p in (1, 2):
-        return (op.ReduceL1 if p == 1 else op.ReduceL2)(gaps, _ints(-1), **last)
+        return (op.ReduceL1 if p == 1 else op.ReduceL2)(gaps, ints(-1), **last)
     if math.isinf(p):
-        return op.ReduceMax(gaps, _ints(-1), **last)
-    return op.Pow(op.ReduceSum(op.Pow(gaps, number(p, x)), _ints(-1), **last), number(1 / p, x))
-
-
-def _roll(x, shifts, dims=()):
-    """Along an axis of unknown length by the places that elements come from."""
-    if not dims or not any(isinstance(x.shape[dim], ir.SymbolicDim) for dim in dims):
-        return core.aten_roll(x, shifts, dims)
-    for shift, dim in zip(shifts, dims, strict=True):
-        places = op.Mod(op.Sub(_positions(x, dim), op.Constant(value_int=shift)), _size(x, dim))
-        x = _typed(op.Gather(x, places, axis=dim), x)
-    return x
+        return op.ReduceMax(gaps, ints(-1), **last)
+    return op.Pow(op.ReduceSum(op.Pow(gaps, number(p, x)), ints(-1), **last), number(1 / p, x))
 
 
 def _scatter_reduce(x, dim, index, source, reduce, include_self=True):
     """A mean is a sum over a count, where the stock exporter writes the sum."""
     if reduce != "mean":
         return core.aten_scatter_reduce(x, dim, index, source, reduce, include_self)
-    if not include_self:
-        raise NotImplementedError("scatter_reduce of a mean with include_self=False")
-    one = op.CastLike(op.Constant(value_int=1), x)
-    total = op.ScatterElements(x, index, source, axis=dim, reduction="add")
-    ones = op.Expand(one, op.Shape(x)), op.Expand(one, op.Shape(index))
-    count = op.ScatterElements(ones[0], index, ones[1], axis=dim, reduction="add")
-    return FORMULAS[aten.floor_divide.default](total, count) if not is_float(x) else op.Div(total, count)
+    one, zero = op.CastLike(op.Constant(value_int=1), x), op.CastLike(op.Constant(value_int=0), x)
+    given = op.Expand(one, op.Shape(index))
+    start = x if include_self else op.Expand(zero, op.Shape(x))
+    total = op.ScatterElements(start, index, source, axis=dim, reduction="add")
+    first = op.Expand(one if include_self else zero, op.Shape(x))
+    count = op.ScatterElements(first, index, given, axis=dim, reduction="add")
+    shares = op.Max(count, one)
+    mean = (
+        op.Div(total, shares) if is_float(x) else FORMULAS[aten.floor_divide.default](typed(total, x), shares)
+    )
+    return mean if include_self else op.Where(op.Equal(count, zero), x, mean)
 
 
 def _window(function):
@@ -229,7 +223,7 @@ def _at_least(rank):
     def one(x):
         add = {(0, 1): [0], (0, 2): [0, 1], (0, 3): [0, 1, 2], (1, 2): [0], (1, 3): [0, 2], (2, 3): [2]}
         axes = add.get((len(x.shape), rank))
-        return op.Unsqueeze(x, _ints(*axes)) if axes else op.Identity(x)
+        return op.Unsqueeze(x, ints(*axes)) if axes else op.Identity(x)
 
     return lambda tensors: [one(x) for x in tensors]
 
@@ -262,8 +256,8 @@ def _index_put(x, indices, values, accumulate=False):
     behind = len(x.shape) - place - len(mask.shape)
     extra = max(len(values.shape) - behind, 0)
     if all(dim == 1 for dim in values.shape[:extra]):
-        values = op.Squeeze(values, _ints(*range(extra))) if extra else values
-        chosen = op.Unsqueeze(mask, _ints(*range(-behind, 0))) if behind else mask
+        values = op.Squeeze(values, ints(*range(extra))) if extra else values
+        chosen = op.Unsqueeze(mask, ints(*range(-behind, 0))) if behind else mask
         return op.Where(chosen, op.Add(x, values) if accumulate else values, x)
     whole = list(values.shape[extra:]) == list(x.shape[len(x.shape) - behind :])
     if place or accumulate or not whole:
@@ -286,12 +280,11 @@ ALONG_AXES: dict[Any, Any] = {
     aten.bucketize.Tensor: _bucketize,
     aten.cumprod.default: _running_product,
     aten.logcumsumexp.default: _running_logsumexp,
-    aten.cummax.default: _running_extreme(op.ReduceMax, _least),
-    aten.cummin.default: _running_extreme(op.ReduceMin, _most),
+    aten.cummax.default: _running_extreme(op.ReduceMax, least),
+    aten.cummin.default: _running_extreme(op.ReduceMin, most),
     aten._cdist_forward.default: _distances,
     aten.index.Tensor: _index,
     aten.index_put.default: _index_put,
-    aten.roll.default: _roll,
     aten.scatter_reduce.two: _scatter_reduce,
     **{
         getattr(getattr(aten, name), overload): _window(getattr(torch, name))

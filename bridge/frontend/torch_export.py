@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 import torch
 
-from bridge.errors import ExportError, SourceError, said
+from bridge.errors import ExportError, SourceError
 from bridge.frontend.pt2 import require_harmless, weights_only
 from bridge.frontend.torch_module import without_fast_paths
 from bridge.frontend.torch_patches import Note, patched
-from bridge.frontend.torch_ranges import Assumption, Bounds, Sizes, declared, guards
+from bridge.frontend.torch_ranges import Assumption, Sizes, declared, guards
+from bridge.frontend.torch_refusals import reason
 from bridge.frontend.torch_registry import read_once
 from bridge.frontend.torch_translations import TRANSLATIONS
 from bridge.functions import OPSET, add_functions
+from bridge.ranges import Range
 from bridge.weights import Source
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class Exported:
     model: ir.Model
     notes: tuple[str, ...] = ()
     assumptions: tuple[Assumption, ...] = ()  # of the sizes of the inputs
-    declared: dict[str, Bounds] = field(default_factory=dict)  # bounds of sizes that the user gave
+    declared: dict[str, Range] = field(default_factory=dict)  # bounds of sizes that the user gave
 
 
 def export_module(
@@ -69,6 +71,7 @@ def export_module(
     if dynamic_shapes is None:
         return replace(exported, notes=(*exported.notes, *_name_axes(model)))
     _refuse_frozen(model, dynamic_shapes)
+    exported = replace(exported, notes=(*exported.notes, *_merged(model, dynamic_shapes)))
     return replace(exported, declared=declared(model, _axis_dicts(dynamic_shapes)))
 
 
@@ -80,7 +83,9 @@ def export_program(program: torch.export.ExportedProgram) -> Exported:
     }
     exported = _onnx_export(program, (), None, None)
     model = _with_weights(exported.model, state)
-    return replace(exported, notes=(*exported.notes, *guards(program), *_name_axes(model)))
+    read, told = guards(program, model)
+    assumptions = (*exported.assumptions, *read)
+    return replace(exported, notes=(*exported.notes, *told, *_name_axes(model)), assumptions=assumptions)
 
 
 def load_program(path: Path) -> torch.export.ExportedProgram:
@@ -92,7 +97,7 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
         with weights_only(), _quiet():
             return torch.export.load(path)
     except Exception as error:
-        raise SourceError(f"{path}: not an ExportedProgram that torch can read: {_reason(error)}") from error
+        raise SourceError(f"{path}: not an ExportedProgram that torch can read: {reason(error)}") from error
 
 
 def _onnx_export(
@@ -117,7 +122,7 @@ def _onnx_export(
         return Exported(program.model, tuple(notes), sizes.assumptions())
     except Exception as error:
         raise ExportError(
-            _frozen(error) or f"torch cannot export {_title(model)}: {_clash(model) or _reason(error)}"
+            _frozen(error) or f"torch cannot export {_title(model)}: {_clash(model) or reason(error)}"
         ) from error
 
 
@@ -157,13 +162,6 @@ def _fixed(axis: str, name: str, size: str) -> str:
         f"torch fixed axis {axis} of input {name} to {size}: something in forward depends on its size; "
         f"leave the axis out of dynamic_shapes or make forward independent of it"
     )
-
-
-def _reason(error: BaseException) -> str:
-    """What the innermost cause says."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {said(error)}"
 
 
 def _batch_axes(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -230,6 +228,17 @@ def _refuse_frozen(model: ir.Model, dynamic_shapes: Any) -> None:
             if name is not None and isinstance(value.shape[axis], int):
                 label = f"{axis} ({getattr(name, '__name__', name)})"
                 raise ExportError(_fixed(label, value.name, str(value.shape[axis])))
+
+
+def _merged(model: ir.Model, dynamic_shapes: Any) -> Iterator[str]:
+    """What to say of axes that were to have sizes of their own, and have one together."""
+    for value, axes in zip(model.graph.inputs, _axis_dicts(dynamic_shapes), strict=False):
+        for axis, asked in axes.items():
+            name = asked if isinstance(asked, str) else getattr(asked, "__name__", None)
+            dim = value.shape[axis]
+            plain = isinstance(dim, ir.SymbolicDim) and str(dim) in dim.free_symbols()
+            if name is not None and name.isidentifier() and plain and str(dim) != name:
+                yield f"axis {axis} of input {value.name}: {name} is always as long as {dim}, by what forward does"
 
 
 def _axis_dicts(shapes: Any) -> Iterator[dict[int, Any]]:

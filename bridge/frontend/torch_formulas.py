@@ -20,7 +20,9 @@ aten: Any = torch.ops.aten
 
 def number(value: float, like: Any) -> Any:
     """A constant of the type of `like`."""
-    return op.Constant(value=onnx.helper.make_tensor("", int(like.dtype), (), [value]))
+    constant = op.Constant(value=onnx.helper.make_tensor("", int(like.dtype), (), [value]))
+    constant.dtype = like.dtype  # which the exporter adds to what a translation returns only
+    return constant
 
 
 def is_float(x: Any) -> bool:
@@ -115,7 +117,9 @@ def _trunc(x):
 
 
 def _power(x, exponent):
-    """torch takes a root for the exponent 1/2, which is NaN of -inf."""
+    """torch takes a root for the exponent 1/2, which is NaN of -inf. ONNX has no power of narrow whole numbers."""
+    if not is_float(x) and x.dtype.bitwidth < 32 and isinstance(exponent, int):
+        return op.CastLike(op.Pow(op.Cast(x, to=ir.DataType.INT64), op.Constant(value_int=exponent)), x)
     if not is_float(x) or abs(exponent) != 0.5:
         return core.aten_pow_tensor_scalar(x, exponent)
     root = op.Sqrt(x)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.nn.utils import rnn
 
+from bridge.frontend.torch_istft import istft
+from bridge.frontend.torch_lookups import embedding_bag, take_along_dim
 from bridge.frontend.torch_ops import DROPOUTS
 
 if TYPE_CHECKING:
@@ -80,40 +82,6 @@ def _rrelu(x, lower=1 / 8, upper=1 / 3, training=False, inplace=False):
 def _is_causal(mask, is_causal=None, size=None):
     """As the caller says; a mask that nothing is said of is used as it is."""
     return bool(is_causal)
-
-
-def _embedding_bag(
-    input, weight, offsets=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, mode="mean", sparse=False,
-    per_sample_weights=None, include_last_offset=False, padding_idx=None,
-):  # fmt: skip
-    """Replaces `F.embedding_bag`: rows of a table, and what is done with those of one bag."""
-    if max_norm is not None:
-        raise NotImplementedError(
-            "embedding_bag with max_norm changes its weights in forward; normalise them before"
-        )
-    inside = None if padding_idx is None else input != padding_idx % weight.shape[0]
-    rows = torch.nn.functional.embedding(input, weight)
-    if offsets is not None:  # bags side by side: every bag sees all rows and keeps its own
-        ends = (
-            offsets[1:]
-            if include_last_offset
-            else torch.cat([offsets[1:], offsets.new_full((1,), input.shape[0])])
-        )
-        starts = offsets[:-1] if include_last_offset else offsets
-        place = torch.arange(input.shape[0], device=input.device)
-        own = (place >= starts[:, None]) & (place < ends[:, None])
-        inside, rows = own if inside is None else own & inside, rows[None]
-    if inside is None and per_sample_weights is None:
-        return getattr(rows, "amax" if mode == "max" else mode)(1)
-    if inside is None:
-        inside = torch.ones_like(input, dtype=torch.bool)
-    count = inside.sum(1, keepdim=True)
-    if mode == "max":
-        highest = rows.masked_fill(~inside[..., None], -torch.inf).amax(1)
-        return torch.where(count == 0, 0.0, highest)
-    shares = inside.to(rows.dtype) if per_sample_weights is None else inside * per_sample_weights
-    total = (shares[:, None] @ rows).squeeze(1)
-    return total / count.clamp(min=1).to(rows.dtype) if mode == "mean" else total
 
 
 def _multi_head(original: Any):
@@ -302,8 +270,16 @@ PATCHES: tuple[tuple[Any, str, Any, str], ...] = (
         for name in DROPPING
     ),
     (torch, "max_pool1d", _max_pool1d, "the length is frozen"),
-    (torch.nn.functional, "embedding_bag", _embedding_bag, "written as loops"),
+    (torch.nn.functional, "embedding_bag", embedding_bag, "written as loops"),
     (torch.nn.functional, "rrelu", _rrelu, "has no translation"),
+    *(
+        (owner, "istft", istft, "its frames are scattered in a type that does not run")
+        for owner in (torch, torch.Tensor)
+    ),
+    *(
+        (owner, "take_along_dim", take_along_dim(owner.take_along_dim), "the axes it broadcasts are fixed")
+        for owner in (torch, torch.Tensor)
+    ),
     (
         torch.nn.MultiheadAttention,
         "forward",

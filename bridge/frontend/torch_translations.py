@@ -15,6 +15,8 @@ from onnxscript.function_libs.torch_lib.ops import core
 from bridge.frontend.torch_axes import ALONG_AXES
 from bridge.frontend.torch_formulas import FORMULAS
 from bridge.frontend.torch_ops import DROPOUTS, LSTMP, MULTI_HEAD
+from bridge.frontend.torch_positions import BY_POSITION
+from bridge.frontend.torch_special import SPECIAL
 
 GATES = {
     "LSTM": (0, 3, 1, 2),
@@ -200,10 +202,23 @@ def _onnx_linspace(start, end, steps, dtype=-1, layout="", device="", pin_memory
     return core.aten_linspace(start, end, steps, dtype)
 
 
+def _onnx_rms_norm(x, normalized_shape, weight=None, eps=None):
+    """Without a weight the stock one makes a scale as large as x."""
+    if weight is None:
+        ones = np.ones(normalized_shape, x.dtype.numpy())
+        weight = op.Constant(value=onnx.numpy_helper.from_array(ones))
+    if eps is None:  # as small as the type that it is worked out in
+        eps = float(np.finfo(np.float64 if x.dtype == ir.DataType.DOUBLE else np.float32).eps)
+    return op.RMSNormalization(x, weight, axis=-len(normalized_shape), epsilon=eps)
+
+
 TRANSLATIONS: dict[Any, Any] = {
     **FORMULAS,
+    **SPECIAL,
     **ALONG_AXES,
+    **BY_POSITION,
     torch.ops.aten.linspace.default: _onnx_linspace,
+    torch.ops.aten.rms_norm.default: _onnx_rms_norm,
     torch.ops.aten.upsample_linear1d.vec: _onnx_resize(mode="linear"),
     **{
         getattr(torch.ops.aten, f"{name}{rank}d").vec: translate

@@ -133,7 +133,8 @@ def _beside(site, value: Any) -> Any:
         return None
     rank, perm = len(site.shape()), site.step.operands[0].perm
     value = site.tensor(value) if isinstance(value, Weight) else value
-    value = ops.reshape(value, (1,) * (rank - len(value.shape)) + tuple(value.shape))
+    missing = rank - len(value.shape)
+    value = ops.expand_dims(value, list(range(missing))) if missing else value
     return value if perm is None else ops.transpose(value, perm)
 
 

@@ -1,0 +1,101 @@
+"""Why torch cannot export a module, in one sentence: the function, its place in the user's source, and the way out."""
+
+from __future__ import annotations
+
+import linecache
+import re
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bridge.errors import said
+
+TORCH = str(Path(torch.__file__).parent)
+OURS = str(Path(__file__).parent)
+ROOMS = ("special", "linalg", "fft")  # of torch, which its operators have before their names
+ON_NUMBERS = "GuardOnDataDependentSymNode", "DataDependentOutputException", "PendingUnbackedSymbolNotFound"
+NUMBERS = (
+    "a size or a branch depends on the numbers in a tensor, which the graph cannot hold: give the size as a number, "
+    "or use torch.where and masks"
+)
+OUTSIDE = "compute it outside of the module, or write it with functions that have one"
+WAYS_OUT = {  # where there is a better one, by torch's operator
+    "masked_select": "the size of its result depends on the numbers; keep all of them and use torch.where or the mask",
+    "diagonal_scatter": "use torch.where with a mask of the diagonal",
+    "linalg_inv_ex": "invert matrices of parameters before, and keep the inverse as a buffer",
+    "copy_to": "write the result as a new tensor instead of into a view",
+}
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, by what the innermost cause says."""
+    causes = list(_causes(error))
+    last = causes[-1]
+    node = next((found for cause in reversed(causes) if (found := _node(cause)) is not None), None)
+    if node is not None:
+        return f"{_called(node)}{_place(node.meta.get('stack_trace') or '')}: {_missing(node, last)}"
+    if type(last).__name__ in ON_NUMBERS:
+        return f"{NUMBERS}{_raised_in(last)}"
+    return f"{type(last).__name__}: {said(last)}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    while True:
+        yield error
+        if error.__cause__ is None:
+            return
+        error = error.__cause__
+
+
+def _node(error: BaseException) -> torch.fx.Node | None:
+    """The node that torch was translating."""
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        node = frame.f_locals.get("node")
+        found = node if isinstance(node, torch.fx.Node) else found
+    return found
+
+
+def _operator(node: torch.fx.Node) -> str:
+    aten: Any = node.meta.get("original_aten") or node.target
+    return str(aten).split(".")[-2 if "." in str(aten) else -1].lstrip("_")
+
+
+def _called(node: torch.fx.Node) -> str:
+    """As the user writes it."""
+    name = _operator(node)
+    room, _, rest = name.partition("_")
+    return f"torch.{room}.{rest}" if room in ROOMS else f"torch.{name}"
+
+
+def _missing(node: torch.fx.Node, error: BaseException) -> str:
+    if isinstance(error, NotImplementedError) and str(error):
+        return said(error)
+    if type(error).__name__ == "DispatchError":
+        return f"no ONNX operator and no formula for it; {WAYS_OUT.get(_operator(node), OUTSIDE)}"
+    return f"{type(error).__name__}: {said(error)}"
+
+
+def _place(trace: str) -> str:
+    """File and line of the innermost frame, and the code there."""
+    frames = re.findall(r'File "([^"]+)", line (\d+), in .*\n\s*(.*)', trace)
+    if not frames:
+        return ""
+    path, line, code = frames[-1]
+    return f" ({Path(path).name}:{line}, `{code.strip()}`)"
+
+
+def _raised_in(error: BaseException) -> str:
+    """The place in the user's source that an error of torch went through last."""
+    theirs = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith((TORCH, OURS, "<"))
+    ]
+    if not theirs:
+        return ""
+    path, line = theirs[-1]
+    return f" ({Path(path).name}:{line}, `{linecache.getline(path, line).strip()}`)"
