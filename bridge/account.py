@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from bridge.ranges import FREE, Ranges
 from bridge.report import Report, Row, Variable
 
 if TYPE_CHECKING:
@@ -24,22 +25,18 @@ FRAMES = 100  # of Python's, in a program that loads a model
 
 def axes(model: ir.Model) -> tuple[str, ...]:
     """Of every input: its axes, free ones by name and range, if it has one, fixed ones by size."""
-    ranges = model.meta.get("ranges", {})
+    ranges = Ranges.of(model).told
 
     def text(dim: int | ir.SymbolicDim) -> str:
         if isinstance(dim, int):
             return f"{dim} fixed"
         found = {name: ranges[name] for name in sorted(dim.free_symbols()) if name in ranges}
-        told = [f"{name}: {_range(*bounds)}" for name, bounds in found.items() if bounds != (1, None)]
+        told = [f"{name}: {sizes}" for name, sizes in found.items() if sizes != FREE]
         if not told:
             return f"{dim} free"
         return told[0] if str(dim) in found else f"{dim} free, {', '.join(told)}"
 
     return tuple(f"{value.name}: ({', '.join(map(text, value.shape))})" for value in model.graph.inputs)
-
-
-def _range(low: int, high: int | None) -> str:
-    return f"{low} or more" if high is None else f"{low} to {high}"
 
 
 def account(opened: Opened, built: Built, seconds: dict[str, float]) -> Report:

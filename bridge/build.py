@@ -27,6 +27,7 @@ from bridge.keras_compat import channels_last
 from bridge.ops.dims import within
 from bridge.ops.registry import Kind, Layout, Refused
 from bridge.plan import Operand, Perm, Plan, Refusal, Step
+from bridge.ranges import FREE, Ranges
 from bridge.weights import Entry, Source, Weight, WeightMap
 from bridge.written import decimal_or_root
 
@@ -338,15 +339,15 @@ def _input(builder: Builder, value: ir.Value) -> Any:
 def _limited(builder: Builder, dims: Sequence[Any], tensor: Any) -> Any:
     """The input, an error where the graph is not good for its sizes: outside of their ranges, or between the steps of
     an axis such as 4*w."""
-    enforced = builder.plan.model.meta.get("enforced", {})
+    enforced = Ranges.of(builder.plan.model).enforced
     for axis, dim in enumerate(dims):
         names = [] if isinstance(dim, int) else list(dim.free_symbols())
         if len(names) != 1:
             continue
-        low, high = enforced.get(names[0], (1, None))
-        first, second = (int(dim.evaluate({names[0]: size})) for size in (low, low + 1))
-        last = None if high is None else int(dim.evaluate({names[0]: high}))
-        if (low, last, second - first) != (1, None, 1):
+        sizes = enforced.get(names[0], FREE)
+        first, second = (int(dim.evaluate({names[0]: size})) for size in (sizes.low, sizes.low + sizes.step))
+        last = None if sizes.high is None else int(dim.evaluate({names[0]: sizes.high}))
+        if (sizes.low, last, second - first) != (1, None, 1):
             tensor = within(tensor, axis, first, last, second - first)
             _name_operations(tensor, f"limits_of_{names[0]}", builder)
     return tensor

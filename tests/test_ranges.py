@@ -13,7 +13,9 @@ from torch import nn
 from torch.export import Dim
 
 import bridge
+from bridge.ranges import Range
 
+RAISED = "(?i)reshape|shape"  # what each backend says of a size that the model is not good for
 TIME = ({0: "batch", 1: "time"},)
 
 
@@ -64,6 +66,20 @@ def grouped(self, x):
     return x.reshape(x.size(0), -1, 3, 4).sum(2)
 
 
+def halved(self, x):
+    return x.reshape(x.size(0), x.size(1) // 2, 2, 4).sum(2)
+
+
+def evens_alone(self, x):
+    if x.size(1) % 2:
+        raise ValueError("odd")
+    return x * 2
+
+
+def summed(self, x, y):
+    return self.layer(x + y)
+
+
 def longer(self, x, y):
     return x.sum(1) + y.sum(1) if x.size(1) > y.size(1) else x.sum(1)
 
@@ -97,7 +113,7 @@ def test_a_range_is_told_and_enforced(forward, shapes, told, right, raises, tmp_
         want = module(x).detach().numpy()
         np.testing.assert_allclose(outputs(loaded, x), want, rtol=1e-5, atol=1e-5)
     for size in raises:
-        with pytest.raises(Exception, match="(?i)reshape"):
+        with pytest.raises(Exception, match=RAISED):
             outputs(loaded, torch.randn(*size, 4))
 
 
@@ -128,14 +144,58 @@ def test_a_relation_of_two_axes_is_refused() -> None:
         )
 
 
-def test_a_program_is_defined_in_its_ranges_alone() -> None:
+PROGRAMS = [  # forward, axes as told, sizes at which it is right, sizes at which it raises
+    (cut, "1 to 50", [(1, 50)], [(2, 51)]),
+    (even, "2 or more in steps of 2", [(2, 2), (3, 34)], [(2, 31), (2, 1)]),
+    (halved, "in steps of 2", [(2, 4), (3, 34)], [(2, 31)]),
+]
+
+
+@pytest.mark.parametrize(("forward", "told", "right", "raises"), PROGRAMS)
+def test_a_program_is_defined_in_its_ranges_alone(forward, told, right, raises) -> None:
     shapes = ({0: Dim.AUTO, 1: Dim.AUTO},)
-    module = Call(cut).eval()
+    module = Call(forward).eval()
     program = torch.export.export(module, (torch.randn(2, 30, 4),), dynamic_shapes=shapes)
     conversion = bridge.convert(program)
     assert conversion.report.verified
-    assert "1 to 50" in conversion.report.axes[0]
-    x = torch.randn(1, 50, 4)
-    np.testing.assert_allclose(outputs(conversion.model, x), module(x).detach().numpy(), rtol=1e-5, atol=1e-5)
-    with pytest.raises(Exception, match="(?i)reshape"):
-        outputs(conversion.model, torch.randn(2, 51, 4))
+    assert told in conversion.report.axes[0]
+    for size in right:
+        x = torch.randn(*size, 4)
+        want = module(x).detach().numpy()
+        np.testing.assert_allclose(outputs(conversion.model, x), want, rtol=1e-5, atol=1e-5)
+    for size in raises:
+        with pytest.raises(Exception, match=RAISED):
+            outputs(conversion.model, torch.randn(*size, 4))
+
+
+def test_sizes_at_which_forward_raises_are_told_in_steps() -> None:
+    conversion = bridge.convert(Call(evens_alone).eval(), torch.randn(2, 30, 4), dynamic_shapes=TIME)
+    assert conversion.report.verified
+    assert "time: 2 or more in steps of 2" in conversion.report.axes[0]
+
+
+def test_axes_that_are_one_size_are_told() -> None:
+    shapes = {"x": {0: "rows"}, "others": ({0: "lines"},)}
+    conversion = bridge.convert(
+        Call(summed).eval(), (torch.randn(3, 4), torch.randn(3, 4)), dynamic_shapes=shapes
+    )
+    assert any("lines is always as long as rows" in note for note in conversion.report.notes)
+
+
+RANGES = [  # two, both, and whether the first covers the second
+    (Range(), Range(5, 9), Range(5, 9), True),
+    (Range(5, None), Range(1, 9), Range(5, 9), False),
+    (Range(2, None, 2), Range(3, None, 3), Range(6, None, 6), False),
+    (Range(2, None, 2), Range(4, 20, 4), Range(4, 20, 4), True),
+    (Range(2, 20, 2), Range(4, None, 4), Range(4, 20, 4), False),
+    (Range(1, None, 2), Range(3, None), Range(3, None, 2), False),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "both", "covers"), RANGES)
+def test_ranges_meet_and_cover(one: Range, other: Range, both: Range, covers: bool) -> None:
+    assert one & other == other & one == both
+    assert one.covers(other) == covers
+    for size in range(1, 30):
+        assert (size in both) == (size in one and size in other)
+        assert both.nearest(size) in both

@@ -16,7 +16,8 @@ from bridge.frontend.asked import Asked
 
 if TYPE_CHECKING:
     from bridge.frontend.torch_module import Torch
-    from bridge.frontend.torch_ranges import Assumption, Bounds
+    from bridge.frontend.torch_ranges import Assumption
+    from bridge.ranges import Range
 
 
 # What the proof runs: the file or model just as it was given, or the graph that torch exported.
@@ -42,7 +43,7 @@ class Opened:
     dynamic_shapes: Any = None  # as they were asked for
     retraceable: bool = False  # an nn.Module, which can be exported again in another precision
     assumptions: tuple[Assumption, ...] = ()  # of torch, of the sizes of the inputs
-    declared: dict[str, Bounds] = field(default_factory=dict)  # bounds of sizes that the user gave
+    declared: dict[str, Range] = field(default_factory=dict)  # bounds of sizes that the user gave
     asked: Asked = field(default_factory=Asked)  # of the inputs of the proof
 
     @property

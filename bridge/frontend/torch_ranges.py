@@ -7,6 +7,8 @@ granted: a range of the size, or a condition such as `Ne(s, 1)` or `Eq(Mod(s, 2)
 
 from __future__ import annotations
 
+import ast
+import operator
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,8 +18,18 @@ import onnx_ir as ir
 import sympy
 import torch
 
-Bounds = tuple[int, int | None]  # the smallest and the largest size, None where there is none
+from bridge.ranges import Range
+
 Names = dict[sympy.Symbol, str]  # torch's symbols, as the graph calls them
+
+
+COMPARED: dict[type, Any] = {
+    ast.Eq: sympy.Eq, ast.NotEq: sympy.Ne, ast.Lt: sympy.Lt, ast.LtE: sympy.Le, ast.Gt: sympy.Gt, ast.GtE: sympy.Ge,
+}  # fmt: skip
+COMPUTED: dict[type, Any] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Mod: sympy.Mod,
+    ast.FloorDiv: lambda a, b: sympy.floor(a / b),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,21 +49,12 @@ class Assumption:
         """The numbers in it, near which it may turn."""
         return {int(number) for number in self.expression.atoms(sympy.Integer)}
 
-    @property
-    def step(self) -> int | None:
-        """The number of which it says that a size is a multiple, if that is what it says."""
-        if not isinstance(self.expression, sympy.Eq) or self.expression.rhs != 0:
-            return None
-        rest: Any = self.expression.lhs
-        divides = type(rest).__name__ in ("Mod", "PythonMod") and rest.args[0].is_Symbol
-        return int(rest.args[1]) if divides and rest.args[1].is_Integer else None
-
     def holds(self, sizes: Mapping[str, int]) -> bool:
         """Whether it holds at `sizes`; where it cannot be said, as after a division by zero, it does not."""
         values = {symbol: sympy.Integer(sizes[self.names[symbol]]) for symbol in self.expression.free_symbols}
         try:
             return bool(self.expression.xreplace(values) == sympy.true)
-        except (ZeroDivisionError, ValueError, AssertionError):
+        except (ZeroDivisionError, ValueError, TypeError, AssertionError):
             return False
 
     def __str__(self) -> str:
@@ -106,20 +109,67 @@ class Sizes:
                     yield sympy.Le(symbol, int(allowed.upper))
 
 
-def guards(program: torch.export.ExportedProgram) -> tuple[str, ...]:
-    """What to say of the conditions on sizes outside of which `program` refuses to run."""
-    conditions = (re.sub(r"L\['(\w+)'\]", r"\1", guard) for guard in getattr(program, "_guards_code", ()))
-    return tuple(f"the program holds where {condition}" for condition in conditions)
+def guards(program: torch.export.ExportedProgram, model: ir.Model) -> tuple[list[Assumption], list[str]]:
+    """The conditions on sizes outside of which `program` refuses to run: those that can be read, and what to say of the
+    others."""
+    dims = {
+        f"{value.name}.size()[{axis}]": dim
+        for value in model.graph.inputs
+        for axis, dim in enumerate(value.shape or ())
+    }
+    names = {
+        sympy.Symbol(n, integer=True, positive=True): n for d in _symbolic(dims) for n in d.free_symbols()
+    }
+    symbols = {name: symbol for symbol, name in names.items()}
+    sizes = {
+        text: sympy.Integer(dim) if isinstance(dim, int) else symbols[str(dim)]
+        for text, dim in dims.items()
+        if isinstance(dim, int) or str(dim) in symbols
+    }
+    read, told = [], []
+    for guard in getattr(program, "_guards_code", ()):
+        condition = re.sub(r"L\['(\w+)'\]", r"\1", guard)
+        expression = _condition(condition, sizes)
+        if expression is None:
+            told.append(f"the program holds where {condition}")
+        elif expression.free_symbols:
+            read.append(Assumption(expression, names))
+    return read, told
 
 
-def declared(model: ir.Model, axes: Iterator[dict[int, Any]]) -> dict[str, Bounds]:
+def _symbolic(dims: Mapping[str, Any]) -> list[ir.SymbolicDim]:
+    return [dim for dim in dims.values() if isinstance(dim, ir.SymbolicDim)]
+
+
+def _condition(text: str, sizes: Mapping[str, sympy.Basic]) -> sympy.Basic | None:
+    """A comparison of sizes, which are called as in `sizes`, or None."""
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return None
+    if not isinstance(tree, ast.Compare) or len(tree.ops) != 1 or type(tree.ops[0]) not in COMPARED:
+        return None
+    sides = [_term(side, sizes) for side in (tree.left, *tree.comparators)]
+    return None if None in sides else COMPARED[type(tree.ops[0])](*sides)
+
+
+def _term(tree: ast.expr, sizes: Mapping[str, sympy.Basic]) -> sympy.Basic | None:
+    if isinstance(tree, ast.Constant) and isinstance(tree.value, int):
+        return sympy.Integer(tree.value)
+    if isinstance(tree, ast.BinOp) and type(tree.op) in COMPUTED:
+        sides = [_term(side, sizes) for side in (tree.left, tree.right)]
+        return None if None in sides else COMPUTED[type(tree.op)](*sides)
+    return sizes.get(ast.unparse(tree))
+
+
+def declared(model: ir.Model, axes: Iterator[dict[int, Any]]) -> dict[str, Range]:
     """The bounds that the user gave with `Dim(name, min=…, max=…)`; `axes` are the leaves of `dynamic_shapes`."""
-    found: dict[str, Bounds] = {}
+    found: dict[str, Range] = {}
     for value, dims in zip(model.graph.inputs, axes, strict=False):
         for axis, asked in dims.items():
             dim, root = value.shape[axis], getattr(asked, "root", asked)
             low, high = getattr(root, "min", None), getattr(root, "max", None)
             if isinstance(dim, ir.SymbolicDim) and len(dim.free_symbols()) == 1:
                 finite = isinstance(high, int) and high < 1 << 31
-                found[next(iter(dim.free_symbols()))] = max(low or 1, 1), high if finite else None
+                found[next(iter(dim.free_symbols()))] = Range(max(low or 1, 1), high if finite else None)
     return found

@@ -11,11 +11,11 @@ import onnx_ir as ir
 
 from bridge.frontend.asked import Asked
 from bridge.passes.bounds import ROOM, Room
+from bridge.ranges import Range, Ranges
 from bridge.verification.metrics import Arrays
 from bridge.verification.odd import Odd, odd_draws
 from bridge.verification.sizes import (
     LARGE,
-    Range,
     Sizes,
     elements,
     others,
@@ -58,8 +58,8 @@ class Sampler:
         asked = asked or Asked()
         if not asked.sized:
             examples = asked.arrays(model.graph.inputs, {}) or examples
-        ranges = model.meta.get("ranges", {})
         room = None if examples or asked.sizes or asked.sized else model.meta.get(ROOM)
+        ranges = Ranges.of(model).told
         return cls(model.graph, slots(model.graph, examples), examples, asked, ranges, room)
 
     @property

@@ -6,12 +6,11 @@ the graph are run where each of these assumptions does not hold:
 - both give the same: it changes nothing, and the axis stays free;
 - the source itself does not run there: its range is told, and kept to by the proof;
 - they differ: forward takes another branch there. The Keras model then raises an error outside of the range
-  (`meta["enforced"]`), or an `ExportError` says so to a user who asked for more.
+  (`Ranges.enforced`), or an `ExportError` says so to a user who asked for more.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from bridge.errors import ExportError
+from bridge.ranges import FREE, Range, Ranges
 from bridge.report import LIMIT
 from bridge.verification.inputs import Sampler, Sizes
 from bridge.verification.metrics import worst_error
@@ -27,10 +27,10 @@ from bridge.verification.sizes import LARGE, elements
 
 if TYPE_CHECKING:
     from bridge.frontend.source import Opened
-    from bridge.frontend.torch_ranges import Assumption, Bounds
+    from bridge.frontend.torch_ranges import Assumption
 
 ROUNDING = 100  # times LIMIT, by which the exported graph may be off before it counts as another branch
-FREE: Bounds = (1, None)
+STEPS = 64  # the largest step between sizes that is looked for
 
 
 class Beyond(Enum):
@@ -42,23 +42,22 @@ class Beyond(Enum):
 
 
 def settle(opened: Opened, simple: ir.Model) -> None:
-    """Find the ranges of the free sizes of `opened`, of which `simple` is the simplified graph, and write them into
-    the `meta` of both models: `ranges` holds the smallest and the largest size by name, `enforced` those of them
-    outside of which the graph would be wrong. Raises `ExportError` where that is less than was asked for."""
-    ranges, enforced = dict(opened.declared), {}
+    """Find the ranges of the free sizes of `opened`, of which `simple` is the simplified graph, and enter them
+    into both models. Raises `ExportError` where that is less than was asked for."""
+    told, enforced = dict(opened.declared), {}
     if opened.torch is not None and opened.assumptions:
         sampler = Sampler.of(simple, opened.torch.examples, opened.asked)
         base = sampler.exported()
         known = [a for a in opened.assumptions if set(a.sizes) <= set(base)]
         probe = _Probe(opened, sampler)
         found = {assumption: probe.beyond(assumption) for assumption in known}
-        ranges = _ranges([a for a in known if found[a] is not Beyond.EQUAL], base, ranges)
+        told = _ranges([a for a in known if found[a] is not Beyond.EQUAL], base, told)
         enforced = _ranges(_enforced(opened, found), base, {})
         for assumption, beyond in found.items():
             if beyond is Beyond.BRANCH and opened.retraceable:
                 _require_less(opened, assumption, enforced)
     for model in (opened.model, simple):
-        model.meta["ranges"], model.meta["enforced"] = ranges, enforced
+        Ranges(told, enforced).enter(model)
 
 
 def _enforced(opened: Opened, found: dict[Assumption, Beyond]) -> list[Assumption]:
@@ -67,34 +66,26 @@ def _enforced(opened: Opened, found: dict[Assumption, Beyond]) -> list[Assumptio
     return [assumption for assumption, what in found.items() if what in beyond]
 
 
-def _require_less(opened: Opened, assumption: Assumption, enforced: dict[str, Bounds]) -> None:
+def _require_less(opened: Opened, assumption: Assumption, enforced: dict[str, Range]) -> None:
     """Raise `ExportError` unless the user asked for no more than `enforced`, or for nothing in particular."""
     name = assumption.sizes[0]
-    bounds = enforced.get(name, FREE)
-    asked = opened.declared.get(name, FREE)
-    one = len(assumption.sizes) == 1 and bounds[0] != bounds[1]
-    if one and (opened.dynamic_shapes is None or _within(asked, bounds)):
+    sizes = enforced.get(name, FREE)
+    several = len(assumption.sizes) == 1 and sizes.low != sizes.high
+    if several and (opened.dynamic_shapes is None or sizes.covers(opened.declared.get(name, FREE))):
         return
     raise ExportError(
         f"forward takes another branch where {assumption} does not hold: {_axes(opened, assumption)} cannot be free; "
-        f"{_way_out(assumption, bounds if one else FREE)}, or make forward independent of the size"
+        f"{_way_out(name, sizes if several else FREE)}, or make forward independent of the size"
     )
 
 
-def _way_out(assumption: Assumption, bounds: Bounds) -> str:
-    low, high = bounds
-    limits = [f"min={low}"] * (low > 1) + [f"max={high}"] * (high is not None)
-    name, ask = assumption.sizes[0], "ask for torch.export.Dim"
-    if limits:
+def _way_out(name: str, sizes: Range) -> str:
+    limits = [f"min={sizes.low}"] * (sizes.low > 1) + [f"max={sizes.high}"] * (sizes.high is not None)
+    ask = "ask for torch.export.Dim"
+    if sizes.step == 1 and limits:
         return f"{ask}({', '.join([repr(name), *limits])}), leave the axis out of dynamic_shapes"
     fix = "fix what it is about by leaving it out of dynamic_shapes ({} for an input without free axes)"
-    step = assumption.step
-    return fix if step is None else f"{ask.replace('torch', f'{step} * torch')}({name!r}), {fix}"
-
-
-def _within(inner: Bounds, outer: Bounds) -> bool:
-    ends = [math.inf if high is None else high for _, high in (inner, outer)]
-    return inner[0] >= outer[0] and ends[0] <= ends[1]
+    return fix if sizes.step == 1 else f"ask for {sizes.step} * torch.export.Dim({name!r}), {fix}"
 
 
 def _axes(opened: Opened, assumption: Assumption) -> str:
@@ -108,21 +99,31 @@ def _axes(opened: Opened, assumption: Assumption) -> str:
     return " and ".join(found)
 
 
-def _ranges(kept: list[Assumption], base: Sizes, known: dict[str, Bounds]) -> dict[str, Bounds]:
+def _ranges(kept: list[Assumption], base: Sizes, known: dict[str, Range]) -> dict[str, Range]:
     """`known`, and around the example's size the range of each size in which all of `kept` hold."""
     ranges = dict(known)
     for assumption in kept:
         for name in assumption.sizes if len(assumption.sizes) == 1 else ():
-            low, high = _interval(assumption, name, base)
-            least, most = ranges.get(name, FREE)
-            ends = [end for end in (most, high) if end is not None]
-            ranges[name] = max(least, low), min(ends, default=None)
+            ranges[name] = ranges.get(name, FREE) & _range(assumption, name, base)
     return ranges
 
 
-def _interval(assumption: Assumption, name: str, base: Sizes) -> Bounds:
+def _range(assumption: Assumption, name: str, base: Sizes) -> Range:
+    step = _step(assumption, name, base)
+    if step > 1:
+        return Range(base[name] % step or step, None, step)
     below, above = _ends(assumption, name, base)
-    return (below or 0) + 1, None if above is None else above - 1
+    return Range((below or 0) + 1, None if above is None else above - 1)
+
+
+def _step(assumption: Assumption, name: str, base: Sizes) -> int:
+    """How far apart the sizes are at which it holds, if they are so on either side of the example's; else 1."""
+    here = base[name]
+    for step in range(2, STEPS + 1):
+        near = range(max(1, here - 2 * step), here + 2 * step + 1)
+        if all(assumption.holds({**base, name: n}) == (n % step == here % step) for n in near):
+            return step
+    return 1
 
 
 def _ends(assumption: Assumption, name: str, base: Sizes) -> tuple[int | None, int | None]:

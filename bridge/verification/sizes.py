@@ -11,10 +11,10 @@ import numpy as np
 import onnx_ir as ir
 import sympy
 
+from bridge.ranges import FREE, Range
 from bridge.verification.requirements import Requirements
 
 Sizes = dict[str, int]
-Range = tuple[int, int | None]  # the shortest, the longest
 
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 LONG = 1024  # a longest size beyond it is not tried, nor beyond it searched
@@ -78,7 +78,7 @@ def others(
 
     if not base:
         return
-    low = {name: ranges.get(name, (1, None))[0] for name in base}
+    low = {name: ranges.get(name, FREE).low for name in base}
     steps = [lambda _, n, s=s: n + s for s in STEPS]
     lower = [lambda _, n, s=s: max(n - s, 1) for s in STEPS]
     small = [lambda name, n, s=s: min(low[name] + s, n) for s in (0, 1, 3, 7, 15, 31)]
@@ -87,16 +87,13 @@ def others(
     yield group(1, lambda _, n: 3 * n, lambda _, n: 2 * n, *steps) + group(None, lambda _, n: 3 * n)
     yield group(2, *small)
     yield group(at + 2, lambda _, n: max(n // 2, 1), *lower)
-    tops = {name: high for name in base if (high := ranges.get(name, (1, None))[1]) is not None}
+    tops = {name: high for name in base if (high := ranges.get(name, FREE).high) is not None}
     if any(base[name] < high <= LONG for name, high in tops.items()):
         yield group(None, lambda name, n: max(n, tops.get(name, n) if tops.get(name, n) <= LONG else n))
 
 
 def _within(sizes: Sizes, ranges: Mapping[str, Range]) -> Sizes:
-    def clip(n: int, low: int, high: int | None) -> int:
-        return max(low, n if high is None else min(n, high))
-
-    return {name: clip(n, *ranges.get(name, (1, None))) for name, n in sizes.items()}
+    return {name: ranges.get(name, FREE).nearest(n) for name, n in sizes.items()}
 
 
 def elements(values: Sequence[ir.Value], sizes: Sizes) -> int:

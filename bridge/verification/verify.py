@@ -12,6 +12,7 @@ from bridge.errors import SourceError
 from bridge.keras_compat import double_precision
 from bridge.passes import simplify
 from bridge.plan import plan
+from bridge.ranges import Ranges
 from bridge.report import ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check, Report
 from bridge.verification import outputs
 from bridge.verification.bisect import departure
@@ -125,7 +126,7 @@ def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) 
     _, run = next(_doubles(double))
     with double_precision():
         simple = simplify(double.model)
-        simple.meta["ranges"] = planned.model.meta.get("ranges", {})
+        Ranges.of(planned.model).enter(simple)
         built = build(plan(simple))
         sampler = Sampler.of(simple, double.torch.examples if double.torch else None, opened.asked)
         leg = TORCH_KERAS if double.torch else ORT_KERAS
