@@ -13,7 +13,7 @@ from bridge.frontend.source import Opened
 from bridge.passes import inline
 from bridge.passes.infer import infer
 from bridge.verification.inputs import Sampler
-from bridge.verification.runners import as_given
+from bridge.verification.reference import as_given
 from bridge.verification.trials import running
 
 ENDLESS = frozenset({"Loop", "Scan"})  # operators that the file itself says how often to repeat
