@@ -136,7 +136,12 @@ PROVED_OPS = {
     "Tile",
     "Upsample",
 }
-PROVED = [row for row in ROWS if row.op in PROVED_OPS and row.first < NEWER and not row.refused]
+PROVED = [
+    row
+    for row in ROWS
+    if row.op in PROVED_OPS and row.first < NEWER and not row.refused
+    if not (row.op == "Split" and "int64" in row.values)  # lengths that its schema has in the type of x
+]
 
 
 @pytest.mark.filterwarnings("ignore")
