@@ -99,10 +99,16 @@ class Report:
     refusals: tuple[str, ...] = ()
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     seed: int = 0  # of the inputs that were drawn
+    unvaried: tuple[str, ...] = ()  # outputs that were one number at all inputs, and it: "features (0.0)"
 
     @property
     def verified(self) -> bool:
         return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def proved(self) -> bool:
+        """Whether the comparisons show that the two are equal: they pass, and there was something to see."""
+        return self.verified and not self.unvaried
 
     @property
     def limit(self) -> float:
@@ -139,6 +145,11 @@ class Report:
             where += " only: the source ran at no other"
         if any(check.leg not in LEGS for check in self.checks):
             where += ", in training too"
+        if self.unvaried:
+            return (
+                f"equal, which shows little: {', '.join(self.unvaried)} never varied, at {where}; give inputs at which "
+                f"it does"
+            )
         if not self.amplifies:
             return f"proved equal: largest relative error {worst:.1e} at {where}"
         double = max((c.error for c in self.checks if c.leg in LEGS and c.dtype == "float64"), default=None)
@@ -168,7 +179,7 @@ class Report:
         ):
             data[name] = tuple(kind(**item) for item in data[name])
         data["variables"] = tuple(dataclasses.replace(v, shape=tuple(v.shape)) for v in data["variables"])
-        for name in ("axes", "notes", "custom_layers", "refusals"):
+        for name in ("axes", "notes", "custom_layers", "refusals", "unvaried"):
             data[name] = tuple(data[name])
         return cls(**data)
 

@@ -45,6 +45,16 @@ FIXED = """g (float[n,3,h,h] x) => (float[n,m] y) {
 PLAIN = "g (float[batch,time,4] x, float[batch] s) => (float[batch,4] y) { a = Constant <value_ints = [1]> () m = ReduceSum <keepdims = 0> (x, a) t = Unsqueeze (s, a) y = Mul (m, t) }"
 
 
+FRAMES = """g (float[n,t] x, int64[n] lengths) => (float[n,f] y) {
+    z = Constant <value = int64 {0}> ()  one = Constant <value = int64 {1}> ()  ax = Constant <value_ints = [1]> ()
+    hop = Constant <value = int64 {160}> ()
+    s = Shape <start = 1, end = 2> (x)  q = Squeeze (s)  r = Range (z, q, one)  l = Unsqueeze (lengths, ax)
+    kept = Less (r, l)  m = Cast <to = 1> (kept)  a = Mul (x, m)
+    k = Div (q, hop)  d = Range (z, k, one)  c = Div (lengths, hop)  u = Unsqueeze (c, ax)  e = Less (d, u)
+    o = Cast <to = 1> (e)  w = ReduceSum <keepdims = 1> (a, ax)  y = Mul (o, w) }"""  # 0 below one frame
+ZEROS = "g (float[n,4] x) => (float[n,4] y) { s = Sub (x, x)  y = Abs (s) }"
+
+
 def converted(text: str, **options) -> bridge.Conversion:
     return bridge.convert(parse(text, {}), **options)
 
@@ -79,6 +89,25 @@ def test_legal_sizes_are_found(text, varied):
     sizes = [sizes_of(text) for text in tried(conversion)]
     assert len(sizes) > 2
     assert all(len({chosen[name] for chosen in sizes}) > 2 for name in varied.split())
+
+
+def test_sizes_are_looked_for_at_which_outputs_vary():
+    conversion = converted(FRAMES)
+    assert conversion.report.proved
+    assert sizes_of(tried(conversion)[0])["t"] >= 160
+
+
+def test_what_never_varies_is_not_called_proved():
+    report = converted(ZEROS).report
+    assert report.verified
+    assert not report.proved
+    assert report.verdict.startswith("equal, which shows little: y (0.0) never varied")
+
+
+def test_numbers_that_are_held_against_the_places_of_an_axis_are_lengths():
+    sampler = Sampler.of(simplify(load(parse(FRAMES, {}))))
+    drawn = [sampler.draw({"n": 5, "t": 4000}, number)[1] for number in range(3)]
+    assert all(lengths.max() == 4000 and lengths.min() >= 1 for lengths in drawn)
 
 
 def test_a_pyramid_is_proved_at_several_multiples():

@@ -54,9 +54,10 @@ def _sections(report: Report) -> Iterator[RenderableType]:
 
 
 def _verdict_style(report: Report) -> str:
-    if report.verified:
+    if report.proved:
         return "bold green"
-    return "bold red" if report.refusals or report.checks else "bold yellow"
+    failed = report.refusals or report.checks and not report.verified
+    return "bold red" if failed else "bold yellow"
 
 
 def _rows(report: Report) -> Table:

@@ -16,6 +16,7 @@ from bridge.verification.sizes import Sizes, evaluate
 SAME = frozenset(
     "Cast Expand Identity Reshape Slice Squeeze Transpose Unsqueeze".split()
 )  # the same numbers, moved
+COMPARED = frozenset("Less LessOrEqual Greater GreaterOrEqual".split())
 CELLS = frozenset("LSTMCell GRUCell RNNCell".split())
 WHOLE = 10  # integers of which nothing is known are drawn below it
 
@@ -122,13 +123,37 @@ def _root(value: ir.Value | None) -> ir.Value | None:
 
 
 def _lengths(graph: ir.Graph) -> dict[str, Any]:
+    """The axis that bounds the numbers of each input which holds lengths: a recurrent layer reads them, or the numbers
+    of the axis' places are compared with them."""
     found = {}
     for node in graph:
+        pairs = []
         if node.domain == "bridge" and len(node.inputs) > 4 and node.op_type not in CELLS:
-            root, time = _root(node.inputs[4]), 0 if node.op_type.startswith("LSTMP") else 1
-            if root is not None and root.is_graph_input():
-                found[root.name] = node.inputs[0].shape[time]
+            time = 0 if node.op_type.startswith("LSTMP") else 1
+            pairs.append((node.inputs[4], node.inputs[0].shape[time]))
+        elif node.op_type in COMPARED:
+            one, other = node.inputs
+            pairs += [(one, _places(other)), (other, _places(one))]
+        for lengths, longest in pairs:
+            root = _root(lengths)
+            if longest is not None and root is not None and root.is_graph_input() and root.dtype.is_integer():
+                found[root.name] = longest
     return found
+
+
+def _places(value: ir.Value) -> Any:
+    """The size of an axis where `value` holds the numbers of its places, 0 and on, moved about."""
+    root = _root(value)
+    node = None if root is None else root.producer()
+    if node is not None and node.op_type == "Range" and root.shape is not None:
+        first, _, step = map(ir.convenience.get_const_tensor, node.inputs)
+        if first is not None and step is not None and (first.numpy(), step.numpy()) == (0, 1):
+            return root.shape[0]
+    tensor = None if root is None else root.const_value
+    if tensor is None or tensor.size < 2 or not tensor.dtype.is_integer():
+        return None
+    flat = tensor.numpy().reshape(-1)
+    return flat.size if np.array_equal(flat, np.arange(flat.size)) else None
 
 
 def _tables(graph: ir.Graph) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from bridge.verification.inputs import Sampler
 from bridge.verification.nodes import node_errors
 from bridge.verification.reference import as_given
 from bridge.verification.runners import OnnxRuntime, keras_call
-from bridge.verification.trials import Run, Trial, odd_trials
+from bridge.verification.trials import Run, Trial, odd_trials, varies
 from bridge.verification.trials import trials as run_trials
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report
     rows = tuple(
         replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)
     )
-    notes = [*report.notes, *notes, *unrun, *_unchanging(planned, tried), *rounding]
-    report = replace(report, checks=checks, rows=rows, notes=tuple(notes))
+    unvaried = tuple(_unvaried(planned, tried))
+    notes = (*report.notes, *notes, *unrun, *rounding)
+    report = replace(report, checks=checks, rows=rows, notes=notes, unvaried=unvaried)
     return report if report.verified else replace(report, blame=_blame(report, opened, planned, built, tried))
 
 
@@ -65,15 +66,12 @@ def _simplified(model: ir.Model) -> tuple[OnnxRuntime | None, list[str]]:
         return None, [f"neither passes nor single nodes are compared: {error}"]
 
 
-def _unchanging(planned: Plan, tried: list[Trial]) -> Iterator[str]:
-    """What has to be said of outputs that were one number throughout, such as the zeros of a last ReLU."""
+def _unvaried(planned: Plan, tried: list[Trial]) -> Iterator[str]:
+    """The outputs that were one number throughout, such as the zeros of a last ReLU."""
     for index, value in enumerate(planned.model.graph.outputs):
         arrays = [trial.onnx[index] for trial in tried if trial.odd is None]
-        if all(array.size > 1 and bool((array == array.flat[0]).all()) for array in arrays):
-            yield (
-                f"output {value.name} is {arrays[0].flat[0]} throughout, at all sizes: comparing it shows little; "
-                f"give example inputs at which it is not"
-            )
+        if all(array.size > 1 and not varies(array) for array in arrays):
+            yield f"{value.name} ({arrays[0].flat[0]})"
 
 
 def allowing_rounding(
