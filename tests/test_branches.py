@@ -27,6 +27,8 @@ DECIDED = {
         TRUE, "b = Relu (x) a = Neg (b)", "b = Abs (x) a = Neg (b)", "a = Exp (y) b = Abs (a)"
     ),
     "the name of what it gives": choice(TRUE, "y = Relu (x) a = Neg (y)", "y = Abs (x) a = Neg (y)"),
+    "nothing but a value around it": "g (float[N, 4] x) => (float[N, 4] y, float[N, 4] z) { z = Relu (x) b = Neg (z) "
+    + choice(TRUE, "a = Identity (b)", "a = Identity (z)").partition("{ ")[2],
     "constants of one name": choice(
         TRUE, "k = Constant <value_float = 2.5> () a = Mul (x, k)", "k = Constant <value_float = 3.5> () a = Mul (x, k)"
     ),
@@ -38,9 +40,29 @@ def test_an_if_whose_condition_is_known(source):
     check(source)
 
 
+OUTPUTS = {  # names that an Identity gives
+    "an output twice": "g (float[N, 4] x) => (float[N, 4] y, float[N, 4] z) { y = Relu (x) z = Identity (y) }",
+    "an output of what is read": "g (float[N, 4] x) => (float[N, 4] y, float[N, 4] z) "
+    "{ a = Relu (x) y = Identity (a) z = Neg (a) }",
+    "an output of an output": "g (float[N, 4] x) => (float[N, 4] a, float[N, 4] y, float[N, 4] z) "
+    "{ a = Relu (x) y = Identity (a) z = Identity (y) }",
+}
+
+
+@pytest.mark.parametrize("source", OUTPUTS.values(), ids=OUTPUTS)
+def test_an_identity_gives_an_output_its_name(source):
+    check(source)
+
+
 def test_an_if_that_the_data_decide():
     refuses("g (float[N] x, bool c) => (float[N] y) { y = If (c) <then_branch = t () => (float[N] a) "
             "{ a = Relu (x) }, else_branch = e () => (float[N] a) { a = Neg (x) }> }", "no builder")  # fmt: skip
+
+
+def test_an_if_that_the_data_decide_and_whose_branches_compute_nothing():
+    refuses("g (float[N] x, bool c) => (float[N] y) { b = Neg (x) y = If (c) <then_branch = t () => (float[N] a) "
+            "{ a = Identity (b) }, else_branch = e () => (float[N] a) { d = Identity (b) a = Identity (d) }> }",
+            "no builder")  # fmt: skip
 
 
 def kept(shape: str, count: int) -> str:

@@ -18,6 +18,7 @@ from bridge.passes.cancel import cancel
 from bridge.passes.cast import cast
 from bridge.passes.decide import decide
 from bridge.passes.fold import fold
+from bridge.passes.identity import identity
 from bridge.passes.infer import infer
 from bridge.passes.linear import linear
 from bridge.passes.mask import mask
@@ -44,10 +45,6 @@ def inline(model: ir.Model) -> None:
 
 def lift_constants(model: ir.Model) -> None:
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-
-
-def drop_identities(model: ir.Model) -> None:
-    common.IdentityEliminationPass()(model)
 
 
 def drop_unused(model: ir.Model) -> None:
@@ -78,7 +75,7 @@ def _learn(model: ir.Model) -> set[ir.Node]:
 PASSES: tuple[Callable[[ir.Model], None], ...] = (
     inline,  # first, so that the others see operators and not calls
     lift_constants,  # a constant is an initializer, whoever wrote it
-    drop_identities,  # copies stand between the nodes that belong together
+    identity,  # copies stand between the nodes that belong together
     know,  # weights reach their consumers, shape arithmetic its Reshape and Slice
     mask,  # numbers written where a mask is true; before anything reads how many there are
     pad,  # a convolution and its padding are one; needs the amounts
@@ -92,7 +89,7 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
     tied,  # an embedding that is also the output layer; needs Linear
     drop_unused,  # a node that nobody reads is no reader
     regroup,  # reshapes in their plainest form, so that no axis has to move; needs Linear
-    drop_identities,  # what the others left between nodes
+    identity,  # what the others left between nodes
     drop_unused,  # the nodes nobody reads any more
     drop_functions,  # last: the bodies of those of our operators that no node became
 )

@@ -144,12 +144,13 @@ def _lengths(graph: ir.Graph) -> dict[str, Any]:
 def _places(value: ir.Value) -> Any:
     """The size of an axis where `value` holds the numbers of its places, 0 and on, moved about."""
     root = _root(value)
-    node = None if root is None else root.producer()
+    if root is None:
+        return None
+    node, tensor = root.producer(), root.const_value
     if node is not None and node.op_type == "Range" and root.shape is not None:
         first, _, step = map(ir.convenience.get_const_tensor, node.inputs)
         if first is not None and step is not None and (first.numpy(), step.numpy()) == (0, 1):
             return root.shape[0]
-    tensor = None if root is None else root.const_value
     if tensor is None or tensor.size < 2 or not tensor.dtype.is_integer():
         return None
     flat = tensor.numpy().reshape(-1)

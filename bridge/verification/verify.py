@@ -40,7 +40,7 @@ AMPLIFIES = (
 
 def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report:
     """`report` with every comparison of `built` to the source as it was given, and to torch."""
-    tried, notes = trials(opened, planned.model, odd=True)
+    tried, refused = trials(opened, planned.model, odd=True)
     graph, doors = planned.model.graph, planned.doors
     call = keras_call(built.model, *([doors.get(v) for v in side] for side in (graph.inputs, graph.outputs)))
     simple, unrun = _simplified(planned.model)
@@ -53,7 +53,7 @@ def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report
         replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)
     )
     unvaried = tuple(_unvaried(planned, tried))
-    notes = (*report.notes, *notes, *unrun, *rounding)
+    notes = (*report.notes, *refused, *unrun, *rounding)
     report = replace(report, checks=checks, rows=rows, notes=notes, unvaried=unvaried)
     return report if report.verified else replace(report, blame=_blame(report, opened, planned, built, tried))
 
