@@ -290,10 +290,10 @@ TOO_LARGE = {
 def test_what_is_too_large_is_refused_from_its_shape(case: str) -> None:
     proto = parse(TOO_LARGE[case])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(bridge.SourceError, match=r"are not built|unfold to more|has 100,000,000 axes"):
         simplify(load(proto))
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 700 << 10  # KiB
 
 
@@ -317,9 +317,9 @@ def test_constants_are_forgotten_as_they_are_folded() -> None:
 )
 @pytest.mark.parametrize("size", ["N", "7"])
 def test_the_algebra_of_sizes_ends(steps: str, size: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     simplify(load(parse(f"g (float[{size}] x) => (int64[1] y) {{ {steps} y = Neg (c200) }}")))
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 NO_FIT = [

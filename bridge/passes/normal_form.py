@@ -87,7 +87,12 @@ def _rounded_up(x: sympy.Expr) -> sympy.Expr | None:
 
 def depth(dim: ir.SymbolicDim) -> int:
     """How many roundings and choices (`Max`, `Min`) stand within one another in the formula of a size."""
-    return 0 if dim.value is None or "(" not in dim.value else _depth(dim._expr)
+    if dim.value is None or "(" not in dim.value:
+        return 0
+    try:
+        return _depth(dim._expr)
+    except ValueError:  # as in `plain`
+        return 0
 
 
 def _depth(part: sympy.Basic) -> int:
