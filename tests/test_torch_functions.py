@@ -44,7 +44,7 @@ MENDED = {
         torch.lgamma(x); torch.digamma(x); torch.erfinv(x); torch.fmax(a, b); torch.fmin(a, b); torch.copysign(a, -1.0)
     """,
     "more of whole numbers": """
-        n.relu(); k + m; u8 ** 2; torch.bitwise_left_shift(i, j.abs()); torch.bitwise_right_shift(i, j.abs()); 1 << j.abs()
+        n.relu(); x.relu(); k + m; u8 ** 2; torch.bitwise_left_shift(i, j.abs()); torch.bitwise_right_shift(i, j.abs()); 1 << j.abs()
     """,
     "positions": """
         g.masked_scatter(g > 0, g.flip(1)); g.roll(2); g.trace(); n.trace(); g.mode(0)[0]; n.mode(1)[0]; t.mode(1)[1]

@@ -164,7 +164,7 @@ def _add(a: Any, b: Any, alpha: float = 1.0) -> Any:
 
 
 def _relu(x: Any) -> Any:
-    return core.aten_relu(x) if is_float(x) else op.Max(x, number(0, x))
+    return op.Relu(x) if is_float(x) else op.Max(x, number(0, x))
 
 
 def _limits(x: Any, bits: Any) -> tuple[Any, Any, Any]:
