@@ -166,6 +166,18 @@ def test_opsets(versions: list[tuple[str, int]]) -> None:
     refused(proto)
 
 
+def test_nothing_is_added() -> None:
+    text = "g (float[2,3,1] x) => (float[A,B,C] y) <float[3,0] w> { y = Add (x, w) }"
+    assert bridge.convert(parse(text)).report.verified
+
+
+def test_an_axis_that_there_is_not_in_an_old_opset() -> None:
+    text = "g (float[6] x) => (float[A] y) <float c = {0}> { y = ReduceL1 <axes = [255]> (x) }"
+    proto = parse(text)
+    proto.opset_import[0].version = 9
+    refused(proto)
+
+
 @pytest.mark.parametrize(
     "nodes",
     [

@@ -12,6 +12,8 @@ from onnx_shape_inference import OpUsageError, ShapeInferenceContext, ShapeInfer
 from bridge.functions import OPSET
 
 RANKS = 13  # below it, what a node becomes may depend on the number of axes
+# What the library raises for nodes that make no sense.
+NO_SHAPES = (OpUsageError, ShapeInferenceError, ArithmeticError, LookupError, TypeError, ValueError)
 CONSTANTS = {
     ir.AttributeType.INTS: "value_ints",
     ir.AttributeType.INT: "value_int",
@@ -40,7 +42,7 @@ class Ranks:
         for value in node.inputs:
             if value is not None:
                 self._context.name_anonymous_dims(value)
-        with suppress(OpUsageError, ShapeInferenceError):  # the plan says what is wrong with the node
+        with suppress(*NO_SHAPES):  # the plan says what is wrong with the node
             run(self._context, node)
 
 

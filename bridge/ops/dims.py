@@ -43,9 +43,11 @@ def add(a: Any, b: Any) -> Any:
 def _adds(a: Any, b: Any) -> bool:
     """Whether `keras.ops.add` cannot mistake the axis of b."""
     first, second = np.shape(a), np.shape(b)
-    longer = [dim for dim in second if dim != 1]
+    longer = [dim for dim in second if dim is None or dim > 1]
     several = len([dim for dim in longer if dim is not None]) > 1
-    return len(first) < 2 or not longer or several or (first[-1] == second[-1] and first[-1] not in (None, 1))
+    return (
+        len(first) < 2 or not longer or several or (first[-1] == second[-1] and first[-1] not in (None, 0, 1))
+    )
 
 
 def length(site: Any, dim: Dim) -> Any:
