@@ -1,11 +1,11 @@
 """Random torch modules made of layers, converted by `bridge.convert` with random free axes.
 
-Every value is (batch, time, width). A module is a list of layers, so that it is shrunk by leaving some out.
+A module is a list of layers, so that it is shrunk by leaving some out. Each layer is drawn for the value that the ones
+before it give, and taken if torch runs it.
 """
 
 from __future__ import annotations
 
-import random
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,119 +16,50 @@ from torch import nn
 from torch.nn import functional
 
 import bridge
-from benchmarks.fuzz.workers import ALARM, CRASHED, EQUAL, REFUSED, Outcome
+from benchmarks.fuzz import parts
+from benchmarks.fuzz.layers import Draw
+from benchmarks.fuzz.outcomes import outcome
+from benchmarks.fuzz.sequences import ON, TO, WIDTH, WORDS
+from benchmarks.fuzz.workers import Outcome
 
-WIDTH = 8
 SCALES = (1.0, 1.0, 30.0, 1e-3)  # of all weights
-MAKERS: dict[str, tuple[str, ...]] = {  # group: how a layer of it is written; W stands for WIDTH
-    "linear": ("nn.Linear(W, W)", "nn.Linear(W, W, bias=False)"),
-    "activation": (
-        "nn.ReLU()", "nn.GELU()", "nn.GELU(approximate='tanh')", "nn.ELU(0.7)", "nn.SELU()", "nn.LeakyReLU(0.2)",
-        "nn.Hardswish()", "nn.Softplus()", "nn.SiLU()", "nn.Mish()", "nn.PReLU()", "nn.Tanh()", "nn.Softmax(-1)",
-        "nn.Softmax(1)", "nn.LogSoftmax(-1)", "nn.Softsign()", "nn.ReLU6()", "nn.Hardtanh(-0.5, 2)", "nn.CELU()",
-    ),
-    "dropout": ("nn.Dropout(0.3)", "nn.Dropout1d(0.2)", "nn.AlphaDropout(0.1)"),
-    "norm": (
-        "nn.LayerNorm(W)", "nn.LayerNorm(W, elementwise_affine=False)", "nn.RMSNorm(W)", "Turned(nn.BatchNorm1d(W))",
-        "Turned(nn.InstanceNorm1d(W, affine=True))", "Turned(nn.GroupNorm(2, W))",
-    ),
-    "convolution": (
-        "Turned(nn.Conv1d(W, W, 3, padding=1))", "Turned(nn.Conv1d(W, W, 3, padding=2, dilation=2, groups=2))",
-        "Turned(nn.Conv1d(W, W, 2, stride=2))", "Turned(nn.Conv1d(W, W, 3, padding='same', groups=W))",
-        "Turned(nn.ConvTranspose1d(W, W, 3, stride=2, padding=1, output_padding=1))",
-        "Image(nn.Conv2d(1, 1, 3, padding=1))",
-        "Image(nn.Conv2d(1, 1, (3, 1), padding=(1, 0), padding_mode='circular'))",
-    ),
-    "pool": (
-        "Turned(nn.MaxPool1d(2))", "Turned(nn.AvgPool1d(3, 1, 1))", "Turned(nn.MaxPool1d(3, 2, 1, ceil_mode=True))",
-        "Turned(nn.AdaptiveAvgPool1d(1))", "Image(nn.MaxPool2d(3, 1, 1))", "Turned(nn.Upsample(scale_factor=2))",
-        "Turned(nn.Upsample(scale_factor=2, mode='linear'))",
-    ),
-    "recurrent": (
-        "First(nn.LSTM(W, W, batch_first=True))", "First(nn.GRU(W, W, 2, batch_first=True, dropout=0.2))",
-        "First(nn.RNN(W, W, nonlinearity='relu', batch_first=True))", "First(nn.LSTM(W, W // 2, batch_first=True, "
-        "bidirectional=True))", "First(nn.GRU(W, W // 2, bias=False, batch_first=True, bidirectional=True))",
-        "First(nn.LSTM(W, 2 * W, batch_first=True, proj_size=W))", "First(nn.GRU(W, W))",
-    ),
-    "attention": (
-        "Attend(nn.MultiheadAttention(W, 2, batch_first=True))",
-        "nn.TransformerEncoderLayer(W, 2, 16, batch_first=True, norm_first=True)",
-        "nn.TransformerEncoderLayer(W, 4, 16, activation='gelu', batch_first=True)",
-    ),
-    "functional": (
-        "Do(lambda x: x.flip(1))", "Do(lambda x: x.cumsum(1) / 3)", "Do(lambda x: torch.cat([x, x * 0.5], 1))",
-        "Do(lambda x: x.permute(0, 2, 1).reshape(x.size(0), 2, -1, x.size(1)).sum(2).repeat(1, W // 2, 1).mT)",
-        "Do(lambda x: functional.pad(x, (0, 0, 1, 2)))", "Do(lambda x: x[:, ::2])",
-        "Do(lambda x: x.chunk(2, -1)[1].repeat(1, 1, 2))",
-        "Do(lambda x: torch.where(x > 0, x, x.exp()))", "Do(lambda x: functional.normalize(x, dim=-1))",
-        "Do(lambda x: x - x.mean(1, keepdim=True))", "Do(lambda x: x.clamp(-1, 2) ** 2)", "Do(lambda x: x.roll(1, 1))",
-        "Do(lambda x: torch.einsum('btw,bsw->bts', x, x).softmax(-1) @ x)", "Do(lambda x: x.amax(1, keepdim=True) + x)",
-        "Do(lambda x: x.unflatten(-1, (2, -1)).transpose(1, 2).flatten(0, 1).unflatten(0, (-1, 2))"
-        ".transpose(1, 2).flatten(2))",
-    ),
-    "branch": (
-        "Do(lambda x: x[:, :9] if x.size(1) > 9 else x)", "Do(lambda x: x * 2 if x.size(0) >= 5 else x)",
-        "Do(lambda x: x + 1 if x.size(1) % 2 else x)",
-        "Do(lambda x: functional.pad(x, (0, 0, 0, 4)) if x.size(1) < 4 else x)",
-    ),
+RARE = ("dropout", "branch", "masked", "parametrised")  # groups that are drawn half as often
+LARGEST = 20_000  # elements of a value
+TIME = 7  # steps of a sequence
+SHAPES = {  # of the example of each kind, and of further inputs by name
+    "sequence": (2, TIME, WIDTH), "image": (2, 4, 9, 7), "volume": (2, 3, 5, 7, 6), "line": (2, WIDTH),
+    "tokens": (2, TIME), "state": (2, 2, WIDTH), "memory": (2, 5, WIDTH),
 }  # fmt: skip
+AXES = {  # names of the axes that may be free
+    "sequence": {0: "batch", 1: "time"},
+    "image": {0: "batch", 2: "height", 3: "width"},
+    "volume": {0: "batch", 2: "depth", 3: "height", 4: "width"},
+    "line": {0: "batch"},
+    "tokens": {0: "batch", 1: "time"},
+    "lengths": {0: "batch"},
+    "mask": {0: "batch", 1: "time"},
+    "state": {1: "batch"},
+    "memory": {0: "batch", 1: "steps"},
+}
 
 
-class Turned(nn.Module):
-    """A layer that wants its channels before time."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x.transpose(1, 2)).transpose(1, 2)
-
-
-class Image(Turned):
-    """A layer that wants an image of one channel."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x[:, None])[:, 0]
+def example(kind: str) -> torch.Tensor:
+    """An input of the module, or a further one by name."""
+    if kind == "tokens":
+        return torch.randint(0, WORDS, SHAPES[kind])
+    if kind == "lengths":
+        return torch.tensor([TIME - 3, TIME])
+    if kind == "mask":
+        return torch.arange(TIME) < example("lengths")[:, None]
+    return torch.randn(SHAPES[kind])
 
 
-class First(Turned):
-    """A layer that gives its states too."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x)[0]
-
-
-class Attend(Turned):
-    """Attention of a sequence to itself."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x, x, x)[0]
-
-
-class Do(nn.Module):
-    """A function as a layer."""
-
-    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x)
-
-
-class Chain(nn.Module):
-    """Layers after one another; one whose place is in `residual` is added to what goes into it, where that fits."""
-
-    def __init__(self, layers: list[nn.Module], residual: tuple[bool, ...]) -> None:
-        super().__init__()
-        self.layers, self.residual = nn.ModuleList(layers), residual
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for layer, added in zip(self.layers, self.residual, strict=True):
-            y = layer(x)
-            x = x + y if added else y
-        return x
+def layer(code: str) -> nn.Module:
+    """What `code` makes, in evaluation mode."""
+    names = {"nn": nn, "torch": torch, "functional": functional, **vars(parts)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return eval(code, names).eval()
 
 
 @dataclass(frozen=True)
@@ -136,38 +67,47 @@ class Module:
     """One drawn module, and what of its input is free."""
 
     seed: int
+    kind: str  # of its input
     layers: tuple[tuple[str, str, bool], ...]  # group, code, whether it is added to its input
     scale: float
     free: tuple[int, ...] | None  # axes; None leaves it to the defaults
+    dtype: str = "float32"
+    training: bool = False
 
     @property
     def groups(self) -> tuple[str, ...]:
-        return (*{group for group, *_ in self.layers}, f"weights × {self.scale:g}")
+        marks = (f"weights × {self.scale:g}", self.kind, self.dtype, *(["training"] if self.training else []))
+        return (*{group for group, *_ in self.layers}, *marks)
 
-    def make(self) -> tuple[nn.Module, torch.Tensor, Any]:
-        """Module, example and dynamic_shapes."""
+    def make(self) -> tuple[nn.Module, tuple[torch.Tensor, ...], Any]:
+        """Module, examples and dynamic_shapes."""
         torch.manual_seed(self.seed)
-        names = {"nn": nn, "torch": torch, "functional": functional, "W": WIDTH, **globals()}
-        layers = [eval(code, names) for _, code, _ in self.layers]
-        module = Chain(layers, tuple(added for *_, added in self.layers)).eval()
-        with torch.no_grad():
-            for parameter in module.parameters():
-                parameter.mul_(self.scale)
-        free = None if self.free is None else ({axis: "batch time".split()[axis] for axis in self.free},)
-        return module, torch.randn(2, 7, WIDTH), free
+        layers = [layer(code) for _, code, _ in self.layers]
+        names = list(dict.fromkeys(name for made in layers for name in getattr(made, "uses", ())))
+        module = parts.Chain(layers, [added for *_, added in self.layers], names).eval()
+        _randomised(module, self.scale)
+        dtype = getattr(torch, self.dtype)
+        inputs = [x.to(dtype) if x.is_floating_point() else x for x in map(example, (self.kind, *names))]
+        return module.to(dtype), tuple(inputs), self._shapes(names)
+
+    def _shapes(self, names: list[str]) -> Any:
+        if self.free is None:
+            return None
+        free = {AXES[self.kind][axis] for axis in self.free} | {"steps"}
+        shapes = [
+            {axis: name for axis, name in AXES[kind].items() if name in free} for kind in (self.kind, *names)
+        ]
+        return (shapes[0], tuple(shapes[1:])) if names else (shapes[0],)
 
     def run(self) -> Outcome:
-        module, x, shapes = self.make()
+        module, inputs, shapes = self.make()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            try:
-                bridge.convert(module, x, dynamic_shapes=shapes)
-            except bridge.Mismatch as error:
-                return Outcome(ALARM, str(error))
-            except bridge.BridgeError as error:
-                own = type(error).__name__ == "InternalError"
-                return Outcome(CRASHED if own else REFUSED, f"{type(error).__name__}: {error}")
-        return Outcome(EQUAL)
+            return outcome(
+                lambda: bridge.convert(module, inputs, dynamic_shapes=shapes, training=self.training),
+                module,
+                inputs,
+            )
 
     def shrunk(self, fails: Callable[[Module], bool]) -> Module:
         """Layers left out one by one for as long as it fails."""
@@ -181,15 +121,56 @@ class Module:
         return f"from benchmarks.fuzz.modules import Module\nprint({self!r}.run())"
 
 
+@torch.no_grad()
+def _randomised(module: nn.Module, scale: float) -> None:
+    """Weights by `scale`, and no statistics, gains or biases that are as they were made."""
+    for parameter in module.parameters():
+        if parameter.ndim == 1:
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+        parameter.mul_(scale)
+    for name, buffer in module.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_()
+        if name.endswith("running_var"):
+            buffer.uniform_(0.3, 2.0)
+
+
+def _grown(chosen: Draw, kind: str, x: torch.Tensor) -> tuple[str, str, str, bool, torch.Tensor] | None:
+    """One more layer behind `x`: the kind that it gives, its group, its code, whether it is added; None if torch does
+    not run it."""
+    moved = {f"to {other}": makers for other, makers in TO[kind].items()}
+    on = ON[kind] if chosen.random() < 0.85 or not moved else moved
+    on = on or moved
+    group = chosen.choices(list(on), [1 if name in RARE else 2 for name in on])[0]
+    last = kind in ("sequence", "line")
+    sizes = x.shape[1:-1] if last else x.shape[2:]
+    code = chosen.choice(on[group])(chosen, x.shape[-1] if last else x.shape[min(1, x.ndim - 1)], sizes)
+    try:
+        made = layer(code)
+        further = map(example, getattr(made, "uses", ()))
+        with torch.no_grad():
+            y = made(x, *further)
+    except Exception:
+        return None
+    y = y[0] if isinstance(y, tuple) else y
+    given = group.removeprefix("to ") if group.startswith("to ") else kind
+    if not 0 < y.numel() < LARGEST or y.ndim != len(SHAPES[given]) or not y.is_floating_point():
+        return None
+    return given, group, code, y.shape == x.shape and given == kind and chosen.random() < 0.25, y
+
+
 def case(seed: int) -> Module:
     """The module of `seed`."""
-    chosen = random.Random(seed)
-    layers = []
-    for _ in range(chosen.randint(1, 5)):
-        weights = [1 if group in ("branch", "dropout") else 3 for group in MAKERS]
-        group = chosen.choices(list(MAKERS), weights)[0]
-        code = chosen.choice(MAKERS[group])
-        same = group in ("linear", "activation", "norm", "dropout", "attention", "recurrent")
-        layers.append((group, code, same and chosen.random() < 0.3))
-    free = chosen.choice([None, (0,), (1,), (0, 1)])
-    return Module(seed, tuple(layers), chosen.choice(SCALES), free)
+    chosen = Draw(seed)
+    torch.manual_seed(seed)
+    first = kind = chosen.choices(list(ON), [8, 7, 2, 2, 2])[0]
+    x, layers, wanted = example(kind), list[tuple[str, str, bool]](), chosen.randint(1, 5)
+    while len(layers) < wanted:
+        grown = _grown(chosen, kind, x)
+        if grown is not None:
+            kind, group, code, added, x = grown
+            layers.append((group, code, added))
+    axes = tuple(AXES[first])
+    free = chosen.choice([None, (0,), axes[1:] or None, axes])
+    dtype = chosen.choices(["float32", "float64", "float16", "bfloat16"], [20, 0, 0, 0])[0]
+    return Module(seed, first, tuple(layers), chosen.choice(SCALES), free, dtype, chosen.random() < 0.1)
