@@ -17,9 +17,10 @@ def _single(value: Any) -> np.float32 | None:
 
 def decimal(value: Any) -> float:
     """0.1 for 0.10000000149011612: the shortest decimal that float32 holds as `value`; a number that is none of
-    float32's stays as it is."""
+    float32's, and a power of two, stays as it is."""
     single = _single(value)
-    return float(value) if single is None else float(str(single))
+    exact = single is None or abs(np.frexp(single)[0]) == 0.5
+    return float(value) if exact else float(str(single))
 
 
 def fraction(value: Any) -> Fraction:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.fuzz.files import File
+from benchmarks.fuzz.modules import case as module
 from benchmarks.fuzz.workers import CRASHED, EQUAL, HUNG, REFUSED, Bounds, Outcome, Workers
 
 
@@ -56,3 +57,10 @@ def test_broken_files():
     ended = {File(seed).shown(): File(seed).run() for seed in range(40)}
     assert {case: outcome for case, outcome in ended.items() if not outcome.good} == {}
     assert {outcome.kind for outcome in ended.values()} == {EQUAL, REFUSED}
+
+
+def test_random_modules():
+    """Of images, sequences and tokens: equal, or refused by name in one line."""
+    ended = {str(module(seed)): module(seed).run() for seed in (1, 4, 14000004, 14000008, 11000002, 11000019)}
+    assert {case: outcome for case, outcome in ended.items() if not outcome.good} == {}
+    assert EQUAL in {outcome.kind for outcome in ended.values()}

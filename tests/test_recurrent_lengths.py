@@ -159,3 +159,18 @@ def test_packed(kind: str, pick: str) -> None:
     several = isinstance(wanted, tuple)
     for want, got in zip(wanted if several else [wanted], given if several else [given], strict=True):
         np.testing.assert_allclose(keras.ops.convert_to_numpy(got), want.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pick", "both"),
+    [("h_n", False), ("all", True)]
+    + [
+        pytest.param(*row, marks=pytest.mark.slow) for row in (("c_n", False), ("last", True), ("both", True))
+    ],
+)
+def test_packed_with_a_projection(pick: str, both: bool) -> None:
+    torch.manual_seed(0)
+    rnn = nn.LSTM(3, 5, batch_first=True, bidirectional=both, proj_size=2)
+    example = torch.randn(4, 5, 3), torch.tensor([2, 5, 1, 4])
+    shapes = ({0: "batch", 1: "time"}, {0: "batch"})
+    assert bridge.convert(Packed(rnn, pick).eval(), example, dynamic_shapes=shapes).report.verified

@@ -76,7 +76,7 @@ def pool(d: Draw, c: int, sizes: Sequence[int]) -> str:
         divisor = f", divisor_override={d.pick(None, None, 3)}" if n > 1 else ""
         return f"nn.AvgPool{n}d({window}, padding={d.each(n, 0, 1)}, count_include_pad={d.flag()}{divisor})"
     if kind == "lp":
-        return f"nn.LPPool{n}d({d.pick(1, 2, 3)}, {window})"
+        return f"nn.LPPool{n}d({d.pick(1, 2, 4)}, {window})"
     wanted = "1" if kind == "global" else d.each(n, 1, 2, 3)
     return f"nn.Adaptive{d.pick('Avg', 'Max')}Pool{n}d({wanted})"
 

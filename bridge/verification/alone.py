@@ -19,8 +19,8 @@ from bridge.verification.trials import Trial
 
 HUGE = 1e30  # beyond which the order of a sum decides whether it overflows
 OPEN = frozenset(  # of which ONNX does not say what NaN and infinities give
-    """Clip Col2Im DFT GridSample LogSoftmax Max MaxPool Min ReduceMax ReduceMin Resize ScatterElements ScatterND
-    Softmax STFT TopK""".split()
+    """Attention Clip Col2Im ConvTranspose DFT GridSample LogSoftmax Max MaxPool Min ReduceMax ReduceMin Resize
+    ScatterElements ScatterND Softmax STFT TopK""".split()
 )
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -158,7 +159,8 @@ class TorchSide:
                 for y, r in zip(outputs, factors, strict=True)
                 if r is not None
             )
-            loss.backward()
+            if getattr(loss, "requires_grad", False):  # no parameter takes part otherwise
+                loss.backward()
         gradients = {}
         with torch.no_grad():
             for name, parameter in self.module.named_parameters():
@@ -203,7 +205,8 @@ class KerasSide:
         """One step of SGD; gives each variable's gradient, and steps as torch does where a variable is a sum."""
         before = [np.asarray(entry.variable).copy() for entry in self.weights]
         targets = [factors[i] for i in self.floats]
-        with _exact():
+        with _exact(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The model does not have any trainable weights")
             self.model.train_on_batch(list(inputs), targets)
         gradients = []
         for entry, old in zip(self.weights, before, strict=True):

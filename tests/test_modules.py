@@ -1,0 +1,50 @@
+"""Layers of torch that its exporter writes otherwise than torch computes them, converted whole."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import bridge
+
+torch.set_num_threads(1)
+ROWS = [
+    # module, shape of its input
+    (nn.CELU(1.3), (4, 8)),
+    (nn.AvgPool2d(2, (1, 2), padding=1, divisor_override=3), (2, 3, 7, 8)),
+    (nn.AvgPool3d(2, divisor_override=3), (2, 3, 4, 4, 4)),
+]
+
+
+@pytest.mark.parametrize(("module", "shape"), ROWS)
+def test_a_layer_in_float64_too(module, shape) -> None:
+    report = bridge.convert(module, torch.randn(shape), float64=True).report
+    assert max(check.error for check in report.checks if check.dtype == "float64") < 1e-10
+
+
+class Cell(nn.Module):
+    """Takes what a cell gives for a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = self.cell(x)
+        return state[0] if isinstance(state, tuple) else state[1]
+
+
+def test_a_cell_gives_a_tuple_while_torch_traces() -> None:
+    assert bridge.convert(Cell().eval(), torch.randn(2, 4)).report.verified
+
+
+def test_bfloat16_is_refused_with_the_way_out() -> None:
+    with pytest.raises(bridge.SourceError, match=r"bfloat16 \(weight\).*convert module\.float\(\)"):
+        bridge.convert(nn.Linear(8, 4).bfloat16(), torch.randn(2, 8))
+
+
+def test_training_without_parameters_compares_what_there_is() -> None:
+    module = nn.Sequential(nn.Dropout(0.3), nn.BatchNorm1d(4, affine=False)).eval()
+    report = bridge.convert(module, torch.randn(6, 4), training=True).report
+    assert {"running statistics", "dropout rates"} <= {check.leg for check in report.checks}
