@@ -210,6 +210,7 @@ def verify_saved(
     """
     _require_keras()
     from bridge.verification import outputs
+    from bridge.verification.doubt import Compared, settled
     from bridge.verification.runners import keras_call
     from bridge.verification.verify import allowing_rounding, failed_leg, gradients_of, trials
 
@@ -223,8 +224,10 @@ def verify_saved(
     _require_same_inputs(path, model, simple)
     _settle(opened, simple, watch)
     with watch.room("compare"):
-        tried, refused = trials(opened, simple)
-        checks, rounding = allowing_rounding(list(outputs.checks(keras_call(model), tried)), opened, tried)
+        tried, refused = trials(opened, simple, odd=True)
+        call = keras_call(model)
+        judged, rounding = allowing_rounding(list(outputs.checks(call, tried)), opened, tried)
+        checks = settled(judged, tried, opened, Compared(call))
         notes = (*opened.notes, *refused, *rounding)
         report = replace(describe(opened, model), notes=notes, checks=tuple(checks))
         if training:

@@ -117,7 +117,7 @@ class Report:
 
     @property
     def amplifies(self) -> bool:
-        """Whether the network amplifies rounding, so that its float32 values were judged by torch's own."""
+        """Whether the network amplifies rounding, so that its float32 values were judged by the source's own."""
         random = (c for c in self.checks if c.leg in LEGS and c.dtype == "float32" and not c.values)
         return any(check.limit > LIMIT for check in random)
 

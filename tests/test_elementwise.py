@@ -3,7 +3,9 @@
 import keras
 import pytest
 from onnx.parser import parse_model
-from proof import check, refuses
+from proof import check, parse, refuses
+
+from bridge import convert
 
 CUBE = "float[N, T, 4]"
 DOMAINS = {
@@ -36,6 +38,7 @@ def test_unary_of_integers(op, dtype):
 ARITHMETIC = {
     "add": ("float[N, T, 4] a, float[N, T, 4] b", "Add (a, b)", ["Add"]),
     "add-broadcast": ("float[N, T, 4] a, float[N, 1, 4] b", "Add (a, b)", []),
+    "add-empty": ("float[0, 3] a, float[0, 3] b", "Add (a, b)", []),
     "add-lower-rank": ("float[N, T, 4] a, float[4] b", "Add (a, b)", []),
     "add-double": ("double[N, T, 4] a, double[N, T, 4] b", "Add (a, b)", ["Add"]),
     "add-int64": ("int64[N, T, 4] a, int64[N, T, 4] b", "Add (a, b)", []),
@@ -395,3 +398,8 @@ def test_keeps_its_type(kind, call):
     check(
         f"g ({kind}[N, 4] x) => ({kind}[N, 4] y) {{ y = {call} }}", tolerance=tolerance, ranges={"x": (1, 9)}
     )
+
+
+def test_numbers_in_between_that_numpy_lacks():
+    text = "g (float[N, 3] x) => (float[N, 3] y) { b = Cast <to = 16> (x) y = Cast <to = 1> (b) }"
+    assert convert(parse(text, {})).report.verified

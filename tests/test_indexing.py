@@ -362,3 +362,18 @@ def test_ends_beyond_the_end_of_a_symbolic_axis(ends):
         "l = Constant <value_ints = [-1]> () r = Concat <axis = 0> (n, l) y = Reshape (c, r) }",
         sizes=[{"N": 3, "T": 5}, {"N": 2, "T": 7}, {"N": 2, "T": 3}],
     )
+
+
+KNOWN = {
+    "rows": ("float[2, T] y", "Compress <axis = 0> (x, c)"),
+    "columns": ("float[4, 2] y", "Compress <axis = -1> (x, c)"),
+    "elements": ("float[2] y", "Compress (x, c)"),
+}
+
+
+@pytest.mark.parametrize("row", KNOWN.values(), ids=KNOWN)
+def test_compress_by_a_known_condition(row):
+    """It may be shorter than the axis: what is behind it is left out."""
+    result, call = row
+    size = "T" if "T" in result else "5"
+    check(f"g (float[4, {size}] x) => ({result}) <bool[3] c = {{1, 0, 1}}> {{ y = {call} }}")

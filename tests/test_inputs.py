@@ -399,6 +399,26 @@ WRONG = {
     "Relu": (lambda x: ops.where(x > 0, x, 0.0), UNARY.format("Relu"), Odd.ENDLESS),
     "Tanh": (lambda x: ops.tanh(x + 5e-6 * ops.sign(x)), UNARY.format("Tanh"), Odd.TINY),
     "Softplus": (lambda x: ops.log(1 + ops.exp(x)), UNARY.format("Softplus"), Odd.LARGE),
+    "Softmax": (
+        lambda x, *, axis=-1: ops.softmax(x) + 0 * ops.sum(x),
+        "g (float[n,8,3] x) => (float[n,8,3] y) { y = Softmax (x) }",
+        Odd.ENDLESS,
+    ),
+    "ReduceMax": (
+        lambda x, a, *, keepdims=1: ops.max(x, axis=-1, keepdims=True) + 0 * ops.sum(x),
+        "g (float[n,8,3] x) => (float[n,8,1] y) <int64[1] a = {-1}> { y = ReduceMax (x, a) }",
+        Odd.ENDLESS,
+    ),
+    "Softsign": (
+        lambda x: ops.softsign(x) * ops.where(ops.abs(x) < 0.01, 1.0003, 1.0),
+        UNARY.format("Softsign"),
+        Odd.TINY,
+    ),
+    "Sqrt": (
+        lambda x: ops.sqrt(x) * ops.where(ops.abs(x) > 99, 1.0005, 1.0),
+        "g (float[n,9] x) => (float[n,9] z) { y = Mul (x, x) z = Sqrt (y) }",
+        Odd.LARGE,
+    ),
     "ArgMax": (
         lambda x, *, axis=0, keepdims=1, select_last_index=0: ops.cast(
             8 - ops.argmax(x[:, ::-1], 1), "int64"
@@ -427,6 +447,17 @@ def test_odd_values_show_what_random_ones_do_not(name, build_with):
     with pytest.raises(bridge.Mismatch, match=f"; {kind.value}; first at {name}") as caught:
         converted(text)
     assert all(check.passed for check in caught.value.report.checks if not check.values)
+
+
+def test_a_saved_model_is_tried_at_odd_values_too(build_with, tmp_path):
+    function, text, kind = WRONG["Round"]
+    model = parse(text, {})
+    bridge.convert(model).save(tmp_path / "right.keras")
+    assert Odd.TIES.value in {check.values for check in bridge.verify(tmp_path / "right.keras", model).checks}
+    build_with("Round", function)
+    bridge.convert(model, verify=False).save(tmp_path / "wrong.keras")
+    with pytest.raises(bridge.Mismatch, match=kind.value):
+        bridge.verify(tmp_path / "wrong.keras", model)
 
 
 def test_short_sequences_are_drawn_where_lengths_are():

@@ -9,7 +9,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes.common import RemoveUnusedFunctionsPass
 from opset_rows import ROWS, VERSIONS, run
-from proof import outputs, parse, planned
+from proof import check, outputs, parse, planned
 
 import bridge
 from bridge import BridgeError, Unsupported
@@ -239,6 +239,11 @@ def test_sizes_without_a_name():
         for dim in value.type.tensor_type.shape.dim:
             dim.dim_param = "?"
     assert "Softmax" in [type(layer).__name__ for layer in build(planned(model).require()).model.layers]
+
+
+def test_softmax_of_nothing():
+    head = '<ir_version: 8, opset_import: ["": 7]>'
+    check(head + "g (float[0, 1, N] x) => (float[0, 1, N] y) { y = Softmax <axis = 0> (x) }")
 
 
 @pytest.mark.parametrize("attributes", ["<axis: int = @axis>", ""])

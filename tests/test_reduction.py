@@ -35,6 +35,19 @@ def test_no_axes_and_no_operation(op):
     )
 
 
+def test_no_operation_on_integers():
+    check("g (int64[N, T] x) => (int64[N, T] y) { y = ReduceL2 <noop_with_empty_axes = 1> (x) }")
+
+
+@pytest.mark.parametrize("dtype", ["float", "int64", "int32"])
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"])
+def test_of_nothing(op, dtype):
+    """Along an axis of size 0, and along others than it."""
+    signature = "g ({0}[2, 0, N] x) => ({0}[N] y, {0}[0, N] z)"
+    text = signature + " <int64[2] a = {{0, 1}}, int64[1] b = {{0}}> {{ y = {1} (x, a) z = {1} (x, b) }}"
+    check(text.format(dtype, op + " <keepdims = 0>"))
+
+
 AXES = {
     "empty": ("ReduceSum (x, none)", "float[1, 1, 1, 1]"),
     "empty-noop": ("ReduceSum <noop_with_empty_axes = 1> (x, none)", "float[N, 3, 6, 7]"),

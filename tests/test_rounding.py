@@ -12,7 +12,7 @@ import bridge
 from bridge.frontend.onnx_double import in_double
 from bridge.report import LIMIT
 from bridge.verification.metrics import cast, worst_error
-from bridge.verification.runners import as_given
+from bridge.verification.reference import as_given
 
 torch.set_num_threads(1)
 

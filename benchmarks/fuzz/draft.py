@@ -45,6 +45,7 @@ class Draft:
     initializers: dict[str, np.ndarray] = field(default_factory=dict)
     values: dict[str, np.ndarray] = field(default_factory=dict)
     computed: set[str] = field(default_factory=set)  # what depends on an input
+    captured: set[str] = field(default_factory=set)  # what graphs inside of nodes read
 
     def __post_init__(self) -> None:
         self.numbers = np.random.default_rng(self.random.getrandbits(32))
@@ -99,7 +100,10 @@ class Draft:
     def leaf(
         self, dtype: str, shape: Sequence[int], within: Range | None = None, roles: str = "iiiiiwwwcc"
     ) -> str:
-        """A new input (i), initializer (w) or constant (c)."""
+        """A new input (i), initializer (w) or constant (c); now and then a weight that another node has too."""
+        shared = [n for n, a in self.initializers.items() if a.dtype == dtype and a.shape == tuple(shape)]
+        if shared and within is None and "w" in roles and self.chance(0.15):
+            return self.pick(shared)
         return self.given(self.array(dtype, shape, within), within, roles)
 
     def given(self, array: np.ndarray, within: Range | None = None, roles: str = "wc") -> str:
@@ -111,10 +115,16 @@ class Draft:
         elif role == "w":
             self.initializers[name] = array
         else:
-            tensor = numpy_helper.from_array(array)
-            self.nodes.append(helper.make_node("Constant", [], [name], value=tensor))
+            self.nodes.append(helper.make_node("Constant", [], [name], **self._held(array)))
         self.values[name] = array
         return name
+
+    def _held(self, array: np.ndarray) -> dict[str, Any]:
+        """What of a Constant node holds `array`."""
+        kind = {"float32": "float", "int64": "int"}.get(array.dtype.name)
+        if kind is None or array.ndim > 1 or not array.size or self.opset < 12 or self.chance(0.6):
+            return {"value": numpy_helper.from_array(array)}
+        return {f"value_{kind}s": array.tolist()} if array.ndim else {f"value_{kind}": array.item()}
 
     def tensor(
         self,
@@ -184,9 +194,16 @@ class Draft:
 
     # --- nodes -----------------------------------------------------------------------------------------------
 
-    def node(self, inputs: Sequence[str], count: int | Sequence[bool] = 1, **attributes: Any) -> list[str]:
-        """Add a node and run it. `count` is how many outputs it has, or which of them are used. Attributes that the
-        operator does not have at this opset are left out, as are those that are None."""
+    def node(
+        self,
+        inputs: Sequence[str],
+        count: int | Sequence[bool] = 1,
+        reads: Sequence[str] = (),
+        **attributes: Any,
+    ) -> list[str]:
+        """Add a node and run it. `count` is how many outputs it has, or which of them are used; `reads` is what graphs
+        inside of it read. Attributes that the operator does not have at this opset are left out, as are those that
+        are None."""
         used = [True] * count if isinstance(count, int) else count
         attributes = {k: v for k, v in attributes.items() if v is not None and self.has(k)}
         inputs = list(inputs)
@@ -196,15 +213,27 @@ class Draft:
         while not outputs[-1]:
             outputs.pop()
         made = helper.make_node(self.op, inputs, outputs, name=f"n{len(self.nodes)}", **attributes)
-        arrays = run_node(made, {name: self.values[name] for name in inputs if name}, self.opset)
+        given = [name for name in dict.fromkeys([*inputs, *reads]) if name]
+        arrays = run_node(made, {name: self.values[name] for name in given}, self.opset)
         if any(array.size > MOST * 2 for array in arrays):
             raise Illegal("too large")
         self.nodes.append(made)
         self.values.update(zip(outputs, arrays, strict=True))
         self.values.pop("", None)
-        if any(name in self.computed for name in inputs):
+        self.captured.update(reads)
+        if any(name in self.computed for name in given):
             self.computed.update(name for name in outputs if name)
         return outputs
+
+    def through_bfloat16(self, name: str) -> str:
+        """`name`, cast to bfloat16 and back."""
+        short, back = (f"v{len(self.values) + k}" for k in range(2))
+        for old, new, to in ((name, short, TensorProto.BFLOAT16), (short, back, TensorProto.FLOAT)):
+            self.nodes.append(helper.make_node("Cast", [old], [new], f"n{len(self.nodes)}", to=to))
+        self.values[short] = self.values[name].astype(helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16))
+        self.values[back] = self.values[short].astype("float32")
+        self.computed.update({short, back} if name in self.computed else ())
+        return back
 
     def either(self, name: str, numbers: Any) -> tuple[list[str], dict[str, Any]]:
         """What was an attribute and became an input: as an input or as an attribute."""

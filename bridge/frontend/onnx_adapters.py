@@ -264,7 +264,7 @@ def _of_a_matrix(old: Old) -> None:
             old.become(old.node.op_type, x, axis=(longer or columns or [-1])[-1])
             return
     y = old.emit(old.node.op_type, old.emit("Flatten", x, axis=axis), axis=-1)
-    old.become("Reshape", y, old.emit("Shape", x))
+    old.become("Reshape", y, old.emit("Shape", x), allowzero=1)
 
 
 @adapter("Split", below=2)

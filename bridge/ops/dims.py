@@ -31,7 +31,8 @@ def add(a: Any, b: Any) -> Any:
     """a + b, whatever their shapes.
 
     On TensorFlow `keras.ops.add` takes a second operand with no more than one axis longer than 1 for a bias along
-    axis 1 or the last axis, even if that axis is another one; its subtraction has no such shortcut.
+    axis 1 or the last axis, even if that axis is another one or there is an axis of 0; its subtraction has no such
+    shortcut.
     """
     if _adds(a, b):
         return ops.add(a, b)
@@ -43,7 +44,9 @@ def add(a: Any, b: Any) -> Any:
 def _adds(a: Any, b: Any) -> bool:
     """Whether `keras.ops.add` cannot mistake the axis of b."""
     first, second = np.shape(a), np.shape(b)
-    longer = [dim for dim in second if dim is None or dim > 1]
+    if 0 in second:
+        return len(first) < 2
+    longer = [dim for dim in second if dim != 1]
     several = len([dim for dim in longer if dim is not None]) > 1
     return (
         len(first) < 2 or not longer or several or (first[-1] == second[-1] and first[-1] not in (None, 0, 1))
@@ -103,6 +106,9 @@ def reshape(site: Any, x: Any, have: Sequence[Dim], want: Sequence[Dim]) -> Any:
         if len(want) == 2 and all(isinstance(dim, int) for dim in have[1:]):
             return site.layer(keras.layers.Flatten)(x)
         return site.layer(keras.layers.Reshape, target_shape=sizes[1:])(x)
+    if 0 in want and unknown:
+        ones = [0 if dim == 0 else 1 for dim in want]
+        return broadcast(site, ops.reshape(x, ones), ones, want)
     if len(unknown) <= 1:
         return ops.reshape(x, sizes)
     last = unknown[-1] + 1

@@ -112,11 +112,13 @@ def _merged(site, function: Callable[..., Any], layer: type, xs: tuple[Any, ...]
 
 
 def _is_join(site) -> bool:
-    """Whether several tensors of one shape come together."""
+    """Whether several tensors of one shape, which is not empty, come together."""
     operands = site.step.operands
     if len(operands) < 2 or not all(operand.is_tensor for operand in operands) or "float" not in site.dtype:
         return False
-    return len(site.shape()) > 1 and len({site.shape(index) for index in range(len(operands))}) == 1
+    if len(site.shape()) < 2 or 0 in site.shape():
+        return False
+    return len({site.shape(index) for index in range(len(operands))}) == 1
 
 
 for _name, _function in UNARY.items():

@@ -204,8 +204,8 @@ def lrn(site, x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
     """Each element by the squares of its neighbours among the channels."""
     before = (size - 1) // 2
     squares = ops.pad(ops.square(x), [(0, 0)] * (len(x.shape) - 1) + [(before, size - 1 - before)])
-    channels = x.shape[-1]
-    total = functools.reduce(ops.add, [squares[..., start : start + channels] for start in range(size)])
+    views = [squares[..., start : start - (size - 1) or None] for start in range(size)]
+    total = functools.reduce(ops.add, views)
     return x / (bias + alpha / size * total) ** beta
 
 

@@ -36,6 +36,9 @@ POOLS = {"ReduceMean": AVERAGE, "ReduceMax": MAX}
 
 LOGICAL = {"ReduceMax": ops.any, "ReduceMin": ops.all}
 
+LOWEST, HIGHEST = -np.inf, np.inf
+OF_NOTHING = {"ReduceMax": LOWEST, "ReduceMin": HIGHEST, "ReduceMean": 0, "ReduceLogSumExp": LOWEST}
+
 
 def _reduction(name: str) -> Callable[..., Any]:
     before, reduce, after = REDUCTIONS[name]
@@ -43,10 +46,12 @@ def _reduction(name: str) -> Callable[..., Any]:
     def build(site, x, axes: Ints = None, *, keepdims=1, noop_with_empty_axes=0):
         axes = axes if len(site.node.inputs) > 1 and site.node.inputs[1] is not None else []
         if not axes and noop_with_empty_axes:
-            return after(before(x))
+            return ops.cast(after(before(x)), site.dtype)
         if not axes:
             axes = range(len(x.shape))
         axes = tuple(sorted(axis % len(x.shape) for axis in axes))
+        if name in OF_NOTHING and 0 in site.shape():
+            return ops.sum(x, axis=axes, keepdims=bool(keepdims)) + _within(OF_NOTHING[name], site.dtype)
         if site.dtype == "bool":
             return LOGICAL[name](x, axis=axes, keepdims=bool(keepdims))
         if name == "ReduceLogSumExp" and "float" not in site.dtype:
@@ -57,6 +62,13 @@ def _reduction(name: str) -> Callable[..., Any]:
         return ops.cast(after(reduce(before(x), axis=axes, keepdims=bool(keepdims))), site.dtype)
 
     return build
+
+
+def _within(number: float, dtype: str) -> np.ndarray:
+    """`number`, or the end of the type where that has no infinities."""
+    if "int" in dtype and number:
+        number = np.iinfo(dtype).min if number < 0 else np.iinfo(dtype).max
+    return np.array(number, dtype)
 
 
 def _integer_logsumexp(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:

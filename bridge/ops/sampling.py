@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 from keras import ops
@@ -89,5 +90,6 @@ def _read(site, x: Any, sizes: list[Any], cells: list[Any]) -> Any:
         within = ops.logical_and(cell >= 0, cell <= size - 1)
         valid = within if valid is None else ops.logical_and(valid, within)
         number = dims.add(ops.multiply(number, size), ops.minimum(ops.maximum(cell, 0), size - 1))
-    values = ops.take(ops.reshape(x, (-1, x.shape[-1])), number, axis=0)
+    have = site.shape()
+    values = ops.take(dims.reshape(site, x, have, [math.prod(have[:-1]), have[-1]]), number, axis=0)
     return values * ops.expand_dims(ops.cast(valid, site.dtype), -1)

@@ -27,6 +27,7 @@ from bridge.passes.pad import pad
 from bridge.passes.recurrent import recurrent
 from bridge.passes.regroup import regroup
 from bridge.passes.scatter import scatter
+from bridge.passes.select import select
 from bridge.passes.sequence import sequence
 from bridge.passes.settle import settle
 from bridge.passes.tied import tied
@@ -68,6 +69,7 @@ def _learn(model: ir.Model) -> set[ir.Node]:
     cast(model)  # CastLike names its type, so that constants behind it fold; needs the types
     fold(model)  # needs the shapes, for Reshape and Slice
     decide(model)  # needs the condition folded
+    select(model)  # as does this
     drop_unused(model)
     return before ^ set(model.graph)
 

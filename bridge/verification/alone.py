@@ -9,19 +9,16 @@ import onnx_ir as ir
 
 from bridge.build import Built
 from bridge.plan import Plan
-from bridge.verification.metrics import Arrays, worst_error
+from bridge.verification.metrics import Arrays, only, worst_error
 from bridge.verification.nodes import keras_values, node_errors, onnx_values
 from bridge.verification.odd import NUDGED, nudged
 from bridge.verification.outputs import FLOOR
 from bridge.verification.reference import Evaluator
 from bridge.verification.runners import OnnxRuntime
+from bridge.verification.steps import single
+from bridge.verification.sure import HUGE, agreed
 from bridge.verification.trials import Trial
-
-HUGE = 1e30  # beyond which the order of a sum decides whether it overflows
-OPEN = frozenset(  # of which ONNX does not say what NaN and infinities give
-    """Attention Clip Col2Im ConvTranspose DFT GridSample LogSoftmax Max MaxPool Min ReduceMax ReduceMin Resize
-    ScatterElements ScatterND Softmax STFT TopK""".split()
-)
+from bridge.verification.undefined import choices
 
 
 def excused(plan: Plan, built: Built, trial: Trial, limit: float) -> bool:
@@ -35,20 +32,34 @@ def _at_fault(plan: Plan, built: Built, node: ir.Node, trial: Trial, limit: floa
     """Whether onnxruntime gives something else than Keras for the inputs that `node` has in Keras."""
     given = list(dict.fromkeys(v for v in node.inputs if v is not None and v.const_value is None))
     made = [v for v in node.outputs if isinstance(built.tensors.get(v), keras.KerasTensor)]
-    model, arrays = _single(plan, node, given, made), _held(plan, built, given, trial)
+    arrays = _held(plan, built, given, trial)
     ours = _as_stated(plan, made, keras_values(plan, built, made, trial))
+    model = single(plan.model, node, {v: v.dtype for v in given}, made)
     run = OnnxRuntime(model)
     theirs = run(arrays)
     if trial.odd in NUDGED:
         limit = max(limit, FLOOR * worst_error(run(nudged(arrays)), theirs))
-    if worst_error(ours, theirs) <= limit:
+    decided = _decided(node, given, arrays, run, theirs)
+    if worst_error(only(ours, decided), only(theirs, decided)) <= limit:
         return False
     numbers = [np.abs(x).max(initial=0) for x in arrays if x.dtype.kind == "f"]  # NaN where there is one
     if all(float(number) < HUGE for number in numbers):
         return True
-    if node.op_type in OPEN or node.domain or all(np.isfinite(numbers)):
+    if all(np.isfinite(numbers)):
         return False
     return trial.torch is not None or _defined(model, arrays, theirs, limit)
+
+
+def _decided(node: ir.Node, given: list[ir.Value], arrays: Arrays, run: OnnxRuntime, made: Arrays) -> Arrays:
+    """Where what `node` made of `arrays` hangs on nothing that is left open."""
+    held = dict(zip(given, arrays, strict=True))
+    places = {place: held[value] for place, value in enumerate(node.inputs) if value in held}
+    first = [list(node.inputs).index(value) for value in given]
+    others = choices(node, places, made, lambda inputs: run([inputs[place] for place in first]))
+    decided = [np.ones(x.shape, bool) for x in made]
+    for other in others:
+        decided = agreed(decided, made, other)
+    return decided
 
 
 def _defined(model: ir.Model, arrays: Arrays, theirs: Arrays, limit: float) -> bool:
@@ -84,29 +95,3 @@ def _stated(plan: Plan, value: ir.Value, array: np.ndarray) -> np.ndarray:
     stated = np.empty(array.size, array.dtype)
     stated[places.reshape(-1)] = array.reshape(-1)
     return stated.reshape(shape)
-
-
-def _single(plan: Plan, node: ir.Node, given: list[ir.Value], made: list[ir.Value]) -> ir.Model:
-    """A model of `node` alone, whose inputs are `given` and whose outputs are `made`."""
-    fresh = {
-        v: ir.Value(name=v.name, type=v.type, const_value=v.const_value) for v in node.inputs if v is not None
-    }
-    outputs = {v: ir.Value(name=v.name, type=v.type) for v in node.outputs}
-    attributes = list(node.attributes.values())
-    alone = ir.Node(
-        node.domain,
-        node.op_type,
-        [v and fresh[v] for v in node.inputs],
-        attributes,
-        outputs=list(outputs.values()),
-    )
-    graph = ir.Graph(
-        [fresh[v] for v in given],
-        [outputs[v] for v in made],
-        nodes=[alone],
-        initializers=[v for v in fresh.values() if v.const_value is not None],
-        opset_imports=dict(plan.model.graph.opset_imports),
-        name="alone",
-    )
-    functions = list(plan.model.functions.values())
-    return ir.Model(graph, ir_version=plan.model.ir_version, functions=functions)

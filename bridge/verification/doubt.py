@@ -1,82 +1,97 @@
-"""What a departure at odd values is worth. At such values rounding may decide: it breaks ties, and large numbers make
-it large. A departure counts where the source itself is sure of its answer, and a node is found that is wrong alone."""
+"""What a departure is worth. Rounding may decide: it breaks ties, and large numbers make it large; and of NaN nobody
+may say what it gives. A departure counts where the source itself is sure of its answer (`sure.py`), and, at odd values,
+where a node is found that is wrong alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from bridge.report import LIMIT, ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.alone import excused
 from bridge.verification.metrics import cast, worst_error
-from bridge.verification.odd import NUDGED, Odd, nudged
-from bridge.verification.outputs import FLOOR
-from bridge.verification.reference import as_given
-from bridge.verification.trials import Trial
+from bridge.verification.odd import Odd
+from bridge.verification.outputs import checks
+from bridge.verification.sure import sure
+from bridge.verification.trials import Run, Trial
 
 if TYPE_CHECKING:
     from bridge.build import Built
     from bridge.frontend.source import Opened
     from bridge.plan import Plan
+    from bridge.verification.runners import OnnxRuntime
 
 KERAS = (ORT_KERAS, TORCH_KERAS)
 UNORDERED = frozenset({"TopK"})  # operators that torch leaves free in which of equal numbers comes first
 
 
-COARSE = (
-    1e-3  # a departure at tiny or large numbers that is smaller may be lost digits of intermediate values
-)
+@dataclass(frozen=True)
+class Compared:
+    """What is compared with a source: a `keras_call`, the simplified graph where onnxruntime runs it, and what was
+    built from what where that is known."""
 
-
-class Pair(NamedTuple):
-    """What was built, and from what."""
-
-    plan: Plan
-    built: Built
+    call: Run
+    simple: OnnxRuntime | None = None
+    plan: Plan | None = None
+    built: Built | None = None
 
 
 def settled(
-    checks: Sequence[Check], tried: Sequence[Trial], opened: Opened, pair: Pair | None
+    found: Sequence[Check], tried: Sequence[Trial], opened: Opened, compared: Compared
 ) -> list[Check]:
-    """`checks` without those at odd values that say nothing of the model, and with the limits that the source's own
-    rounding sets at large and tiny ones."""
-    if not passed(checks):
-        return list(checks)
-    left = [check for check in checks if not check.values]
+    """`found` without what says nothing of the model, and with the limits that the source's own rounding sets. What
+    comes after the first that fails for good is left as it is."""
+    left: list[Check] = []
     for trial in tried:
-        if trial.odd is not None:
-            at = trial.check("", 0.0).at
-            left += _settled([check for check in checks if check.at == at], trial, opened, pair)
+        at = trial.check("", 0.0).at
+        mine = [check for check in found if check.at == at]
+        if _passed(left):
+            mine = _settled(mine, trial, opened, compared, trial is tried[0])
+        left += mine
     return left
 
 
-def _settled(checks: list[Check], trial: Trial, opened: Opened, pair: Pair | None) -> list[Check]:
-    if trial.odd in NUDGED and not all(check.passed for check in checks):
-        limit = max(FLOOR * _rounding(trial, opened), COARSE)
-        checks = [replace(check, limit=max(check.limit, limit)) for check in checks]
-    failed = {check.leg for check in checks if not check.passed}
+def _settled(
+    found: list[Check], trial: Trial, opened: Opened, compared: Compared, first: bool
+) -> list[Check]:
+    if _passed(found) or any(check.failure for check in found):
+        return found
+    if trial.odd is not None or opened.module is None:
+        found = _where_sure(found, trial, opened, compared, first)
+    if trial.odd is None:
+        return found
+    failed = {check.leg for check in found if not check.passed}
     if TORCH_ORT in failed and _undecided(trial, opened):
         return []
-    keras = [check for check in checks if check.leg in KERAS]
-    if failed and failed <= set(KERAS) and pair and not any(check.failure for check in keras):
+    keras = [check for check in found if check.leg in KERAS]
+    if failed and failed <= set(KERAS) and compared.plan is not None and compared.built is not None:
         limit = max(check.limit for check in keras)
-        if excused(pair.plan, pair.built, trial, limit):
-            return [check for check in checks if check.leg not in KERAS]
-    return checks
+        if excused(compared.plan, compared.built, trial, limit):
+            return [check for check in found if check.leg not in KERAS]
+    return found
+
+
+def _where_sure(
+    found: list[Check], trial: Trial, opened: Opened, compared: Compared, first: bool
+) -> list[Check]:
+    """`found`, compared again where the source is sure; of the `first` inputs that has to be something of every
+    output."""
+    known = sure(opened.model, trial)
+    if known is None or first and any(x.size and not x.any() for x in known.decided):
+        return found
+    again = checks(compared.call, [replace(trial, decided=known.decided)], compared.simple)
+    return [replace(check, limit=max(check.limit, known.limit)) for check in again]
 
 
 def passed(checks: Sequence[Check]) -> bool:
     """Whether the checks at ordinary values pass."""
-    return all(check.passed for check in checks if not check.values)
+    return _passed([check for check in checks if not check.values])
 
 
-def _rounding(trial: Trial, opened: Opened) -> float:
-    """By how much the source's outputs move when the last bit of its inputs does."""
-    source = opened.torch or as_given(opened.given)[0]
-    error = worst_error(source(nudged(trial.inputs)), trial.torch or trial.onnx)
-    return error if math.isfinite(error) else 0.0
+def _passed(checks: Sequence[Check]) -> bool:
+    return all(check.passed for check in checks)
 
 
 def _undecided(trial: Trial, opened: Opened) -> bool:

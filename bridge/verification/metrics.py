@@ -35,6 +35,13 @@ def worst_error(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
     return max((relative_error(a, b) for a, b in zip(got, want, strict=True)), default=0.0)
 
 
+def only(arrays: Arrays, places: Arrays | None) -> Arrays:
+    """Of each array what stands at `places`; all of it where there are none, or none of its shape."""
+    if places is None or [x.shape for x in arrays] != [x.shape for x in places]:
+        return arrays
+    return [array[where] for array, where in zip(arrays, places, strict=True)]
+
+
 def cast(inputs: Arrays, dtype: str) -> Arrays:
     """The inputs of floating point in `dtype`."""
     return [x.astype(dtype) if x.dtype.kind == "f" else x for x in inputs]

@@ -17,19 +17,20 @@ import keras
 from bridge.errors import said
 from bridge.report import ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.inputs import Sampler, sizes_text
-from bridge.verification.metrics import Arrays, cast, worst_error
+from bridge.verification.metrics import Arrays, cast, only, worst_error
 from bridge.verification.runners import OnnxRuntime, keras_call
 from bridge.verification.trials import Run, Trial, running
 
 LIMIT_DOUBLE = 1e-10
-FLOOR = 10  # how many times torch's own rounding float32 may be off where a network amplifies it
+FLOOR = 10  # how many times the source's own rounding float32 may be off where a network amplifies it
 
 
 def checks(call: Run, tried: Sequence[Trial], simple: OnnxRuntime | None = None) -> Iterator[Check]:
     """All legs at all sizes; `call` is a `keras_call`, `simple` runs the graph that was built."""
     for trial in tried:
         if trial.torch is not None:
-            yield trial.check(TORCH_ORT, worst_error(trial.onnx, trial.torch))
+            error = worst_error(only(trial.onnx, trial.decided), only(trial.torch, trial.decided))
+            yield trial.check(TORCH_ORT, error)
         if simple is not None:
             yield from _compared(simple, trial, {SIMPLIFIED: trial.onnx}, "the simplified graph")
         wanted = {ORT_KERAS: trial.onnx, TORCH_KERAS: trial.torch}
@@ -46,7 +47,7 @@ def _compared(run: Run, trial: Trial, wanted: dict[str, Arrays | None], name: st
         return
     for leg, want in wanted.items():
         if want is not None:
-            yield trial.check(leg, worst_error(got, want))
+            yield trial.check(leg, worst_error(only(got, trial.decided), only(want, trial.decided)))
 
 
 def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], doubles: dict[str, Run]) -> list[Check]:

@@ -67,7 +67,7 @@ def as_given(model: ir.Model | onnx.ModelProto | str) -> tuple[Runner, str]:
         with contextlib.suppress(SourceError):
             return OnnxRuntime(ir.external_data.load_to_model(whole)), ""
     proto = onnx.load(model) if isinstance(model, str) else model
-    proto = _without_unused_functions(proto) if isinstance(proto, ir.Model) else proto
+    proto = without_unused_functions(proto) if isinstance(proto, ir.Model) else proto
     try:
         _require_valid(proto)
         return NodeByNode(proto), reason
@@ -83,7 +83,7 @@ def _require_valid(model: onnx.ModelProto) -> None:
         raise SourceError(f"{Evaluator.name} refuses the model: {said(error)}") from error
 
 
-def _without_unused_functions(model: ir.Model) -> onnx.ModelProto:
+def without_unused_functions(model: ir.Model) -> onnx.ModelProto:
     """The evaluator reads the bodies of all functions, and not every one without the attributes of a call."""
     lean = model.clone()
     RemoveUnusedFunctionsPass()(lean)

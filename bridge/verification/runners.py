@@ -52,10 +52,22 @@ class OnnxRuntime:
 
 def values_in(model: ir.Model, names: Sequence[str], inputs: Arrays) -> Arrays:
     """What the values called `names` hold while onnxruntime runs `model`."""
+    if not names:
+        return []
     shown = model.clone()
     named = {value.name: value for node in shown.graph for value in node.outputs}
-    shown.graph.outputs[:] = [named[name] for name in names]
+    shown.graph.outputs[:] = [_readable(shown.graph, named[name]) for name in names]
     return OnnxRuntime(shown)(inputs)
+
+
+def _readable(graph: ir.Graph, value: ir.Value) -> ir.Value:
+    """`value`, in single precision where numpy has no such numbers."""
+    if value.dtype != ir.DataType.BFLOAT16:
+        return value
+    cast = ir.node("Cast", [value], {"to": ir.DataType.FLOAT.value})
+    cast.outputs[0].name, cast.outputs[0].dtype = f"{value.name}_as_float32", ir.DataType.FLOAT
+    graph.append(cast)
+    return cast.outputs[0]
 
 
 def _without_weights(model: ir.Model) -> tuple[ir.Model, dict[str, np.ndarray]]:

@@ -36,6 +36,7 @@ class Trial:
     torch: Arrays | None
     onnx: Arrays  # of the graph as given, or as torch exported it
     odd: Odd | None = None  # what is odd about the values
+    decided: Arrays | None = None  # where in each output there is something to compare; everywhere if None
 
     def check(self, leg: str, error: float, failure: str = "") -> Check:
         """What one leg gave, to be held against the limit of float32."""

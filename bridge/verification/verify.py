@@ -16,7 +16,7 @@ from bridge.ranges import Ranges
 from bridge.report import ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check, Report
 from bridge.verification import outputs
 from bridge.verification.bisect import departure
-from bridge.verification.doubt import Pair, passed, settled
+from bridge.verification.doubt import Compared, passed, settled
 from bridge.verification.inputs import Sampler
 from bridge.verification.nodes import node_errors
 from bridge.verification.reference import as_given
@@ -47,7 +47,8 @@ def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report
     found = list(outputs.checks(call, tried, simple))
     runs = simple is not None and not any(check.failure for check in found)
     judged, rounding = allowing_rounding(found, opened, tried)
-    checks = tuple(settled(judged, tried, opened, Pair(planned, built) if runs else None))
+    compared = Compared(call, simple, planned, built) if runs else Compared(call, simple)
+    checks = tuple(settled(judged, tried, opened, compared))
     errors = node_errors(planned, built, tried[0]) if runs else {}
     rows = tuple(
         replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)

@@ -1,0 +1,101 @@
+"""A graph run node by node in onnxruntime, so that what one node gives can be changed before others read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import onnx_ir as ir
+
+from bridge.verification.metrics import Arrays
+from bridge.verification.runners import OnnxRuntime
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A node that has run: what it was given, by the place of each of its inputs, and what it made of it."""
+
+    node: ir.Node
+    given: dict[int, np.ndarray]
+    made: Arrays
+    again: Callable[[dict[int, np.ndarray]], Arrays]  # what it makes of other inputs
+
+
+@dataclass
+class Steps:
+    """`model` as single nodes; what the graphs inside of one read from around it comes behind its own inputs."""
+
+    model: ir.Model
+    sessions: dict[ir.Node, OnnxRuntime] = field(default_factory=dict)
+
+    def run(self, inputs: Arrays, changed: Callable[[Ran], Arrays]) -> Arrays:
+        """The outputs of the graph where `changed` says what of every node is handed on. Raises what onnxruntime
+        raises, where a node does not run alone."""
+        graph = self.model.graph
+        held = {v: v.const_value.numpy() for v in graph.initializers.values() if v.const_value is not None}
+        held |= dict(zip(graph.inputs, inputs, strict=True))
+        for node in graph:
+            given = {place: held[value] for place, value in enumerate(_read(node)) if value is not None}
+            ran = Ran(node, given, self._alone(node, given), partial(self._alone, node))
+            held |= dict(zip(_named(node), changed(ran), strict=True))
+        return [held[value] for value in graph.outputs]
+
+    def _alone(self, node: ir.Node, given: dict[int, np.ndarray]) -> Arrays:
+        read = _read(node)
+        arrays = {read[place]: array for place, array in given.items()}
+        if node not in self.sessions:
+            types = {value: ir.DataType.from_numpy(array.dtype) for value, array in arrays.items()}
+            alone = single(self.model, node, types, _named(node))
+            within = len(read) > len(node.inputs)  # then it cannot be copied
+            self.sessions[node] = OnnxRuntime(ir.to_proto(alone).SerializeToString() if within else alone)
+        return self.sessions[node](list(arrays.values()))
+
+
+def _read(node: ir.Node) -> list[ir.Value | None]:
+    graphs = [held.as_graph() for held in node.attributes.values() if held.type == ir.AttributeType.GRAPH]
+    inside = [inner for graph in graphs for inner in ir.traversal.RecursiveGraphIterator(graph)]
+    made = {value for inner in inside for value in inner.outputs}
+    made |= {v for graph in graphs for v in (*graph.inputs, *graph.initializers.values())}
+    read = [*(v for inner in inside for v in inner.inputs), *(v for graph in graphs for v in graph.outputs)]
+    return [*node.inputs, *dict.fromkeys(value for value in read if value is not None and value not in made)]
+
+
+def _named(node: ir.Node) -> list[ir.Value]:
+    return [value for value in node.outputs if value.name]
+
+
+def single(
+    model: ir.Model, node: ir.Node, given: dict[ir.Value, ir.DataType], made: Sequence[ir.Value]
+) -> ir.Model:
+    """A model of a `node` of `model` alone, whose inputs are `given` and whose outputs are `made`."""
+    fresh = {v: _like(v, given.get(v)) for v in (*node.inputs, *given) if v is not None}
+    outputs = {v: ir.Value(name=v.name, type=v.type, shape=v.shape) for v in node.outputs}
+    alone = ir.Node(
+        node.domain,
+        node.op_type,
+        [v and fresh[v] for v in node.inputs],
+        list(node.attributes.values()),
+        outputs=list(outputs.values()),
+    )
+    graph = ir.Graph(
+        [fresh[v] for v in given],
+        [outputs[v] for v in made],
+        nodes=[alone],
+        initializers=_initializers(fresh.values()),
+        opset_imports=dict(model.graph.opset_imports),
+        name="alone",
+    )
+    return ir.Model(graph, ir_version=model.ir_version, functions=list(model.functions.values()))
+
+
+def _like(value: ir.Value, dtype: ir.DataType | None) -> ir.Value:
+    """`value` as an input of another graph, or as an initializer where it has no `dtype`."""
+    if dtype is None:
+        return ir.Value(name=value.name, type=value.type, const_value=value.const_value)
+    return ir.Value(name=value.name, type=ir.TensorType(dtype), shape=value.shape)
+
+
+def _initializers(values: Iterable[ir.Value]) -> list[ir.Value]:
+    return [value for value in values if value.const_value is not None]

@@ -1,0 +1,147 @@
+"""Of what a source is sure. Elements of its outputs may hang on what nobody defines (`undefined.py`), or on rounding
+alone, as the quotient of two numbers that are all rounding; the others are off by as much as rounding moves them.
+
+The graph is run node by node: with each thing that an operator may make of NaN handed on in its place, and with
+everything that is rounded off by its last bits, within the formulas of normalisations too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx_ir as ir
+
+from bridge.report import LIMIT
+from bridge.verification.metrics import Arrays, only, worst_error
+from bridge.verification.odd import NUDGED
+from bridge.verification.reference import without_unused_functions
+from bridge.verification.steps import Ran, Steps
+from bridge.verification.trials import Trial
+from bridge.verification.undefined import CHOICES, EXACT, SATURATING, UNSIGNED, choices
+
+HUGE = 1e30  # beyond which the order of a sum decides whether it overflows
+PLACES = 4  # of the last kind by which two ways to compute a number may be apart
+BITS = LIMIT / float(np.finfo(np.float32).eps)  # of the last place, that are one limit
+NORMALISATIONS = ("GroupNormalization", "LayerNormalization", "MeanVarianceNormalization")
+Places = list[np.ndarray]  # which elements of each output
+
+
+@dataclass(frozen=True)
+class Sure:
+    decided: Places
+    limit: float  # of the relative error there, as far as rounding goes
+
+
+def sure(model: ir.Model, trial: Trial) -> Sure | None:
+    """Of what `model`, run by onnxruntime at `trial`, is sure; None where it cannot be run node by node, or gives
+    something else than the source as it was given."""
+    try:
+        before = Steps(model).run(trial.inputs, _made)
+        if [x.shape for x in before] != [x.shape for x in trial.onnx]:
+            return None
+        decided = [~(np.isfinite(x) & (np.abs(x.astype(np.float64)) > HUGE)) for x in before]
+        for after in _chosen(model, trial):
+            decided = agreed(decided, before, after)
+        moved = list(_rounded(model, trial))
+    except Exception:  # whatever onnxruntime raises where a node does not run alone
+        return None
+    for after in moved:
+        decided = agreed(decided, before, after, jump=True)
+    errors = [worst_error(only(after, decided), only(before, decided)) for after in moved]
+    return Sure(decided, PLACES * max(errors))
+
+
+def _made(ran: Ran) -> Arrays:
+    return ran.made
+
+
+def _chosen(model: ir.Model, trial: Trial) -> Iterator[Arrays]:
+    """The outputs with every choice of what the operators may make of open numbers; none where there are none."""
+    steps, opened = Steps(model), False
+
+    def choose(number: int) -> Callable[[Ran], Arrays]:
+        def chosen(ran: Ran) -> Arrays:
+            nonlocal opened
+            others = list(choices(ran.node, ran.given, ran.made, ran.again))
+            opened = opened or bool(others)
+            return others[number] if others else ran.made
+
+        return chosen
+
+    for number in range(CHOICES):
+        outputs = steps.run(trial.inputs, choose(number))
+        if not opened:
+            return
+        yield outputs
+
+
+def _rounded(model: ir.Model, trial: Trial) -> Iterator[Arrays]:
+    """The outputs with the last bits of what is rounded moved either way, those of the inputs too where no answer
+    hangs on them; and with zeros of the other sign."""
+    steps = Steps(_written_out(model))
+    for sign in (1, -1, 0):
+        inputs = [moved(x, sign) for x in trial.inputs] if sign and trial.odd in NUDGED else trial.inputs
+        yield steps.run(inputs, partial(_off, sign=sign))
+
+
+def _off(ran: Ran, sign: int) -> Arrays:
+    if ran.node.op_type in (EXACT if sign else EXACT - UNSIGNED):
+        return ran.made
+    least = 1.0 if ran.node.op_type in SATURATING else 0.0
+    return [moved(x, sign, least) for x in ran.made]
+
+
+def moved(array: np.ndarray, sign: int, least: float = 0.0) -> np.ndarray:
+    """`array` off by the last bit of its largest number, or of `least`, up and down in turn; or, with no `sign`, with
+    zeros of the other one."""
+    finite = np.abs(array[np.isfinite(array)]) if array.dtype.kind == "f" else np.zeros(0)
+    if not finite.size:
+        return array
+    if not sign:
+        return np.where(array == 0, -array, array)
+    step = sign * float(np.finfo(array.dtype).eps) * max(float(finite.max()), least)
+    steps = np.where(np.arange(array.size).reshape(array.shape) % 2, step, -step)
+    return np.asarray(array + steps).astype(array.dtype)
+
+
+def agreed(decided: Places, before: Arrays, after: Arrays, jump: bool = False) -> Places:
+    """Where it was decided so far, and `after` is the same; or, with `jump`, off by no more than rounding is that does
+    not decide alone."""
+    return [
+        _near(a, b, jump) & d if a.shape == b.shape else np.zeros_like(d)
+        for a, b, d in zip(after, before, decided, strict=True)
+    ]
+
+
+def _near(a: np.ndarray, b: np.ndarray, jump: bool) -> np.ndarray:
+    if b.dtype.kind != "f":
+        return np.asarray(a == b)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    if not jump:
+        return np.asarray(same)
+    finite = np.isfinite(a) & np.isfinite(b)
+    scale = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
+    most = math.sqrt(max(LIMIT, BITS * float(np.finfo(b.dtype).eps))) * scale
+    with np.errstate(invalid="ignore"):
+        return np.asarray(same | finite & (np.abs(a.astype(np.float64) - b) <= most))
+
+
+def _written_out(model: ir.Model) -> ir.Model:
+    """`model` with normalisations as the formulas that define them, whose means and deviations are rounded."""
+    if not any(node.op_type in (*NORMALISATIONS, "InstanceNormalization") for node in model.graph):
+        return model
+    proto = without_unused_functions(model)
+    sizes = {value.name: value.shape for node in model.graph for value in node.inputs if value is not None}
+    for node in proto.graph.node:
+        shape = sizes.get(node.input[1]) if node.op_type == "InstanceNormalization" else None
+        if shape is not None and isinstance(shape[0], int):  # every channel is a group
+            node.op_type = "GroupNormalization"
+            node.attribute.append(onnx.helper.make_attribute("num_groups", shape[0]))
+    names = [("", name) for name in NORMALISATIONS]
+    return ir.from_proto(onnx.inliner.inline_selected_functions(proto, names, inline_schema_functions=True))

@@ -1,0 +1,143 @@
+"""What nobody says: of which operators ONNX leaves it open what they make of NaN and infinities, so that libraries,
+and the kernels of one library, differ; and which operators round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+
+from bridge.verification.metrics import Arrays
+
+
+def _endless(x: np.ndarray) -> np.ndarray:
+    return ~np.isfinite(x)
+
+
+class Open(NamedTuple):
+    """Numbers of which an operator may make anything, in which of its inputs (all of them where none is named): of
+    what hangs on them, with `ranks` on all that they are ranked with along the axis, or, with `reach`, of everything,
+    since a kernel may read them with weight 0."""
+
+    operators: str
+    numbers: Callable[[np.ndarray], np.ndarray]
+    why: str
+    inputs: tuple[int, ...] = ()
+    reach: bool = False
+    ranks: bool = False
+
+
+KERNEL = (1,)
+OPEN = (
+    Open("Clip", np.isinf, "whether a bound that is left out is the largest number"),
+    Open("ReduceMax ReduceMin", np.isnan, "whether NaN is the largest or passed over"),
+    Open(
+        "MaxPool GlobalMaxPool", _endless, "that, and whether a window starts from -inf or the lowest number"
+    ),
+    Open("Hardmax TopK", np.isnan, "where NaN is ranked", ranks=True),
+    Open("ScatterElements ScatterND", np.isnan, "how NaN compares, where the largest or smallest is kept"),
+    Open("Cast CastLike", _endless, "which integer it becomes"),
+    Open(
+        "Softmax LogSoftmax ReduceLogSumExp", _endless, "what the largest is, from which all are subtracted"
+    ),
+    Open("Attention MultiHeadAttention", _endless, "what of a row is masked"),
+    Open("LSTM GRU RNN", _endless, "whether approximations of activations cut it off or pass it on"),
+    Open("LSTMFrom GRUFrom RNNFrom LSTMPFrom LSTMP", _endless, "as of LSTM, GRU and RNN"),
+    Open("LSTMCell GRUCell RNNCell", _endless, "as of LSTM, GRU and RNN"),
+    Open("Resize GridSample", _endless, "whether it is read where its weight is 0", reach=True),
+    Open("DFT STFT", _endless, "which of the sums it enters", reach=True),
+    Open("LRN", _endless, "whether it stays in a sum that moves on along the channels", reach=True),
+    Open("Col2Im", _endless, "whether it is read where it lies beside the picture", reach=True),
+    Open("BatchNormalization", _endless, "which terms are put together first", (1, 2, 3, 4)),
+    Open("ConvTranspose", _endless, "whether it is read where a kernel has no weight", reach=True),
+    Open("Conv", _endless, "whether a kernel meets the zeros around a picture", KERNEL, True),
+)
+ROWS: Mapping[str, Open] = {name: row for row in OPEN for name in row.operators.split()}
+FILLS = (  # in the place of such numbers, by their number: what changes with them hangs on them
+    lambda i: 100 + i % 64,
+    lambda i: -100 - i % 64,
+    lambda i: np.sin(i * 1.7),
+)
+CHOICES = len(FILLS) + 1
+
+EXACT = frozenset(  # operators that round nothing
+    """Abs And ArgMax ArgMin BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip Compress Concat Constant
+    ConstantOfShape DepthToSpace Dropout Equal Expand EyeLike Flatten Floor Gather GatherElements GatherND GlobalMaxPool
+    Greater GreaterOrEqual Hardmax Identity IsInf IsNaN Less LessOrEqual Max MaxPool Min Neg NonZero Not OneHot Or Pad
+    Range ReduceMax ReduceMin Relu Reshape ReverseSequence Round ScatterElements ScatterND Shape Sign Size Slice
+    SpaceToDepth Split Squeeze Tile TopK Transpose Trilu Unique Unsqueeze Where Xor""".split()
+)
+UNSIGNED = frozenset(  # of them, those that may give a zero of either sign
+    """Ceil Clip Floor GlobalMaxPool Max MaxPool Min ReduceMax ReduceMin Relu Round ScatterElements ScatterND
+    Sign""".split()
+)
+SATURATING = frozenset(  # those exact to so many places after the point, however small the number is
+    "Attention Celu Elu Erf GRU Gelu HardSwish LSTM Mish RNN Selu Sigmoid Softmax Softplus Swish Tanh".split()
+)
+
+
+def choices(
+    node: ir.Node,
+    given: dict[int, np.ndarray],
+    made: Arrays,
+    again: Callable[[dict[int, np.ndarray]], Arrays],
+) -> Iterator[Arrays]:
+    """What `node` may make of `given`, by the place of its inputs, beside what it `made`: the same where it hangs on no
+    open number; nothing where there is none. `again` is the operator."""
+    row = ROWS.get(node.op_type)
+    found = {} if row is None else _open_numbers(row, node, given)
+    if row is None or not any(places.any() for places in found.values()):
+        return
+    filled, cleared = (
+        [
+            again(given | {k: _filled(given[k], places, fill, clear) for k, places in found.items()})
+            for fill in FILLS
+        ]
+        for clear in (False, True)
+    )
+    hang = [
+        _differ(one) | _differ(other) | row.reach
+        for one, other in zip(zip(*filled, strict=True), zip(*cleared, strict=True), strict=True)
+    ]
+    if row.ranks:
+        hang = [_along(node, x) for x in hang]
+    nothing = [np.full_like(x, np.nan) if x.dtype.kind == "f" else x for x in filled[1]]
+    for other in (*filled, nothing):
+        yield [_put(mask, theirs, ours) for mask, theirs, ours in zip(hang, other, made, strict=True)]
+
+
+def _open_numbers(row: Open, node: ir.Node, given: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """Where in each input of floating point they are."""
+    floats = {k: x for k, x in given.items() if x.dtype.kind == "f" and (not row.inputs or k in row.inputs)}
+    found = {k: row.numbers(x) for k, x in floats.items()}
+    return {k: _along(node, x) for k, x in found.items()} if row.ranks else found
+
+
+def _along(node: ir.Node, places: np.ndarray) -> np.ndarray:
+    """All along the axis of `node`, where there is one of `places`."""
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
+    return np.broadcast_to(places.any(axis, keepdims=True), places.shape)
+
+
+def _filled(
+    array: np.ndarray, places: np.ndarray, fill: Callable[[np.ndarray], np.ndarray], clear: bool
+) -> np.ndarray:
+    """`array` with other numbers at `places`; with `clear` nothing but those, so that nothing stands out from them."""
+    numbers = fill(np.arange(array.size)).reshape(array.shape).astype(array.dtype)
+    return np.where(places, numbers, np.zeros_like(array) if clear else array)
+
+
+def _differ(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Where the arrays are not all the same."""
+    first, *others = arrays
+    return np.logical_or.reduce([~_same(first, other) for other in others])
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a == b) | (np.isnan(a) & np.isnan(b)) if a.dtype.kind == "f" else a == b
+
+
+def _put(mask: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
+    return np.where(mask, theirs, ours) if mask.shape == ours.shape else theirs
