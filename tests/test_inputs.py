@@ -19,6 +19,7 @@ from torch import nn
 import bridge
 from bridge.frontend.onnx_load import load
 from bridge.passes import simplify
+from bridge.ranges import Range
 from bridge.verification.inputs import Sampler
 from bridge.verification.odd import Odd
 from bridge.verification.runners import OnnxRuntime
@@ -158,12 +159,14 @@ def test_sizes_on_both_sides_of_the_example_within_its_range():
     values = parse(PLAIN, {})
     inputs = simplify(load(values)).graph.inputs
     base = {"batch": 3, "time": 30}
-    chosen = [group[0] for group in others(inputs, base, {"time": (5, 100)})]
+    chosen = [group[0] for group in others(inputs, base, {"time": Range(5, 100)})]
     assert {sizes["time"] for sizes in chosen} >= {5, 100}
     assert any(5 < sizes["time"] < 30 for sizes in chosen)
     assert any(30 < sizes["time"] < 100 for sizes in chosen)
     assert all(
-        5 <= sizes["time"] <= 100 for group in others(inputs, base, {"time": (5, 100)}) for sizes in group
+        5 <= sizes["time"] <= 100
+        for group in others(inputs, base, {"time": Range(5, 100)})
+        for sizes in group
     )
     assert {sizes["batch"] for sizes in chosen} >= {1, 2, 4, 5}
 

@@ -110,6 +110,16 @@ def test_a_file_is_proved_in_float64(text):
     assert report.verdict.startswith("proved equal in float64")
 
 
+UNBOUNDED = """<ir_version: 8, opset_import: ["": 17]> g (float[n,5] x) => (float[n,5] y) <float k = {3e7}>
+    { s = Sigmoid (x)  z = Mul (s, k)  y = Sin (z) }"""  # whose float64 too is off by more than 1e-10
+
+
+def test_what_rounds_beyond_all_digits_is_allowed_that_in_float64():
+    report = bridge.convert(onnx.parser.parse_model(UNBOUNDED)).report
+    assert max(c.limit for c in report.checks if c.dtype == "float64") > 1e-10
+    assert report.verdict.startswith("proved equal in float64")
+
+
 def test_a_wrong_formula_of_a_file_is_caught(build_with):
     build_with("Sin", lambda x: keras.ops.sin(x) * (1 + 1e-6))
     with pytest.raises(bridge.Mismatch, match="onnxruntime ↔ Keras differ by 1e-06 .limit 1e-10"):

@@ -18,7 +18,7 @@ SAME = frozenset(
 )  # the same numbers, moved
 COMPARED = frozenset("Less LessOrEqual Greater GreaterOrEqual".split())
 CELLS = frozenset("LSTMCell GRUCell RNNCell".split())
-WHOLE = 10  # integers of which nothing is known are drawn below it
+WHOLE = 10  # integers of which nothing is known are drawn below it, or up to the largest size
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Slot:
             return (-rows if negative else 0), max(rows - 1, 0)
         if self.example is not None and self.example.size:
             return int(self.example.min()), int(self.example.max())
-        return 0, WHOLE - 1
+        return 0, max(WHOLE - 1, *sizes.values(), 0)
 
 
 def slots(graph: ir.Graph, examples: list[np.ndarray] | None) -> list[Slot]:
@@ -134,6 +134,9 @@ def _lengths(graph: ir.Graph) -> dict[str, Any]:
         elif node.op_type in COMPARED:
             one, other = node.inputs
             pairs += [(one, _places(other)), (other, _places(one))]
+        elif node.op_type == "ReverseSequence" and node.inputs[0].shape is not None:
+            time = node.attributes["time_axis"].as_int() if "time_axis" in node.attributes else 0
+            pairs.append((node.inputs[1], node.inputs[0].shape[time]))
         for lengths, longest in pairs:
             root = _root(lengths)
             if longest is not None and root is not None and root.is_graph_input() and root.dtype.is_integer():

@@ -115,6 +115,13 @@ def trials(opened: Opened, simple: ir.Model, odd: bool = False) -> tuple[list[Tr
     return tried, [f"the source is run by {reference.name}: {reason}", *refused] if reason else refused
 
 
+def _narrow(opened: Opened) -> Run:
+    """The source as it is, on inputs in float64."""
+    source: Run = opened.torch or as_given(opened.given)[0]
+    dtypes = [value.dtype.numpy() for value in opened.model.graph.inputs]
+    return lambda inputs: source([x.astype(dtype) for x, dtype in zip(inputs, dtypes, strict=True)])
+
+
 def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) -> Report:
     """The whole path once more in float64: exported, built and compared; and the training compared, if asked."""
     from bridge.verification.training import parity, single_precision
@@ -129,13 +136,13 @@ def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) 
         built = build(plan(simple))
         sampler = Sampler.of(simple, double.torch.examples if double.torch else None, opened.asked)
         leg = TORCH_KERAS if double.torch else ORT_KERAS
-        checks = list(outputs.compare_double(leg, built.model, run, sampler))
+        checks = list(outputs.compare_double(leg, built.model, run, _narrow(opened), sampler))
         found = parity(built, double.torch, sampler) if training and double.torch else None
     if found is None or opened.module is None:
         return replace(report, checks=(*report.checks, *checks))
-    single = opened.module.copy()
-    sampler = Sampler.of(planned.model, single.examples, opened.asked)
-    floor = single_precision(build(planned), single, sampler, found.wanted)
+    trained = opened.module.copy()
+    sampler = Sampler.of(planned.model, trained.examples, opened.asked)
+    floor = single_precision(build(planned), trained, sampler, found.wanted)
     return replace(
         report,
         checks=(*report.checks, *checks, *found.checks, floor),
