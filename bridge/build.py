@@ -29,7 +29,7 @@ from bridge.ops.registry import Kind, Layout, Refused
 from bridge.plan import Operand, Perm, Plan, Refusal, Step
 from bridge.ranges import FREE, Ranges
 from bridge.weights import Entry, Source, Weight, WeightMap
-from bridge.written import decimal_or_root
+from bridge.written import number
 
 PARAMETRISED = r"\bparametrizations\.(\w+)\..*"  # torch's names for what makes up the weight \1
 
@@ -101,7 +101,7 @@ class Builder:
             return value
         dtype = self.dtype or value.dtype
         return (
-            np.full(value.shape, decimal_or_root(value.item()), dtype)
+            np.full(value.shape, number(value.item()), dtype)
             if value.size == 1
             else value.astype(dtype, copy=False)
         )

@@ -28,7 +28,7 @@ from bridge.errors import Unsupported
 from bridge.ops.registry import TYPES, Builder, Kind, Layout, find
 from bridge.passes.emit import is_onnx, used
 from bridge.weights import Weight
-from bridge.written import decimal
+from bridge.written import number
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ def _step(node: ir.Node, refusals: list[Refusal]) -> Step | None:
             reasons.append(f"attribute {name} is not handled")
         elif attribute.value is not None:
             attributes[name] = (
-                decimal(attribute.value) if attribute.type == ir.AttributeType.FLOAT else attribute.value
+                number(attribute.value) if attribute.type == ir.AttributeType.FLOAT else attribute.value
             )
     if reasons:
         refusals.append(_refusal(node, "; ".join(reasons)))

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+
+DIGITS = 7  # as many as float32 tells apart: a decimal that has fewer was written as one
+SMALL = 100  # denominators of what was written as a fraction
+NAMED = (
+    math.pi, 2 * math.pi, math.pi / 2, math.e, math.log(2), 1 / math.log(2), math.log(10), 1 / math.log(10),
+    10 / math.log(10), math.sqrt(2 / math.pi),
+    1.6732632423543772848170429916717, 1.0507009873554804934193349852946,  # alpha and scale of Selu
+)  # fmt: skip
 
 
 def _single(value: Any) -> np.float32 | None:
@@ -31,9 +41,22 @@ def fraction(value: Any) -> Fraction:
     return next((guess for guess in guesses if float(wide(float(guess))) == float(value)), exact)
 
 
-def decimal_or_root(value: Any) -> float:
-    """`decimal`, or the root of a whole number: 8 ** -0.5 for 0.3535533845424652."""
-    root = float(value) ** -2 if value else 0
-    if _single(value) is not None and 1 < root < 1 << 16 and abs(root / round(root) - 1) < 1e-6:
-        return float(np.copysign(round(root) ** -0.5, value))
-    return decimal(value)
+def number(value: Any) -> float:
+    """What was written where one of float32's numbers stands: a short decimal, else a constant that has a name, a
+    fraction of small numbers, a root (8 ** -0.5 for 0.3535533845424652), else its shortest decimal."""
+    single, shortest = _single(value), decimal(value)
+    if single is None or shortest == float(value) or len(str(single).strip("-0.").replace(".", "")) < DIGITS:
+        return shortest
+    guesses = (*NAMED, *_fractions(float(value)), *_roots(float(value)))
+    return next((guess for guess in guesses if np.float32(guess) == single), shortest)
+
+
+def _fractions(value: float) -> Iterator[float]:
+    yield float(Fraction(value).limit_denominator(SMALL))
+
+
+def _roots(value: float) -> Iterator[float]:
+    square = value * value
+    for power, whole in ((0.5, round(square)), (-0.5, round(1 / square) if square > 1e-5 else 0)):
+        if 1 < whole < 1 << 16:
+            yield float(np.copysign(whole**power, value))

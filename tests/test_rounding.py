@@ -114,6 +114,22 @@ UNBOUNDED = """<ir_version: 8, opset_import: ["": 17]> g (float[n,5] x) => (floa
     { s = Sigmoid (x)  z = Mul (s, k)  y = Sin (z) }"""  # whose float64 too is off by more than 1e-10
 
 
+WRITTEN = {  # numbers of 32 bits that the layers take for what was meant
+    "a sixth": "s = HardSigmoid <alpha = 0.16666667> (x)",
+    "gelu": "r = Constant <value = float {1.4142135}> ()  o = Constant <value = float {1}> ()"
+    "  h = Constant <value = float {0.5}> ()  d = Div (x, r)  e = Erf (d)  p = Add (e, o)  m = Mul (x, p)  s = Mul (m, h)",
+    "selu": "s = Selu (x)",
+    "a slope": "s = LeakyRelu <alpha = 0.1> (x)",
+}
+
+
+@pytest.mark.parametrize("body", WRITTEN.values(), ids=WRITTEN)
+def test_numbers_are_in_float64_what_was_written(body):
+    text = AMPLIFIES.replace("s = Sigmoid (x)", body)
+    report = bridge.convert(onnx.parser.parse_model(text), float64=True).report
+    assert max(check.error for check in report.checks if check.dtype == "float64") < 1e-10
+
+
 def test_what_rounds_beyond_all_digits_is_allowed_that_in_float64():
     report = bridge.convert(onnx.parser.parse_model(UNBOUNDED)).report
     assert max(c.limit for c in report.checks if c.dtype == "float64") > 1e-10

@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 
 from bridge.passes.emit import unused
+from bridge.written import number
 
 NARROW = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 DTYPES = frozenset({"to", "dtype", "output_dtype", "output_datatype"})  # attributes that name a type
@@ -42,7 +43,11 @@ def _widen(value: ir.Value) -> None:
 
 
 def _wide(tensor: ir.TensorProtocol) -> ir.Tensor:
-    return ir.tensor(tensor.numpy().astype(np.float64), name=tensor.name)
+    """Every number as it is; one that stands alone as it was written, which is how it is built."""
+    array = tensor.numpy().astype(np.float64)
+    return ir.tensor(
+        np.full(array.shape, number(array.item())) if array.size == 1 else array, name=tensor.name
+    )
 
 
 def _node(node: ir.Node, opsets: dict[str, int], names: set[str]) -> None:
@@ -70,7 +75,7 @@ def _attribute(node: ir.Node, attribute: ir.Attr) -> ir.Attr | None:
     if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype in NARROW:
         return ir.AttrTensor(attribute.name, _wide(attribute.as_tensor()))
     if node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
-        return ir.AttrTensor("value", ir.tensor(np.asarray(attribute.value, np.float32).astype(np.float64)))
+        return ir.AttrTensor("value", _wide(ir.tensor(np.asarray(attribute.value, np.float32))))
     if attribute.name in DTYPES and attribute.as_int() in map(int, NARROW):
         return ir.AttrInt64(attribute.name, int(ir.DataType.DOUBLE))
     return None

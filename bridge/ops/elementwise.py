@@ -346,7 +346,7 @@ def log_sigmoid(site, x):
 
 @op("HardSigmoid", layout=ANY)
 def hard_sigmoid(site, x, *, alpha=0.2, beta=0.5):
-    if np.float32(alpha) == np.float32(1 / 6) and beta == 0.5:
+    if alpha == 1 / 6 and beta == 0.5:
         return site.layer(layers.Activation, activation="hard_sigmoid")(x)
     return ops.clip(alpha * x + beta, 0, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from onnx.reference.ops import load_op
 from bridge.errors import SourceError
 from bridge.verification.old_forms import AS_NEWER, NEWER, old_forms
 from bridge.verification.runners import OnnxRuntime
+from bridge.written import number
 
 IR_VERSION = 10
 PLAIN = "biufcO"  # kinds of arrays that onnxruntime takes from numpy
+EXACT = {"Erf": np.vectorize(math.erf, otypes=["d"])}  # of which the evaluator gives 32 bits only
 GRAPHS = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
 
 
@@ -50,13 +53,19 @@ class _Kernel(OpRun):
             given, attributes = AS_NEWER[self.op_type](*inputs, **attributes)
             version = NEWER
         node = _node(self.onnx_node, len(given), version, attributes)
-        key = node.SerializeToString(), tuple(getattr(x, "dtype", None) for x in given)
+        dtypes = tuple(getattr(x, "dtype", None) for x in given)
+        key = node.SerializeToString(), dtypes
         if key not in self._runs:
-            self._runs[key] = _in_onnxruntime(node, version, given) or self._own(node, version, given)
+            meant = _meant(attributes) if np.float64 in dtypes else {}
+            kernel = None if meant else _in_onnxruntime(node, version, given)
+            self._runs[key] = kernel or self._own(node, version, given, meant)
         return tuple(self._runs[key](given))
 
-    def _own(self, node: onnx.NodeProto, version: int, inputs: list[Any]) -> Any:
-        """By the evaluator's own implementation."""
+    def _own(self, node: onnx.NodeProto, version: int, inputs: list[Any], meant: dict[str, float]) -> Any:
+        """By the evaluator's own implementation, with what is `meant` by some of the attributes."""
+        if node.op_type in EXACT:
+            exact = EXACT[node.op_type]
+            return lambda given: [exact(given[0]).astype(given[0].dtype)]
         types = [None if x is None else _type(x) for x in inputs]
         try:
             own = load_op("", node.op_type, version, None, node, types, evaluator_cls=ReferenceEvaluator)
@@ -64,7 +73,18 @@ class _Kernel(OpRun):
             raise SourceError(
                 f"neither onnxruntime nor ONNX's reference evaluator runs {node.op_type} on what it is given here"
             ) from error
-        return lambda given: own(node, self.run_params).run(*given)
+        made = own(node, self.run_params)
+        for name, value in meant.items():
+            setattr(made, name, value)
+        return lambda given: made.run(*given)
+
+
+def _meant(attributes: dict[str, Any]) -> dict[str, float]:
+    """The attributes of 32 bits that stand for another number, which in float64 makes a difference."""
+    given = {
+        name: float(value) for name, value in attributes.items() if isinstance(value, float | np.floating)
+    }
+    return {name: number(value) for name, value in given.items() if number(value) != value}
 
 
 def _node(old: onnx.NodeProto, inputs: int, version: int, attributes: dict[str, Any]) -> onnx.NodeProto:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 
 import numpy as np
 import onnx
@@ -33,7 +34,8 @@ class Evaluator:
 
     def __call__(self, inputs: Arrays) -> Arrays:
         feeds = dict(zip(self._inputs, inputs, strict=True))
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of numpy, where an array is empty
             return [np.asarray(output) for output in self._evaluator.run(None, feeds)]
 
 
@@ -73,6 +75,11 @@ def as_given(model: ir.Model | onnx.ModelProto | str) -> tuple[Runner, str]:
         return NodeByNode(proto), reason
     except SourceError as error:
         raise SourceError(f"{reason}; {error}") from error
+
+
+def in_float64(model: ir.Model) -> Runner:
+    """A graph in float64, node by node: its attributes have 32 bits, and are what was meant by them."""
+    return NodeByNode(without_unused_functions(model))
 
 
 def _require_valid(model: onnx.ModelProto) -> None:

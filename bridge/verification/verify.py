@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from bridge.build import build
 from bridge.errors import SourceError
+from bridge.frontend.source import as_ir
 from bridge.keras_compat import double_precision
 from bridge.passes import simplify
 from bridge.plan import plan
@@ -19,7 +20,7 @@ from bridge.verification.bisect import departure
 from bridge.verification.doubt import Compared, passed, settled
 from bridge.verification.inputs import Sampler
 from bridge.verification.nodes import node_errors
-from bridge.verification.reference import as_given
+from bridge.verification.reference import as_given, in_float64
 from bridge.verification.runners import OnnxRuntime, keras_call
 from bridge.verification.trials import Run, Trial, odd_trials, varies
 from bridge.verification.trials import trials as run_trials
@@ -101,7 +102,7 @@ def _doubles(double: Opened) -> Iterator[tuple[str, Run]]:
     """What runs a source in float64: torch where it can, then its graph."""
     if double.torch is not None:
         yield "torch", double.torch
-    yield "onnx", as_given(double.given)[0]
+    yield "onnx", in_float64(as_ir(double.given))
 
 
 def trials(opened: Opened, simple: ir.Model, odd: bool = False) -> tuple[list[Trial], list[str]]:
