@@ -1,6 +1,8 @@
-"""Compress by a condition that is known -> Gather, of as many elements as it is true of."""
+"""Compress by a condition that is known, of elements that are there at every size -> Gather."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import onnx_ir as ir
@@ -11,8 +13,17 @@ from bridge.passes.emit import Emitter, attribute, constant, is_onnx, replace
 def select(model: ir.Model) -> None:
     for node in list(model.graph):
         condition = constant(node.inputs[1]) if is_onnx(node, "Compress") else None
-        if condition is not None:
-            _pick(node, np.flatnonzero(condition.numpy()))
+        places = None if condition is None else np.flatnonzero(condition.numpy())
+        if places is not None and (places < _least(node)).all():
+            _pick(node, places)
+
+
+def _least(node: ir.Node) -> int:
+    """How many elements there are in any case to choose from."""
+    shape, axis = node.inputs[0].shape, attribute(node, "axis", None)
+    if shape is None:
+        return 0
+    return math.prod(n if isinstance(n, int) else 1 for n in (shape if axis is None else [shape[axis]]))
 
 
 def _pick(node: ir.Node, places: np.ndarray) -> None:

@@ -79,20 +79,19 @@ def _unvaried(planned: Plan, tried: list[Trial]) -> Iterator[str]:
 def allowing_rounding(
     checks: list[Check], opened: Opened, tried: list[Trial]
 ) -> tuple[list[Check], tuple[str, ...]]:
-    """`checks`, if those at ordinary values do not pass, judged by the source's own rounding, and a note that says so:
-    a network may amplify it beyond any fixed limit. That of torch is looked at first, then that of the graph, whose
-    formulas may lose digits that torch's keep (ONNX's Selu of tiny numbers is one). That they are equal is then for
-    float64 to show (`prove_double`)."""
-    if passed(checks):
+    """`checks`, those that do not pass judged by the source's own rounding, and a note that says so of those at
+    ordinary values: a network may amplify it beyond any fixed limit. That of torch is looked at first, then that of
+    the graph, whose formulas may lose digits that torch's keep (ONNX's Selu of tiny numbers is one). That they are
+    equal is then for float64 to show (`prove_double`)."""
+    if all(check.passed for check in checks):
         return checks, ()
-    doubles: dict[str, Run] = {}
-    judged = checks
+    amplifies, doubles, judged = not passed(checks), dict[str, Run](), checks
     try:
         for name, run in _doubles(opened.double):
             doubles[name] = run
             judged = outputs.allowing_rounding(checks, tried, doubles)
             if passed(judged):
-                return judged, (AMPLIFIES.format(" or ".join(doubles)),)
+                return judged, (AMPLIFIES.format(" or ".join(doubles)),) if amplifies else ()
     except Exception:  # it does not run in float64, as where forward names a dtype
         return judged, ()
     return judged, ()
