@@ -222,6 +222,11 @@ def test_einsum(row):
     check(f'g ({inputs}) => ({result} y) {{ y = Einsum <equation = "{equation}"> (a, b) }}', layers=[])
 
 
+def test_einsum_keeps_the_digits_of_a_number():
+    row = "g (double[N] x) => (double[N] y) <double k = {1.624801301320466}> {"
+    check(row + ' y = Einsum <equation = "i,->i"> (x, k) }')
+
+
 @pytest.mark.parametrize("equation", ["ba", " b a -> a b", "a...->...a"])
 def test_einsum_of_one(equation):
     check(f'g (float[N, 3] x) => (float[A, B] y) {{ y = Einsum <equation = "{equation}"> (x) }}', layers=[])
