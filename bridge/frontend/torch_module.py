@@ -61,13 +61,13 @@ class Torch:
     def double(self) -> Torch:
         """The same module and examples in float64."""
         torch = self._torch
-        leaves = [
-            x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in self._leaves
-        ]
+        floats = [x for x in self._leaves if isinstance(x, torch.Tensor) and x.is_floating_point()]
+        narrow = any(x.dtype != torch.float64 for x in floats)
+        leaves = [x.double() if any(x is one for one in floats) else x for x in self._leaves]
         args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
         module = copy.deepcopy(self.module)
         for layer in module.modules():  # what hangs on the precision unless it is said
-            if isinstance(layer, torch.nn.RMSNorm) and layer.eps is None:
+            if narrow and isinstance(layer, torch.nn.RMSNorm) and layer.eps is None:
                 layer.eps = torch.finfo(torch.float32).eps
         return Torch(module.double(), args, kwargs)
 
