@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from bridge.precision import precision
 from bridge.ranges import FREE, Ranges
 from bridge.report import Report, Row, Variable
 
@@ -86,6 +87,7 @@ def describe(opened: Opened, model: keras.Model) -> Report:
         axes=axes(opened.model),
         notes=opened.notes,
         seed=opened.asked.seed,
+        dtype=precision(opened.model.graph),
         source_parameters=parameters,
         trainable=_count(model.trainable_variables),
         non_trainable=_count(model.non_trainable_variables),

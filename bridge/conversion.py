@@ -141,11 +141,13 @@ def convert(
     report = replace(report, notes=(*report.notes, *_doors(planned)))
     if verify:
         with watch.room("compare"), deep(planned):
-            from bridge.verification.verify import failed_leg, prove, prove_double
+            from bridge.verification.verify import failed_leg, in_double_too, prove, prove_double
 
             report = prove(report, opened, planned, built)
-            if float64 or training or (report.verified and report.amplifies):
+            if float64 or training:
                 report = prove_double(report, opened, planned, training)
+            elif report.verified and (report.amplifies or report.dtype != "float32"):
+                report = in_double_too(report, opened, planned)
         report = replace(report, seconds=watch.seconds)
         if not report.verified:
             report = replace(report, blame=report.blame or failed_leg(report))
@@ -224,12 +226,12 @@ def verify_saved(
     _require_same_inputs(path, model, simple)
     _settle(opened, simple, watch)
     with watch.room("compare"):
-        tried, refused = trials(opened, simple, odd=True)
+        tried, refused, _ = trials(opened, simple, odd=True)
         call = keras_call(model)
         judged, rounding = allowing_rounding(list(outputs.checks(call, tried)), opened, tried)
         checks = settled(judged, tried, opened, Compared(call))
         notes = (*opened.notes, *refused, *rounding)
-        report = replace(describe(opened, model), notes=notes, checks=tuple(checks))
+        report = replace(describe(opened, model), notes=notes, checks=tuple(checks), dtype=tried[0].dtype)
         if training:
             report = replace(report, checks=(*report.checks, gradients_of(open_saved(path), opened, simple)))
     report = replace(report, seconds=watch.seconds)

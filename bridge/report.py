@@ -15,9 +15,15 @@ SIMPLIFIED = (
 )
 LEGS = (TORCH_ORT, SIMPLIFIED, ORT_KERAS, TORCH_KERAS)  # where outputs are compared
 LIMIT = 1e-5  # of the relative error of float32 values
+LIMITS = {"float16": 1e-2, "bfloat16": 8e-2}  # of types that round ten thousand times as much
 FREE = re.compile(r" free|: \d+ (to|or) ")  # in what is said of the axes of an input
 GRADIENTS, STEPS, STATISTICS = "gradients", "steps of SGD", "running statistics"  # training, torch ↔ Keras
 DROPOUT = "dropout rates"  # training
+
+
+def limit_of(dtype: str) -> float:
+    """Of the relative error of values in this precision."""
+    return LIMITS.get(dtype, LIMIT)
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,7 @@ class Report:
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     seed: int = 0  # of the inputs that were drawn
     unvaried: tuple[str, ...] = ()  # outputs that were one number at all inputs, and it: "features (0.0)"
+    dtype: str = "float32"  # the coarsest precision of floating point that the source computes in
 
     @property
     def verified(self) -> bool:
@@ -112,14 +119,15 @@ class Report:
 
     @property
     def limit(self) -> float:
-        """The largest error that float32 values may have to pass."""
-        return min((check.limit for check in self.checks if check.dtype == "float32"), default=LIMIT)
+        """The largest error that values in the source's own precision may have to pass."""
+        own = (check.limit for check in self.checks if check.dtype == self.dtype)
+        return min(own, default=limit_of(self.dtype))
 
     @property
     def amplifies(self) -> bool:
-        """Whether the network amplifies rounding, so that its float32 values were judged by the source's own."""
-        random = (c for c in self.checks if c.leg in LEGS and c.dtype == "float32" and not c.values)
-        return any(check.limit > LIMIT for check in random)
+        """Whether the network amplifies rounding, so that its values were judged by the source's own."""
+        random = (c for c in self.checks if c.leg in LEGS and c.dtype == self.dtype and not c.values)
+        return any(check.limit > limit_of(check.dtype) for check in random)
 
     @property
     def summed(self) -> int:
@@ -150,12 +158,14 @@ class Report:
                 f"equal, which shows little: {', '.join(self.unvaried)} never varied, at {where}; give inputs at which "
                 f"it does"
             )
-        if not self.amplifies:
+        if not self.amplifies and self.dtype == "float32":
             return f"proved equal: largest relative error {worst:.1e} at {where}"
         double = max((c.error for c in self.checks if c.leg in LEGS and c.dtype == "float64"), default=None)
         if double is None:
-            return f"equal within its source's own rounding: largest relative error {worst:.1e} at {where}"
-        return f"proved equal in float64: largest relative error {double:.1e} at {where} ({worst:.1e} in float32)"
+            rounding = "its source's own rounding" if self.amplifies else f"the rounding of {self.dtype}"
+            return f"equal within {rounding}: largest relative error {worst:.1e} at {where}"
+        text = f"proved equal in float64: largest relative error {double:.1e} at {where}"
+        return text if self.dtype == "float64" else f"{text} ({worst:.1e} in {self.dtype})"
 
     @property
     def worst(self) -> dict[str, float]:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from bridge.frontend.asked import Asked
 from bridge.passes.bounds import ROOM, Room
+from bridge.precision import precision
 from bridge.ranges import Range, Ranges
 from bridge.verification.metrics import Arrays
 from bridge.verification.odd import Odd, odd_draws
@@ -61,6 +62,11 @@ class Sampler:
         room = None if examples or asked.sizes or asked.sized else model.meta.get(ROOM)
         ranges = Ranges.of(model).told
         return cls(model.graph, slots(model.graph, examples), examples, asked, ranges, room)
+
+    @property
+    def precision(self) -> str:
+        """In which the graph computes."""
+        return precision(self.graph)
 
     @property
     def inputs(self) -> Sequence[ir.Value]:

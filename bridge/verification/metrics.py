@@ -9,8 +9,9 @@ import numpy as np
 Arrays = list[np.ndarray]
 
 
-def relative_error(got: np.ndarray, want: np.ndarray) -> float:
-    """Largest difference over the largest magnitude; infinite where shapes differ or one is not finite alone."""
+def relative_error(got: np.ndarray, want: np.ndarray, against: np.ndarray | None = None) -> float:
+    """Largest difference over the largest magnitude (of `against`, if given); infinite where shapes differ or one is
+    not finite alone."""
     got, want = np.asarray(got), np.asarray(want)
     if got.shape != want.shape:
         return float("inf")
@@ -26,13 +27,17 @@ def relative_error(got: np.ndarray, want: np.ndarray) -> float:
     if not finite.any():
         return 0.0
     got, want = got[finite].astype(np.float64), want[finite].astype(np.float64)
-    return float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-30))
+    size = want if against is None else np.asarray(against)[np.isfinite(against)].astype(np.float64)
+    return float(np.abs(got - want).max() / max(np.abs(size).max(initial=0.0), 1e-30))
 
 
-def worst_error(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
+def worst_error(
+    got: Sequence[np.ndarray], want: Sequence[np.ndarray], against: Sequence[np.ndarray] | None = None
+) -> float:
     if len(got) != len(want):
         return float("inf")
-    return max((relative_error(a, b) for a, b in zip(got, want, strict=True)), default=0.0)
+    rows = zip(got, want, [None] * len(want) if against is None else against, strict=True)
+    return max((relative_error(*row) for row in rows), default=0.0)
 
 
 def only(arrays: Arrays, places: Arrays | None) -> Arrays:

@@ -20,6 +20,7 @@ from bridge.written import number
 IR_VERSION = 10
 PLAIN = "biufcO"  # kinds of arrays that onnxruntime takes from numpy
 EXACT = {"Erf": np.vectorize(math.erf, otypes=["d"])}  # of which the evaluator gives 32 bits only
+Held = list[tuple[str, np.ndarray]]  # inputs that are there, with their names
 GRAPHS = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
 
 
@@ -105,14 +106,8 @@ def _in_onnxruntime(node: onnx.NodeProto, version: int, inputs: list[Any]) -> An
     held = [(name, x) for name, x in zip(node.input, inputs, strict=True) if name]
     if not all(isinstance(x, np.ndarray) and x.dtype.kind in PLAIN for _, x in held):
         return None
-    given = [onnx.helper.make_value_info(name, _type(x)) for name, x in held]
-    made = [onnx.ValueInfoProto(name=name) for name in node.output if name]
-    graph = onnx.helper.make_graph([node], "node", given, made)
-    opset = onnx.helper.make_opsetid("", version)
-    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
-    try:
-        run = OnnxRuntime(model.SerializeToString())
-    except SourceError:
+    run = _kernel(node, version, held)
+    if run is None or _in_single_only(run, node, version, held):
         return None
 
     def call(arrays: list[Any]) -> list[Any]:
@@ -120,6 +115,36 @@ def _in_onnxruntime(node: onnx.NodeProto, version: int, inputs: list[Any]) -> An
         return [next(made) if name else np.zeros(0) for name in node.output]
 
     return call
+
+
+def _kernel(node: onnx.NodeProto, version: int, held: Held) -> OnnxRuntime | None:
+    given = [onnx.helper.make_value_info(name, _type(x)) for name, x in held]
+    made = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+    graph = onnx.helper.make_graph([node], "node", given, made)
+    opset = onnx.helper.make_opsetid("", version)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
+    try:
+        return OnnxRuntime(model.SerializeToString())
+    except SourceError:
+        return None
+
+
+def _in_single_only(run: OnnxRuntime, node: onnx.NodeProto, version: int, held: Held) -> bool:
+    """Whether the kernel is there for float64 and then does not run (LSTM), although it does in float32."""
+    arrays = [x for _, x in held]
+    if not any(x.dtype == np.float64 for x in arrays) or _runs(run, arrays):
+        return False
+    single = [(name, x.astype(np.float32) if x.dtype == np.float64 else x) for name, x in held]
+    other = _kernel(node, version, single)
+    return other is not None and _runs(other, [x for _, x in single])
+
+
+def _runs(run: OnnxRuntime, arrays: list[np.ndarray]) -> bool:
+    try:
+        run(arrays)
+    except Exception:  # whatever it says, it does not
+        return False
+    return True
 
 
 def _type(x: Any) -> onnx.TypeProto:

@@ -13,18 +13,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import keras
-import numpy as np
 
 from bridge.errors import said
-from bridge.report import ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check
+from bridge.precision import step_of
+from bridge.report import LEGS, ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.inputs import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, only, worst_error
 from bridge.verification.runners import OnnxRuntime, keras_call
 from bridge.verification.trials import Run, Trial, running
 
 LIMIT_DOUBLE = 1e-10
-FINER = float(np.finfo("float64").eps / np.finfo("float32").eps)
-FLOOR = 10  # how many times the source's own rounding float32 may be off where a network amplifies it
+FLOOR = 10  # times the source's own rounding, by which values may be off where a network amplifies it
 
 
 def checks(call: Run, tried: Sequence[Trial], simple: OnnxRuntime | None = None) -> Iterator[Check]:
@@ -53,26 +52,30 @@ def _compared(run: Run, trial: Trial, wanted: dict[str, Arrays | None], name: st
 
 
 def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], doubles: dict[str, Run]) -> list[Check]:
-    """`found`, where one fails with a limit of at least `FLOOR` times what a reference's own float32 is off at the same
-    inputs; `doubles` runs some of the references ("torch", "onnx") in float64."""
+    """`found`, where one fails with a limit of at least `FLOOR` times what a reference's own rounding is at the same
+    inputs, by the magnitude that the leg is measured by; `doubles` runs some of the references ("torch", "onnx") in
+    float64."""
     failed = {check.at for check in found if not check.passed}
-    limits: dict[str, float] = {}
+    limits: dict[tuple[str, str], float] = {}
     for trial in tried:
         if (at := trial.check("", 0.0).at) in failed:
-            inputs = cast(trial.inputs, "float64")
-            errors = (worst_error(getattr(trial, name) or [], run(inputs)) for name, run in doubles.items())
-            limits[at] = FLOOR * rounding if math.isfinite(rounding := max(errors)) else 0.0
-    return [c if c.passed else replace(c, limit=max(c.limit, limits.get(c.at, 0.0))) for c in found]
+            exact = {name: run(cast(trial.inputs, "float64")) for name, run in doubles.items()}
+            for leg in LEGS:
+                wanted = trial.torch if leg in (TORCH_ORT, TORCH_KERAS) else trial.onnx
+                off = max(worst_error(getattr(trial, name) or [], y, wanted) for name, y in exact.items())
+                limits[at, leg] = FLOOR * off if math.isfinite(off) else 0.0
+    return [c if c.passed else replace(c, limit=max(c.limit, limits.get((c.at, c.leg), 0.0))) for c in found]
 
 
 def compare_double(
-    leg: str, model: keras.Model, double: Run, single: Run, sampler: Sampler
+    leg: str, model: keras.Model, double: Run, single: Run, dtype: str, sampler: Sampler
 ) -> Iterator[Check]:
     """A source in float64 against the Keras model made from it, at the sizes that `trials` takes. `single` runs the
-    source as it is on them: where its rounding is so large that a part of it shows in float64 too, it may."""
-    call = keras_call(model)
+    source on them in the precision `dtype`: where rounding is so large there that a part of it shows in float64 too, it
+    may."""
+    call, finer = keras_call(model), step_of("float64") / step_of(dtype)
     for draw, want in running(double, sampler, []):
         rounding = worst_error(single(draw.inputs), want)
-        limit = FLOOR * rounding * FINER if math.isfinite(rounding) else 0.0
+        limit = FLOOR * rounding * finer if math.isfinite(rounding) else 0.0
         error = worst_error(call(draw.inputs), want)
         yield Check(leg, sizes_text(draw.sizes), error, max(limit, LIMIT_DOUBLE), "float64")

@@ -19,17 +19,18 @@ import onnx_ir as ir
 
 from bridge.errors import ExportError
 from bridge.ranges import FREE, Range, Ranges
-from bridge.report import LIMIT
+from bridge.report import limit_of
 from bridge.verification.inputs import Sampler, Sizes
 from bridge.verification.metrics import worst_error
-from bridge.verification.runners import OnnxRuntime
+from bridge.verification.reference import as_given
 from bridge.verification.sizes import LARGE, elements
 
 if TYPE_CHECKING:
     from bridge.frontend.source import Opened
     from bridge.frontend.torch_ranges import Assumption
 
-ROUNDING = 100  # times LIMIT, by which the exported graph may be off before it counts as another branch
+ROUNDING = 100  # times the limit, by which the exported graph may be off before it counts as another branch
+JUMP = 0.1  # by which it may be off at most
 STEPS = 64  # the largest step between sizes that is looked for
 
 
@@ -164,8 +165,9 @@ class _Probe:
 
     def __init__(self, opened: Opened, sampler: Sampler):
         assert opened.torch is not None
-        self._torch, self._onnx, self._sampler = opened.torch, OnnxRuntime(opened.model), sampler
-        self._limit = ROUNDING * LIMIT
+        self._torch, self._sampler = opened.torch, sampler
+        self._onnx = as_given(opened.model, opened.torch.examples)[0]
+        self._limit = min(ROUNDING * limit_of(sampler.precision), JUMP)
         self._room = max(LARGE, elements(sampler.inputs, sampler.exported()))
         self._known: dict[tuple[tuple[str, int], ...], Beyond] = {}
 

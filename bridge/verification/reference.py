@@ -16,7 +16,7 @@ from bridge.errors import SourceError, said
 from bridge.frontend.source import as_ir
 from bridge.verification.metrics import Arrays
 from bridge.verification.node_kernels import node_kernels
-from bridge.verification.runners import OnnxRuntime
+from bridge.verification.runners import OnnxRuntime, onnxruntime_at
 
 
 class Evaluator:
@@ -52,9 +52,10 @@ class NodeByNode(Evaluator):
 Runner = OnnxRuntime | Evaluator
 
 
-def as_given(model: ir.Model | onnx.ModelProto | str) -> tuple[Runner, str]:
+def as_given(model: ir.Model | onnx.ModelProto | str, examples: Arrays | None = None) -> tuple[Runner, str]:
     """What runs `model` just as it is, without the nodes that no output needs, and why it is not onnxruntime, if it is
-    not. Raises `SourceError` if nothing runs it."""
+    not: that may refuse it at `examples` too, inputs that are known to be legal. Raises `SourceError` if nothing runs
+    it."""
     whole = as_ir(model)
     needed = whole.clone()
     RemoveUnusedNodesPass()(needed)
@@ -62,12 +63,12 @@ def as_given(model: ir.Model | onnx.ModelProto | str) -> tuple[Runner, str]:
         model = needed
     try:
         serialised = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
-        return OnnxRuntime(serialised), ""
+        return onnxruntime_at(serialised, examples), ""
     except SourceError as error:
         reason = str(error)
     if isinstance(model, str):  # onnxruntime reads no shapes out of external data
         with contextlib.suppress(SourceError):
-            return OnnxRuntime(ir.external_data.load_to_model(whole)), ""
+            return onnxruntime_at(ir.external_data.load_to_model(whole), examples), ""
     proto = onnx.load(model) if isinstance(model, str) else model
     proto = without_unused_functions(proto) if isinstance(proto, ir.Model) else proto
     try:

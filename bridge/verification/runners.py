@@ -50,6 +50,18 @@ class OnnxRuntime:
         return [np.asarray(output) for output in self._session.run(None, feeds)]
 
 
+def onnxruntime_at(model: ir.Model | bytes | str, examples: Arrays | None) -> OnnxRuntime:
+    """`OnnxRuntime`; `SourceError` also where it refuses the model at `examples` only: some of its kernels say no more
+    than when they run what they lack."""
+    run = OnnxRuntime(model)
+    if examples is not None:
+        try:
+            run(examples)
+        except Exception as error:
+            raise SourceError(f"onnxruntime does not run the model: {said(error)}") from error
+    return run
+
+
 def values_in(model: ir.Model, names: Sequence[str], inputs: Arrays) -> Arrays:
     """What the values called `names` hold while onnxruntime runs `model`."""
     if not names:

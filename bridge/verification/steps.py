@@ -1,4 +1,4 @@
-"""A graph run node by node in onnxruntime, so that what one node gives can be changed before others read it."""
+"""A graph run node by node, each as it is given, so that what one node gives can be changed before others read it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.verification.metrics import Arrays
-from bridge.verification.runners import OnnxRuntime
+from bridge.verification.reference import Runner, as_given
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Steps:
     """`model` as single nodes; what the graphs inside of one read from around it comes behind its own inputs."""
 
     model: ir.Model
-    sessions: dict[ir.Node, OnnxRuntime] = field(default_factory=dict)
+    sessions: dict[ir.Node, Runner] = field(default_factory=dict)
 
     def run(self, inputs: Arrays, changed: Callable[[Ran], Arrays]) -> Arrays:
-        """The outputs of the graph where `changed` says what of every node is handed on. Raises what onnxruntime
+        """The outputs of the graph where `changed` says what of every node is handed on. Raises what its runner
         raises, where a node does not run alone."""
         graph = self.model.graph
         held = {v: v.const_value.numpy() for v in graph.initializers.values() if v.const_value is not None}
@@ -49,7 +49,8 @@ class Steps:
             types = {value: ir.DataType.from_numpy(array.dtype) for value, array in arrays.items()}
             alone = single(self.model, node, types, _named(node))
             within = len(read) > len(node.inputs)  # then it cannot be copied
-            self.sessions[node] = OnnxRuntime(ir.to_proto(alone).SerializeToString() if within else alone)
+            given_alone = ir.to_proto(alone) if within else alone
+            self.sessions[node] = as_given(given_alone, list(arrays.values()))[0]
         return self.sessions[node](list(arrays.values()))
 
 

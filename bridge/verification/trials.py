@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import onnx_ir as ir
 
 from bridge.errors import SourceError, said
 from bridge.frontend.torch_module import Torch
-from bridge.report import LIMIT, Check
+from bridge.report import Check, limit_of
 from bridge.verification.inputs import Draw, Sampler, Sizes, sizes_text
 from bridge.verification.metrics import Arrays, worst_error
 from bridge.verification.odd import Odd
@@ -37,11 +38,12 @@ class Trial:
     onnx: Arrays  # of the graph as given, or as torch exported it
     odd: Odd | None = None  # what is odd about the values
     decided: Arrays | None = None  # where in each output there is something to compare; everywhere if None
+    dtype: str = "float32"  # in which the source computes
 
     def check(self, leg: str, error: float, failure: str = "") -> Check:
-        """What one leg gave, to be held against the limit of float32."""
+        """What one leg gave, to be held against the limit of the source's precision."""
         values = self.odd.value if self.odd else ""
-        return Check(leg, sizes_text(self.sizes), error, LIMIT, failure=failure, values=values)
+        return Check(leg, sizes_text(self.sizes), error, limit_of(self.dtype), self.dtype, failure, values)
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,15 @@ def trials(sampler: Sampler, onnx: Runner, torch: Torch | None) -> tuple[list[Tr
                 "the source gives other outputs each time it runs, in evaluation mode too: something in it is random "
                 "or remembers, such as a dropout that is not told training=self.training"
             )
-        legs = (None, outputs) if torch is None else (outputs, _exported(onnx, draw))
-        done.append(Trial(draw.sizes, draw.inputs, *legs))
+        wanted, exported = (None, outputs) if torch is None else (outputs, _exported(onnx, draw))
+        places = _defined(wanted, exported) if done and wanted is not None else None
+        if places is not None:
+            where = "where torch gives NaN or infinities, and onnxruntime others"
+            refused.append(f"not compared at {sizes_text(draw.sizes)} {where}")
+        if places is None or any(x.any() for x in places):
+            done.append(
+                Trial(draw.sizes, draw.inputs, wanted, exported, decided=places, dtype=sampler.precision)
+            )
     return done, refused
 
 
@@ -93,7 +102,7 @@ def odd_trials(
     have none, large numbers may overflow, NaN and infinities may give what torch and onnxruntime do not agree on, and
     torch may cut off what lies behind the longest of short sequences."""
     source: Run = onnx if torch is None else torch
-    whole = _finite(tried[0].torch or tried[0].onnx)
+    whole, dtype = _finite(tried[0].torch or tried[0].onnx), sampler.precision
     for draw in sampler.odd(_few(tried)):
         try:
             outputs = source(draw.inputs)
@@ -103,21 +112,29 @@ def odd_trials(
         if whole and not finite and draw.odd in BREAKABLE:
             continue
         if torch is None:
-            yield Trial(draw.sizes, draw.inputs, None, outputs, draw.odd)
+            yield Trial(draw.sizes, draw.inputs, None, outputs, draw.odd, dtype=dtype)
             continue
         exported = _exported(onnx, draw)
         if draw.odd is Odd.SHORT and [x.shape for x in exported] != [x.shape for x in outputs]:
             continue
         if whole and not _finite(exported) and draw.odd in (Odd.ON, Odd.OFF):
             continue
-        if finite or worst_error(exported, outputs) <= LIMIT:
-            yield Trial(draw.sizes, draw.inputs, outputs, exported, draw.odd)
+        if finite or worst_error(exported, outputs) <= limit_of(dtype):
+            yield Trial(draw.sizes, draw.inputs, outputs, exported, draw.odd, dtype=dtype)
 
 
 def _few(tried: Sequence[Trial]) -> Sizes:
     """The sizes with the fewest elements at which no axis is 1."""
     several = [trial for trial in tried if all(size > 1 for size in trial.sizes.values())]
     return min(several or tried[:1], key=lambda trial: sum(x.size for x in trial.inputs)).sizes
+
+
+def _defined(wanted: Arrays, exported: Arrays) -> Arrays | None:
+    """Where torch gives numbers, if it gives NaN or infinities elsewhere, such as for the maximum of nothing, and
+    onnxruntime others."""
+    if _finite(wanted) or worst_error(exported, wanted) < math.inf:
+        return None
+    return [np.isfinite(x) if x.dtype.kind == "f" else np.ones(x.shape, bool) for x in wanted]
 
 
 def _finite(arrays: Arrays) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
 
 from bridge.build import build
-from bridge.errors import SourceError
+from bridge.errors import BridgeError, SourceError
 from bridge.frontend.source import as_ir
 from bridge.keras_compat import double_precision
 from bridge.passes import simplify
@@ -20,8 +21,9 @@ from bridge.verification.bisect import departure
 from bridge.verification.doubt import Compared, passed, settled
 from bridge.verification.inputs import Sampler
 from bridge.verification.nodes import node_errors
-from bridge.verification.reference import as_given, in_float64
-from bridge.verification.runners import OnnxRuntime, keras_call
+from bridge.verification.odd import nudged
+from bridge.verification.reference import Evaluator, Runner, as_given, in_float64
+from bridge.verification.runners import OnnxRuntime, keras_call, onnxruntime_at
 from bridge.verification.trials import Run, Trial, odd_trials, varies
 from bridge.verification.trials import trials as run_trials
 
@@ -34,17 +36,15 @@ if TYPE_CHECKING:
     from bridge.verification.training import Trainable
 
 
-AMPLIFIES = (
-    "the network amplifies rounding: float32 was allowed to be off by ten times what the float32 of {} is"
-)
+AMPLIFIES = "the network amplifies rounding: {0} was allowed to be off by ten times what the {0} of {1} is"
 
 
 def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report:
     """`report` with every comparison of `built` to the source as it was given, and to torch."""
-    tried, refused = trials(opened, planned.model, odd=True)
+    tried, refused, reference = trials(opened, planned.model, odd=True)
     graph, doors = planned.model.graph, planned.doors
     call = keras_call(built.model, *([doors.get(v) for v in side] for side in (graph.inputs, graph.outputs)))
-    simple, unrun = _simplified(planned.model)
+    simple, unrun = _simplified(planned.model, tried[0] if isinstance(reference, Evaluator) else None)
     found = list(outputs.checks(call, tried, simple))
     runs = simple is not None and not any(check.failure for check in found)
     judged, rounding = allowing_rounding(found, opened, tried)
@@ -56,14 +56,17 @@ def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report
     )
     unvaried = tuple(_unvaried(planned, tried))
     notes = (*report.notes, *refused, *unrun, *rounding)
-    report = replace(report, checks=checks, rows=rows, notes=notes, unvaried=unvaried)
-    return report if report.verified else replace(report, blame=_blame(report, opened, planned, built, tried))
+    report = replace(report, checks=checks, rows=rows, notes=notes, unvaried=unvaried, dtype=tried[0].dtype)
+    if report.verified:
+        return report
+    return replace(report, blame=_blame(report, opened, compared, tried))
 
 
-def _simplified(model: ir.Model) -> tuple[OnnxRuntime | None, list[str]]:
-    """What runs the simplified graph; or what to say where onnxruntime has no kernel for it."""
+def _simplified(model: ir.Model, legal: Trial | None) -> tuple[OnnxRuntime | None, list[str]]:
+    """What runs the simplified graph; or what to say where onnxruntime has no kernel for it, which may show only when
+    it runs, at inputs `legal` for a source that onnxruntime does not run."""
     try:
-        return OnnxRuntime(model), []
+        return onnxruntime_at(model, legal.inputs if legal else None), []
     except SourceError as error:
         return None, [f"neither passes nor single nodes are compared: {error}"]
 
@@ -91,7 +94,8 @@ def allowing_rounding(
             doubles[name] = run
             judged = outputs.allowing_rounding(checks, tried, doubles)
             if passed(judged):
-                return judged, (AMPLIFIES.format(" or ".join(doubles)),) if amplifies else ()
+                note = AMPLIFIES.format(tried[0].dtype, " or ".join(doubles))
+                return judged, (note,) if amplifies else ()
     except Exception:  # it does not run in float64, as where forward names a dtype
         return judged, ()
     return judged, ()
@@ -104,20 +108,27 @@ def _doubles(double: Opened) -> Iterator[tuple[str, Run]]:
     yield "onnx", in_float64(as_ir(double.given))
 
 
-def trials(opened: Opened, simple: ir.Model, odd: bool = False) -> tuple[list[Trial], list[str]]:
-    """What torch and the source as given say at several sizes, and at odd values if asked; and what there is to say of
-    it. `simple` is the source as the passes left it."""
-    sampler = Sampler.of(simple, opened.torch.examples if opened.torch else None, opened.asked)
-    reference, reason = as_given(opened.given)
+def _examples(opened: Opened) -> list[np.ndarray] | None:
+    return opened.torch.examples if opened.torch else None
+
+
+def trials(opened: Opened, simple: ir.Model, odd: bool = False) -> tuple[list[Trial], list[str], Runner]:
+    """What torch and the source as given say at several sizes, and at odd values if asked; what there is to say of it;
+    and what runs the source as given. `simple` is the source as the passes left it."""
+    sampler = Sampler.of(simple, _examples(opened), opened.asked)
+    reference, reason = as_given(opened.given, _examples(opened))
     tried, refused = run_trials(sampler, reference, opened.torch)
     if odd:
         tried += list(odd_trials(sampler, reference, opened.torch, tried))
-    return tried, [f"the source is run by {reference.name}: {reason}", *refused] if reason else refused
+    by = [f"the source is run by {reference.name}: {reason}"] if reason else []
+    return tried, [*by, *refused], reference
 
 
-def _narrow(opened: Opened) -> Run:
-    """The source as it is, on inputs in float64."""
+def _narrow(opened: Opened, dtype: str) -> Run:
+    """The source as it is, which computes in `dtype`, on inputs in float64: off by their last bit if it does so too."""
     source: Run = opened.torch or as_given(opened.given)[0]
+    if dtype == "float64":
+        return lambda inputs: source(nudged(inputs))
     dtypes = [value.dtype.numpy() for value in opened.model.graph.inputs]
     return lambda inputs: source([x.astype(dtype) for x, dtype in zip(inputs, dtypes, strict=True)])
 
@@ -134,21 +145,32 @@ def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) 
         simple = simplify(double.model)
         Ranges.of(planned.model).enter(simple)
         built = build(plan(simple))
-        sampler = Sampler.of(simple, double.torch.examples if double.torch else None, opened.asked)
+        sampler = Sampler.of(simple, _examples(double), opened.asked)
         leg = TORCH_KERAS if double.torch else ORT_KERAS
-        checks = list(outputs.compare_double(leg, built.model, run, _narrow(opened), sampler))
+        narrow = _narrow(opened, report.dtype)
+        checks = list(outputs.compare_double(leg, built.model, run, narrow, report.dtype, sampler))
         found = parity(built, double.torch, sampler) if training and double.torch else None
     if found is None or opened.module is None:
         return replace(report, checks=(*report.checks, *checks))
-    trained = opened.module.copy()
-    sampler = Sampler.of(planned.model, trained.examples, opened.asked)
-    floor = single_precision(build(planned), trained, sampler, found.wanted)
+    if report.dtype == "float32":
+        trained = opened.module.copy()
+        sampler = Sampler.of(planned.model, trained.examples, opened.asked)
+        checks.append(single_precision(build(planned), trained, sampler, found.wanted))
     return replace(
         report,
-        checks=(*report.checks, *checks, *found.checks, floor),
+        checks=(*report.checks, *checks, *found.checks),
         gradients=found.gradients,
         notes=(*report.notes, *found.notes),
     )
+
+
+def in_double_too(report: Report, opened: Opened, planned: Plan) -> Report:
+    """`prove_double` where rounding, of the precision or the network's, leaves room for a wrong formula; and what to
+    say where the source does not run in float64, as where forward names a dtype."""
+    try:
+        return prove_double(report, opened, planned, training=False)
+    except BridgeError as error:
+        return replace(report, notes=(*report.notes, f"compared in {report.dtype} alone: {error}"))
 
 
 def gradients_of(trained: Trainable, opened: Opened, simple: ir.Model) -> Check:
@@ -165,15 +187,17 @@ def gradients_of(trained: Trainable, opened: Opened, simple: ir.Model) -> Check:
     return single_precision(trained, single, sampler, wanted)
 
 
-def _blame(report: Report, opened: Opened, planned: Plan, built: Built, tried: list[Trial]) -> str:
-    """The leg that failed first, and the step or node that departs on it."""
+def _blame(report: Report, opened: Opened, compared: Compared, tried: list[Trial]) -> str:
+    """The leg that failed first, and the step or node that departs on it where onnxruntime runs the graph."""
     failed = first_failed(report)
     trial = next((trial for trial in tried if trial.check(failed.leg, 0.0).at == failed.at), tried[0])
     if failed.leg == SIMPLIFIED:
         step = departure(opened.given, opened.model, trial, failed.limit)
         return failed_leg(report) + (f": {step}" if step else "")
-    errors = node_errors(planned, built, trial) if failed.leg != TORCH_ORT and not failed.failure else {}
-    first = next((step for step in planned.steps if errors.get(step.node, 0.0) > failed.limit), None)
+    if failed.leg == TORCH_ORT or compared.plan is None or compared.built is None:
+        return failed_leg(report)
+    errors = node_errors(compared.plan, compared.built, trial)
+    first = next((step for step in compared.plan.steps if errors.get(step.node, 0.0) > failed.limit), None)
     if first is None:
         return failed_leg(report)
     where = f"{first.node.op_type} {first.path or first.node.name}"

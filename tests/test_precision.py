@@ -1,0 +1,173 @@
+"""Modules in half, double and several precisions: proved within what the precision allows, weights back bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import bridge
+from bridge.render import html
+
+torch.set_num_threads(1)
+HALF, DOUBLE, BRAIN = torch.float16, torch.float64, torch.bfloat16
+
+
+class Mixed(nn.Module):
+    """Half weights around a normalisation in single precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.norm, self.after = nn.Linear(8, 8).half(), nn.LayerNorm(8), nn.Linear(8, 4).half()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.after(self.norm(self.before(x).float()).half())
+
+
+class Each(nn.Module):
+    """A function of x and a part."""
+
+    def __init__(self, function: Any, part: nn.Module) -> None:
+        super().__init__()
+        self.function, self.part = function, part
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x, self.part)
+
+
+def convolution() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
+
+
+ROWS = [
+    # module, input, precision, what a report says of it
+    (lambda: nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 4)), (2, 8), HALF, "in float16"),
+    (convolution, (2, 3, 8, 8), HALF, "in float16"),
+    (lambda: nn.LSTM(8, 5, batch_first=True), (2, 7, 8), HALF, "in float16"),
+    (convolution, (2, 3, 8, 8), DOUBLE, "ONNX's reference evaluator"),
+    (lambda: nn.LSTM(8, 5, batch_first=True), (2, 7, 8), DOUBLE, "ONNX's reference evaluator"),
+    (lambda: nn.Sequential(nn.RMSNorm(8), nn.CELU(1.3)), (2, 8), DOUBLE, "proved equal in float64"),
+]
+
+
+@pytest.mark.parametrize(("make", "shape", "dtype", "said"), ROWS)
+def test_a_precision_is_proved_and_named(make, shape, dtype, said) -> None:
+    torch.manual_seed(0)
+    module = make().to(dtype).eval()
+    result = bridge.convert(module, torch.randn(shape).to(dtype))
+    report, back = result.report, result.weights.to_torch()
+    assert report.dtype == str(dtype).removeprefix("torch.")
+    assert report.verdict.startswith("proved equal in float64")
+    assert said in str(report)
+    exact = [check for check in report.checks if check.dtype == "float64"][-1]
+    assert exact.error < exact.limit < 1e-9
+    for name, tensor in module.state_dict().items():
+        assert back[name].dtype == tensor.dtype
+        assert torch.equal(back[name], tensor)
+
+
+def test_a_report_names_the_precision(tmp_path) -> None:
+    torch.manual_seed(0)
+    module, x = nn.Linear(8, 4).half().eval(), torch.randn(2, 8).half()
+    assert bridge.convert(module, x, verify=False).report.dtype == "float16"
+    result = bridge.convert(module, x)
+    report = result.report
+    assert bridge.Report.from_json(report.to_json()) == report
+    assert {check.dtype for check in report.checks} == {"float16", "float64"}
+    assert report.limit == 1e-2
+    for text in (str(report), html.render(report)):
+        assert "in float16)" in text.replace("\n", " ")
+        assert "float32" not in text
+    result.save(tmp_path / "half.keras")
+    again = bridge.verify(tmp_path / "half.keras", module, x)
+    assert again.verdict.startswith("equal within the rounding of float16")
+
+
+class Large(nn.Module):
+    """A sine of numbers so large that the rounding of float64 shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(5, 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(3e7 * torch.sigmoid(self.lin(x)))
+
+
+def test_a_double_that_amplifies_is_allowed_its_rounding() -> None:
+    torch.manual_seed(0)
+    report = bridge.convert(Large().double().eval(), torch.randn(3, 5).double()).report
+    assert 1e-10 < max(check.error for check in report.checks) < 1e-6
+    assert report.verdict.startswith("proved equal in float64")
+
+
+def test_a_half_file_is_proved_in_float64() -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]> g (float16[n,5] x) => (float16[n,5] y)
+        { s = Sigmoid (x)  y = Sin (s) }"""
+    report = bridge.convert(onnx.parser.parse_model(text)).report
+    assert report.dtype == "float16"
+    assert report.verdict.startswith("proved equal in float64")
+
+
+def test_training_in_half_is_compared_in_float64() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 4)).half()
+    report = bridge.convert(module, torch.randn(2, 8).half(), training=True).report
+    assert report.verified
+    assert {check.dtype for check in report.checks if check.leg == bridge.report.GRADIENTS} == {"float64"}
+
+
+def test_several_precisions_are_proved_within_the_coarsest() -> None:
+    torch.manual_seed(0)
+    module = Mixed().eval()
+    result = bridge.convert(module, torch.randn(2, 8).half())
+    assert result.report.verdict.startswith("equal within the rounding of float16")
+    assert "compared in float16 alone" in str(result.report)
+    assert {str(weight.dtype) for weight in result.model.weights} == {"float16", "float32"}
+    assert all(torch.equal(result.weights.to_torch()[k], v) for k, v in module.state_dict().items())
+
+
+def test_a_wrong_formula_in_half_is_caught_in_double(build_with) -> None:
+    import keras
+
+    build_with("Sin", lambda x: keras.ops.sin(x) * (1 + 1e-6))
+    module = Each(lambda x, f: torch.sin(f(x)), nn.Linear(8, 4)).half().eval()
+    with pytest.raises(bridge.Mismatch, match="limit 1e-10"):
+        bridge.convert(module, torch.randn(2, 8).half())
+
+
+def test_bfloat16_is_refused_with_the_way_out() -> None:
+    module = nn.Linear(8, 4).bfloat16()
+    with pytest.raises(bridge.SourceError, match=r"bfloat16 \(weight\).*convert module\.float\(\)"):
+        bridge.convert(module, torch.randn(2, 8))
+    result = bridge.convert(nn.Linear(8, 4).bfloat16().float(), torch.randn(2, 8))
+    assert result.report.dtype == "float32"
+
+
+def test_a_cell_gives_a_tuple_while_torch_traces() -> None:
+    module = Each(lambda x, f: state[0] if isinstance(state := f(x), tuple) else state[1], nn.LSTMCell(4, 3))
+    assert bridge.convert(module, torch.randn(2, 4)).report.verified
+
+
+def test_training_without_parameters_compares_what_there_is() -> None:
+    module = nn.Sequential(nn.Dropout(0.3), nn.BatchNorm1d(4, affine=False)).eval()
+    report = bridge.convert(module, torch.randn(6, 4), training=True).report
+    assert {"running statistics", "dropout rates"} <= {check.leg for check in report.checks}
+
+
+def test_sizes_at_which_torch_gives_infinities_that_onnxruntime_does_not_are_told() -> None:
+    module = Each(
+        lambda x, f: torch.relu(-f(x)) * 0, nn.MaxPool1d(2, 2, padding=1, dilation=2, ceil_mode=True)
+    )
+    report = bridge.convert(module, torch.randn(2, 4, 7), dynamic_shapes=({2: "time"},)).report
+    assert "not compared at time=1 where torch gives NaN or infinities" in str(report).replace("\n", " ")
+
+
+def test_noise_around_zero_is_measured_as_the_source_is() -> None:
+    """What is normalised is the same everywhere: zero, but for rounding, which is all in torch and none in others."""
+    torch.manual_seed(0)
+    module = Each(lambda x, f: f(x[..., None].expand(-1, -1, 3)), nn.InstanceNorm1d(5, eps=1e-3))
+    assert bridge.convert(module, 1e-3 * torch.randn(2, 5)).report.verified
