@@ -12,7 +12,7 @@ import bridge
 from bridge.frontend.onnx_double import in_double
 from bridge.report import LIMIT
 from bridge.verification.metrics import cast, worst_error
-from bridge.verification.reference import as_given
+from bridge.verification.reference import as_given, in_float64
 
 torch.set_num_threads(1)
 
@@ -164,6 +164,20 @@ DOUBLED = {
     "a function": "y = f.Tenth (x)",
     "a layer norm": "<float[4] s = {1, 2, 3, 4}> { y = LayerNormalization (x, s) }",
 }
+OLD = ["Hardmax", "LogSoftmax", "Softmax"]
+
+
+@pytest.mark.parametrize("op", OLD)
+@pytest.mark.parametrize("axis", ["", "<axis = 0>", "<axis = 2>", "<axis = -1>"])
+def test_an_old_graph_in_float64_is_the_same_graph(op, axis):
+    """Along all the axes from `axis` on, which the evaluator does not know."""
+    head = '<ir_version: 6, opset_import: ["": 11]> g (float[2,3,4] x) => (float[2,3,4] y)'
+    model = onnx.parser.parse_model(f"{head} {{ y = {op} {axis} (x) }}")
+    inputs = [np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")]
+    double = in_float64(in_double(ir.from_proto(model)))(cast(inputs, "float64"))
+    assert worst_error(as_given(model)[0](inputs), double) < 1e-6
+
+
 TENTH = """<domain: "f", opset_import: ["": 17]> Tenth (x) => (y)
     { k = Constant <value_float = 0.1> ()  a = Mul (x, k)  y = Cast <to = 1> (a) }"""
 

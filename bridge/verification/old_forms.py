@@ -1,5 +1,5 @@
-"""Operators of opsets 1 to 6, which onnxruntime does not run, as their old schemas say: in numpy (`old_forms`), or as
-the inputs and attributes with which opset 7 says the same (`AS_NEWER`)."""
+"""Operators of old opsets as their schemas say, for which onnxruntime has no kernel or the evaluator reads them as
+today's: in numpy (`old_forms`), or as the inputs and attributes with which opset 7 says the same (`AS_NEWER`)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,8 @@ LIMITED = {
 
 
 def old_forms(version: int) -> list[type[OpRun]]:
-    """Implementations for the evaluator of a model of that opset; none from opset 7 on."""
-    if version >= NEWER:
-        return []
-    limited = [_limited(name, function) for name, function in LIMITED.items()]
+    """Implementations for the evaluator of a model of that opset."""
+    limited = [_limited(name, function) for name, function in LIMITED.items() if version < NEWER]
     return [*limited, *(form for form, below in FORMS.items() if version < below)]
 
 
@@ -94,6 +92,36 @@ class PRelu(_Form):
         return (np.where(x < 0, slope * x, x).astype(x.dtype),)
 
 
+class _Rows(_Form):
+    """Of the matrix that has the axes before `axis` as its rows, and the others as its columns."""
+
+    def _run(self, x: Any, axis: int = 1) -> Any:
+        if not x.size:
+            return (x,)
+        rows = x.reshape(int(np.prod(x.shape[:axis], dtype=int)), -1)
+        return (self.of_rows(rows).reshape(x.shape).astype(x.dtype),)
+
+    def of_rows(self, rows: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+
+class Hardmax(_Rows):
+    def of_rows(self, rows: np.ndarray) -> np.ndarray:
+        return np.eye(rows.shape[1])[rows.argmax(1)]
+
+
+class LogSoftmax(_Rows):
+    def of_rows(self, rows: np.ndarray) -> np.ndarray:
+        moved = rows - rows.max(1, keepdims=True)
+        return moved - np.log(np.exp(moved).sum(1, keepdims=True))
+
+
+class Softmax(_Rows):
+    def of_rows(self, rows: np.ndarray) -> np.ndarray:
+        powers = np.exp(rows - rows.max(1, keepdims=True))
+        return powers / powers.sum(1, keepdims=True)
+
+
 class Tile(_Form):
     """Copies along one axis."""
 
@@ -107,7 +135,10 @@ FORMS: dict[type[OpRun], int] = {  # with the opset below which each holds
     Clip: 6,
     Dropout: 7,
     GlobalLpPool: 2,
+    Hardmax: 13,
+    LogSoftmax: 13,
     PRelu: 7,
+    Softmax: 13,
     Tile: 6,
 }
 
