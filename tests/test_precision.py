@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -104,6 +105,18 @@ def test_a_double_that_amplifies_is_allowed_its_rounding() -> None:
     assert report.verdict.startswith("proved equal in float64")
 
 
+def test_a_double_file_is_run_by_nodes_whose_kernel_has_no_double() -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]> g (double[t,n,4] x) => (double[t,d,n,5] y)
+        <double[1,20,4] w, double[1,20,5] r> { y = LSTM <hidden_size = 5> (x, w, r) }"""
+    model, numbers = onnx.parser.parse_model(text), np.random.default_rng(0)
+    for name, shape in (("w", (1, 20, 4)), ("r", (1, 20, 5))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(numbers.normal(size=shape), name))
+    del model.graph.value_info[:]
+    report = bridge.convert(model).report
+    assert report.verdict.startswith("proved equal in float64")
+    assert "LSTM operator does not support double" in str(report).replace("\n", " ")
+
+
 def test_a_half_file_is_proved_in_float64() -> None:
     text = """<ir_version: 8, opset_import: ["": 17]> g (float16[n,5] x) => (float16[n,5] y)
         { s = Sigmoid (x)  y = Sin (s) }"""
@@ -118,6 +131,13 @@ def test_training_in_half_is_compared_in_float64() -> None:
     report = bridge.convert(module, torch.randn(2, 8).half(), training=True).report
     assert report.verified
     assert {check.dtype for check in report.checks if check.leg == bridge.report.GRADIENTS} == {"float64"}
+
+
+def test_gradients_of_what_was_saved_in_half_are_refused(tmp_path) -> None:
+    module, x = nn.Linear(8, 4).half(), torch.randn(2, 8).half()
+    bridge.convert(module, x).save(tmp_path / "half.keras")
+    with pytest.raises(bridge.SourceError, match="float16 says nothing of the gradients"):
+        bridge.verify(tmp_path / "half.keras", module, x, training=True)
 
 
 def test_several_precisions_are_proved_within_the_coarsest() -> None:

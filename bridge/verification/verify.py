@@ -14,8 +14,9 @@ from bridge.frontend.source import as_ir
 from bridge.keras_compat import double_precision
 from bridge.passes import simplify
 from bridge.plan import plan
+from bridge.precision import precision
 from bridge.ranges import Ranges
-from bridge.report import ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check, Report
+from bridge.report import LIMITS, ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check, Report
 from bridge.verification import outputs
 from bridge.verification.bisect import departure
 from bridge.verification.doubt import Compared, passed, settled
@@ -117,18 +118,25 @@ def trials(opened: Opened, simple: ir.Model, odd: bool = False) -> tuple[list[Tr
     and what runs the source as given. `simple` is the source as the passes left it."""
     sampler = Sampler.of(simple, _examples(opened), opened.asked)
     reference, reason = as_given(opened.given, _examples(opened))
-    tried, refused = run_trials(sampler, reference, opened.torch)
+    try:
+        tried, refused = run_trials(sampler, reference, opened.torch)
+    except SourceError as error:  # as where a kernel says only when it runs that it has no float64
+        if opened.torch or reason or sampler.precision != "float64":
+            raise
+        reference, reason = in_float64(as_ir(opened.given)), str(error)
+        tried, refused = run_trials(sampler, reference, None)
     if odd:
         tried += list(odd_trials(sampler, reference, opened.torch, tried))
     by = [f"the source is run by {reference.name}: {reason}"] if reason else []
     return tried, [*by, *refused], reference
 
 
-def _narrow(opened: Opened, dtype: str) -> Run:
-    """The source as it is, which computes in `dtype`, on inputs in float64: off by their last bit if it does so too."""
-    source: Run = opened.torch or as_given(opened.given)[0]
+def _rounding(opened: Opened, dtype: str, double: Run) -> Run:
+    """What shows the rounding of a source that computes in `dtype`: itself on inputs in float64; or, of one that does
+    so in float64, `double` on inputs off by their last bit."""
     if dtype == "float64":
-        return lambda inputs: source(nudged(inputs))
+        return lambda inputs: double(nudged(inputs))
+    source: Run = opened.torch or as_given(opened.given)[0]
     dtypes = [value.dtype.numpy() for value in opened.model.graph.inputs]
     return lambda inputs: source([x.astype(dtype) for x, dtype in zip(inputs, dtypes, strict=True)])
 
@@ -147,8 +155,8 @@ def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) 
         built = build(plan(simple))
         sampler = Sampler.of(simple, _examples(double), opened.asked)
         leg = TORCH_KERAS if double.torch else ORT_KERAS
-        narrow = _narrow(opened, report.dtype)
-        checks = list(outputs.compare_double(leg, built.model, run, narrow, report.dtype, sampler))
+        single = _rounding(opened, report.dtype, run)
+        checks = list(outputs.compare_double(leg, built.model, run, single, report.dtype, sampler))
         found = parity(built, double.torch, sampler) if training and double.torch else None
     if found is None or opened.module is None:
         return replace(report, checks=(*report.checks, *checks))
@@ -180,6 +188,11 @@ def gradients_of(trained: Trainable, opened: Opened, simple: ir.Model) -> Check:
     if opened.module is None:
         raise SourceError(
             "comparing gradients needs the nn.Module itself: package.module:callable, or (module, args)"
+        )
+    if precision(simple.graph) in LIMITS:
+        raise SourceError(
+            f"a step of SGD in {precision(simple.graph)} says nothing of the gradients of what was saved; "
+            f"convert(training=True) compares them in float64"
         )
     double, single = opened.module.double(), opened.module.copy()
     wanted = exact_gradients(double, Sampler.of(simple, double.examples, opened.asked))
