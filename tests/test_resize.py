@@ -124,7 +124,8 @@ def test_grid_sample(mode, padding, align):
 
 def test_grid_sample_of_any_number_of_channels():
     check(
-        "g (float[2, C, 3, 4] x, float[2, 2, 3, 2] grid) => (float[2, C, 2, 3] y) { y = GridSample (x, grid) }"
+        "g (float[2, C, 3, 4] x, float[2, 2, 3, 2] grid) => (float[2, C, 2, 3] y) { y = GridSample (x, grid) }",
+        transposes=2,
     )
 
 

@@ -16,7 +16,6 @@ from torch.nn.utils import rnn
 from bridge.frontend.torch_istft import istft
 from bridge.frontend.torch_lookups import embedding_bag, take_along_dim
 from bridge.frontend.torch_ops import DROPOUTS
-from bridge.frontend.torch_pieces import chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -271,10 +270,6 @@ PATCHES: tuple[tuple[Any, str, Any, str], ...] = (
         for name in DROPPING
     ),
     (torch, "max_pool1d", _max_pool1d, "the length is frozen"),
-    *(
-        (owner, "chunk", chunk(owner.chunk), "the last piece ends beyond an axis that is free")
-        for owner in (torch, torch.Tensor)
-    ),
     (torch.nn.functional, "embedding_bag", embedding_bag, "written as loops"),
     (torch.nn.functional, "rrelu", _rrelu, "has no translation"),
     *(

@@ -50,10 +50,10 @@ def _reduction(name: str) -> Callable[..., Any]:
         if not axes:
             axes = range(len(x.shape))
         axes = tuple(sorted(axis % len(x.shape) for axis in axes))
-        if name in OF_NOTHING and 0 in site.shape():
-            return ops.sum(x, axis=axes, keepdims=bool(keepdims)) + _within(OF_NOTHING[name], site.dtype)
         if site.dtype == "bool":
             return LOGICAL[name](x, axis=axes, keepdims=bool(keepdims))
+        if name in OF_NOTHING and 0 in site.shape():
+            return ops.sum(x, axis=axes, keepdims=bool(keepdims)) + _within(OF_NOTHING[name], site.dtype)
         if name == "ReduceLogSumExp" and "float" not in site.dtype:
             return ops.cast(_integer_logsumexp(x, axes, bool(keepdims)), site.dtype)
         rank = len(x.shape)
