@@ -96,11 +96,7 @@ class Builder:
         return name.replace("int64", "int32") if narrow else name
 
     def array(self, value: np.ndarray) -> np.ndarray:
-        """A constant in the dtype of this build. Raises `Refused` where a saved model would not keep its shape."""
-        if not value.size and np.shape(value.tolist()) != value.shape:
-            raise Refused(
-                f"a constant of nothing, in shape {list(value.shape)}, which Keras's file does not keep"
-            )
+        """A constant in the dtype of this build."""
         if not np.issubdtype(value.dtype, np.floating):
             return value
         dtype = self.dtype or value.dtype
@@ -142,7 +138,7 @@ class Builder:
         """A constant as a tensor of the model, so that a layer called on it is the model's."""
         join = ops.logical_or if constant.dtype == bool else ops.add
         dtype = "bool" if constant.dtype == bool else self.float_type(ir.DataType.from_numpy(constant.dtype))
-        return join(self.zero(dtype), self.array(constant))
+        return join(self.zero(dtype), constant)
 
     def zero(self, dtype: str) -> Any:
         """A zero that is made of the first input."""
@@ -362,7 +358,10 @@ def _output(builder: Builder, value: ir.Value) -> Any:
     if isinstance(known, Weight) and known.is_parameter:
         reason = "is a parameter and nothing else; give what is computed of it"
         raise Unsupported([Refusal("output", value.name, reason)])
-    tensor = builder.ordered(value, builder.plan.doors.get(value)) if known is None else known.numpy()
+    if known is None:
+        tensor = builder.ordered(value, builder.plan.doors.get(value))
+    else:
+        tensor = builder.array(known.numpy())
     if isinstance(tensor, keras.KerasTensor):
         return tensor
     try:

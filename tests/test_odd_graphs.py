@@ -112,22 +112,3 @@ def test_refused(make):
     with pytest.raises(bridge.BridgeError, match=NO_INPUT) as caught:
         bridge.convert(make())
     assert not isinstance(caught.value, bridge.InternalError)
-
-
-NOTHING = {
-    "as output": f"g ({X}) => (float[0, 1] y) <float[1, 1] o = {{2}}, int64[1] a = {{2}}> {{ y = Slice (o, a, a) }}",
-    "beside others": f"g ({X}) => (float[N, 4] y) <int64[2] s = {{0, 4}}> "
-    "{ c = ConstantOfShape (s) y = Concat <axis = 0> (x, c) }",
-}
-
-
-@pytest.mark.parametrize("source", NOTHING.values(), ids=NOTHING)
-def test_constants_of_nothing_are_refused(source):
-    """The file of a Keras model holds them as lists, which have no second axis where the first has no places."""
-    with pytest.raises(bridge.Unsupported, match=r"constant of nothing, in shape \[0, \d\]"):
-        bridge.convert(text(source))
-
-
-def test_nothing_along_the_last_axis_is_kept(tmp_path):
-    body = "{ c = ConstantOfShape (s) y = Concat <axis = 1> (x, c) }"
-    proved(text(f"g (float[2, N] x) => (float[2, M] y) <int64[2] s = {{2, 0}}> {body}"), tmp_path)
