@@ -23,12 +23,7 @@ def graphs(proto: onnx.ModelProto) -> Iterator[Graph]:
                 f"more than {MAX_DEPTH} graphs inside one another: not a model that anything runs"
             )
         yield graph
-        waiting.extend(
-            (inner, depth + 1)
-            for node in graph.node
-            for attribute in node.attribute
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else []))
-        )
+        waiting.extend((inner, depth + 1) for node in graph.node for inner in _inside(node))
 
 
 def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -55,5 +50,12 @@ def nodes_in(graph: Graph) -> Iterator[onnx.NodeProto]:
     while waiting:
         for node in waiting.pop().node:
             yield node
-            for attribute in node.attribute:
-                waiting.extend((*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])))
+            waiting.extend(_inside(node))
+
+
+def _inside(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs that a node holds itself."""
+    for attribute in node.attribute:
+        yield from attribute.graphs
+        if attribute.HasField("g"):
+            yield attribute.g

@@ -40,6 +40,12 @@ def typed(value: Any, like: Any, dims: Any = None) -> Any:
     return value
 
 
+def along(x: Any, dim: int) -> Any:
+    """The positions along an axis, in a shape that broadcasts with x."""
+    dim %= len(x.shape)
+    return op.Reshape(positions(x, dim), ints(*(-1 if axis == dim else 1 for axis in range(len(x.shape)))))
+
+
 def _any(mask: Any, dim: int, keepdims: bool = True) -> Any:
     found = op.ReduceMax(op.Cast(mask, to=ir.DataType.INT32), ints(dim), keepdims=int(keepdims))
     return op.Cast(found, to=ir.DataType.BOOL)
@@ -157,9 +163,8 @@ def _running_extreme(reduce, end):
             lost = op.Greater(count, op.Constant(value_int=0))
             values = op.Where(lost, number(math.nan, x), values)
             reached = op.Or(none, op.And(reached, op.Not(lost)))
-        along = [-1 if axis == dim % len(x.shape) else 1 for axis in range(len(x.shape))]
         zero = op.Constant(value_int=0)
-        places = op.Where(reached, op.Reshape(positions(x, dim), ints(*along)), zero)
+        places = op.Where(reached, along(x, dim), zero)
         return values, _running(places, x, dim, zero, op.ReduceMax)
 
     return translate

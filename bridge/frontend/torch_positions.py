@@ -10,21 +10,15 @@ from typing import Any
 import onnx_ir as ir
 from onnxscript import opset23 as op
 
-from bridge.frontend.torch_axes import INT64, ints, most, positions, size, typed
+from bridge.frontend.torch_axes import INT64, along, ints, most, positions, size, typed
 from bridge.frontend.torch_formulas import aten, number
-
-
-def _along(x: Any, dim: int) -> Any:
-    """The positions along an axis of x, in a shape that broadcasts with x."""
-    dim %= len(x.shape)
-    return op.Reshape(positions(x, dim), ints(*(-1 if axis == dim else 1 for axis in range(len(x.shape)))))
 
 
 def _on_diagonal(x: Any, offset: int, dim1: int, dim2: int) -> Any:
     """x, and zero off its diagonal."""
-    place = _along(x, dim1)
+    place = along(x, dim1)
     place = op.Add(place, op.Constant(value_int=offset)) if offset else place
-    return op.Where(op.Equal(place, _along(x, dim2)), x, number(0, x))
+    return op.Where(op.Equal(place, along(x, dim2)), x, number(0, x))
 
 
 def _diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
@@ -36,15 +30,15 @@ def _diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     rank = len(x.shape)
     dim1, dim2 = dim1 % rank, dim2 % rank
     kept, lost = (dim1, dim2) if offset >= 0 else (dim2, dim1)
-    along = op.ReduceSum(_on_diagonal(x, offset, dim1, dim2), ints(lost), keepdims=0)
+    found = op.ReduceSum(_on_diagonal(x, offset, dim1, dim2), ints(lost), keepdims=0)
     place = kept - (lost < kept)
-    along = op.Transpose(along, perm=[axis for axis in range(rank - 1) if axis != place] + [place])
+    found = op.Transpose(found, perm=[axis for axis in range(rank - 1) if axis != place] + [place])
     length, other = x.shape[kept], x.shape[lost]
     if length == other:
-        return op.Slice(along, ints(0), ints(-abs(offset)), ints(rank - 2)) if offset else along
+        return op.Slice(found, ints(0), ints(-abs(offset)), ints(rank - 2)) if offset else found
     if not isinstance(length, int) or not isinstance(other, int):
         raise NotImplementedError("diagonal of two free axes that may differ; make them one, or fix them")
-    return op.Slice(along, ints(0), ints(max(min(length, other - abs(offset)), 0)), ints(rank - 2))
+    return op.Slice(found, ints(0), ints(max(min(length, other - abs(offset)), 0)), ints(rank - 2))
 
 
 def _trace(x: Any) -> Any:

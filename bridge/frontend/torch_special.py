@@ -12,6 +12,7 @@ import onnx_ir as ir
 from onnxscript import opset23 as op
 from onnxscript.function_libs.torch_lib.ops import core
 
+from bridge.frontend.torch_axes import typed
 from bridge.frontend.torch_formulas import aten, is_float, number
 
 SHIFT = 8  # from here on the asymptotic series of the gamma function and its kin hold
@@ -25,12 +26,6 @@ TAIL = (
     2.83297682, 1.00167406, 0.00943887047, -0.0076224613, 0.00573950773, -0.00367342844, 0.00134934322,
     0.000100950558, -0.000200214257,
 )  # fmt: skip
-
-
-def _like(value: Any, like: Any) -> Any:
-    """`value` with the type of `like`, which the exporter adds later."""
-    value.dtype = like.dtype
-    return value
 
 
 def _polynomial(x: Any, coefficients: Sequence[float]) -> Any:
@@ -54,7 +49,7 @@ def _reflected(x: Any) -> tuple[Any, Any, Any]:
     """Whether x is in the left half, its mirror image about 1/2 if so, and how far it is from a whole number."""
     left = op.Less(x, number(0.5, x))
     mirrored = op.Where(left, op.Sub(number(1.0, x), x), x)
-    return left, _like(mirrored, x), _like(op.Sub(x, op.Round(x)), x)
+    return left, typed(mirrored, x), typed(op.Sub(x, op.Round(x)), x)
 
 
 def _log_gamma_near_two(z: Any) -> Any:
@@ -68,13 +63,13 @@ def _log_gamma_near_two(z: Any) -> Any:
     factors = op.Where(op.Less(steps, number(0.0, z)), op.Reciprocal(z), product)
     terms = range(2, 28 if z.dtype == ir.DataType.DOUBLE else 14)
     series = [0.0, 1 - EULER, *((-1) ** k * _zeta(k) / k for k in terms)]
-    return op.Add(_polynomial(_like(op.Sub(op.Sub(z, steps), number(2.0, z)), z), series), op.Log(factors))
+    return op.Add(_polynomial(typed(op.Sub(op.Sub(z, steps), number(2.0, z)), z), series), op.Log(factors))
 
 
 def _stirling(z: Any) -> Any:
     terms = [b / (2 * k * (2 * k - 1)) for k, b in enumerate(BERNOULLI, 1)]
     inverse = op.Reciprocal(z)
-    rest = op.Mul(inverse, _polynomial(_like(op.Mul(inverse, inverse), z), terms))
+    rest = op.Mul(inverse, _polynomial(typed(op.Mul(inverse, inverse), z), terms))
     main = op.Sub(op.Mul(op.Sub(z, number(0.5, z)), op.Log(z)), z)
     return op.Add(op.Add(main, number(math.log(2 * math.pi) / 2, z)), rest)
 
@@ -83,8 +78,8 @@ def _log_gamma(x: Any) -> Any:
     left, z, apart = _reflected(x)
     middle, bound = number(2.0, x), number(float(SHIFT), x)
     far = op.GreaterOrEqual(z, bound)
-    near = _log_gamma_near_two(_like(op.Where(far, middle, z), x))
-    y = op.Where(far, _stirling(_like(op.Where(far, z, bound), x)), near)
+    near = _log_gamma_near_two(typed(op.Where(far, middle, z), x))
+    y = op.Where(far, _stirling(typed(op.Where(far, z, bound), x)), near)
     sine = op.Abs(op.Sin(op.Mul(apart, number(math.pi, x))))
     y = op.Where(left, op.Sub(op.Log(op.Div(number(math.pi, x), sine)), y), y)
     pole = op.And(left, op.Equal(sine, number(0.0, x)))
@@ -102,7 +97,7 @@ def _digamma(x: Any) -> Any:
     left, z, apart = _reflected(x)
     far = op.Add(z, number(float(SHIFT), x))
     inverse = op.Reciprocal(far)
-    square = _like(op.Mul(inverse, inverse), x)
+    square = typed(op.Mul(inverse, inverse), x)
     series = op.Mul(square, _polynomial(square, [b / (2 * k) for k, b in enumerate(BERNOULLI, 1)]))
     y = op.Sub(op.Sub(op.Log(far), op.Mul(inverse, number(0.5, x))), series)
     y = op.Sub(y, _sum_of_steps(z, 1))
@@ -116,7 +111,7 @@ def _digamma(x: Any) -> Any:
 def _trigamma(x: Any) -> Any:
     left, z, apart = _reflected(x)
     inverse = op.Reciprocal(op.Add(z, number(float(SHIFT), x)))
-    square = _like(op.Mul(inverse, inverse), x)
+    square = typed(op.Mul(inverse, inverse), x)
     series = _polynomial(square, [1.0, *BERNOULLI])
     y = op.Sum(op.Mul(inverse, series), op.Mul(square, number(0.5, x)), _sum_of_steps(z, 2))
     turn = op.Div(number(math.pi, x), op.Sin(op.Mul(apart, number(math.pi, x))))
@@ -135,8 +130,8 @@ def _erfinv(x: Any) -> Any:
     one = number(1.0, x)
     w = op.Neg(op.Log(op.Mul(op.Sub(one, x), op.Add(one, x))))
     bound = number(5.0, x)
-    central = _polynomial(_like(op.Sub(op.Min(w, bound), number(2.5, x)), x), CENTRAL)
-    tail = _polynomial(_like(op.Sub(op.Sqrt(op.Max(w, bound)), number(3.0, x)), x), TAIL)
+    central = _polynomial(typed(op.Sub(op.Min(w, bound), number(2.5, x)), x), CENTRAL)
+    tail = _polynomial(typed(op.Sub(op.Sqrt(op.Max(w, bound)), number(3.0, x)), x), TAIL)
     y = op.Mul(x, op.Where(op.Less(w, bound), central, tail))
     return op.Where(op.Equal(op.Abs(x), one), op.Mul(x, number(math.inf, x)), y)
 

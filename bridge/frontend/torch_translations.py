@@ -12,8 +12,8 @@ import torch
 from onnxscript import opset23 as op
 from onnxscript.function_libs.torch_lib.ops import core, nn
 
-from bridge.frontend.torch_axes import ALONG_AXES
-from bridge.frontend.torch_formulas import FORMULAS
+from bridge.frontend.torch_axes import ALONG_AXES, ints
+from bridge.frontend.torch_formulas import FORMULAS, number
 from bridge.frontend.torch_ops import DROPOUTS, LSTMP, MULTI_HEAD
 from bridge.frontend.torch_positions import BY_POSITION
 from bridge.frontend.torch_special import SPECIAL
@@ -25,10 +25,6 @@ GATES = {
     "RNN_RELU": (0,),
 }  # torch's blocks in ONNX's order
 WHOLE = 41  # 1 / 41 is the first fraction of which float32 makes 41 / 41 < 1
-
-
-def _ints(*values: int):
-    return op.Constant(value_ints=list(values))
 
 
 def _number(value: float, dtype: ir.DataType):
@@ -49,7 +45,7 @@ def _onnx_recurrent(x, lengths, hx, weights, mode, bias, layers, dropout, bidire
         return op.Concat(*(blocks[i] for i in order), axis=0)
 
     def stack(rows):
-        return op.Concat(*(op.Unsqueeze(row, _ints(0)) for row in rows), axis=0)
+        return op.Concat(*(op.Unsqueeze(row, ints(0)) for row in rows), axis=0)
 
     finals: list[list[Any]] = [[] for _ in hx]
     lens = None if lengths is None else op.Cast(lengths, to=ir.DataType.INT32)
@@ -61,9 +57,7 @@ def _onnx_recurrent(x, lengths, hx, weights, mode, bias, layers, dropout, bidire
         w = stack([gates(row[0]) for row in rows])
         r = stack([gates(row[1]) for row in rows])
         b = stack([op.Concat(gates(row[2]), gates(row[3]), axis=0) for row in rows]) if bias else None
-        initial = [
-            op.Slice(h, _ints(directions * layer), _ints(directions * (layer + 1)), _ints(0)) for h in hx
-        ]
+        initial = [op.Slice(h, ints(directions * layer), ints(directions * (layer + 1)), ints(0)) for h in hx]
         common = {
             "hidden_size": _hidden(rows[0][1], mode),
             "direction": "bidirectional" if bidirectional else "forward",
@@ -78,7 +72,7 @@ def _onnx_recurrent(x, lengths, hx, weights, mode, bias, layers, dropout, bidire
             y, *final = op.RNN(
                 x, w, r, b, lens, *initial, activations=[mode[4:].capitalize()] * directions, **common
             )
-        x = op.Reshape(op.Transpose(y, perm=[0, 2, 1, 3]), _ints(0, 0, -1))
+        x = op.Reshape(op.Transpose(y, perm=[0, 2, 1, 3]), ints(0, 0, -1))
         if dropout and layer < layers - 1:
             x = _onnx_dropout(x, dropout)
         for states, state in zip(finals, final, strict=False):
@@ -148,7 +142,7 @@ def _onnx_average(rank: int):
             )
         count = np.prod([*kernel] * (rank // len(kernel)))
         averages = stock(x, kernel, stride, padding, False, True)
-        return op.Mul(averages, _number(float(count / divisor_override), x.dtype))
+        return op.Mul(averages, number(float(count / divisor_override), x))
 
     return translate
 
@@ -157,7 +151,7 @@ def _onnx_celu(x, alpha=1.0):
     """ONNX has Celu in single precision alone, and the stock one rounds to it."""
     if x.dtype == ir.DataType.FLOAT:
         return op.Celu(x, alpha=alpha)
-    scale = _number(alpha, x.dtype)
+    scale = number(alpha, x)
     return op.Mul(op.Elu(op.Div(x, scale)), scale)
 
 
@@ -186,7 +180,7 @@ def _onnx_resize(where="half_pixel", **attributes):
 
 def _row(size: Any) -> Any:
     """A size as a tensor of one number."""
-    return _ints(size) if isinstance(size, int) else op.Reshape(size, _ints(1))
+    return ints(size) if isinstance(size, int) else op.Reshape(size, ints(1))
 
 
 def _onnx_nearest(offset: float, **attributes):
@@ -211,11 +205,11 @@ def _onnx_nearest(offset: float, **attributes):
             else:
                 m = _row(output_size[axis - 2])
                 step = op.Div(op.Cast(n, to=real), op.Cast(m, to=real))
-            places = op.Range(op.Constant(value_int=0), op.Squeeze(m, _ints(0)), op.Constant(value_int=1))
+            places = op.Range(op.Constant(value_int=0), op.Squeeze(m, ints(0)), op.Constant(value_int=1))
             places = op.Cast(places, to=real)
             places = op.Add(places, _number(offset, real)) if offset else places
             cells = op.Cast(op.Floor(op.Mul(places, step)), to=ir.DataType.INT64)
-            cells = op.Min(cells, op.Sub(n, _ints(1)))
+            cells = op.Min(cells, op.Sub(n, ints(1)))
             x = op.Gather(x, cells, axis=axis)
         return x
 

@@ -40,6 +40,11 @@ def worst_error(
     return max((relative_error(*row) for row in rows), default=0.0)
 
 
+def same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Where two arrays hold the same, NaN being the same as NaN."""
+    return (a == b) | (np.isnan(a) & np.isnan(b)) if a.dtype.kind == "f" else np.asarray(a == b)
+
+
 def only(arrays: Arrays, places: Arrays | None) -> Arrays:
     """Of each array what stands at `places`; all of it where there are none, or none of its shape."""
     if places is None or [x.shape for x in arrays] != [x.shape for x in places]:

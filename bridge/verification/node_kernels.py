@@ -13,6 +13,7 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops import load_op
 
 from bridge.errors import SourceError
+from bridge.frontend.onnx_walk import nodes_in
 from bridge.verification.old_forms import AS_NEWER, NEWER, old_forms
 from bridge.verification.runners import OnnxRuntime
 from bridge.written import number
@@ -28,16 +29,11 @@ def node_kernels(model: onnx.ModelProto) -> list[type[OpRun]]:
     """What runs each of ONNX's operators in `model`: as an old schema says, or a kernel. The evaluator keeps what
     walks through graphs itself."""
     version = next((entry.version for entry in model.opset_import if entry.domain == ""), NEWER)
-    nodes = _nodes(model.graph)
+    nodes = list(nodes_in(model.graph))
     walks = {node.op_type for node in nodes if any(a.type in GRAPHS for a in node.attribute)}
     names = {node.op_type for node in nodes if not node.domain} - walks - {"Constant"}
     kernels = [type(name, (_Kernel,), {}) for name in sorted(names)]
     return [*old_forms(version), *kernels]  # of two of one name the evaluator takes the first
-
-
-def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    bodies = [a.g for node in graph.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
-    return [*graph.node, *(node for body in bodies for node in _nodes(body))]
 
 
 class _Kernel(OpRun):

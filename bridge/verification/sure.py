@@ -18,7 +18,7 @@ import onnx.inliner
 import onnx_ir as ir
 
 from bridge.report import LIMIT
-from bridge.verification.metrics import Arrays, only, worst_error
+from bridge.verification.metrics import Arrays, only, same, worst_error
 from bridge.verification.odd import NUDGED
 from bridge.verification.reference import without_unused_functions
 from bridge.verification.steps import Ran, Steps
@@ -120,16 +120,14 @@ def agreed(decided: Places, before: Arrays, after: Arrays, jump: bool = False) -
 
 
 def _near(a: np.ndarray, b: np.ndarray, jump: bool) -> np.ndarray:
-    if b.dtype.kind != "f":
-        return np.asarray(a == b)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    if not jump:
-        return np.asarray(same)
+    alike = same(a, b)
+    if not jump or b.dtype.kind != "f":
+        return alike
     finite = np.isfinite(a) & np.isfinite(b)
     scale = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
     most = math.sqrt(max(LIMIT, BITS * float(np.finfo(b.dtype).eps))) * scale
     with np.errstate(invalid="ignore"):
-        return np.asarray(same | finite & (np.abs(a.astype(np.float64) - b) <= most))
+        return np.asarray(alike | finite & (np.abs(a.astype(np.float64) - b) <= most))
 
 
 def _written_out(model: ir.Model) -> ir.Model:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from bridge.verification.metrics import Arrays
+from bridge.verification.metrics import Arrays, same
 
 
 def _endless(x: np.ndarray) -> np.ndarray:
@@ -132,11 +132,7 @@ def _filled(
 def _differ(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
     """Where the arrays are not all the same."""
     first, *others = arrays
-    return np.logical_or.reduce([~_same(first, other) for other in others])
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (a == b) | (np.isnan(a) & np.isnan(b)) if a.dtype.kind == "f" else a == b
+    return np.logical_or.reduce([~same(first, other) for other in others])
 
 
 def _put(mask: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
