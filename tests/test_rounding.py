@@ -155,6 +155,8 @@ DOUBLED = {
     "a type that is named": "y = Cast <to = 1> (x)",
     "a half in between": "h = Cast <to = 10> (x)  y = Cast <to = 1> (h)",
     "scales of 32 bits": '<float[4] s = {1, 1, 2, 1.5}> { y = Resize <mode = "linear"> (x, "", s) }',
+    "names that are taken": "<float[4] s = {1, 1, 2, 1.5}, float s_float = {0.3}> "
+    '{ r = Resize <mode = "linear"> (x, "", s)  y = Mul (r, s_float) }',
     "constants": "a = Constant <value_float = 0.1> ()  b = Constant <value = float {0.3}> ()"
     "  c = Mul (x, a)  y = Add (c, b)",
     "a type that is not named": "s = Shape (x)  z = ConstantOfShape (s)  y = Sub (x, z)",

@@ -24,10 +24,14 @@ def in_double(given: ir.Model) -> ir.Model:
     """A copy of `given` in float64. Where an operator takes or gives 32 bits only (the scales of a Resize), casts
     stand around it."""
     model = given.clone()
-    for values in (model.graph.inputs, *(graph.initializers.values() for graph in model.graphs())):
-        for value in values:
-            _widen(value)
-    names = {value.name for graph in model.graphs() for node in graph for value in node.outputs}
+    held = [
+        *model.graph.inputs,
+        *(value for graph in model.graphs() for value in graph.initializers.values()),
+    ]
+    for value in held:
+        _widen(value)
+    made = [value for graph in model.graphs() for node in graph for value in node.outputs]
+    names = {value.name for value in (*held, *made)}
     for owner in (*model.graphs(), *model.functions.values()):
         opsets = owner.opset_imports if isinstance(owner, ir.Function) else model.graph.opset_imports
         for node in list(owner):
