@@ -212,9 +212,9 @@ def verify_saved(
     """
     _require_keras()
     from bridge.verification import outputs
-    from bridge.verification.doubt import Compared, settled
+    from bridge.verification.doubt import Compared
     from bridge.verification.runners import keras_call
-    from bridge.verification.verify import allowing_rounding, failed_leg, gradients_of, trials
+    from bridge.verification.verify import failed_leg, gradients_of, judged, trials
 
     watch = Stopwatch(progress, {}, source)
     asked = Asked.of(inputs, sizes, seed)
@@ -228,10 +228,9 @@ def verify_saved(
     with watch.room("compare"):
         tried, refused, _ = trials(opened, simple, odd=True)
         call = keras_call(model)
-        judged, rounding = allowing_rounding(list(outputs.checks(call, tried)), opened, tried)
-        checks = settled(judged, tried, opened, Compared(call))
-        notes = (*opened.notes, *refused, *rounding)
-        report = replace(describe(opened, model), notes=notes, checks=tuple(checks), dtype=tried[0].dtype)
+        report = describe(opened, model)
+        report = replace(report, notes=(*report.notes, *refused))
+        report = judged(report, list(outputs.checks(call, tried)), tried, opened, Compared(call))
         if training:
             report = replace(report, checks=(*report.checks, gradients_of(open_saved(path), opened, simple)))
     report = replace(report, seconds=watch.seconds)

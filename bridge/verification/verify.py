@@ -48,19 +48,31 @@ def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report
     simple, unrun = _simplified(planned.model, tried[0] if isinstance(reference, Evaluator) else None)
     found = list(outputs.checks(call, tried, simple))
     runs = simple is not None and not any(check.failure for check in found)
-    judged, rounding = allowing_rounding(found, opened, tried)
     compared = Compared(call, simple, planned, built) if runs else Compared(call, simple)
-    checks = tuple(settled(judged, tried, opened, compared))
     errors = node_errors(planned, built, tried[0]) if runs else {}
     rows = tuple(
         replace(row, error=errors.get(made.node)) for row, made in zip(report.rows, built.made, strict=True)
     )
-    unvaried = tuple(_unvaried(planned, tried))
-    notes = (*report.notes, *refused, *unrun, *rounding)
-    report = replace(report, checks=checks, rows=rows, notes=notes, unvaried=unvaried, dtype=tried[0].dtype)
+    report = replace(report, rows=rows, notes=(*report.notes, *refused, *unrun))
+    report = judged(report, found, tried, opened, compared)
     if report.verified:
         return report
     return replace(report, blame=_blame(report, opened, compared, tried))
+
+
+def judged(
+    report: Report, found: list[Check], tried: list[Trial], opened: Opened, compared: Compared
+) -> Report:
+    """`report` with the checks that were `found`, as far as they say something of what is `compared`, and what the
+    trials were worth."""
+    allowed, rounding = allowing_rounding(found, opened, tried)
+    return replace(
+        report,
+        checks=tuple(settled(allowed, tried, opened, compared)),
+        notes=(*report.notes, *rounding),
+        unvaried=tuple(_unvaried(opened, tried)),
+        dtype=tried[0].dtype,
+    )
 
 
 def _simplified(model: ir.Model, legal: Trial | None) -> tuple[OnnxRuntime | None, list[str]]:
@@ -72,9 +84,9 @@ def _simplified(model: ir.Model, legal: Trial | None) -> tuple[OnnxRuntime | Non
         return None, [f"neither passes nor single nodes are compared: {error}"]
 
 
-def _unvaried(planned: Plan, tried: list[Trial]) -> Iterator[str]:
+def _unvaried(opened: Opened, tried: list[Trial]) -> Iterator[str]:
     """The outputs that were one number throughout, such as the zeros of a last ReLU."""
-    for index, value in enumerate(planned.model.graph.outputs):
+    for index, value in enumerate(opened.model.graph.outputs):
         arrays = [trial.onnx[index] for trial in tried if trial.odd is None]
         if all(array.size > 1 and not varies(array) for array in arrays):
             yield f"{value.name} ({arrays[0].flat[0]})"
@@ -89,17 +101,17 @@ def allowing_rounding(
     equal is then for float64 to show (`prove_double`)."""
     if all(check.passed for check in checks):
         return checks, ()
-    amplifies, doubles, judged = not passed(checks), dict[str, Run](), checks
+    amplifies, doubles, allowed = not passed(checks), dict[str, Run](), checks
     try:
         for name, run in _doubles(opened.double):
             doubles[name] = run
-            judged = outputs.allowing_rounding(checks, tried, doubles)
-            if passed(judged):
+            allowed = outputs.allowing_rounding(checks, tried, doubles)
+            if passed(allowed):
                 note = AMPLIFIES.format(tried[0].dtype, " or ".join(doubles))
-                return judged, (note,) if amplifies else ()
+                return allowed, (note,) if amplifies else ()
     except Exception:  # it does not run in float64, as where forward names a dtype
-        return judged, ()
-    return judged, ()
+        return allowed, ()
+    return allowed, ()
 
 
 def _doubles(double: Opened) -> Iterator[tuple[str, Run]]:
