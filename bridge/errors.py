@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import re
 import textwrap
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 WIDTH = 240  # characters of another program's words in an error
 
@@ -86,3 +87,18 @@ class InternalError(BridgeError):
 
 class MissingPackage(BridgeError):
     """A package outside the core is needed; the text names the extra that installs it."""
+
+
+class NotRun(Exception):
+    """A model does not run on what it was given, for the reason that it says. It goes no further than the package."""
+
+
+@contextmanager
+def calling() -> Iterator[None]:
+    """A call of a model: whatever that raises becomes `NotRun`, but for what `bridge` raises on purpose."""
+    try:
+        yield
+    except BridgeError:
+        raise
+    except Exception as error:
+        raise NotRun(said(error)) from error

@@ -6,18 +6,19 @@ from types import TracebackType
 
 import onnx_ir as ir
 
-from bridge.errors import InternalError, said
+from bridge.errors import InternalError, NotRun, said
 from bridge.plan import Step, torch_path
 
 
 def fault(stage: str, error: Exception) -> InternalError:
     """The error that says of `error`, which nobody expected, where it arose."""
     node = _node(error.__traceback__)
+    cause = error.__cause__ if isinstance(error, NotRun) and error.__cause__ else error
     where = ", ".join([stage, *getattr(error, "__notes__", ())]) + (
         "" if node is None else f" at {_named(node)}"
     )
     return InternalError(
-        f"a fault of bridge itself in {where}: {type(error).__name__}: {said(error)}; "
+        f"a fault of bridge itself in {where}: {type(cause).__name__}: {said(cause)}; "
         f"`bridge reduce SOURCE -o smallest.onnx` writes the smallest graph that shows it, for a report"
     )
 

@@ -226,6 +226,26 @@ def test_a_source_that_is_random_in_evaluation_mode():
     refused(bridge.SourceError, ["other outputs each time it runs", "self.training"], Always(), (X,))
 
 
+class Uncopied(nn.Module):
+    """It holds what `copy.deepcopy` refuses."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(4, 5)
+        self.twice = 2 * self.dense.weight
+
+    def forward(self, x):
+        return self.dense(x) + x @ self.twice.T
+
+
+def test_a_module_that_cannot_be_copied():
+    """It is proved as far as no other precision and no training is asked for."""
+    x = (torch.randn(3, 4),)
+    assert bridge.convert(Uncopied().eval(), x).report.proved
+    with pytest.raises(bridge.SourceError, match="Uncopied cannot be copied, which comparing in float64 and"):
+        bridge.convert(Uncopied().eval(), x, training=True)
+
+
 def test_dynamic_shapes_that_do_not_fit():
     refused(
         bridge.ExportError, ["torch cannot export Linear"], nn.Linear(4, 3), (X,), dynamic_shapes=AXES * 2

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import onnx
 import onnx_ir as ir
 
-from bridge.errors import ExportError, MissingPackage, SourceError, said
+from bridge.errors import ExportError, MissingPackage, NotRun, SourceError, said
 from bridge.frontend.asked import Asked
 
 if TYPE_CHECKING:
@@ -134,10 +134,9 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
     witness = Torch(source, args, kwargs)
     try:
         witness(witness.examples)
-    except Exception as error:
-        raise ExportError(
-            f"{title} does not run on the args given: {type(error).__name__}: {said(error)}"
-        ) from error
+    except NotRun as error:
+        kind = type(error.__cause__).__name__
+        raise ExportError(f"{title} does not run on the args given: {kind}: {error}") from error
     exported = export_module(apart(source), args, kwargs, dynamic_shapes)
     return Opened(
         exported.model,

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from bridge.errors import SourceError, calling, said
+
 Arrays = list[np.ndarray]
 
 
@@ -21,6 +23,14 @@ def apart(module: Any) -> Any:
         return copy.deepcopy(module, shared)
     except Exception:  # it holds what cannot be copied, such as the results of a hook
         return module
+
+
+def _copied(module: Any) -> Any:
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:  # torch's, and what the attributes of the module raise
+        needs = f"{type(module).__name__} cannot be copied, which comparing in float64 and in training needs"
+        raise SourceError(f"{needs}: {said(error)}") from error
 
 
 @contextlib.contextmanager
@@ -39,7 +49,8 @@ def without_fast_paths() -> Iterator[None]:
 
 
 class Torch:
-    """A module called as it was exported, on numpy arrays; `double()` gives it in float64."""
+    """A module called as it was exported, on numpy arrays, with `NotRun` for whatever it raises; `double()` gives it in
+    float64."""
 
     def __init__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None):
         import torch
@@ -55,17 +66,17 @@ class Torch:
         return self._torch.utils._pytree.tree_unflatten(self._leaves, self._spec)
 
     def copy(self) -> Torch:
-        """The same, with a module of its own."""
-        return Torch(copy.deepcopy(self.module), *self.arguments)
+        """The same, with a module of its own. Raises `SourceError` for one that cannot be copied."""
+        return Torch(_copied(self.module), *self.arguments)
 
     def double(self) -> Torch:
-        """The same module and examples in float64."""
+        """The same module and examples in float64. Raises `SourceError` for a module that cannot be copied."""
         torch = self._torch
         floats = [x for x in self._leaves if isinstance(x, torch.Tensor) and x.is_floating_point()]
         narrow = any(x.dtype != torch.float64 for x in floats)
         leaves = [x.double() if any(x is one for one in floats) else x for x in self._leaves]
         args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
-        module = copy.deepcopy(self.module)
+        module = _copied(self.module)
         for layer in module.modules():  # what hangs on the precision unless it is said
             if narrow and isinstance(layer, torch.nn.RMSNorm) and layer.eps is None:
                 layer.eps = torch.finfo(torch.float32).eps
@@ -92,7 +103,7 @@ class Torch:
         if training:
             module.eval()
         try:
-            with self._torch.no_grad():
+            with calling(), self._torch.no_grad():
                 return [x.detach().cpu().numpy() for x in self.outputs(inputs, module)]
         finally:
             if training:

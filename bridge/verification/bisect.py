@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from bridge.errors import SourceError, said
+from bridge.errors import NotRun, SourceError
 from bridge.frontend.source import Given, as_ir
 from bridge.passes import simplify
 from bridge.plan import torch_path
@@ -28,8 +28,8 @@ def departure(given: Given, raised: ir.Model, trial: Trial, limit: float) -> str
     for step, after in _steps(given, raised):
         try:
             got = OnnxRuntime(after)(trial.inputs)
-        except Exception as error:
-            return f"{step}, after which the graph does not run: {said(error)}"
+        except (SourceError, NotRun) as error:
+            return f"{step}, after which the graph does not run: {error}"
         if worst_error(got, trial.onnx) > limit:
             return f"{step}{_first_node(before, after, trial.inputs, limit)}"
         before = after
@@ -54,7 +54,7 @@ def _first_node(given: Given, after: ir.Model, inputs: Arrays, limit: float) -> 
     names = [name for _, name in shared]
     try:
         pairs = list(zip(values_in(before, names, inputs), values_in(after, names, inputs), strict=True))
-    except SourceError:
+    except (SourceError, NotRun):
         return ""
     for (node, name), (want, got) in zip(shared, pairs, strict=True):
         if relative_error(got, want) > limit:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bridge.errors import NotRun, SourceError
 from bridge.report import LIMIT, ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.alone import excused
 from bridge.verification.metrics import cast, worst_error
@@ -102,6 +103,6 @@ def _undecided(trial: Trial, opened: Opened) -> bool:
         return False
     try:
         exact = opened.module.double()(cast(trial.inputs, "float64"))
-    except Exception:  # it does not run in float64
+    except (SourceError, NotRun):  # it does not run in float64
         return False
     return worst_error(trial.torch or [], exact) > math.sqrt(LIMIT)

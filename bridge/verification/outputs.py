@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import keras
 
-from bridge.errors import said
+from bridge.errors import NotRun
 from bridge.precision import step_of
 from bridge.report import LEGS, ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.inputs import Sampler, sizes_text
@@ -42,8 +42,8 @@ def _compared(run: Run, trial: Trial, wanted: dict[str, Arrays | None], name: st
     """One check for each leg in `wanted` that has a reference; where `run` fails, its error is infinite."""
     try:
         got = run(trial.inputs)
-    except Exception as error:
-        failure = f"{name} does not run: {said(error)}"
+    except NotRun as error:
+        failure = f"{name} does not run: {error}"
         yield trial.check(next(iter(wanted)), math.inf, failure)
         return
     for leg, want in wanted.items():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from bridge.errors import ExportError
+from bridge.errors import ExportError, NotRun
 from bridge.ranges import FREE, Range, Ranges
 from bridge.report import limit_of
 from bridge.verification.inputs import Sampler, Sizes
@@ -198,10 +198,10 @@ class _Probe:
         inputs = self._sampler.draw(sizes, 1)
         try:
             want = self._torch(inputs)
-        except Exception:  # whatever forward raises: it does not run there
+        except NotRun:
             return Beyond.REFUSED
         try:
             same = worst_error(self._onnx(inputs), want) <= self._limit
-        except Exception:  # the graph does not run there, though the source does
+        except NotRun:
             same = False
         return Beyond.EQUAL if same else Beyond.BRANCH

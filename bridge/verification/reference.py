@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx_ir.passes.common import RemoveUnusedFunctionsPass, RemoveUnusedNodesPass
 
-from bridge.errors import SourceError, said
+from bridge.errors import SourceError, calling, said
 from bridge.frontend.source import as_ir
 from bridge.verification.metrics import Arrays
 from bridge.verification.node_kernels import node_kernels
@@ -34,7 +34,7 @@ class Evaluator:
 
     def __call__(self, inputs: Arrays) -> Arrays:
         feeds = dict(zip(self._inputs, inputs, strict=True))
-        with np.errstate(all="ignore"), warnings.catch_warnings():
+        with calling(), np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of numpy, where an array is empty
             return [np.asarray(output) for output in self._evaluator.run(None, feeds)]
 

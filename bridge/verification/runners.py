@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.axes import Perm
-from bridge.errors import MissingPackage, SourceError, said
+from bridge.errors import MissingPackage, NotRun, SourceError, calling, said
 from bridge.verification.metrics import Arrays
 
 INSIDE = 1 << 10  # bytes of an initializer that onnxruntime gets within the model
@@ -19,7 +19,8 @@ INSIDE = 1 << 10  # bytes of an initializer that onnxruntime gets within the mod
 
 class OnnxRuntime:
     """onnxruntime as written, nothing optimised, on one thread: on a graph of ours, whose weights are shared, or on a
-    serialised model or the path of one. Raises `SourceError` where it refuses the model."""
+    serialised model or the path of one. Raises `SourceError` where it refuses the model, `NotRun` where what it is
+    given."""
 
     name = "onnxruntime"
 
@@ -47,7 +48,8 @@ class OnnxRuntime:
 
     def __call__(self, inputs: Arrays) -> Arrays:
         feeds = dict(zip(self._inputs, inputs, strict=True))
-        return [np.asarray(output) for output in self._session.run(None, feeds)]
+        with calling():
+            return [np.asarray(output) for output in self._session.run(None, feeds)]
 
 
 def onnxruntime_at(model: ir.Model | bytes | str, examples: Arrays | None) -> OnnxRuntime:
@@ -57,8 +59,8 @@ def onnxruntime_at(model: ir.Model | bytes | str, examples: Arrays | None) -> On
     if examples is not None:
         try:
             run(examples)
-        except Exception as error:
-            raise SourceError(f"onnxruntime does not run the model: {said(error)}") from error
+        except NotRun as error:
+            raise SourceError(f"onnxruntime does not run the model: {error}") from error
     return run
 
 
@@ -99,15 +101,14 @@ def keras_call(
     model: keras.Model, given: Sequence[Perm] = (), made: Sequence[Perm] = ()
 ) -> Callable[[Arrays], Arrays]:
     """A Keras model as a function of numpy arrays whose axes are in the source's order, whatever the order of the
-    model's own inputs (`given`) and outputs (`made`), which is the source's where left out."""
+    model's own inputs (`given`) and outputs (`made`), which is the source's where left out. Raises `NotRun`."""
 
     def call(inputs: Arrays) -> Arrays:
         ordered = [x if p is None else x.transpose(p) for x, p in zip_longest(inputs, given)]
         tensors = [keras.ops.convert_to_tensor(array) for array in ordered]
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "You are using a softmax over axis"
-            )  # an axis of 1 is tried too
+        with calling(), warnings.catch_warnings():
+            softmax = "You are using a softmax over axis"  # an axis of 1 is tried too
+            warnings.filterwarnings("ignore", softmax)
             outputs = model(tensors if len(tensors) != 1 else tensors[0], training=False)
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
         arrays = [keras.ops.convert_to_numpy(output) for output in outputs]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from bridge.errors import SourceError, said
+from bridge.errors import NotRun, SourceError
 from bridge.frontend.torch_module import Torch
 from bridge.report import Check, limit_of
 from bridge.verification.inputs import Draw, Sampler, Sizes, sizes_text
@@ -106,7 +106,7 @@ def odd_trials(
     for draw in sampler.odd(_few(tried)):
         try:
             outputs = source(draw.inputs)
-        except Exception:
+        except NotRun:
             continue
         finite = _finite(outputs)
         if whole and not finite and draw.odd in BREAKABLE:
@@ -155,8 +155,8 @@ def running(source: Run, sampler: Sampler, refused: list[str]) -> Iterator[tuple
                 continue
             try:
                 outputs = source(draw.inputs)
-            except Exception as error:
-                reasons.append(f"the source itself does not run at {sizes_text(draw.sizes)}: {said(error)}")
+            except NotRun as error:
+                reasons.append(f"the source itself does not run at {sizes_text(draw.sizes)}: {error}")
                 continue
             if reason := shapes.apart(draw.sizes, outputs):
                 reasons.append(f"not compared at {sizes_text(draw.sizes)}: {reason}")
@@ -178,10 +178,8 @@ def _first(source: Run, sampler: Sampler, shapes: Shapes) -> tuple[Draw, Arrays]
             try:
                 outputs = source(draw.inputs)
                 reason = shapes.apart(draw.sizes, outputs)
-            except SourceError:  # it runs at no sizes
-                raise
-            except Exception as error:
-                reason = said(error)
+            except NotRun as error:
+                reason = str(error)
         if reason is not None:
             reasons.append(f"at {sizes_text(draw.sizes)}: {reason}")
         elif all(map(varies, outputs)):
@@ -207,7 +205,7 @@ def _exported(onnx: Runner, draw: Draw) -> Arrays:
     """What the exported graph gives where the source itself runs."""
     try:
         return onnx(draw.inputs)
-    except Exception as error:
+    except NotRun as error:
         raise SourceError(
-            f"the exported graph does not run at {sizes_text(draw.sizes)} although torch does: {said(error)}"
+            f"the exported graph does not run at {sizes_text(draw.sizes)} although torch does: {error}"
         ) from error

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.build import build
-from bridge.errors import BridgeError, SourceError
+from bridge.errors import BridgeError, NotRun, SourceError
 from bridge.frontend.source import as_ir
 from bridge.keras_compat import double_precision
 from bridge.passes import simplify
@@ -109,7 +109,7 @@ def allowing_rounding(
             if passed(allowed):
                 note = AMPLIFIES.format(tried[0].dtype, " or ".join(doubles))
                 return allowed, (note,) if amplifies else ()
-    except Exception:  # it does not run in float64, as where forward names a dtype
+    except (BridgeError, NotRun):  # it does not run in float64, as where forward names a dtype
         return allowed, ()
     return allowed, ()
 
