@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedFunctionsPass
 
 from bridge.verification.metrics import Arrays
 from bridge.verification.reference import Runner, as_given
@@ -88,7 +89,9 @@ def single(
         opset_imports=dict(model.graph.opset_imports),
         name="alone",
     )
-    return ir.Model(graph, ir_version=model.ir_version, functions=list(model.functions.values()))
+    found = ir.Model(graph, ir_version=model.ir_version, functions=list(model.functions.values()))
+    RemoveUnusedFunctionsPass()(found)
+    return found
 
 
 def _like(value: ir.Value, dtype: ir.DataType | None) -> ir.Value:
