@@ -266,15 +266,16 @@ def weights(debug: bool, model: Path, to_torch: Path | None, from_torch: Path | 
     """
     with finishing(debug):
         import bridge
-        from bridge import disk
+        from bridge.checkpoints import read_state, write_state
 
-        conversion = bridge.open(model)
-        if from_torch is not None:
-            conversion.weights.load_torch(disk.read_state(from_torch))
-            conversion.save(model)
         if to_torch is not None:
             check_writable(to_torch)
-            disk.write_state(to_torch, conversion.weights.to_torch())
+        conversion = bridge.open(model)
+        if from_torch is not None:
+            conversion.weights.load_torch(read_state(from_torch))
+            conversion.save(model)
+        if to_torch is not None:
+            write_state(to_torch, conversion.weights.to_torch())
     if as_json:
         click.echo(json.dumps(conversion.weights.to_json(), indent=2))
     elif from_torch is None and to_torch is None:

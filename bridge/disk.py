@@ -13,7 +13,6 @@ import math
 import secrets
 import sys
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from bridge.errors import BridgeError, MissingPackage, OutputError, SourceError, WeightsError, said
-from bridge.files import move, read_arrays, require_modest, settle, workshop, write_atomically
+from bridge.archives import BROKEN, read_arrays, read_json, reading, require_printable
+from bridge.errors import BridgeError, OutputError, SourceError, WeightsError, said
+from bridge.files import move, require_file, settle, workshop
+from bridge.keras_file import require_harmless
 from bridge.recipes import Recipe, require_sound
 from bridge.report import Report
 from bridge.weights import Entry, Source, Weight, WeightMap
@@ -34,13 +35,6 @@ FORMAT = 1
 HEADER = "header"
 PREVIOUS = "previous/"  # before the names of a map's arrays
 MARK = b"bridge:"  # in a `.keras` archive's comment, before what its map is known by
-# What reading a broken or hostile file raises
-BROKEN = (
-    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, NotImplementedError, OSError, RecursionError,
-    RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-MAX_HEADER = 1 << 28
-MAX_UNSTORED = 1 << 24  # elements of variables that a file need not hold
 
 
 def map_path(path: Path) -> Path:
@@ -88,6 +82,8 @@ def _write_model(path: Path, model: keras.Model, mark: str) -> None:
 def _map_of(path: Path) -> dict[str, np.ndarray]:
     """The arrays of the map that was saved with the model at `path`; none if there is no such pair."""
     try:
+        require_file(path)
+        require_file(map_path(path))
         mark = _mark(path)
         found = _maps(read_arrays(map_path(path))) if mark is not None else []
         return next((arrays for arrays in found if _parse_header(arrays)["model"] == mark), {})
@@ -130,11 +126,10 @@ def load(path: Path) -> tuple[keras.Model, WeightMap, Report]:
     `WeightsError` for a map that belongs to another model."""
     model = load_keras(path)
     header, arrays = _read_map(path)
-    try:
+    with reading(map_path(path), "a weight map"):
         weights = _weight_map(path, model, header, arrays)
+        require_printable(read_json(header["report"]))
         report = Report.from_json(header["report"])
-    except BROKEN as error:
-        raise SourceError(f"{map_path(path)}: not a weight map: {said(error)}") from error
     return model, weights, report
 
 
@@ -161,10 +156,13 @@ def _filled(
     path: Path, model: keras.Model, rows: list[dict[str, Any]]
 ) -> Iterator[tuple[dict[str, Any], Recipe, Any]]:
     """Each row of the map with its recipe and the variable of `model` that it names."""
-    layers = {layer.name: layer for layer in model.layers}
+    layers, seen = {layer.name: layer for layer in model.layers}, set()
     for row in rows:
         recipe = Recipe.from_json(row["recipe"])
         variable = _variable(layers.get(row["layer"]), row["attribute"])
+        if id(variable) in seen:
+            raise ValueError(f"it fills {row['layer']}.{row['attribute']} twice")
+        seen.add(id(variable))
         if variable is None or tuple(variable.shape) != recipe.shape:
             found = "has none" if variable is None else f"has it in shape {tuple(variable.shape)}"
             raise WeightsError(
@@ -186,6 +184,8 @@ def _source(header: dict[str, Any], arrays: dict[str, np.ndarray], room: int) ->
         if room < 0 or kept is not None and (list(kept.shape), kept.dtype) != (shape, dtype):
             raise ValueError(f"{name} is no such array")
         values[name] = np.zeros(shape, dtype) if kept is None else kept
+    if aliases.keys() & set(aliases.values()):
+        raise ValueError("weights are one with themselves")
     if any(values[alias].shape != values[name].shape for alias, name in aliases.items()):
         raise ValueError("weights that are one differ in shape")
     return Source(values, dict(header["trainable"]), set(header["parameters"]), aliases)
@@ -205,11 +205,13 @@ def load_keras(path: Path) -> keras.Model:
 
     from bridge import layers  # noqa: F401 - registers the layers that Keras lacks
 
-    if not path.is_file():
-        raise SourceError(f"{path}: no such file")
+    require_file(path)
     try:
-        _require_stored(path)
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        require_harmless(path)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        if not isinstance(model, keras.Model) or not model.inputs:
+            raise ValueError(f"it holds a {type(model).__name__} in place of a model with inputs")
+        return model
     except RecursionError as error:
         limit = sys.getrecursionlimit()
         raise SourceError(
@@ -220,32 +222,15 @@ def load_keras(path: Path) -> keras.Model:
         raise SourceError(f"{path}: not a model that Keras loads in safe mode: {said(error)}") from error
 
 
-def _require_stored(path: Path) -> None:
-    """Raise `ValueError` if the archive unpacks to much more than it weighs, or its layers are larger than the weights
-    that it holds for them."""
-    from bridge.keras_compat import count_elements
-
-    with zipfile.ZipFile(path) as archive:
-        require_modest(archive, path.stat().st_size)
-        config = json.loads(archive.read("config.json"))
-        stored = sum(member.file_size for member in archive.infolist() if "weights" in member.filename)
-    config.pop("compile_config", None)
-    asked = count_elements(config)
-    if asked > 4 * stored + MAX_UNSTORED:
-        raise ValueError(f"its layers have {asked:,} weights, the file holds {stored:,} bytes of them")
-
-
 def _read_map(model: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Header and arrays of the map beside `model`, as they were saved with it."""
     path, mark = map_path(model), _mark(model)
-    if not path.is_file():
+    if not path.exists():
         raise SourceError(
             f"{path}: no weight map beside the model; convert again, or keep the two files together"
         )
-    try:
+    with reading(path, "a weight map"):
         found = [(_parse_header(arrays), arrays) for arrays in _maps(read_arrays(path))]
-    except BROKEN as error:
-        raise SourceError(f"{path}: not a weight map: {said(error)}") from error
     if mark is None:  # Keras has saved the model since; names and shapes will tell
         return found[0]
     try:
@@ -258,70 +243,8 @@ def _read_map(model: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _parse_header(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    if arrays[HEADER].nbytes > MAX_HEADER:
-        raise ValueError("its header is too large")
-    header = json.loads(arrays[HEADER].tobytes())
+    header = read_json(arrays[HEADER].tobytes())
+    require_printable({**header, "report": None})
     if header["format"] != FORMAT:
         raise ValueError(f"it has format {header['format']}, this version reads {FORMAT}")
     return {"model": None, **header}
-
-
-# --- checkpoints -------------------------------------------------------------------------------------------------
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """A state_dict from a `.pt`/`.pth` file (tensors only) or a `.safetensors` file. Raises `SourceError`."""
-    if not path.is_file():
-        raise SourceError(f"{path}: no such file")
-    if path.suffix == ".safetensors":
-        try:
-            return dict(_safetensors().load_file(path))
-        except Exception as error:  # its own, and torch's
-            raise SourceError(f"{path}: not a .safetensors file: {said(error)}") from error
-    torch = _torch()
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise SourceError(
-            f"{path}: not a file of tensors only; write one with torch.save(module.state_dict(), path), "
-            f"or as .safetensors"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise SourceError(
-            f"{path}: holds no state_dict; write one with torch.save(module.state_dict(), path)"
-        )
-    return state
-
-
-def _torch() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingPackage("checkpoints need torch: pip install 'onnx-keras-bridge[torch]'") from error
-    return torch
-
-
-def _safetensors() -> Any:
-    """`safetensors.torch`, or `MissingPackage` with the way to get it."""
-    _torch()
-    try:
-        import safetensors.torch
-    except ImportError as error:
-        raise MissingPackage("a .safetensors file needs safetensors: pip install safetensors") from error
-    return safetensors.torch
-
-
-def write_state(path: Path, state: dict[str, Any]) -> None:
-    """A state_dict as `.pt` or `.safetensors`."""
-    if path.suffix == ".safetensors":
-        whole = {name: value.contiguous() for name, value in state.items()}
-        write_atomically(path, lambda part: part.write_bytes(_safetensors().save(whole)))
-        return
-    torch = _torch()
-
-    def write(part: Path) -> None:
-        with part.open("wb") as file:
-            torch.save(state, file)
-
-    write_atomically(path, write)

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 WIDTH = 240  # characters of another program's words in an error
+MAX_LINE = 2000  # characters of a line of an error
+CONTROLS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+)  # of terminals, of the direction of writing
 
 
 def said(error: BaseException) -> str:
@@ -39,11 +43,17 @@ def readable(text: str) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text)
 
 
+def _shortened(line: str) -> str:
+    """The line, and of one that names thousands of things the first and the last."""
+    half = MAX_LINE // 2
+    return line if len(line) <= MAX_LINE else f"{line[:half]} … {line[-half:]}"
+
+
 class BridgeError(Exception):
-    """Base of all errors of this package; the text holds nothing that a terminal would act on."""
+    """Base of all errors of this package; no line of the text is endless or holds what a terminal would act on."""
 
     def __init__(self, *lines: str):
-        super().__init__("\n".join(map(readable, lines)))
+        super().__init__("\n".join(_shortened(readable(line)) for line in lines))
 
 
 class SourceError(BridgeError):

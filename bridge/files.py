@@ -1,23 +1,19 @@
-"""Files that are there whole or not at all, and archives that hold no more than they weigh."""
+"""Files that are read if they are files, and written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import secrets
 import shutil
+import stat
 import subprocess
 import sys
-import tokenize
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bridge.errors import OutputError
+from bridge.errors import OutputError, SourceError, said
 
 try:
     import fcntl
@@ -26,7 +22,20 @@ except ImportError:  # Windows
 
 END = ".part"  # of the name of a folder in which a file is made
 REMOVE = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], ignore_errors=True)"
-SLACK = 64 << 20  # bytes by which a packed archive may outgrow four times its size
+
+
+def require_file(path: Path, name: str = "") -> None:
+    """Raise `SourceError` unless `path`, called `name`, is a regular file: no folder, no pipe that waits for a writer,
+    no device without end."""
+    name = name or str(path)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise SourceError(f"{name}: no such file") from None
+    except (OSError, ValueError) as error:  # a name that is too long, holds NUL, or turns in a circle
+        raise SourceError(f"{name}: no such file ({said(error)})") from error
+    if not stat.S_ISREG(mode):
+        raise SourceError(f"{name}: no such file, but a folder, a pipe or a device")
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
@@ -116,42 +125,3 @@ def _sweep(path: Path) -> None:
         if ours and entry.is_dir(follow_symlinks=False) and (lock := _lock(Path(entry.path))) is not None:
             shutil.rmtree(entry.path, ignore_errors=True)
             os.close(lock)
-
-
-# --- archives ------------------------------------------------------------------------------------------------
-
-
-def require_modest(
-    archive: zipfile.ZipFile, size: int, members: Sequence[zipfile.ZipInfo] | None = None
-) -> None:
-    """Raise `ValueError` if the archive of `size` bytes unpacks to much more."""
-    total = sum(member.file_size for member in members or archive.infolist())
-    if total > 4 * size + SLACK:
-        raise ValueError(f"it has {size:,} bytes and claims to unpack to {total:,}")
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` file. Raises `ValueError`, `OSError` or `zipfile.BadZipFile` if it is not one whose
-    arrays are as large as their entries."""
-    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-        require_modest(archive, path.stat().st_size)
-        for member in archive.infolist():
-            _require_measure(archive, member)
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-
-
-def _require_measure(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Raise `ValueError` unless the array is as large as its entry, which is allocated before it is read."""
-    with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        try:
-            shape, _, dtype = read(file)
-        except (SyntaxError, tokenize.TokenError) as error:
-            raise ValueError(f"its entry {member.filename} has no array's header") from error
-        if dtype.hasobject or math.prod(shape) * dtype.itemsize + file.tell() != member.file_size:
-            raise ValueError(f"its entry {member.filename} does not hold an array of shape {shape}")

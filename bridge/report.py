@@ -6,8 +6,9 @@ import dataclasses
 import json
 import math
 import re
+import types
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 TORCH_ORT, ORT_KERAS, TORCH_KERAS = "torch ↔ onnxruntime", "onnxruntime ↔ Keras", "torch ↔ Keras"
 SIMPLIFIED = (
@@ -180,20 +181,27 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str) -> Report:
-        data: dict[str, Any] = json.loads(text)
-        for name, kind in (
-            ("rows", Row),
-            ("checks", Check),
-            ("variables", Variable),
-            ("gradients", Gradient),
-        ):
-            data[name] = tuple(kind(**item) for item in data[name])
-        data["variables"] = tuple(dataclasses.replace(v, shape=tuple(v.shape)) for v in data["variables"])
-        for name in ("axes", "notes", "custom_layers", "refusals", "unvaried"):
-            data[name] = tuple(data[name])
-        return cls(**data)
+        """Raises `TypeError`, `ValueError` or `KeyError` for what is no report."""
+        return _read(cls, json.loads(text))
 
     def __str__(self) -> str:
         from bridge.render.text import render
 
         return render(self)
+
+
+def _read(kind: Any, data: Any) -> Any:
+    """What JSON gave, as a `kind`."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        kinds = get_type_hints(kind)
+        return kind(**{name: _read(kinds[name], value) for name, value in data.items()})
+    if origin is types.UnionType:
+        return None if data is None else _read(inner[0], data)
+    if origin is dict:
+        return {name: _read(inner[1], value) for name, value in data.items()}
+    if origin is tuple and isinstance(data, list):
+        return tuple(_read(inner[0], item) for item in data)
+    if not isinstance(data, (int, float) if kind is float else origin or kind):
+        raise TypeError(f"{data!r} is no {kind}")
+    return data

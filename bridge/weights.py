@@ -218,6 +218,17 @@ class Entry:
         self.recipe.pull(np.asarray(self.variable, self.weight.dtype.numpy()), into)
 
 
+def _numbers(name: str, tensor: Any) -> np.ndarray:
+    """The array of a torch tensor; of one in a coarser precision than numpy has, the same numbers in float32."""
+    dense = str(tensor.layout) == "torch.strided" and not tensor.is_meta and not tensor.is_quantized
+    if not dense:
+        raise WeightsError(
+            f"{name} holds no plain numbers: give a tensor that is dense, in memory, not quantised"
+        )
+    coarse = tensor.is_floating_point() and tensor.element_size() < 4
+    return np.asarray((tensor.float() if coarse else tensor).detach().cpu())
+
+
 class WeightMap:
     """Which Keras variable is made from which torch parameters, and how; both ways.
 
@@ -292,6 +303,8 @@ class WeightMap:
         for name in (name for name in values if name in state):
             if tuple(state[name].shape) != values[name].shape:
                 yield f"{name} has shape {tuple(state[name].shape)}, expected {values[name].shape}"
+            elif not np.can_cast(state[name].dtype, values[name].dtype, "same_kind"):
+                yield f"{name} is {state[name].dtype}, expected {values[name].dtype}"
             elif name in aliases and not np.array_equal(state[name], state.get(aliases[name], state[name])):
                 yield f"{name} differs from {aliases[name]}, with which it is one weight in this model"
 
@@ -303,7 +316,7 @@ class WeightMap:
 
     def load_torch(self, state_dict: Mapping[str, Any]) -> None:
         """Fill the Keras model from a newer state_dict of the same network; changes nothing if it does not fit."""
-        self.push({name: np.asarray(value.detach().cpu()) for name, value in state_dict.items()})
+        self.push({name: _numbers(name, value) for name, value in state_dict.items()})
 
     def to_json(self) -> list[dict[str, Any]]:
         return [

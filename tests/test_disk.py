@@ -20,6 +20,7 @@ import torch
 
 import bridge
 from bridge import disk
+from bridge.checkpoints import read_state, write_state
 
 torch.set_num_threads(1)
 
@@ -112,7 +113,7 @@ def test_a_pickle_of_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     path = tmp_path / "evil.pt"
     path.write_bytes(pickle.dumps({"w": Evil()}))
     with pytest.raises(bridge.SourceError, match=r"not a file of tensors only; write one with torch.save"):
-        disk.read_state(path)
+        read_state(path)
     assert "run" not in capsys.readouterr().out
 
 
@@ -120,8 +121,8 @@ def test_a_pickle_of_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_checkpoints_are_written_and_read(tmp_path: Path, suffix: str) -> None:
     state = {"a": torch.randn(3, 2), "n": torch.tensor(7)}
     path = tmp_path / f"state{suffix}"
-    disk.write_state(path, state)
-    again = disk.read_state(path)
+    write_state(path, state)
+    again = read_state(path)
     assert all(torch.equal(again[name], value) for name, value in state.items())
 
 
@@ -262,4 +263,4 @@ def test_a_broken_checkpoint(tmp_path: Path, suffix: str, content: bytes) -> Non
     path = tmp_path / f"state{suffix}"
     path.write_bytes(content)
     with pytest.raises(bridge.SourceError, match=r"not a file of tensors only|not a .safetensors file"):
-        disk.read_state(path)
+        read_state(path)

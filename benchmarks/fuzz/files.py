@@ -195,8 +195,8 @@ def _torch_bytes(kind: str) -> bytes:
 
 def _torch_file(folder: Path, draw: random.Random, kind: str) -> Callable[[], Any]:
     import bridge
-    from bridge import disk
+    from bridge.checkpoints import read_state
 
     path, data = folder / f"m.{kind}", _torch_bytes(kind)
     path.write_bytes(broken(data, draw) if kind == "safetensors" else broken_archive(data, draw))
-    return lambda: bridge.convert(path) if kind == "pt2" else disk.read_state(path)
+    return lambda: bridge.convert(path) if kind == "pt2" else read_state(path)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import math
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +12,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from bridge.archives import read_array, read_arrays, reading
 from bridge.errors import SourceError, said
 
-MAX_BYTES = 1 << 30  # of all arrays of a file, unpacked
-MAX_HEADER = 1 << 16  # characters of the header of one array
+MAX_BYTES = 1 << 30  # of a file of arrays
 
 Named = Mapping[str, np.ndarray]
 Listed = Sequence[np.ndarray]
@@ -98,42 +96,16 @@ def _listed(names: Iterable[str]) -> str:
 
 def read(path: Path) -> Named | Listed:
     """The arrays of an `.npz` by name, or that of an `.npy`. Raises `SourceError`."""
-    if not path.is_file():
-        raise SourceError(f"{path}: no such file")
-    try:
-        if path.suffix == ".npy":
-            with path.open("rb") as file:
-                _require_room(file, path.stat().st_size)
-            return [np.load(path, allow_pickle=False, max_header_size=MAX_HEADER)]
-        if path.suffix == ".npz":
-            return _read_archive(path)
-    except (ValueError, OSError, EOFError, SyntaxError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{path}: not a file of arrays: {said(error)}") from error
-    raise SourceError(f"{path}: inputs are read from .npz (arrays by name) or .npy (one array)")
-
-
-def _read_archive(path: Path) -> Named | Listed:
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
-            with archive.open(entry) as file:
-                _require_room(file, entry.file_size)
-        if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+    if path.suffix not in (".npz", ".npy"):
+        raise SourceError(f"{path}: inputs are read from .npz (arrays by name) or .npy (one array)")
+    with reading(path, "a file of arrays"):
+        if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES >> 30} GiB")
-    with np.load(path, allow_pickle=False, max_header_size=MAX_HEADER) as arrays:
-        named = {name: arrays[name] for name in arrays.files}
-    in_order = [f"arr_{i}" for i in range(len(named))]  # as np.savez calls what has no name
-    return [named[name] for name in in_order] if list(named) == in_order else named
-
-
-def _require_room(file: Any, size: int) -> None:
-    """Raise `ValueError` for an array that claims more than the file holds, before room is made for it."""
-    version = np.lib.format.read_magic(file)
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = header(file, max_header_size=MAX_HEADER)
-    if size > MAX_BYTES:
-        raise ValueError(f"larger than {MAX_BYTES >> 30} GiB")
-    if dtype.hasobject or math.prod(shape) * dtype.itemsize > size:
-        raise ValueError(f"an array of {dtype} in shape {shape} is not in it")
+        if path.suffix == ".npy":
+            return [read_array(path)]
+        named = read_arrays(path, MAX_BYTES)
+        in_order = [f"arr_{i}" for i in range(len(named))]  # as np.savez calls what has no name
+        return [named[name] for name in in_order] if list(named) == in_order else named
 
 
 # --- what fits --------------------------------------------------------------------------------------------------

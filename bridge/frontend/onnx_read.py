@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +16,8 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError, Message
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor, uses_external_data
 
-from bridge.errors import SourceError, readable, said
+from bridge.errors import CONTROLS, SourceError, readable, said
+from bridge.files import require_file
 from bridge.frontend.onnx_functions import check_functions
 from bridge.frontend.onnx_walk import Graph, graphs, tensors
 
@@ -27,14 +26,11 @@ MAX_SHARED_BYTES = (
     256 << 20
 )  # by which tensors may exceed the files that they are read from, where they overlap
 MAX_RANK = 64  # of numpy's arrays
-CONTROLS = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
-)  # of terminals, of the direction of writing
 
 
 def read(path: Path) -> onnx.ModelProto:
     """The model in the file, with its external data. Raises `SourceError`."""
-    _require_file(path, f"{path}")
+    require_file(path)
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise SourceError(f"{path}: larger than {MAX_BYTES >> 30} GiB")
@@ -196,18 +192,6 @@ def _items(tensor: onnx.TensorProto) -> int:
 # --- external data -------------------------------------------------------------------------------------------
 
 
-def _require_file(path: Path, name: str) -> None:
-    """Raise unless `path` is a regular file: no folder, no pipe that waits for a writer, no device without end."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        raise SourceError(f"{name}: no such file") from None
-    except (OSError, ValueError) as error:  # a name that is too long, holds NUL, or turns in a circle
-        raise SourceError(f"{name}: no such file ({said(error)})") from error
-    if not stat.S_ISREG(mode):
-        raise SourceError(f"{name}: no such file, but a folder, a pipe or a device")
-
-
 def _read_external(proto: onnx.ModelProto, path: Path, size: int) -> None:
     """Put the bytes of other files into the tensors that name them."""
     folder = path.resolve().parent
@@ -253,5 +237,5 @@ def _external_file(path: Path, folder: Path, name: str) -> Path:
         raise SourceError(f"{label} lies outside the model's folder")
     if not target.exists():
         raise SourceError(f"{label} is missing beside it")
-    _require_file(target, label)
+    require_file(target, label)
     return target

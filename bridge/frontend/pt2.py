@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import io
 import json
 import math
 import os
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from torch.export.pt2_archive._package import PT2ArchiveReader
 
+from bridge.archives import measured, read_json
+from bridge.checkpoints import require_tensors
 from bridge.errors import SourceError, said
-from bridge.files import require_modest
 
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own switch: no pickle gives more than tensors
 MAX_ELEMENTS = 1 << 28  # of one tensor
@@ -60,8 +61,7 @@ FORMULA = (
 def require_harmless(path: Path) -> None:
     """Raise `SourceError` if the file could do anything but compute when torch reads and runs it."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            require_modest(archive, path.stat().st_size)
+        with measured(path) as archive:
             if "version" in archive.namelist():
                 raise _Harm("it is of the old format, which is read by unpickling")
         reader = PT2ArchiveReader(str(path))
@@ -69,9 +69,11 @@ def require_harmless(path: Path) -> None:
             if not MEMBERS.fullmatch(name):
                 raise _Harm(f"it holds {name}")
             if name.startswith("models/"):
-                _require_plain(json.loads(reader.read_string(name)))
+                _require_plain(read_json(reader.read_bytes(name)))
             elif name.endswith("_config.json"):
-                _require_tensors(json.loads(reader.read_string(name)))
+                _require_tensors(read_json(reader.read_bytes(name)))
+            elif name.startswith("data/sample_inputs/"):
+                require_tensors(io.BytesIO(reader.read_bytes(name)))
     except _Harm as error:
         raise SourceError(
             f"{path}: it can run code: {said(error)}; if you trust where it comes from, say --trust, or give "

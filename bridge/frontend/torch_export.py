@@ -19,6 +19,7 @@ import onnx_ir as ir
 import torch
 
 from bridge.errors import ExportError, SourceError
+from bridge.files import require_file
 from bridge.frontend.pt2 import require_harmless, weights_only
 from bridge.frontend.torch_module import without_fast_paths
 from bridge.frontend.torch_patches import Note, patched
@@ -90,8 +91,7 @@ def export_program(program: torch.export.ExportedProgram) -> Exported:
 
 def load_program(path: Path) -> torch.export.ExportedProgram:
     """Read a `.pt2` file; one that could run code is refused."""
-    if not path.is_file():
-        raise SourceError(f"{path}: no such file")
+    require_file(path)
     require_harmless(path)
     try:
         with weights_only(), _quiet():
