@@ -135,10 +135,13 @@ class Builder:
         return ops.transpose(tensor, axes)
 
     def at_run_time(self, constant: np.ndarray) -> Any:
-        """A constant as a tensor of the model, so that a layer called on it is the model's."""
+        """A constant as a tensor of the model, so that a layer called on it is the model's, and of its own shape when
+        it is loaded."""
         join = ops.logical_or if constant.dtype == bool else ops.add
         dtype = "bool" if constant.dtype == bool else self.float_type(ir.DataType.from_numpy(constant.dtype))
-        return join(self.zero(dtype), constant)
+        if not _loses_sizes(constant):
+            return join(self.zero(dtype), constant)
+        return ops.reshape(join(self.zero(dtype), constant.reshape(-1)), constant.shape)
 
     def zero(self, dtype: str) -> Any:
         """A zero that is made of the first input."""
@@ -424,8 +427,12 @@ def _argument(operand: Operand, builder: Builder, site: Site) -> Any:
         return operand.known
     array = operand.known if operand.perm is None else _reordered(operand.known, operand.perm)
     array = builder.array(array)
-    lost = not array.size and 0 in array.shape[:-1]  # written as nested lists, it would lose its last sizes
-    return ops.reshape(site.at_run_time(array.reshape(-1)), array.shape) if lost else array
+    return site.at_run_time(array) if _loses_sizes(array) else array
+
+
+def _loses_sizes(array: np.ndarray) -> bool:
+    """Whether the nested lists, as which a file holds `array`, say nothing of its last sizes."""
+    return not array.size and 0 in array.shape[:-1]
 
 
 def _reached(step: Step, arguments: list[Any], site: Site) -> list[Any]:

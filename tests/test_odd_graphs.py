@@ -29,6 +29,10 @@ CONVERTED = {
     "an output that is read": f"g ({X}) => (float[N, 4] y, float[N, 4] z) {{ y = Relu (x) z = Neg (y) }}",
     "outputs in another order": f"g ({X}) => (float[N, 4] z, float[N, 4] y) {{ y = Relu (x) z = Neg (y) }}",
     "a weight that nobody reads": f"g ({X}) => (float[N, 4] y) <float[2] w = {{1, 2}}> {{ y = Relu (x) }}",
+    "nothing as output": f"g ({X}) => (float[N, 4] y, float[0, 1] z) <float[1, 1] o = {{2}}, int64[1] a = {{2}}> "
+    "{ y = Relu (x) z = Slice (o, a, a) }",
+    "nothing along the last axis": f"g ({X}) => (float[N, 4] y, float[1, 0] z) <float[1, 1] o = {{2}}, int64[1] a = {{2}}, "
+    "int64[1] l = {1}> { y = Relu (x) z = Slice (o, a, a, l) }",
     "names of Keras": "g (float[N, 4] input) => (float[N, 4] dense) { model = Relu (input) dense = Neg (model) }",
 }
 

@@ -119,6 +119,7 @@ WRITTEN = {  # numbers of 32 bits that the layers take for what was meant
     "gelu": "r = Constant <value = float {1.4142135}> ()  o = Constant <value = float {1}> ()"
     "  h = Constant <value = float {0.5}> ()  d = Div (x, r)  e = Erf (d)  p = Add (e, o)  m = Mul (x, p)  s = Mul (m, h)",
     "selu": "s = Selu (x)",
+    "a sixth within HardSwish": "s = HardSwish (x)",
     "a slope": "s = LeakyRelu <alpha = 0.1> (x)",
 }
 

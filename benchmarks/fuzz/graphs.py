@@ -24,6 +24,7 @@ from benchmarks.fuzz.operators import DRAWS
 from benchmarks.fuzz.workers import ALARM, CRASHED, EQUAL, INVALID, LOST, REFUSED, WRONG, Outcome
 from bridge.errors import BridgeError, InternalError, Mismatch
 from bridge.frontend.onnx_load import load
+from bridge.frontend.source import open_source
 from bridge.passes import simplify
 from bridge.reduce import reduce
 from bridge.report import LIMIT
@@ -329,7 +330,7 @@ def _unsure(
 
 
 def _sure(model: onnx.ModelProto, feed: Arrays, want: list[np.ndarray]) -> Sure | None:
-    return sure(load(model), Trial({}, list(feed.values()), None, want))
+    return sure(open_source(model), Trial({}, list(feed.values()), None, want))
 
 
 def _legal(model: onnx.ModelProto, feed: Arrays, want: list[np.ndarray]) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from bridge.ops import dims
+from bridge.ops.halves import in_single
 from bridge.ops.registry import ANY, CHANNELS_LAST, FIRST, op
 from bridge.weights import Weight
 
@@ -200,6 +201,7 @@ def instance_normalization(site, input, scale: Weight | None, b: Weight | None, 
 
 
 @op("LRN", layout=CHANNELS_LAST)
+@in_single
 def lrn(site, x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
     """Each element by the squares of its neighbours among the channels."""
     before = (size - 1) // 2
@@ -210,12 +212,14 @@ def lrn(site, x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
 
 
 @op("MeanVarianceNormalization", layout=ANY, axes="axes")
+@in_single
 def mean_variance_normalization(x, *, axes=(0, 2, 3)):
     mean, variance = ops.moments(x, tuple(axes), keepdims=True)
     return (x - mean) / (ops.sqrt(variance) + 1e-9)
 
 
 @op("LpNormalization", layout=ANY, axes="axis")
+@in_single
 def lp_normalization(x, *, axis=-1, p=2):
     norm = (
         ops.sum(ops.abs(x), axis, keepdims=True)

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from bridge.ops import dims
+from bridge.ops.halves import in_single
 from bridge.ops.padding import check_padding, corners, is_same, is_valid, padded
 from bridge.ops.registry import CHANNELS_LAST, Dims, op
 from bridge.windows import Axis, pool_windows, with_overhang
@@ -215,6 +216,7 @@ def global_average_pool(site, x):
 
 
 @op("LpPool", layout=CHANNELS_LAST, check=_check_numbers)
+@in_single
 def lp_pool(
     site, x, *, kernel_shape, auto_pad="NOTSET", ceil_mode=0, dilations=None, p=2, pads=None, strides=None
 ):
@@ -226,6 +228,7 @@ def lp_pool(
 
 
 @op("GlobalLpPool", layout=CHANNELS_LAST)
+@in_single
 def global_lp_pool(x, *, p=2):
     return ops.sum(ops.abs(x) ** p, axis=tuple(range(1, len(x.shape) - 1)), keepdims=True) ** (1 / p)
 

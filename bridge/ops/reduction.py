@@ -9,11 +9,16 @@ import numpy as np
 from keras import layers, ops
 
 from bridge.ops.dims import positions, size
+from bridge.ops.halves import single
 from bridge.ops.registry import ANY, Dims, Ints, op
 
 
 def _same(x: Any) -> Any:
     return x
+
+
+def _square(x: Any) -> Any:
+    return ops.square(single(x))
 
 
 REDUCTIONS: dict[str, tuple[Callable[..., Any], ...]] = {
@@ -24,7 +29,7 @@ REDUCTIONS: dict[str, tuple[Callable[..., Any], ...]] = {
     "ReduceMin": (_same, ops.min, _same),
     "ReduceProd": (_same, ops.prod, _same),
     "ReduceL1": (ops.abs, ops.sum, _same),
-    "ReduceL2": (ops.square, ops.sum, ops.sqrt),
+    "ReduceL2": (_square, ops.sum, ops.sqrt),
     "ReduceSumSquare": (ops.square, ops.sum, _same),
     "ReduceLogSum": (_same, ops.sum, ops.log),
     "ReduceLogSumExp": (_same, ops.logsumexp, _same),

@@ -20,7 +20,10 @@ from bridge.written import number
 
 IR_VERSION = 10
 PLAIN = "biufcO"  # kinds of arrays that onnxruntime takes from numpy
-EXACT = {"Erf": np.vectorize(math.erf, otypes=["d"])}  # of which the evaluator gives 32 bits only
+EXACT: dict[str, Any] = {  # of which the evaluator gives 32 bits only
+    "Erf": np.vectorize(math.erf, otypes=["d"]),
+    "HardSwish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+}
 Held = list[tuple[str, np.ndarray]]  # inputs that are there, with their names
 GRAPHS = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
 

@@ -2,7 +2,7 @@
 alone, as the quotient of two numbers that are all rounding; the others are off by as much as rounding moves them.
 
 The graph is run node by node: with each thing that an operator may make of NaN handed on in its place, and with
-everything that is rounded off by its last bits, within the formulas of normalisations too.
+everything that is rounded off by its last bits, within the formulas of some operators too. And it is run in float64.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import onnx
 import onnx.inliner
 import onnx_ir as ir
 
-from bridge.errors import NotRun, SourceError
+from bridge.errors import BridgeError, NotRun, SourceError
+from bridge.frontend.source import Opened, as_ir
 from bridge.report import LIMIT
-from bridge.verification.metrics import Arrays, only, same, worst_error
+from bridge.verification.metrics import Arrays, cast, only, same, worst_error
 from bridge.verification.odd import NUDGED
-from bridge.verification.reference import without_unused_functions
+from bridge.verification.reference import in_float64, without_unused_functions
 from bridge.verification.steps import Ran, Steps
 from bridge.verification.trials import Trial
 from bridge.verification.undefined import CHOICES, EXACT, SATURATING, UNSIGNED, choices
@@ -29,7 +30,9 @@ from bridge.verification.undefined import CHOICES, EXACT, SATURATING, UNSIGNED, 
 HUGE = 1e30  # beyond which the order of a sum decides whether it overflows
 PLACES = 4  # of the last kind by which two ways to compute a number may be apart
 BITS = LIMIT / float(np.finfo(np.float32).eps)  # of the last place, that are one limit
-NORMALISATIONS = ("GroupNormalization", "LayerNormalization", "MeanVarianceNormalization")
+FORMULAS = (  # operators within which rounding may decide
+    "GroupNormalization LayerNormalization MeanVarianceNormalization ReduceLogSum RMSNormalization".split()
+)
 Places = list[np.ndarray]  # which elements of each output
 
 
@@ -37,25 +40,32 @@ Places = list[np.ndarray]  # which elements of each output
 class Sure:
     decided: Places
     limit: float  # of the relative error there, as far as rounding goes
+    in_float64: bool  # whether it runs there too
 
 
-def sure(model: ir.Model, trial: Trial) -> Sure | None:
-    """Of what `model`, run by onnxruntime at `trial`, is sure; None where it cannot be run node by node, or gives
-    something else than the source as it was given."""
-    try:
-        before = Steps(model).run(trial.inputs, _made)
-        if [x.shape for x in before] != [x.shape for x in trial.onnx]:
-            return None
-        decided = [~(np.isfinite(x) & (np.abs(x.astype(np.float64)) > HUGE)) for x in before]
-        for after in _chosen(model, trial):
-            decided = agreed(decided, before, after)
-        moved = list(_rounded(model, trial))
-    except (SourceError, NotRun):  # a node does not run alone
-        return None
-    for after in moved:
+def sure(opened: Opened, trial: Trial) -> Sure | None:
+    """Of what a source is sure at `trial`; None where it cannot be run node by node, in its newest form or as it is
+    given, or gives something else than the whole of it."""
+    for model in (opened.model, as_ir(opened.given)):
+        try:
+            before = Steps(model).run(trial.inputs, _made)
+            if [x.shape for x in before] != [x.shape for x in trial.onnx]:
+                continue
+            chosen, moved = list(_chosen(model, trial)), list(_rounded(model, trial))
+        except (SourceError, NotRun):  # a node does not run alone
+            continue
+        return _sure(before, chosen, moved, list(_finer(opened, trial, before)))
+    return None
+
+
+def _sure(before: Arrays, chosen: list[Arrays], moved: list[Arrays], finer: list[Arrays]) -> Sure:
+    decided = [~(np.isfinite(x) & (np.abs(x.astype(np.float64)) > HUGE)) for x in before]
+    for after in chosen:
+        decided = agreed(decided, before, after)
+    for after in (*moved, *finer):
         decided = agreed(decided, before, after, jump=True)
-    errors = [worst_error(only(after, decided), only(before, decided)) for after in moved]
-    return Sure(decided, PLACES * max(errors))
+    errors = [worst_error(only(after, decided), only(before, decided)) for after in (*moved, *finer)]
+    return Sure(decided, PLACES * max(errors), bool(finer))
 
 
 def _made(ran: Ran) -> Arrays:
@@ -89,6 +99,17 @@ def _rounded(model: ir.Model, trial: Trial) -> Iterator[Arrays]:
     for sign in (1, -1, 0):
         inputs = [moved(x, sign) for x in trial.inputs] if sign and trial.odd in NUDGED else trial.inputs
         yield steps.run(inputs, partial(_off, sign=sign))
+
+
+def _finer(opened: Opened, trial: Trial, before: Arrays) -> Iterator[Arrays]:
+    """The outputs in float64, where it runs so; without what overflows otherwise, which is no matter of rounding."""
+    try:
+        exact = in_float64(as_ir(opened.double.given))(cast(trial.inputs, "float64"))
+    except (BridgeError, NotRun):  # as where a type is named
+        return
+    if [x.shape for x in exact] == [x.shape for x in before]:
+        pairs = zip(exact, before, strict=True)
+        yield [np.where(np.isfinite(y), x, y) if y.dtype.kind == "f" else x for x, y in pairs]
 
 
 def _off(ran: Ran, sign: int) -> Arrays:
@@ -132,15 +153,26 @@ def _near(a: np.ndarray, b: np.ndarray, jump: bool) -> np.ndarray:
 
 
 def _written_out(model: ir.Model) -> ir.Model:
-    """`model` with normalisations as the formulas that define them, whose means and deviations are rounded."""
-    if not any(node.op_type in (*NORMALISATIONS, "InstanceNormalization") for node in model.graph):
+    """`model` with some operators as the formulas that define them, whose means, deviations and sums are rounded."""
+    if not any(node.op_type in (*FORMULAS, "InstanceNormalization") for node in model.graph):
         return model
     proto = without_unused_functions(model)
+    version = model.graph.opset_imports[""]
     sizes = {value.name: value.shape for node in model.graph for value in node.inputs if value is not None}
     for node in proto.graph.node:
         shape = sizes.get(node.input[1]) if node.op_type == "InstanceNormalization" else None
         if shape is not None and isinstance(shape[0], int):  # every channel is a group
             node.op_type = "GroupNormalization"
             node.attribute.append(onnx.helper.make_attribute("num_groups", shape[0]))
-    names = [("", name) for name in NORMALISATIONS]
+        if node.op_type in FORMULAS:
+            _with_defaults(node, version)
+    names = [("", name) for name in FORMULAS]
     return ir.from_proto(onnx.inliner.inline_selected_functions(proto, names, inline_schema_functions=True))
+
+
+def _with_defaults(node: onnx.NodeProto, version: int) -> None:
+    """The formulas read attributes that are not given too."""
+    given = {attribute.name for attribute in node.attribute}
+    for name, attribute in onnx.defs.get_schema(node.op_type, version).attributes.items():
+        if name not in given and attribute.default_value.type:
+            node.attribute.append(attribute.default_value)

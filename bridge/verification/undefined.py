@@ -3,7 +3,7 @@ and the kernels of one library, differ; and which operators round."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,47 +12,68 @@ import onnx_ir as ir
 from bridge.verification.metrics import Arrays, same
 
 
-def _endless(x: np.ndarray) -> np.ndarray:
+def _endless(x: np.ndarray, to: np.dtype) -> np.ndarray:
     return ~np.isfinite(x)
 
 
+def _nan(x: np.ndarray, to: np.dtype) -> np.ndarray:
+    return np.isnan(x)
+
+
+def _infinite(x: np.ndarray, to: np.dtype) -> np.ndarray:
+    return np.isinf(x)
+
+
+def _beyond(x: np.ndarray, to: np.dtype) -> np.ndarray:
+    """What no integer of the type `to` is."""
+    if to.kind not in "iu":
+        return np.isnan(x) if to.kind == "b" else np.zeros(x.shape, bool)
+    least, most = (float(bound) for bound in (np.iinfo(to).min, np.iinfo(to).max))
+    return ~((np.trunc(x) >= least) & (np.trunc(x) <= most))
+
+
 class Open(NamedTuple):
-    """Numbers of which an operator may make anything, in which of its inputs (all of them where none is named): of
-    what hangs on them, with `ranks` on all that they are ranked with along the axis, or, with `reach`, of everything,
-    since a kernel may read them with weight 0."""
+    """Numbers of which an operator that makes numbers of a type may make anything, in which of its inputs (all of them
+    where none is named): of what hangs on them, with `ranks` on all that they are ranked with along the axis; or of
+    everything, where they are in one of the inputs of `reach`: a kernel may multiply them with zeros of its own."""
 
     operators: str
-    numbers: Callable[[np.ndarray], np.ndarray]
+    numbers: Callable[[np.ndarray, np.dtype], np.ndarray]
     why: str
     inputs: tuple[int, ...] = ()
-    reach: bool = False
+    reach: Sequence[int] = ()
     ranks: bool = False
 
 
-KERNEL = (1,)
+KERNEL, WEIGHTS, ALL = (1,), (1, 2), range(9)
 OPEN = (
-    Open("Clip", np.isinf, "whether a bound that is left out is the largest number"),
-    Open("ReduceMax ReduceMin", np.isnan, "whether NaN is the largest or passed over"),
+    Open("Clip", _infinite, "whether a bound that is left out is the largest number"),
+    Open("ReduceMax ReduceMin", _nan, "whether NaN is the largest or passed over"),
     Open(
         "MaxPool GlobalMaxPool", _endless, "that, and whether a window starts from -inf or the lowest number"
     ),
-    Open("Hardmax TopK", np.isnan, "where NaN is ranked", ranks=True),
-    Open("ScatterElements ScatterND", np.isnan, "how NaN compares, where the largest or smallest is kept"),
-    Open("Cast CastLike", _endless, "which integer it becomes"),
+    Open("Hardmax TopK", _nan, "where NaN is ranked", ranks=True),
+    Open("ScatterElements ScatterND", _nan, "how NaN compares, where the largest or smallest is kept"),
+    Open("Cast CastLike", _beyond, "which integer it becomes"),
     Open(
         "Softmax LogSoftmax ReduceLogSumExp", _endless, "what the largest is, from which all are subtracted"
     ),
     Open("Attention MultiHeadAttention", _endless, "what of a row is masked"),
-    Open("LSTM GRU RNN", _endless, "whether approximations of activations cut it off or pass it on"),
-    Open("LSTMFrom GRUFrom RNNFrom LSTMPFrom LSTMP", _endless, "as of LSTM, GRU and RNN"),
-    Open("LSTMCell GRUCell RNNCell", _endless, "as of LSTM, GRU and RNN"),
-    Open("Resize GridSample", _endless, "whether it is read where its weight is 0", reach=True),
-    Open("DFT STFT", _endless, "which of the sums it enters", reach=True),
-    Open("LRN", _endless, "whether it stays in a sum that moves on along the channels", reach=True),
-    Open("Col2Im", _endless, "whether it is read where it lies beside the picture", reach=True),
+    Open(
+        "LSTM GRU RNN",
+        _endless,
+        "whether approximations of activations cut it off or pass it on",
+        reach=WEIGHTS,
+    ),
+    Open("LSTMFrom GRUFrom RNNFrom LSTMPFrom LSTMP", _endless, "as of LSTM, GRU and RNN", reach=WEIGHTS),
+    Open("LSTMCell GRUCell RNNCell", _endless, "as of LSTM, GRU and RNN", reach=WEIGHTS),
+    Open("Resize GridSample", _endless, "whether it is read where its weight is 0", reach=ALL),
+    Open("DFT STFT", _endless, "which of the sums it enters", reach=ALL),
+    Open("LRN", _endless, "whether it stays in a sum that moves on along the channels", reach=ALL),
+    Open("Col2Im", _endless, "whether it is read where it lies beside the picture", reach=ALL),
     Open("BatchNormalization", _endless, "which terms are put together first", (1, 2, 3, 4)),
-    Open("ConvTranspose", _endless, "whether it is read where a kernel has no weight", reach=True),
-    Open("Conv", _endless, "whether a kernel meets the zeros around a picture", KERNEL, True),
+    Open("ConvTranspose", _endless, "whether it is read where a kernel has no weight", reach=ALL),
+    Open("Conv", _endless, "whether a kernel meets the zeros around a picture", KERNEL, KERNEL),
 )
 ROWS: Mapping[str, Open] = {name: row for row in OPEN for name in row.operators.split()}
 FILLS = (  # in the place of such numbers, by their number: what changes with them hangs on them
@@ -60,7 +81,7 @@ FILLS = (  # in the place of such numbers, by their number: what changes with th
     lambda i: -100 - i % 64,
     lambda i: np.sin(i * 1.7),
 )
-CHOICES = len(FILLS) + 1
+CHOICES = len(FILLS) + 2
 
 EXACT = frozenset(  # operators that round nothing
     """Abs And ArgMax ArgMin BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip Compress Concat Constant
@@ -87,44 +108,58 @@ def choices(
     """What `node` may make of `given`, by the place of its inputs, beside what it `made`: the same where it hangs on no
     open number; nothing where there is none. `again` is the operator."""
     row = ROWS.get(node.op_type)
-    found = {} if row is None else _open_numbers(row, node, given)
-    if row is None or not any(places.any() for places in found.values()):
+    found = {} if row is None else _open_numbers(row, node, given, made[0].dtype)
+    if row is None or not found:
         return
     filled, cleared = (
-        [
-            again(given | {k: _filled(given[k], places, fill, clear) for k, places in found.items()})
-            for fill in FILLS
-        ]
+        [again({k: _filled(x, found.get(k), fill, clear) for k, x in given.items()}) for fill in FILLS]
         for clear in (False, True)
     )
+    reach = any(k in row.reach for k in found)
     hang = [
-        _differ(one) | _differ(other) | row.reach
+        _differ(one) | _differ(other) | reach
         for one, other in zip(zip(*filled, strict=True), zip(*cleared, strict=True), strict=True)
     ]
     if row.ranks:
         hang = [_along(node, x) for x in hang]
     nothing = [np.full_like(x, np.nan) if x.dtype.kind == "f" else x for x in filled[1]]
-    for other in (*filled, nothing):
+    another = [_another(node, row, ours, theirs) for ours, theirs in zip(made, filled[0], strict=True)]
+    for other in (*filled, nothing, another):
         yield [_put(mask, theirs, ours) for mask, theirs, ours in zip(hang, other, made, strict=True)]
 
 
-def _open_numbers(row: Open, node: ir.Node, given: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
-    """Where in each input of floating point they are."""
+def _open_numbers(
+    row: Open, node: ir.Node, given: dict[int, np.ndarray], to: np.dtype
+) -> dict[int, np.ndarray]:
+    """Where they are, in each input of floating point that has some."""
     floats = {k: x for k, x in given.items() if x.dtype.kind == "f" and (not row.inputs or k in row.inputs)}
-    found = {k: row.numbers(x) for k, x in floats.items()}
+    found = {k: places for k, x in floats.items() if (places := row.numbers(x, to)).any()}
     return {k: _along(node, x) for k, x in found.items()} if row.ranks else found
+
+
+def _another(node: ir.Node, row: Open, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Other numbers than `ours` throughout; of integers such as whoever reads them can take."""
+    if ours.dtype.kind == "f":
+        return ours + ours.dtype.type(1)
+    return np.roll(ours, 1, _axis(node)) if row.ranks else theirs
 
 
 def _along(node: ir.Node, places: np.ndarray) -> np.ndarray:
     """All along the axis of `node`, where there is one of `places`."""
-    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
-    return np.broadcast_to(places.any(axis, keepdims=True), places.shape)
+    return np.broadcast_to(places.any(_axis(node), keepdims=True), places.shape)
+
+
+def _axis(node: ir.Node) -> int:
+    return node.attributes["axis"].as_int() if "axis" in node.attributes else -1
 
 
 def _filled(
-    array: np.ndarray, places: np.ndarray, fill: Callable[[np.ndarray], np.ndarray], clear: bool
+    array: np.ndarray, places: np.ndarray | None, fill: Callable[[np.ndarray], np.ndarray], clear: bool
 ) -> np.ndarray:
-    """`array` with other numbers at `places`; with `clear` nothing but those, so that nothing stands out from them."""
+    """`array` with other numbers at `places`; with `clear` nothing but those, so that nothing stands out from them.
+    Without places, ones for zeros: a product with zero hangs on the other number too, which may be NaN."""
+    if places is None:
+        return np.where(array == 0, np.ones_like(array), array) if array.dtype.kind == "f" else array
     numbers = fill(np.arange(array.size)).reshape(array.shape).astype(array.dtype)
     return np.where(places, numbers, np.zeros_like(array) if clear else array)
 

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from bridge.verification.training import Trainable
 
 
-AMPLIFIES = "the network amplifies rounding: {0} was allowed to be off by ten times what the {0} of {1} is"
+AMPLIFIES = (
+    "the network amplifies rounding: {} was allowed to be off by what rounding makes of the source itself"
+)
 
 
 def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report:
@@ -65,14 +67,12 @@ def judged(
 ) -> Report:
     """`report` with the checks that were `found`, as far as they say something of what is `compared`, and what the
     trials were worth."""
-    allowed, rounding = allowing_rounding(found, opened, tried)
-    return replace(
-        report,
-        checks=tuple(settled(allowed, tried, opened, compared)),
-        notes=(*report.notes, *rounding),
-        unvaried=tuple(_unvaried(opened, tried)),
-        dtype=tried[0].dtype,
+    checks = settled(allowing_rounding(found, opened, tried), tried, opened, compared)
+    report = replace(
+        report, checks=tuple(checks), unvaried=tuple(_unvaried(opened, tried)), dtype=tried[0].dtype
     )
+    note = AMPLIFIES.format(report.dtype)
+    return replace(report, notes=(*report.notes, note)) if report.amplifies and report.verified else report
 
 
 def _simplified(model: ir.Model, legal: Trial | None) -> tuple[OnnxRuntime | None, list[str]]:
@@ -92,26 +92,22 @@ def _unvaried(opened: Opened, tried: list[Trial]) -> Iterator[str]:
             yield f"{value.name} ({arrays[0].flat[0]})"
 
 
-def allowing_rounding(
-    checks: list[Check], opened: Opened, tried: list[Trial]
-) -> tuple[list[Check], tuple[str, ...]]:
-    """`checks`, those that do not pass judged by the source's own rounding, and a note that says so of those at
-    ordinary values: a network may amplify it beyond any fixed limit. That of torch is looked at first, then that of
-    the graph, whose formulas may lose digits that torch's keep (ONNX's Selu of tiny numbers is one). That they are
-    equal is then for float64 to show (`prove_double`)."""
+def allowing_rounding(checks: list[Check], opened: Opened, tried: list[Trial]) -> list[Check]:
+    """`checks`, those that do not pass judged by the source's own rounding: a network may amplify it beyond any fixed
+    limit. That of torch is looked at first, then that of the graph, whose formulas may lose digits that torch's keep
+    (ONNX's Selu of tiny numbers is one). That they are equal is then for float64 to show (`prove_double`)."""
     if all(check.passed for check in checks):
-        return checks, ()
-    amplifies, doubles, allowed = not passed(checks), dict[str, Run](), checks
+        return checks
+    doubles, allowed = dict[str, Run](), checks
     try:
         for name, run in _doubles(opened.double):
             doubles[name] = run
             allowed = outputs.allowing_rounding(checks, tried, doubles)
             if passed(allowed):
-                note = AMPLIFIES.format(tried[0].dtype, " or ".join(doubles))
-                return allowed, (note,) if amplifies else ()
+                return allowed
     except (BridgeError, NotRun):  # it does not run in float64, as where forward names a dtype
-        return allowed, ()
-    return allowed, ()
+        return allowed
+    return allowed
 
 
 def _doubles(double: Opened) -> Iterator[tuple[str, Run]]:
@@ -168,7 +164,7 @@ def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) 
         sampler = Sampler.of(simple, _examples(double), opened.asked)
         leg = TORCH_KERAS if double.torch else ORT_KERAS
         single = _rounding(opened, report.dtype, run)
-        checks = list(outputs.compare_double(leg, built.model, run, single, report.dtype, sampler))
+        checks = list(outputs.compare_double(leg, built.model, double, run, single, report.dtype, sampler))
         found = parity(built, double.torch, sampler) if training and double.torch else None
     if found is None or opened.module is None:
         return replace(report, checks=(*report.checks, *checks))

@@ -1,0 +1,28 @@
+"""Powers of ordinary numbers leave the range of a half, although what is made of them may lie within it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+HALVES = ("float16", "bfloat16")
+
+
+def single(x: Any) -> Any:
+    """`x`, in single precision where it is in half."""
+    return ops.cast(x, "float32") if x.dtype in HALVES else x
+
+
+def in_single(build: Callable[..., Any]) -> Callable[..., Any]:
+    """`build`, whose last operand is `single` and whose result has the type that this had, as onnxruntime does it."""
+
+    @functools.wraps(build)
+    def wide(*operands: Any, **attributes: Any) -> Any:
+        *before, x = operands
+        made = build(*before, single(x), **attributes)
+        return made if made.dtype == x.dtype else ops.cast(made, x.dtype)
+
+    return wide

@@ -1,0 +1,114 @@
+"""What nobody defines, and what only rounding decides, counts for nothing in a proof; the rest counts for all."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from keras import ops
+
+import bridge
+from bridge.frontend.source import open_source
+from bridge.verification.sure import Sure, sure
+from bridge.verification.trials import Trial
+
+HEAD = '<ir_version: 8, opset_import: ["": {}]> '
+ALARMS = {  # that each of these ended in
+    "the rank of NaN, read by others": (
+        18,
+        "g (float[5,4] x) => (float[5,4] y) { l = Log (x)  h = Hardmax <axis = 0> (l)  y = Acosh (h) }",
+    ),
+    "a deviation of one number": (
+        9,
+        "g (float[N,5,1,1] x) => (float[N,5,1,1] y) { y = MeanVarianceNormalization (x) }",
+    ),
+    "a sum that cancels": (
+        18,
+        "g (float[N,6] x) => (float[N,1] y) <int64[1] a = {1}> { y = ReduceLogSum (x, a) }",
+    ),
+    "integers beyond their type": (
+        21,
+        "g (double[N,3] x) => (uint8[N,3] y) <uint8 t = {1}> { y = CastLike (x, t) }",
+    ),
+    "squares beyond a half": (18, "g (float16[N,3] x) => (float16[N,3] y) { y = LpNormalization (x) }"),
+    "a sixth in float64": (
+        21,
+        "g (float16[N,3,4] x) => (float16[N,3,4] y) { l = Log (x)  h = HardSwish (l)  y = Softmax <axis = 1> (h) }",
+    ),
+}
+
+
+def parsed(opset: int, text: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(HEAD.format(opset) + text)
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_no_alarm(name):
+    assert bridge.convert(parsed(*ALARMS[name])).report.verified
+
+
+UNDECIDED = {  # the graph, what it is given, and of what of its output it is sure
+    "ranks beside NaN": (
+        "g (float[2,3] x) => (float[2,3] v, int64[2,3] y) <int64[1] k = {3}> { v, y = TopK (x, k) }",
+        [[[3, np.nan, 1], [3, 2, 1]]],
+        [[False] * 3, [True] * 3],
+    ),
+    "NaN times a weight of zero": (
+        "g (float[1,2,3] x) => (float[1,1,2,1] y) <float[1,1,3] w = {1, 1, 0}, float[1,1,1] r = {1}> "
+        '{ y = RNN <hidden_size = 1, activations = ["Relu"]> (x, w, r) }',
+        [[[[1, 2, np.nan], [1, 2, 3]]]],
+        [[[[False], [True]]]],
+    ),
+    "a negative number as an unsigned integer": (
+        "g (float[3] x) => (uint8[3] y) { y = Cast <to = 2> (x) }",
+        [[-3.0, 3.0, 300.0]],
+        [False, True, False],
+    ),
+    "a quotient of rounding": (
+        "g (float[1,2,1,3] x) => (float[1,2,1,3] y) { y = MeanVarianceNormalization (x) }",
+        [[[[[0.1] * 3], [[1.0, 2.0, 3.0]]]]],
+        [[[[False] * 3], [[True] * 3]]],
+    ),
+    "a node that onnxruntime runs in old opsets only": (
+        "g (float[1,1,3] x, float[2] z) => (float[1,1,1] p, float y) "
+        "{ p = GlobalLpPool <p = 1> (x)  y = ReduceMax <keepdims = 0> (z) }",
+        [[[[1.0, 2.0, 3.0]]], [np.nan, 1.0]],
+        False,
+    ),
+    "what overflows": ("g (float[2] x) => (float[2] y) { y = Exp (x) }", [[100.0, 1.0]], [True, True]),
+}
+
+
+def known(text: str, inputs: list[np.ndarray]) -> Sure:
+    opset = 5 if "GlobalLpPool" in text else 18
+    if "TopK" in text or "Cast" in text:
+        opset = 21
+    opened = open_source(parsed(opset, text))
+    from bridge.verification.reference import as_given
+
+    found = sure(opened, Trial({}, inputs, None, as_given(opened.given)[0](inputs)))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", UNDECIDED)
+def test_undecided(name):
+    text, given, decided = UNDECIDED[name]
+    found = known(text, [np.asarray(x, "float32") for x in given])
+    assert found.decided[-1].tolist() == decided
+
+
+def test_an_error_beside_what_is_undecided_is_caught(build_with):
+    build_with("Softsign", lambda x: ops.softsign(x) * 1.001)
+    text = "g (float[5,4] x) => (float[5,4] y) { l = Log (x)  y = Softsign (l) }"
+    with pytest.raises(bridge.Mismatch, match="first at Softsign"):
+        bridge.convert(parsed(18, text))
+
+
+def test_squares_beyond_a_half_are_right():
+    model = bridge.convert(parsed(18, ALARMS["squares beyond a half"][1])).model
+    for scale in (1e-4, 1e3):
+        got = keras.ops.convert_to_numpy(model(np.full((1, 3), scale, "float16")))
+        np.testing.assert_allclose(got, 3**-0.5, rtol=1e-3)
