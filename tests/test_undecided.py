@@ -77,6 +77,12 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[[[1.0, 2.0, 3.0]]], [np.nan, 1.0]],
         False,
     ),
+    "that, of a file of old, whose weights are inputs": (
+        "g (float[1,1,3] x, float[1] w) => (float[1,1,3] y, float[1,1,1] p) <float[1] w = {2}> "
+        "{ y = Mul (x, w)  p = GlobalLpPool <p = 1> (y) }",
+        [[[[1.0, 2.0, np.nan]]]],
+        [[[True]]],
+    ),
     "what overflows": ("g (float[2] x) => (float[2] y) { y = Exp (x) }", [[100.0, 1.0]], [True, True]),
 }
 

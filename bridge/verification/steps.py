@@ -36,7 +36,7 @@ class Steps:
         raises, where a node does not run alone."""
         graph = self.model.graph
         held = {v: v.const_value.numpy() for v in graph.initializers.values() if v.const_value is not None}
-        held |= dict(zip(graph.inputs, inputs, strict=True))
+        held |= dict(zip([v for v in graph.inputs if v not in held], inputs, strict=True))
         for node in graph:
             given = {place: held[value] for place, value in enumerate(_read(node)) if value is not None}
             ran = Ran(node, given, self._alone(node, given), partial(self._alone, node))
