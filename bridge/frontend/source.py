@@ -44,6 +44,7 @@ class Opened:
     retraceable: bool = False  # an nn.Module, which can be exported again in another precision
     assumptions: tuple[Assumption, ...] = ()  # of torch, of the sizes of the inputs
     declared: dict[str, Range] = field(default_factory=dict)  # bounds of sizes that the user gave
+    departs: tuple[str, ...] = ()  # which functions of torch compute otherwise in the graph, of the notes
     asked: Asked = field(default_factory=Asked)  # of the inputs of the proof
 
     @property
@@ -120,6 +121,7 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
             Torch(module, example_args, example_kwargs),
             exported.notes,
             assumptions=exported.assumptions,
+            departs=exported.departs,
         )
     if not isinstance(source, torch.nn.Module):
         raise SourceError(
@@ -148,6 +150,7 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
         True,
         exported.assumptions,
         exported.declared,
+        exported.departs,
     )
 
 

@@ -47,6 +47,7 @@ class Exported:
     notes: tuple[str, ...] = ()
     assumptions: tuple[Assumption, ...] = ()  # of the sizes of the inputs
     declared: dict[str, Range] = field(default_factory=dict)  # bounds of sizes that the user gave
+    departs: tuple[str, ...] = ()  # which functions compute otherwise than in torch, of the notes
 
 
 def export_module(
@@ -118,8 +119,8 @@ def _onnx_export(
         sizes = Sizes.of(program.model, program.exported_program)
         _fix_axes(program.model, sizes.fixed)
         _rename_clashes(program.model.graph)
-        notes = dict.fromkeys(str(w.message) for w in heard if isinstance(w.message, Note))
-        return Exported(program.model, tuple(notes), sizes.assumptions())
+        departs = tuple(dict.fromkeys(str(w.message) for w in heard if isinstance(w.message, Note)))
+        return Exported(program.model, departs, sizes.assumptions(), departs=departs)
     except Exception as error:
         raise ExportError(
             _frozen(error) or f"torch cannot export {_title(model)}: {_clash(model) or reason(error)}"

@@ -196,7 +196,10 @@ def _pad(sequence, batch_first=False, padding_value=0.0, total_length=None):
 
     data, lengths, zeroed = sequence
     if total_length is None:
-        text = "pad_packed_sequence: outputs keep the whole time of the input, where torch cuts at the longest length"
+        text = (
+            "pad_packed_sequence: outputs keep the whole time of the input, where torch cuts at the longest length "
+            "(total_length=x.shape[1], or [0] where time is first, keeps it in torch too)"
+        )
         warnings.warn(Note(text), stacklevel=1)
     if total_length is not None and total_length != data.shape[0]:
         raise ValueError(f"total_length={total_length} is not the time length of the packed input")

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bridge.errors import NotRun, SourceError
 from bridge.report import LIMIT, ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.alone import excused
@@ -16,7 +18,7 @@ from bridge.verification.metrics import cast, worst_error
 from bridge.verification.odd import Odd
 from bridge.verification.outputs import checks
 from bridge.verification.sure import sure
-from bridge.verification.trials import Run, Trial
+from bridge.verification.trials import Run, Trial, uncut
 
 if TYPE_CHECKING:
     from bridge.build import Built
@@ -81,7 +83,8 @@ def _where_sure(
     known = sure(opened, trial)
     if known is None or first and any(x.size and not x.any() for x in known.decided):
         return found
-    again = checks(compared.call, [replace(trial, decided=known.decided)], compared.simple)
+    both = known.decided if trial.decided is None else map(np.logical_and, known.decided, trial.decided)
+    again = checks(compared.call, [replace(trial, decided=list(both))], compared.simple)
     allowed = known.limit if known.in_float64 or trial.odd is not None else 0.0
     return [replace(check, limit=max(check.limit, allowed)) for check in again]
 
@@ -102,7 +105,7 @@ def _undecided(trial: Trial, opened: Opened) -> bool:
     if opened.module is None:
         return False
     try:
-        exact = opened.module.double()(cast(trial.inputs, "float64"))
+        exact, _ = uncut(opened.module.double()(cast(trial.inputs, "float64")), trial.onnx)
     except (SourceError, NotRun):  # it does not run in float64
         return False
     return worst_error(trial.torch or [], exact) > math.sqrt(LIMIT)

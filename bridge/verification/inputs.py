@@ -19,6 +19,7 @@ from bridge.verification.sizes import (
     LARGE,
     Sizes,
     elements,
+    evaluate,
     others,
     search,
     sizes_text,
@@ -118,6 +119,13 @@ class Sampler:
         rng = np.random.default_rng([self.asked.seed, ODD])
         for kind, arrays in odd_draws(self.slots, sizes, self.draw(sizes, ODD), rng):
             yield Draw(sizes, arrays, kind)
+
+    def short(self, draw: Draw) -> bool:
+        """Whether it holds sequences none of which is as long as their axis."""
+        return any(
+            slot.longest is not None and array.size and array.max() < evaluate(slot.longest, draw.sizes)
+            for slot, array in zip(self.slots, draw.inputs, strict=True)
+        )
 
     def _as_asked(self, sizes: Sizes, number: int) -> Sizes:
         """`sizes`, with those that the user gave, one after the other."""

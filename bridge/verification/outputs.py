@@ -22,7 +22,7 @@ from bridge.verification.inputs import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, only, worst_error
 from bridge.verification.runners import OnnxRuntime, keras_call
 from bridge.verification.sure import sure
-from bridge.verification.trials import Run, Trial, running
+from bridge.verification.trials import Run, Trial, running, uncut
 
 if TYPE_CHECKING:
     from bridge.frontend.source import Opened
@@ -64,7 +64,8 @@ def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], doubles: d
     limits: dict[tuple[str, str], float] = {}
     for trial in tried:
         if (at := trial.check("", 0.0).at) in failed:
-            exact = {name: run(cast(trial.inputs, "float64")) for name, run in doubles.items()}
+            wide = cast(trial.inputs, "float64")
+            exact = {name: uncut(run(wide), trial.onnx)[0] for name, run in doubles.items()}
             for leg in LEGS:
                 wanted = trial.torch if leg in (TORCH_ORT, TORCH_KERAS) else trial.onnx
                 off = max(worst_error(getattr(trial, name) or [], y, wanted) for name, y in exact.items())

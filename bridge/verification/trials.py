@@ -84,8 +84,13 @@ def trials(sampler: Sampler, onnx: Runner, torch: Torch | None) -> tuple[list[Tr
                 "or remembers, such as a dropout that is not told training=self.training"
             )
         wanted, exported = (None, outputs) if torch is None else (outputs, _exported(onnx, draw))
-        places = _defined(wanted, exported) if done and wanted is not None else None
-        if places is not None:
+        wanted, places = uncut(wanted, exported) if wanted and sampler.short(draw) else (wanted, None)
+        if (
+            places is None
+            and done
+            and wanted is not None
+            and (places := _defined(wanted, exported)) is not None
+        ):
             where = "where torch gives NaN or infinities, and onnxruntime others"
             refused.append(f"not compared at {sizes_text(draw.sizes)} {where}")
         if places is None or any(x.any() for x in places):
@@ -99,8 +104,7 @@ def odd_trials(
     sampler: Sampler, onnx: Runner, torch: Torch | None, tried: Sequence[Trial]
 ) -> Iterator[Trial]:
     """The source at odd values, where it runs at them and they have one answer: masks that leave nothing of a row may
-    have none, large numbers may overflow, NaN and infinities may give what torch and onnxruntime do not agree on, and
-    torch may cut off what lies behind the longest of short sequences."""
+    have none, large numbers may overflow, and torch and onnxruntime may not agree on NaN and infinities."""
     source: Run = onnx if torch is None else torch
     whole, dtype = _finite(tried[0].torch or tried[0].onnx), sampler.precision
     for draw in sampler.odd(_few(tried)):
@@ -115,18 +119,34 @@ def odd_trials(
             yield Trial(draw.sizes, draw.inputs, None, outputs, draw.odd, dtype=dtype)
             continue
         exported = _exported(onnx, draw)
-        if draw.odd is Odd.SHORT and [x.shape for x in exported] != [x.shape for x in outputs]:
-            continue
+        outputs, places = uncut(outputs, exported) if sampler.short(draw) else (outputs, None)
         if whole and not _finite(exported) and draw.odd in (Odd.ON, Odd.OFF):
             continue
         if finite or worst_error(exported, outputs) <= limit_of(dtype):
-            yield Trial(draw.sizes, draw.inputs, outputs, exported, draw.odd, dtype=dtype)
+            yield Trial(draw.sizes, draw.inputs, outputs, exported, draw.odd, places, dtype)
 
 
 def _few(tried: Sequence[Trial]) -> Sizes:
     """The sizes with the fewest elements at which no axis is 1."""
     several = [trial for trial in tried if all(size > 1 for size in trial.sizes.values())]
     return min(several or tried[:1], key=lambda trial: sum(x.size for x in trial.inputs)).sizes
+
+
+def uncut(outputs: Arrays, exported: Arrays) -> tuple[Arrays, Arrays | None]:
+    """What torch gives where it cuts off what lies behind the longest of short sequences, with what the graph has
+    there; and which of it is torch's own."""
+    if all(x.shape == y.shape for x, y in zip(outputs, exported, strict=True)):
+        return outputs, None
+    whole, own = [], []
+    for ours, theirs in zip(outputs, exported, strict=True):
+        place, inside = tuple(map(slice, ours.shape)), np.zeros(theirs.shape, bool)
+        if ours.ndim != theirs.ndim or inside[place].shape != ours.shape:
+            return outputs, None
+        inside[place], longer = True, theirs.astype(ours.dtype)
+        longer[place] = ours
+        whole.append(longer)
+        own.append(inside)
+    return whole, own
 
 
 def _defined(wanted: Arrays, exported: Arrays) -> Arrays | None:

@@ -215,7 +215,9 @@ def _blame(report: Report, opened: Opened, compared: Compared, tried: list[Trial
     if failed.leg == SIMPLIFIED:
         step = departure(opened.given, opened.model, trial, failed.limit)
         return failed_leg(report) + (f": {step}" if step else "")
-    if failed.leg == TORCH_ORT or compared.plan is None or compared.built is None:
+    if failed.leg == TORCH_ORT:
+        return "; ".join((failed_leg(report), *opened.departs))
+    if compared.plan is None or compared.built is None:
         return failed_leg(report)
     errors = node_errors(compared.plan, compared.built, trial)
     first = next((step for step in compared.plan.steps if errors.get(step.node, 0.0) > failed.limit), None)
