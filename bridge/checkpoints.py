@@ -10,6 +10,7 @@ from bridge.errors import MissingPackage, SourceError, said
 from bridge.files import require_file, write_atomically
 
 ZIP = b"PK\x03\x04"
+MAX_PICKLE = 16 << 20  # bytes in an archive beside its tensors
 ROOM = b"bytearray"  # which torch unpickles too, as long as a number says
 
 
@@ -43,15 +44,21 @@ def read_state(path: Path) -> dict[str, Any]:
 def require_tensors(file: IO[bytes]) -> None:
     """Raise `ValueError` if what torch unpickles, tensors and plain containers, could take much more room than
     `file` does."""
-    packed = file.read(len(ZIP)) == ZIP
-    file.seek(0)
-    if packed:
-        with measured(file) as archive:
-            pickles = [archive.read(name) for name in archive.namelist() if name.endswith(".pkl")]
-    else:
-        pickles = [file.read()]
-    if any(ROOM in pickle for pickle in pickles):
+    if any(ROOM in pickle for pickle in _pickles(file)):
         raise ValueError("it makes room for what it does not hold")
+
+
+def _pickles(file: IO[bytes]) -> list[bytes]:
+    """The pickles in `file`; all of it where it is of the form that torch wrote before it wrote archives."""
+    start = file.read(len(ZIP))
+    file.seek(0)
+    if start != ZIP:
+        return [file.read()]
+    with measured(file) as archive:
+        pickles = [archive.read(name) for name in archive.namelist() if name.endswith(".pkl")]
+    if sum(map(len, pickles)) > MAX_PICKLE:
+        raise ValueError(f"it has more than {MAX_PICKLE >> 20} MiB beside its tensors")
+    return pickles
 
 
 def _torch() -> Any:

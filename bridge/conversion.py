@@ -224,6 +224,7 @@ def verify_saved(
     with watch.room("simplify"):
         simple = simplify(opened.model)
     _require_same_inputs(path, model, simple)
+    _require_room(path, model)
     _settle(opened, simple, watch)
     with watch.room("compare"):
         tried, refused, _ = trials(opened, simple, odd=True)
@@ -272,6 +273,19 @@ def _require_same_inputs(path: Any, model: keras.Model, source: ir.Model) -> Non
     if ours != theirs:
         raise SourceError(
             f"{path} takes inputs of shapes {ours}, its source {theirs}: it was not made from it"
+        )
+
+
+def _require_room(path: Any, model: keras.Model) -> None:
+    """Raise `SourceError` if the model has a value of more memory than a source may ask for."""
+    from bridge.keras_compat import largest_bytes
+    from bridge.passes.bounds import MAX_VALUE_BYTES
+
+    size = largest_bytes(model)
+    if size > MAX_VALUE_BYTES:
+        raise SourceError(
+            f"{path}: a layer of it gives {size / (1 << 30):,.0f} GiB or more; values of more than "
+            f"{MAX_VALUE_BYTES >> 30} GiB are not computed"
         )
 
 

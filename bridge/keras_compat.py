@@ -11,6 +11,8 @@ import keras
 
 from bridge.errors import BridgeError
 
+ITEMSIZE = 4  # bytes of a number, as good as any
+
 
 @contextlib.contextmanager
 def channels_last() -> Iterator[None]:
@@ -48,6 +50,18 @@ def double_precision() -> Iterator[None]:
 
             stack.enter_context(jax.enable_x64(True))
         yield
+
+
+def largest_bytes(model: keras.Model) -> int:
+    """What the largest value between the layers of `model` takes, of the models inside it too, where every free axis
+    is 1."""
+    found = {id(step): step for step in model._flatten_layers()}
+    for layer in list(found.values()):
+        found.update((id(step), step) for step in getattr(layer, "operations", ()))
+    values = [
+        value for step in found.values() for node in step._inbound_nodes for value in node.output_tensors
+    ]
+    return max(math.prod(size or 1 for size in value.shape) * ITEMSIZE for value in values)
 
 
 def count_elements(config: dict[str, Any]) -> int:

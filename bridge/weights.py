@@ -220,8 +220,8 @@ class Entry:
 
 def _numbers(name: str, tensor: Any) -> np.ndarray:
     """The array of a torch tensor; of one in a coarser precision than numpy has, the same numbers in float32."""
-    dense = str(tensor.layout) == "torch.strided" and not tensor.is_meta and not tensor.is_quantized
-    if not dense:
+    strided = str(tensor.layout) == "torch.strided"
+    if not strided or tensor.is_meta or tensor.is_quantized or tensor.is_nested:
         raise WeightsError(
             f"{name} holds no plain numbers: give a tensor that is dense, in memory, not quantised"
         )

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 import resource
 import time
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.helper as helper
 import pytest
-import torch
 from onnx import TensorProto
 
 import bridge
@@ -347,111 +343,6 @@ def filled(proto: onnx.ModelProto) -> onnx.ModelProto:
             dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
             proto.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(dims, np.float32), "w"))
     return proto
-
-
-# --- .pt2 ----------------------------------------------------------------------------------------------------
-
-
-class Net(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = torch.nn.Conv1d(4, 4, 3, padding=1)
-        self.register_buffer("shift", torch.ones(3))
-
-    def forward(self, x, other):
-        y = self.conv(x.transpose(1, 2)).transpose(1, 2)[..., :3] + self.shift
-        return {"sum": y + other["b"], "flat": y.reshape(y.shape[0] * y.shape[1], 3)}
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    batch, time_ = torch.export.Dim("batch"), torch.export.Dim("time", min=2)
-    axes = {0: batch, 1: time_}
-    exported = torch.export.export(
-        Net().eval(), (torch.randn(3, 8, 4), {"b": torch.randn(3, 8, 3)}), dynamic_shapes=(axes, {"b": axes})
-    )
-    path = tmp_path_factory.mktemp("pt2") / "net.pt2"
-    torch.export.save(exported, path)
-    return path
-
-
-def changed(source: Path, target: Path, change: Callable[[str, bytes], bytes]) -> Path:
-    """The archive with each member's content changed."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
-        for name in old.namelist():
-            new.writestr(name, change(name, old.read(name)))
-    return target
-
-
-class Runs:
-    """Leaves a file where it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return (Path.touch, (self.path,))
-
-
-def test_a_harmless_program(program: Path) -> None:
-    assert bridge.convert(program).report.verified
-
-
-def replaced(old: str, new: str) -> Callable[[str, bytes], bytes]:
-    def change(name: str, data: bytes) -> bytes:
-        if not name.endswith("models/model.json"):
-            return data
-        text = data.decode()
-        assert old in text
-        return text.replace(old, new, 1).encode()
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "says"),
-    [
-        ('"target": "torch.ops.aten.transpose.int"', '"target": "torch.os.system"', "it calls"),
-        (
-            '"target": "torch.ops.aten.transpose.int"',
-            '"target": "torch.ops.aten.from_file.default"',
-            "it calls",
-        ),
-        ('"target": "torch.ops.aten.transpose.int"', '"target": "_operator.__class__"', "it calls"),
-        ('"expr_str": "Mul(', '"expr_str": "__import__(0).system(1)+Mul(', "it evaluates"),
-        ('"expr_str": "Mul(', '"expr_str": "9**9**9**9+Mul(', "it evaluates"),
-        ('"guards_code": [', '"guards_code": ["print(1)",', "it evaluates"),
-        ('"name": "x"', '"name": "x=print(1)"', "it names"),
-    ],
-)
-def test_a_program_that_is_more_than_a_computation(program, tmp_path, old, new, says) -> None:
-    refused_program(changed(program, tmp_path / "evil.pt2", replaced(old, new)), says)
-
-
-def test_a_program_whose_example_inputs_are_a_pickle(program: Path, tmp_path: Path) -> None:
-    buffer, mark = io.BytesIO(), tmp_path / "ran"
-    torch.save(((Runs(mark),), {}), buffer)
-
-    def change(name: str, data: bytes) -> bytes:
-        return buffer.getvalue() if "sample_inputs" in name else data
-
-    refused_program(
-        changed(program, tmp_path / "evil.pt2", change), "cannot|not an ExportedProgram|can run code"
-    )
-    assert not mark.exists()
-
-
-@pytest.mark.parametrize("part", [0.1, 0.5, 0.99])
-def test_a_program_cut_short(program: Path, tmp_path: Path, part: float) -> None:
-    path = tmp_path / "short.pt2"
-    path.write_bytes(program.read_bytes()[: int(program.stat().st_size * part)])
-    refused_program(path, "not an ExportedProgram")
-
-
-def refused_program(path: Path, says: str) -> None:
-    with pytest.raises(bridge.SourceError, match=says) as caught:
-        bridge.convert(path)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("operator", ["Conv", "ConvTranspose"])

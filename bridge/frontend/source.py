@@ -110,6 +110,7 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
     from bridge.frontend.torch_module import Torch, apart
 
     if isinstance(source, torch.export.ExportedProgram):
+        _require_numbers("program", {**source.state_dict, **source.constants})
         exported = export_program(source)
         example_args, example_kwargs = source.example_inputs
         module = source.module()
