@@ -118,7 +118,7 @@ OTHERS: dict[str, tuple[Callable[[], keras.Model], int]] = {
     "another output": (lambda: network(keras.layers.Dense(2)), 1),
     "two outputs": (lambda: keras.Model(x := keras.Input((4,)), [x + 1.0, x + 2.0]), 1),
     "outputs by name": (lambda: keras.Model(x := keras.Input((4,)), {"a": x + 1.0}), 1),
-    "inputs by name": (lambda: keras.Model({"a": (x := keras.Input((4,)))}, x + 1.0), 1),
+    "inputs by name": (lambda: keras.Model({"a": (x := keras.Input((4,), name="a"))}, x + 1.0), 1),
     "no number": (lambda: network(keras.layers.Rescaling(float("nan"))), 1),
     "what unfolds": (lambda: network(keras.layers.RepeatVector(1 << 31)), 3),
     "what unfolds and folds": (
