@@ -145,6 +145,14 @@ def test_weights_that_are_read_have_gone_through_dropout(row: Any, tmp_path: Any
     assert np.abs(sums - 1).max() > 0.1
 
 
+@pytest.mark.parametrize("read", [False, True])
+def test_heads_of_one_number_as_many_as_there_are_steps(read: bool) -> None:
+    """Keras's layer then takes their biases for those of the steps."""
+    module = filled(Attend(plain, read=read))
+    module.attention = filled(nn.MultiheadAttention(WIDTH, WIDTH, batch_first=True))
+    assert bridge.convert(module, (random(3, WIDTH, WIDTH),), float64=True, training=True).report.verified
+
+
 PRESENT_FORM = {
     "masked": Attend(lambda x, y: {"attn_mask": hides_later(x, y)}),
     "padded": Attend(lambda x, y: {"key_padding_mask": y[..., 0] > 1}),

@@ -164,15 +164,20 @@ def multi_head_attention(
     """Biases that are no parameters are zeros. All calls of a layer give their scores if one does: Keras expects as
     many outputs as the first call has."""
     size = wq.dims[1] // heads
+    biased = isinstance(bq, Weight)
     read = _calls_read(site)
-    if read and (dropout or any(map(_misstated, read))):  # Keras's layer gives the scores before its dropout
+    lost = read and (
+        dropout or any(map(_misstated, read))
+    )  # Keras's layer gives the scores before its dropout
+    if lost or (
+        biased and size == 1 < heads
+    ):  # and such biases are taken for those of as many steps (`dims.add`)
         return _in_steps(site, ((q, wq, bq), (k, wk, bk), (v, wv, bv)), wo, bo, heads, dropout, is_causal)
     weights = {
         f"{part}_dense.kernel": w.reshape(w.dims[0], heads, size)
         for part, w in (("query", wq), ("key", wk), ("value", wv))
     }
     weights["output_dense.kernel"] = wo.reshape(heads, size, wo.dims[1])
-    biased = isinstance(bq, Weight)
     if biased:
         for part, b in (("query", bq), ("key", bk), ("value", bv)):
             weights[f"{part}_dense.bias"] = b.reshape(heads, size)

@@ -1,0 +1,241 @@
+"""The two sides whose training is compared: the torch module, and the Keras model that was made of it.
+
+Both train with dropout off, by plain SGD on the random scalar loss `sum(r * (y + y**2 / 2))`. (A loss linear in `y`
+would not do: its gradient does not wait for the forward pass, and TensorFlow's graphs may then step a weight before
+that pass has read it.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from keras import ops
+
+from bridge.frontend.torch_module import Torch
+from bridge.verification.metrics import Arrays
+from bridge.weights import WeightMap
+
+RUNS = 8  # in training mode, to see whether it is random
+RATE = 2.0**-7  # of SGD; exact in every precision, so that the optimiser cannot round it
+ByName = dict[str, np.ndarray]  # torch's name
+Factors = Sequence[np.ndarray | None]  # the weights of the loss, one array for each output of floating point
+
+
+class Trainable(Protocol):
+    """A Keras model with the map of its weights: a `Built` or a `Conversion`."""
+
+    @property
+    def model(self) -> keras.Model: ...
+
+    @property
+    def weights(self) -> WeightMap: ...
+
+
+def _rrelu(
+    x: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+) -> Any:
+    import torch
+
+    return torch.nn.functional.leaky_relu(x, (lower + upper) / 2)
+
+
+def _hardsigmoid(x: Any, inplace: bool = False) -> Any:
+    import torch
+
+    return torch.nn.functional.relu6(x + 3) / 6
+
+
+def _exact() -> contextlib.AbstractContextManager[None]:
+    """torch without the functions that round in double precision, be it under Keras."""
+    import torch
+
+    from bridge.frontend.torch_patches import replaced
+
+    why = "its backward rounds 1/6 to float32"
+    return replaced([(torch.nn.functional, "hardsigmoid", _hardsigmoid, why)])
+
+
+@contextlib.contextmanager
+def _trained(module: Any, training: bool = True) -> Iterator[set[float]]:
+    """The torch module in training mode (or not), without what cannot be compared.
+
+    Gives the rates at which functional attention was called to drop, which tracing in evaluation mode cannot see.
+    """
+    import torch
+
+    from bridge.frontend.torch_patches import DROPPING, replaced
+
+    attend, seen = torch.nn.functional.scaled_dot_product_attention, set[float]()
+
+    def attention(
+        q: Any, k: Any, v: Any, mask: Any = None, dropout_p: float = 0.0, *rest: Any, **options: Any
+    ) -> Any:
+        seen.update({dropout_p} - {0.0})
+        return attend(q, k, v, options.pop("attn_mask", mask), 0.0, *rest, **options)
+
+    kinds = (torch.nn.RNNBase, torch.nn.MultiheadAttention)
+    stand_ins = [
+        # owner, attribute, what stands in, why
+        *((torch._VF, name, lambda x, p, train: x, "random") for name in DROPPING),
+        (torch.nn.functional, "rrelu", _rrelu, "random"),
+        (torch.nn.functional, "scaled_dot_product_attention", attention, "random"),
+        *((owner, "dropout", 0.0, "random") for owner in module.modules() if isinstance(owner, kinds)),
+    ]
+    with replaced(stand_ins), _exact():
+        module.train(training)
+        try:
+            yield seen
+        finally:
+            module.eval()
+
+
+class TorchSide:
+    """A copy of the module that is stepped with plain SGD."""
+
+    def __init__(self, witness: Torch, shaken: int | None = None):
+        """With a seed for `shaken`, what torch rounds is off by its last bits in the steps."""
+        import torch
+
+        self._torch, self.witness, self.shaken = torch, witness, shaken
+        self.module = witness.module
+        self.training = True
+        self.dropped: set[float] = set()
+        self.first: ByName = {}  # the gradients of the first step
+
+    def start(self, state: ByName, training: bool) -> None:
+        """Begin with the parameters `state`, in training mode or not."""
+        self.module.load_state_dict({name: self._torch.from_numpy(value) for name, value in state.items()})
+        self.training = training
+
+    def settle(self, inputs: Arrays) -> bool:
+        """Whether training mode gives the same twice; where it does not, go on in evaluation mode."""
+        state = copy.deepcopy(self.module.state_dict())
+        with _trained(self.module) as self.dropped, self._torch.no_grad():
+            first, *others = (self.witness.outputs(inputs) for _ in range(RUNS))
+        self.module.load_state_dict(state)
+        self.training = all(self._torch.equal(a, b) for y in others for a, b in zip(first, y, strict=True))
+        return self.training
+
+    def state(self) -> ByName:
+        return {name: value.detach().cpu().numpy().copy() for name, value in self.module.state_dict().items()}
+
+    def held(self, weights: WeightMap) -> list[np.ndarray]:
+        """What the variables of `weights` would hold, were they made of the module as it is now."""
+        state = self.state()
+        return [np.array(entry.recipe.push(state)) for entry in weights]
+
+    def step(self, inputs: Arrays, factors: Factors) -> ByName:
+        """One step; gives the gradients by name (zeros for parameters the loss does not see)."""
+        torch = self._torch
+        self.module.zero_grad(set_to_none=True)
+        with _trained(self.module, self.training), self._rounding():
+            outputs = self.witness.outputs(inputs)
+            loss = sum(
+                (y * (1 + y / 2) * torch.from_numpy(r)).sum()
+                for y, r in zip(outputs, factors, strict=True)
+                if r is not None
+            )
+            if getattr(loss, "requires_grad", False):  # no parameter takes part otherwise
+                loss.backward()
+        gradients = {}
+        with torch.no_grad():
+            for name, parameter in self.module.named_parameters():
+                if parameter.requires_grad:
+                    gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+                    gradients[name] = gradient.cpu().numpy().copy()
+                    parameter -= RATE * gradient
+        self.first = self.first or gradients
+        return gradients
+
+    def _rounding(self) -> contextlib.AbstractContextManager[Any]:
+        from bridge.verification.shaken import Shaken
+
+        return contextlib.nullcontext() if self.shaken is None else Shaken(self.shaken)
+
+
+class _Weighted(keras.losses.Loss):
+    """sum(r * (y + y**2 / 2)), in the dtype of y."""
+
+    def __init__(self, dtype: str):
+        super().__init__(reduction="sum", dtype=dtype, name="weighted")
+
+    def call(self, factor: Any, output: Any) -> Any:
+        return factor * output * (1 + output / 2)
+
+
+class Recording(keras.optimizers.SGD):
+    """SGD that keeps the gradient of every variable: read off a step, it would have no more digits than the weight."""
+
+    def build(self, variables: Any) -> None:
+        super().build(variables)
+        self.gradients = [self.add_variable_from_reference(variable, "gradient") for variable in variables]
+
+    def update_step(self, gradient: Any, variable: Any, rate: Any) -> None:
+        record = self.recorded(variable)
+        self.assign(record, ops.zeros(record.shape, record.dtype))
+        self.assign_add(record, gradient)  # which may be rows of it, some of them twice
+        super().update_step(gradient, variable, rate)
+
+    def recorded(self, variable: Any) -> Any:
+        return self.gradients[self._get_variable_index(variable)]
+
+
+class KerasSide:
+    """The converted model under SGD, whatever the backend."""
+
+    def __init__(self, built: Trainable, dtype: str, training: bool = True):
+        self.weights, self.optimizer = built.weights, Recording(RATE)
+        self.floats = [i for i, y in enumerate(built.model.outputs) if "float" in y.dtype]
+        outputs = [built.model.outputs[i] for i in self.floats]
+        self.model = keras.Model(built.model.inputs, outputs)
+        if not training:
+            given = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in self.model.inputs]
+            self.model = keras.Model(given, self.model(given, training=False))
+        for layer in self.model._flatten_layers():
+            if isinstance(getattr(layer, "rate", None), float):
+                layer.rate = 0.0
+        self.model.compile(
+            self.optimizer,
+            loss=[_Weighted(dtype) for _ in outputs],
+            jit_compile=keras.backend.backend() == "jax",  # elsewhere compiling takes longer than six steps
+        )
+
+    def held(self, weights: WeightMap) -> list[np.ndarray]:
+        """What the variables of `weights`, its own, hold."""
+        return [np.array(entry.variable) for entry in weights]
+
+    def step(self, inputs: Arrays, factors: Factors) -> ByName:
+        """One step of SGD; gives the gradients by torch's names, and steps as torch does where a variable is a sum."""
+        before, gradients = self.held(self.weights), self._zeros()
+        targets = [factors[i] for i in self.floats]
+        with _exact(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The model does not have any trainable weights")
+            self.model.train_on_batch(list(inputs), targets)
+        for entry, old in zip(self.weights, before, strict=True):
+            if entry.variable.trainable:
+                gradient = np.asarray(self.optimizer.recorded(entry.variable))
+                entry.recipe.adjoint(gradient.astype(gradients[entry.recipe.names[0]].dtype), gradients)
+                if entry.weight.copies > 1:
+                    moved = old - np.asarray(entry.variable)
+                    entry.variable.assign(old - entry.weight.copies * moved)
+        return gradients
+
+    def _zeros(self) -> ByName:
+        values = self.weights.source.values.items()
+        return {name: np.zeros_like(value) for name, value in values if value.dtype.kind == "f"}
+
+
+def factors(witness: Torch, inputs: Arrays, dtype: str, seed: int) -> Factors:
+    """Random ones, for the outputs that `witness` gives."""
+    rng = np.random.default_rng(2000 + seed)
+    outputs = witness(inputs)
+    return [
+        rng.standard_normal(y.shape).astype(dtype) / max(y.size, 1) if y.dtype.kind == "f" else None
+        for y in outputs
+    ]
