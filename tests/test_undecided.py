@@ -11,6 +11,7 @@ from keras import ops
 
 import bridge
 from bridge.frontend.source import open_source
+from bridge.verification.reference import as_given
 from bridge.verification.sure import Sure, sure
 from bridge.verification.trials import Trial
 
@@ -83,17 +84,30 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[[[1.0, 2.0, np.nan]]]],
         [[[True]]],
     ),
+    "the least of NaN and -inf": (
+        "g (float[2] x, float[1] z) => (float[2] y) <int64[1] i = {0}> "
+        '{ y = ScatterElements <reduction = "min"> (x, i, z) }',
+        [[np.nan, 1.0], [-np.inf]],
+        [False, True],
+    ),
+    "infinity that is masked": (
+        "g (float[1,1,2] q, float[1,2,2] k, float[1,2,2] v) => (float[1,1,2] y) "
+        "{ y = Attention <is_causal = 1, q_num_heads = 1, kv_num_heads = 1> (q, k, v) }",
+        [[[[1.0, 2.0]]], [[[1.0, 2.0], [3.0, 4.0]]], [[[1.0, 2.0], [3.0, np.inf]]]],
+        [[[False, False]]],
+    ),
+    "what is beside numbers that numpy lacks": (
+        "g (float[1] x, float[2] z) => (float[1] y, float u) "
+        "{ b = Cast <to = 16> (x)  y = Cast <to = 1> (b)  u = ReduceMin <keepdims = 0> (z) }",
+        [[1.0], [np.nan, 1.0]],
+        False,
+    ),
     "what overflows": ("g (float[2] x) => (float[2] y) { y = Exp (x) }", [[100.0, 1.0]], [True, True]),
 }
 
 
 def known(text: str, inputs: list[np.ndarray]) -> Sure:
-    opset = 5 if "GlobalLpPool" in text else 18
-    if "TopK" in text or "Cast" in text:
-        opset = 21
-    opened = open_source(parsed(opset, text))
-    from bridge.verification.reference import as_given
-
+    opened = open_source(parsed(5 if "GlobalLpPool" in text else 23, text))
     found = sure(opened, Trial({}, inputs, None, as_given(opened.given)[0](inputs)))
     assert found is not None
     return found

@@ -106,7 +106,7 @@ def _in_onnxruntime(node: onnx.NodeProto, version: int, inputs: list[Any]) -> An
     if not all(isinstance(x, np.ndarray) and x.dtype.kind in PLAIN for _, x in held):
         return None
     run = _kernel(node, version, held)
-    if run is None or _in_single_only(run, node, version, held):
+    if run is None or run.gives_no_array or _in_single_only(run, node, version, held):
         return None
 
     def call(arrays: list[Any]) -> list[Any]:

@@ -46,6 +46,11 @@ class OnnxRuntime:
             raise SourceError(f"onnxruntime refuses the model: {said(error)}") from error
         self._inputs = [value.name for value in self._session.get_inputs()]
 
+    @property
+    def gives_no_array(self) -> bool:
+        """Whether numpy has no numbers of a type that it gives."""
+        return any(value.type == "tensor(bfloat16)" for value in self._session.get_outputs())
+
     def __call__(self, inputs: Arrays) -> Arrays:
         feeds = dict(zip(self._inputs, inputs, strict=True))
         with calling():

@@ -45,7 +45,7 @@ class Open(NamedTuple):
     ranks: bool = False
 
 
-KERNEL, WEIGHTS, ALL = (1,), (1, 2), range(9)
+KERNEL, WEIGHTS, KEYS, ALL = (1,), (1, 2), (1, 2), range(9)
 OPEN = (
     Open("Clip", _infinite, "whether a bound that is left out is the largest number"),
     Open("ReduceMax ReduceMin", _nan, "whether NaN is the largest or passed over"),
@@ -58,7 +58,7 @@ OPEN = (
     Open(
         "Softmax LogSoftmax ReduceLogSumExp", _endless, "what the largest is, from which all are subtracted"
     ),
-    Open("Attention MultiHeadAttention", _endless, "what of a row is masked"),
+    Open("Attention MultiHeadAttention", _endless, "whether it is read where it is masked", reach=KEYS),
     Open(
         "LSTM GRU RNN",
         _endless,
@@ -157,9 +157,11 @@ def _filled(
     array: np.ndarray, places: np.ndarray | None, fill: Callable[[np.ndarray], np.ndarray], clear: bool
 ) -> np.ndarray:
     """`array` with other numbers at `places`; with `clear` nothing but those, so that nothing stands out from them.
-    Without places, ones for zeros: a product with zero hangs on the other number too, which may be NaN."""
+    Without places, ones for zeros and infinities: a product with zero, and the least of it and -inf, hang on the other
+    number too, which may be NaN."""
     if places is None:
-        return np.where(array == 0, np.ones_like(array), array) if array.dtype.kind == "f" else array
+        plain = np.isfinite(array) & (array != 0) if array.dtype.kind == "f" else np.ones(array.shape, bool)
+        return np.where(plain, array, np.ones_like(array))
     numbers = fill(np.arange(array.size)).reshape(array.shape).astype(array.dtype)
     return np.where(places, numbers, np.zeros_like(array) if clear else array)
 
