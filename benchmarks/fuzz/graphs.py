@@ -19,27 +19,18 @@ import benchmarks.fuzz.indexing
 import benchmarks.fuzz.networks
 import benchmarks.fuzz.shapes  # noqa: F401 - draw their operators
 import bridge
-from benchmarks.fuzz.draft import Draft, Illegal, Input, model_of, numbers, session, tensor_type
+from benchmarks.fuzz.comparing import Feed, Ran, compared, known_of, reference, same, unsure
+from benchmarks.fuzz.draft import Draft, Illegal, Input, model_of, numbers, tensor_type
 from benchmarks.fuzz.operators import DRAWS
 from benchmarks.fuzz.workers import ALARM, CRASHED, EQUAL, INVALID, LOST, REFUSED, WRONG, Outcome
 from bridge.errors import BridgeError, InternalError, Mismatch
-from bridge.frontend.onnx_load import load
-from bridge.frontend.source import open_source
-from bridge.passes import simplify
 from bridge.reduce import reduce
 from bridge.report import LIMIT
-from bridge.verification.metrics import only, relative_error
 from bridge.verification.runners import keras_call
-from bridge.verification.sizes import solve
-from bridge.verification.sure import Sure, sure
-from bridge.verification.trials import Shapes, Trial
 
 OPSETS = range(5, 29)  # those that onnxruntime runs nodes of
 NAMES = "n t h w batch time width N".split() + [f"s{i}" for i in range(9)]
 STRANGE = ["batch size", "seq/len", "?", "größe", "9**9**9", "-1", "n + 1", "lambda", "Max(2, n)", "None"]
-LIMITS = {"float64": 1e-6, "float32": 2e-5, "float16": 1e-2}
-Arrays = dict[str, np.ndarray]
-Ran = tuple[Arrays, list[np.ndarray]]  # inputs and outputs
 
 
 @dataclass(frozen=True)
@@ -68,7 +59,7 @@ class Graph:
         except InternalError as error:
             return Outcome(CRASHED, str(error))
         except Mismatch as error:
-            known = _sure(self.model, *wanted[0])
+            known = known_of(self.model, *wanted[0])
             void = known is not None and any(x.size and not x.any() for x in known.decided)
             return Outcome(INVALID if void else ALARM, str(error))
         except BridgeError as error:
@@ -78,7 +69,7 @@ class Graph:
 
     def wanted(self) -> list[Ran] | None:
         """Inputs with what onnxruntime gives for them; None where it does not run."""
-        found = (_reference(self.model, feed) for feed in self._feeds())
+        found = (reference(self.model, feed) for feed in self._feeds())
         return [run for run in found if run is not None] or None
 
     def converted(self, verify: bool = True) -> bridge.Conversion:
@@ -88,8 +79,8 @@ class Graph:
     def fault(self, converted: bridge.Conversion, wanted: list[Ran]) -> str:
         """What differs in the Keras model, or nothing."""
         for feed, want in wanted:
-            fault = _compared(keras_call(converted.model), feed, want)
-            if fault and not _unsure(self.model, converted, feed, want):
+            fault = compared(keras_call(converted.model), feed, want)
+            if fault and not unsure(self.model, keras_call(converted.model), feed, want):
                 return fault
         return ""
 
@@ -100,10 +91,10 @@ class Graph:
             try:
                 loaded = keras.models.load_model(path, safe_mode=True)
                 for feed, want in wanted:
-                    if _compared(keras_call(converted.model), feed, want):
+                    if compared(keras_call(converted.model), feed, want):
                         continue  # there it need not run
                     got, again = (keras_call(m)(list(feed.values())) for m in (converted.model, loaded))
-                    if not all(map(_same, got, again)):
+                    if not all(map(same, got, again)):
                         return Outcome(LOST, "other numbers after loading")
             except Exception as error:
                 text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -112,7 +103,7 @@ class Graph:
 
     # --- what it is run on -----------------------------------------------------------------------------------
 
-    def _feeds(self) -> Iterator[Arrays]:
+    def _feeds(self) -> Iterator[Feed]:
         """Inputs at the sizes of the draft and at others: random ones, ties and zeros, NaN and infinities."""
         for step, kind in ((0, "any"), (0, "exact"), (0, "special"), (1, "any"), (2, "exact"), (-1, "any")):
             yield {name: self._feed(name, given, step, kind) for name, given in self.inputs.items()}
@@ -160,8 +151,8 @@ def amplifies(model: onnx.ModelProto) -> bool:
     inputs = {value.name: _input(value) for value in model.graph.input if value.name not in fixed}
     for seed in range(4):
         feeds = itertools.islice(Graph(model.SerializeToString(), inputs, seed)._feeds(), 2)
-        for run in (_reference(model, feed) for feed in feeds):
-            known = None if run is None else _sure(model, *run)
+        for run in (reference(model, feed) for feed in feeds):
+            known = None if run is None else known_of(model, *run)
             if known is not None and (known.limit > LIMIT or not all(x.all() for x in known.decided)):
                 return True
     return False
@@ -212,7 +203,7 @@ def _finished(draft: Draft, seed: int) -> Graph:
         graph = Graph(_model(draft, inputs, outputs).SerializeToString(), inputs, seed)
         try:
             onnx.checker.check_model(graph.model, full_check=True)
-            ran = [_fits(graph.model, f) and _reference(graph.model, f) is not None for f in graph._feeds()]
+            ran = [_fits(graph.model, f) and reference(graph.model, f) is not None for f in graph._feeds()]
         except Exception as error:
             raise Illegal(str(error)) from error
         if all(ran[:-1]):
@@ -224,7 +215,7 @@ def _finished(draft: Draft, seed: int) -> Graph:
     raise AssertionError
 
 
-def _fits(model: onnx.ModelProto, feed: Arrays) -> bool:
+def _fits(model: onnx.ModelProto, feed: Feed) -> bool:
     """Whether shapes fit at these sizes as ONNX says it: onnxruntime passes over some of what is empty."""
     for value in model.graph.input:
         if value.name in feed:
@@ -291,67 +282,3 @@ def _input(value: onnx.ValueInfoProto) -> Input:
         f"{dim}_3" if isinstance(dim, str) and not dim.rpartition("_")[2].isdigit() else dim for dim in dims
     ]
     return Input(helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, dims, None)
-
-
-# --- comparing -----------------------------------------------------------------------------------------------
-
-
-def _reference(model: onnx.ModelProto, feed: Arrays) -> Ran | None:
-    """The inputs and what onnxruntime gives; None where it does not run."""
-    try:
-        results = session(model).run(
-            None, {k: np.ascontiguousarray(v) if v.ndim else v for k, v in feed.items()}
-        )
-    except Exception:
-        return None
-    return feed, [np.asarray(result) for result in results]
-
-
-def _compared(
-    call: Callable[[list[np.ndarray]], list[np.ndarray]], feed: Arrays, want: list[np.ndarray]
-) -> str:
-    """What differs, or nothing."""
-    shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
-    try:
-        got = call(list(feed.values()))
-    except Exception as error:
-        return f"Keras does not run at {shapes}: {' '.join(str(error).split())[:200]}"
-    for index, (a, b) in enumerate(zip(got, want, strict=True)):
-        if a.dtype != b.dtype or a.shape != b.shape:
-            return f"output {index} is {a.dtype}{list(a.shape)}, not {b.dtype}{list(b.shape)} at {shapes}"
-        error = relative_error(a, b)
-        if error > LIMITS.get(b.dtype.name, 0):
-            return f"output {index} off by {error:.2g} at {shapes}"
-    return ""
-
-
-def _unsure(
-    model: onnx.ModelProto, converted: bridge.Conversion, feed: Arrays, want: list[np.ndarray]
-) -> bool:
-    """Whether they are equal where the source is sure of what it gives, within its own rounding; or nothing is to be
-    compared, at sizes at which it would have other axes, or one on which no window fits."""
-    if not _legal(model, feed, want):
-        return True
-    found = _sure(model, feed, want)
-    if found is None:
-        return False
-    got = keras_call(converted.model)(list(feed.values()))
-    pairs = zip(only(got, found.decided), only(want, found.decided), strict=True)
-    return all(
-        a.dtype == b.dtype and relative_error(a, b) <= max(LIMITS.get(b.dtype.name, 0), found.limit)
-        for a, b in pairs
-    )
-
-
-def _sure(model: onnx.ModelProto, feed: Arrays, want: list[np.ndarray]) -> Sure | None:
-    return sure(open_source(model), Trial({}, list(feed.values()), None, want))
-
-
-def _legal(model: onnx.ModelProto, feed: Arrays, want: list[np.ndarray]) -> bool:
-    """Whether there is a Keras model at these sizes."""
-    graph = simplify(load(model)).graph
-    return Shapes.of(graph).apart(solve(graph.inputs, list(feed.values())), want) is None
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
