@@ -32,6 +32,18 @@ def test_masks(dims, kind):
     )
 
 
+@pytest.mark.parametrize("length", ["1", "3", "5"])
+@pytest.mark.parametrize("kind", ["float", "bool"])
+def test_masks_of_fewer_keys(length, kind):
+    """From opset 24 on; the other keys are masked."""
+    check(
+        '<ir_version: 10, opset_import: ["": 25]> '
+        f"g (float[N, 4, 3, 2] q, float[N, 1, 5, 2] k, float[N, 1, 5, 2] v, {kind}[3, {length}] m) "
+        "=> (float[a, b, c, d] y) { y = Attention (q, k, v, m) }",
+        transposes=2,
+    )
+
+
 def test_what_is_past():
     check(
         "g (float[N, 4, T, 2] q, float[N, 2, T, 2] k, float[N, 2, T, 2] v, float[N, 2, P, 2] a, float[N, 2, P, 2] b) "

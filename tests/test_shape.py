@@ -365,3 +365,30 @@ def test_blocks_of_one(op):
     check(
         f"g (float[N, 4, 3, 5] x) => (float[N, 4, 3, 5] y) {{ y = {op} <blocksize = 1> (x) }}", transposes=2
     )
+
+
+PRODUCTS = {
+    "MatMul": ("[N, 2, 3] a, {0}[N, 3, 4] b", "[N, 2, 4]", "MatMul (a, b)"),
+    "MatMul of fewer axes": ("[3] a, {0}[N, 3, 4] b", "[N, 4]", "MatMul (a, b)"),
+    "MatMul of a row": ("[N, 2, 3] a, {0}[3] b", "[N, 2]", "MatMul (a, b)"),
+    "MatMul of one batch": ("[1, 2, 3] a, {0}[N, 3, 4] b", "[N, 2, 4]", "MatMul (a, b)"),
+    "Einsum": ("[N, 2, 3] a, {0}[4, 3] b", "[4, N]", 'Einsum <equation = "nij,kj->kn"> (a, b)'),
+}
+
+
+UNSIGNED = {"uint32", "uint64"}  # of which onnxruntime has no Einsum
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (name, kind)
+        for name in PRODUCTS
+        for kind in ("int32", "int64", "uint32", "uint64")
+        if name != "Einsum" or kind not in UNSIGNED
+    ],
+)
+def test_products_of_integers(name, kind):
+    given, made, call = PRODUCTS[name]
+    ranges = {"a": (1 << 25, 1 << 26), "b": (1, 5)}
+    check(f"g ({kind}{given.format(kind)}) => ({kind}{made} y) {{ y = {call} }}", ranges=ranges)

@@ -56,6 +56,11 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[[3, np.nan, 1], [3, 2, 1]]],
         [[False] * 3, [True] * 3],
     ),
+    "the rank that a number beside NaN has": (
+        "g (float[2,3] x) => (float[2,1] v, int64[2,1] y) <int64[1] k = {1}> { v, i = TopK (x, k)  y = Mul (i, i) }",
+        [[[3, np.nan, 1], [3, 2, 1]]],
+        [[False], [True]],
+    ),
     "NaN times a weight of zero": (
         "g (float[1,2,3] x) => (float[1,1,2,1] y) <float[1,1,3] w = {1, 1, 0}, float[1,1,1] r = {1}> "
         '{ y = RNN <hidden_size = 1, activations = ["Relu"]> (x, w, r) }',

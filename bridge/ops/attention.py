@@ -48,6 +48,7 @@ def attention(
         q, k, v = (_heads(site, i, x, n) for i, (x, n) in enumerate(zip((q, k, v), counts, strict=True)))
     if past_key is not None:
         k, v = ops.concatenate([past_key, k], axis=1), ops.concatenate([past_value, v], axis=1)
+    attn_mask = _of_all_keys(site, attn_mask, k)
     given = attn_mask is not None and "bool" in str(attn_mask.dtype)
     if is_causal and (given or past_key is not None):
         attn_mask, is_causal = _causal(q, k, past_key, attn_mask), 0
@@ -69,6 +70,21 @@ def attention(
         have = [*site.shape()[:2], q_num_heads, v.shape[-1]]
         y = dims.reshape(site, y, have, [*have[:2], q_num_heads * v.shape[-1]])
     return (y, k, v) if site.used(1) or site.used(2) else y
+
+
+def _of_all_keys(site, mask: Any, k: Any) -> Any:
+    """From opset 24 on, a mask may be of fewer keys than there are: the others are masked."""
+    node = site.node
+    if mask is None or node.graph.opset_imports[""] < 24:
+        return mask
+    past = len(node.inputs) > 4 and node.inputs[4] is not None
+    if not past and node.inputs[3].shape[-1] == node.inputs[1].shape[-2]:
+        return mask
+    nothing = False if "bool" in str(mask.dtype) else -np.inf
+    longer = ops.concatenate([mask, ops.full_like(mask[..., :1], nothing)], axis=-1)
+    places = ops.cumsum(ops.ones_like(k[0, :, 0, 0], dtype="int32")) - 1
+    last = dims.size(site, node.inputs[3].shape[-1])
+    return ops.take(longer, ops.minimum(places, last), axis=-1)
 
 
 def _causal(q: Any, k: Any, past: Any, mask: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from bridge.ops.products import einsum, integers
 from bridge.ops.registry import LAST, PRODUCT, RENAMES, op
 from bridge.weights import Weight
 
@@ -29,17 +30,24 @@ def matmul(site, a, b: Weight | None):
         return site.layer(keras.layers.Dense, units=b.dims[1], use_bias=False, weights={"kernel": b})(a)
     b = site.tensor(b) if isinstance(b, Weight) else b
     orders = [operand.perm for operand in site.step.operands] + site.step.perms
-    if not any(orders) or len(a.shape) != len(b.shape):
+    ranks = len(a.shape), len(b.shape)
+    orders = orders if ranks[0] == ranks[1] else [None] * 3
+    if not any(orders) and not integers(a, b):
         return ops.matmul(a, b)
-    return ops.einsum(_product([order or tuple(range(len(a.shape))) for order in orders]), a, b)
+    return einsum(_product(*ranks, orders), a, b)
 
 
-def _product(orders: Sequence[Sequence[int]]) -> str:
-    """The matrix product as einsum writes it, for operands and result stored in these orders."""
-    rank = len(orders[0])
-    batch = "abcdefgh"[: rank - 2]
-    names = [batch + "ij", batch + "jk", batch + "ik"]
-    a, b, y = ("".join(name[axis] for axis in order) for name, order in zip(names, orders, strict=True))
+def _product(first: int, second: int, orders: Sequence[Sequence[int] | None]) -> str:
+    """The matrix product of operands of so many axes as einsum writes it, for operands and result stored in these
+    orders."""
+    batch = "abcdefgh"[: max(first, second, 2) - 2]
+    i, k = "i" * (first > 1), "k" * (second > 1)
+    names = (
+        batch[len(batch) - max(first - 2, 0) :] + i + "j",
+        batch[len(batch) - max(second - 2, 0) :] + "j" + k,
+    )
+    stored = zip((*names, batch + i + k), orders, strict=True)
+    a, b, y = (name if order is None else "".join(name[axis] for axis in order) for name, order in stored)
     return f"{a},{b}->{y}"
 
 

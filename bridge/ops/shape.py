@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from keras import layers, ops
 
-from bridge.ops import dims
+from bridge.ops import dims, products
 from bridge.ops.registry import ANY, CHANNELS_LAST, RESHAPES, Dims, Ints, Refused, op
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def einsum(site, *xs, equation):
         raise Refused(f"{len(used)} indices, and Keras takes {len(small)}")
     *left, right = ("".join(small[name] for name in term) for term in [*terms, result])
     arrays = [(term, x) for term, x in zip(left, xs, strict=True) if term or not isinstance(x, np.ndarray)]
-    made = ops.einsum(f"{','.join(term for term, _ in arrays)}->{right}", *(x for _, x in arrays))
+    made = products.einsum(f"{','.join(term for term, _ in arrays)}->{right}", *(x for _, x in arrays))
     numbers = [x for term, x in zip(left, xs, strict=True) if not term and isinstance(x, np.ndarray)]
     return functools.reduce(ops.multiply, numbers, made)  # einsum reads a number as float32 when it is loaded
 

@@ -102,14 +102,15 @@ def _rounded(model: ir.Model, trial: Trial) -> Iterator[Arrays]:
 
 
 def _finer(opened: Opened, trial: Trial, before: Arrays) -> Iterator[Arrays]:
-    """The outputs in float64, where it runs so; without what overflows otherwise, which is no matter of rounding."""
+    """The outputs in float64, where it runs so; with the infinities that it has otherwise: to overflow is no matter of
+    rounding."""
     try:
         exact = in_float64(as_ir(opened.double.given))(cast(trial.inputs, "float64"))
     except (BridgeError, NotRun):  # as where a type is named
         return
     if [x.shape for x in exact] == [x.shape for x in before]:
         pairs = zip(exact, before, strict=True)
-        yield [np.where(np.isfinite(y), x, y) if y.dtype.kind == "f" else x for x, y in pairs]
+        yield [np.where(np.isinf(y), y, x) if y.dtype.kind == "f" else x for x, y in pairs]
 
 
 def _off(ran: Ran, sign: int) -> Arrays:

@@ -123,7 +123,10 @@ def choices(
     if row.ranks:
         hang = [_along(node, x) for x in hang]
     nothing = [np.full_like(x, np.nan) if x.dtype.kind == "f" else x for x in filled[1]]
-    another = [_another(node, row, ours, theirs) for ours, theirs in zip(made, filled[0], strict=True)]
+    another = [
+        _another(ours, theirs, _ranked(node, row, given))
+        for ours, theirs in zip(made, filled[0], strict=True)
+    ]
     for other in (*filled, nothing, another):
         yield [_put(mask, theirs, ours) for mask, theirs, ours in zip(hang, other, made, strict=True)]
 
@@ -137,11 +140,16 @@ def _open_numbers(
     return {k: _along(node, x) for k, x in found.items()} if row.ranks else found
 
 
-def _another(node: ir.Node, row: Open, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Other numbers than `ours` throughout; of integers such as whoever reads them can take."""
+def _another(ours: np.ndarray, theirs: np.ndarray, ranked: int) -> np.ndarray:
+    """Other numbers than `ours` throughout; of integers such as whoever reads them can take, as places among so many
+    that are `ranked`."""
     if ours.dtype.kind == "f":
         return ours + ours.dtype.type(1)
-    return np.roll(ours, 1, _axis(node)) if row.ranks else theirs
+    return (ours + 1) % ranked if ranked else theirs
+
+
+def _ranked(node: ir.Node, row: Open, given: dict[int, np.ndarray]) -> int:
+    return given[0].shape[_axis(node)] if row.ranks else 0
 
 
 def _along(node: ir.Node, places: np.ndarray) -> np.ndarray:
