@@ -61,6 +61,10 @@ def main(
         ended = list(_watched(pool, seeds, console, log))
         console.print(_by_group(ended))
         console.print(_reasons(ended))
+        if kind == "mutants":
+            from benchmarks.fuzz.mutants import totals
+
+            console.print(totals(outcome for _, outcome, _ in ended))
         console.print(f"{len(ended)} {kind} of seed {seed} from {first} in {time.monotonic() - start:.0f} s")
         failed = [item for item in ended if not item[1].good]
         for case_seed, outcome, _ in failed[:shrink]:

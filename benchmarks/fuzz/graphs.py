@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -135,12 +135,12 @@ class Graph:
         return onnx.printer.to_text(self.model)
 
 
-def case(seed: int) -> Graph:
-    """The graph of `seed`."""
+def case(seed: int, opsets: Sequence[int] = OPSETS) -> Graph:
+    """The graph of `seed`, of one of `opsets`."""
     chosen = random.Random(seed)
     while True:
         try:
-            return _drawn(chosen, seed)
+            return _drawn(chosen, seed, opsets)
         except Illegal:
             continue
 
@@ -161,8 +161,8 @@ def amplifies(model: onnx.ModelProto) -> bool:
 # --- drawing -----------------------------------------------------------------------------------------------------
 
 
-def _drawn(chosen: random.Random, seed: int) -> Graph:
-    draft = Draft(chosen, chosen.choice(OPSETS))
+def _drawn(chosen: random.Random, seed: int, opsets: Sequence[int]) -> Graph:
+    draft = Draft(chosen, chosen.choice(opsets))
     names = [name for name in DRAWS if _exists(name, draft.opset)]
     for _ in range(chosen.choices(range(1, 13), (33, 23, 13, 9, 7, 6, 2, 2, 2, 1, 1, 1))[0]):
         for _ in range(6):

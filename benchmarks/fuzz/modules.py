@@ -7,7 +7,7 @@ before it give, and taken if torch runs it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,15 +43,14 @@ AXES = {  # names of the axes that may be free
 }
 
 
-def example(kind: str) -> torch.Tensor:
-    """An input of the module, or a further one by name."""
-    if kind == "tokens":
-        return torch.randint(0, WORDS, SHAPES[kind])
+def example(kind: str, more: Mapping[str, int] = {}) -> torch.Tensor:
+    """An input of the module, or a further one by name; some axes are `more` long by so much."""
     if kind == "lengths":
-        return torch.tensor([TIME - 3, TIME])
+        return torch.tensor([TIME - 3] + [TIME] * (1 + more.get("batch", 0)))
     if kind == "mask":
-        return torch.arange(TIME) < example("lengths")[:, None]
-    return torch.randn(SHAPES[kind])
+        return torch.arange(TIME + more.get("time", 0)) < example("lengths", more)[:, None]
+    sizes = [size + more.get(AXES[kind].get(axis, ""), 0) for axis, size in enumerate(SHAPES[kind])]
+    return torch.randint(0, WORDS, sizes) if kind == "tokens" else torch.randn(sizes)
 
 
 def layer(code: str) -> nn.Module:
@@ -79,15 +78,20 @@ class Module:
         marks = (f"weights × {self.scale:g}", self.kind, self.dtype, *(["training"] if self.training else []))
         return (*{group for group, *_ in self.layers}, *marks)
 
-    def make(self) -> tuple[nn.Module, tuple[torch.Tensor, ...], Any]:
-        """Module, examples and dynamic_shapes."""
+    def make(self, seed: int = 0, longer: int = 0) -> tuple[nn.Module, tuple[torch.Tensor, ...], Any]:
+        """Module, examples and dynamic_shapes; other inputs of the same module with `seed`, its free axes `longer`."""
         torch.manual_seed(self.seed)
         layers = [layer(code) for _, code, _ in self.layers]
         names = list(dict.fromkeys(name for made in layers for name in getattr(made, "uses", ())))
         module = parts.Chain(layers, [added for *_, added in self.layers], names).eval()
         _randomised(module, self.scale)
         dtype = getattr(torch, self.dtype)
-        inputs = [x.to(dtype) if x.is_floating_point() else x for x in map(example, (self.kind, *names))]
+        torch.manual_seed(self.seed + seed)
+        more = dict.fromkeys(
+            ["batch"] if self.free is None else [AXES[self.kind][k] for k in self.free], longer
+        )
+        drawn = [example(kind, more) for kind in (self.kind, *names)]
+        inputs = [x.to(dtype) if x.is_floating_point() else x for x in drawn]
         return module.to(dtype), tuple(inputs), self._shapes(names)
 
     def _shapes(self, names: list[str]) -> Any:

@@ -1,12 +1,12 @@
-"""Whether the proof sees a wrong product: a random graph is converted while one line of `bridge` is switched wrong.
+"""Whether the proof sees a wrong product: a subject is converted while one expression of `bridge` is switched wrong.
 
-A switch is thrown on a line that the conversion of the graph runs through. The model that is made then is compared with
-the source here, by no code that is switched: one that is not equal has to end in a mismatch (`caught`), or else it is a
-hole in the proof (`wrong`). One that is equal all the same is harmless (`equal`); a switch that stops the conversion
-makes no model (`refused`).
+A switch is thrown on a line that the conversion of the subject runs through. The model that is made then is compared
+with the source here, by no code that is switched: one that is not equal has to end in a mismatch (`caught`), or else
+it is a hole in the proof (`wrong`). One that is equal all the same is harmless (`equal`); a switch that stops the
+conversion makes no model (`refused`).
 
-A case is one switch; `SWITCHES` cases in a row share a graph. In the table a case counts for the function switched, and
-for whether the report blames the stage that the function belongs to.
+A case is one switch; `SWITCHES` cases in a row share a subject (`subjects.py`). In the table a case counts for the
+function switched, and for whether the report blames the stage that the function belongs to.
 """
 
 from __future__ import annotations
@@ -14,59 +14,50 @@ from __future__ import annotations
 import functools
 import itertools
 import signal
-from collections.abc import Callable, Iterator
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import onnx.parser
+from rich.table import Table
 
 from benchmarks.fuzz import graphs
 from benchmarks.fuzz.draft import Input, model_of
-from benchmarks.fuzz.switches import Line, Switch, switches, traced
+from benchmarks.fuzz.subjects import KINDS, Kind, Subject
+from benchmarks.fuzz.switches import Line, Switch, forget, switches, traced
 from benchmarks.fuzz.workers import CAUGHT, EQUAL, INVALID, REFUSED, WRONG, Outcome
 from bridge.errors import BridgeError, InternalError, Mismatch
-from bridge.report import ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT
+from bridge.report import DROPOUT, GRADIENTS, ORT_KERAS, SIMPLIFIED, STATISTICS, STEPS, TORCH_KERAS, TORCH_ORT
 
-SWITCHES = 10  # of one graph
-GRAPHS = 4  # drawn for each that is taken
-SECONDS = 20  # for one conversion
-LEARNING = "cast decide fold sequence".split()  # passes that are steps of another
-STAGES = {  # the beginning of a file's name: what a report has to say of a fault in it
+SWITCHES = 10  # of one subject
+SECONDS = 45  # for the conversions of one
+IS = " ⇒ "  # between a switch and what came of it
+LEARNING = "cast decide fold sequence select".split()  # passes that are steps of another
+TRAINED = (DROPOUT, GRADIENTS, STEPS, STATISTICS)
+KERAS = (ORT_KERAS, TORCH_KERAS, *TRAINED)
+STAGES = {  # the beginning of a file's name: what a report has to say of a fault in it, one of several
     "frontend/onnx_": (SIMPLIFIED, "raising the opset"),
-    "frontend/torch_": (TORCH_ORT,),
+    "frontend/torch_ranges": (),  # sizes are used by everybody
+    "frontend/torch_": ((TORCH_ORT, *TRAINED),),
     **{f"passes/{name}": (SIMPLIFIED, "pass know") for name in LEARNING},
-    "passes/infer": (),  # sizes are used by everybody
+    "passes/infer": (),
     "passes/slice_shapes": (),
     "passes/window_shapes": (),
     "passes/": (SIMPLIFIED, "pass "),
-    "ops/": ((ORT_KERAS, TORCH_KERAS),),
-    "build": ((ORT_KERAS, TORCH_KERAS),),
-    "layers": ((ORT_KERAS, TORCH_KERAS),),
+    "ops/": (KERAS,),
+    "build": (KERAS,),
+    "layers": (KERAS,),
 }
-
-
-class Subject(Protocol):
-    """What is converted, and compared by other means than those of the proof."""
-
-    def wanted(self) -> Any:
-        """What the source gives; None where it does not run."""
-
-    def converted(self, verify: bool = True) -> Any:
-        """`bridge.convert` of it."""
-
-    def fault(self, converted: Any, wanted: Any) -> str:
-        """What differs, or nothing."""
-
-    def shown(self) -> str:
-        """What a test can be made of."""
 
 
 @dataclass
 class Mutant:
     """A subject by its seed, and which of its switches is thrown."""
 
-    make: Callable[[int], Subject]
+    kind: Kind
     seed: int
     number: int
     switch: Switch | None = None
@@ -80,7 +71,7 @@ class Mutant:
         return (function, *([f"(blame {self.blame})"] if self.blame else []))
 
     def run(self) -> Outcome:
-        subject, wanted, thrown = _sound(self.make, self.seed)
+        subject, wanted, thrown = _sound(self.kind, self.seed)
         if self.number >= len(thrown):
             return Outcome(INVALID, "nothing to switch")
         self.switch = thrown[self.number]
@@ -88,31 +79,47 @@ class Mutant:
             found = _ended(subject, wanted)
         if found.kind == CAUGHT:
             self.blame = _blamed(self.switch, found.text)
-        return Outcome(found.kind, f"{self.switch}: {found.text}")
+        return Outcome(found.kind, f"{self.switch}{IS}{found.text}")
 
     def shrunk(self, fails: Callable[[Any], bool]) -> Mutant:
         return self
 
     def shown(self) -> str:
-        return _sound(self.make, self.seed)[0].shown()
+        return _sound(self.kind, self.seed)[0].shown()
 
 
 def case(seed: int) -> Mutant:
-    return Mutant(graph, *divmod(seed, SWITCHES))
+    """Of the kinds of subjects in turn."""
+    subject, number = divmod(seed, SWITCHES)
+    return Mutant(KINDS[subject % len(KINDS)], subject // len(KINDS), number)
 
 
-def graph(seed: int) -> graphs.Graph:
-    """Of some graphs the one of most nodes and weights."""
-    drawn = map(graphs.case, range(GRAPHS * seed, GRAPHS * (seed + 1)))
-    return max(drawn, key=lambda graph: len(graph.model.graph.node) + 2 * len(graph.model.graph.initializer))
+def totals(outcomes: Iterable[Outcome]) -> Table:
+    """Of every file the switches that were thrown, none counted twice, and how many of the wrong models were caught."""
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for outcome in outcomes:
+        switch, thrown, _ = outcome.text.partition(IS)
+        if thrown:
+            for name in (switch.partition(":")[0], "all"):
+                found[name][outcome.kind].add(switch)
+    table = Table("file", "switches", "wrong models", "caught", box=None, header_style="bold")
+    for name in sorted(found, key=lambda name: (name == "all", name)):
+        kinds = found[name]
+        missed = set().union(
+            *(those for kind, those in kinds.items() if kind not in (EQUAL, REFUSED, CAUGHT))
+        )
+        numbers = len(set().union(*kinds.values())), len(kinds[CAUGHT] | missed), len(kinds[CAUGHT] - missed)
+        table.add_row(name, *map(str, numbers))
+    return table
 
 
 def _ended(subject: Subject, wanted: Any) -> Outcome:
     """How the conversion of `subject` ends: whether the model is wrong, and whether the proof says so."""
     try:
-        fault = subject.fault(subject.converted(verify=False), wanted)
+        made = subject.converted(verify=False)
     except Exception as error:
         return Outcome(REFUSED, _said(error))
+    fault = subject.fault(made, wanted)
     if not fault:
         return Outcome(EQUAL)
     try:
@@ -129,25 +136,31 @@ def _said(error: Exception) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _sound(make: Callable[[int], Subject], seed: int) -> tuple[Subject, Any, list[Switch]]:
+def _sound(kind: Kind, seed: int) -> tuple[Subject, Any, list[Switch]]:
     """The subject, what it gives, and its switches; none where it does not come out right as it is."""
-    subject = make(seed)
+    subject = kind.make(seed)
     wanted = subject.wanted()
     try:
-        lines, right = _lines(subject)
-        if wanted is None or subject.fault(right, wanted):
+        if wanted is None:
+            return subject, wanted, []
+        lines, fault = _lines(subject, wanted)
+        if fault:
             return subject, wanted, []
         subject.converted()
     except BridgeError:
         return subject, wanted, []
-    return subject, wanted, list(itertools.islice(switches(lines - _common(), seed), SWITCHES))
+    thrown = switches(lines - _common(), seed, kind.folders)
+    return subject, wanted, list(itertools.islice(thrown, SWITCHES))
 
 
-def _lines(subject: Subject) -> tuple[set[Line], Any]:
-    """What a conversion runs through, and what it gives."""
+def _lines(subject: Subject, wanted: Any) -> tuple[set[Line], str]:
+    """What a conversion, and the use of what it gives, run through; and what is wrong with that."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("bridge."):
+            forget(vars(module))
     lines = set[Line]()
     with traced(lines):
-        return lines, subject.converted(verify=False)
+        return lines, subject.fault(subject.converted(verify=False), wanted)
 
 
 @functools.cache
@@ -155,7 +168,8 @@ def _common() -> set[Line]:
     """The lines that the conversion of any graph runs through."""
     graph = onnx.parser.parse_graph("g (float[N, 4] x) => (float[N, 4] y) { y = Relu (x) }")
     proto = model_of(graph, max(graphs.OPSETS))
-    return _lines(graphs.Graph(proto.SerializeToString(), {"x": Input("float32", ["n_3", 4], None)}, 0))[0]
+    plain = graphs.Graph(proto.SerializeToString(), {"x": Input("float32", ["n_3", 4], None)}, 0)
+    return _lines(plain, plain.wanted())[0]
 
 
 def _blamed(switch: Switch, blame: str) -> str:

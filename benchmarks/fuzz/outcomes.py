@@ -30,7 +30,7 @@ def outcome(convert: Callable[[], Any], module: torch.nn.Module, inputs: Sequenc
         return Outcome(CRASHED if own else REFUSED, f"{type(error).__name__}: {error}")
     if text := _unlike(done.model, module, inputs):
         return Outcome(WRONG, text)
-    if text := _changed(done.weights, module):
+    if text := changed(done.weights, module):
         return Outcome(LOST, text)
     return Outcome(EQUAL)
 
@@ -55,7 +55,7 @@ def _unlike(model: keras.Model, module: torch.nn.Module, inputs: Sequence[torch.
     )
 
 
-def _changed(weights: bridge.WeightMap, module: torch.nn.Module) -> str:
+def changed(weights: bridge.WeightMap, module: torch.nn.Module) -> str:
     """An entry of the state_dict that does not come back bit for bit."""
     try:
         back = weights.to_torch()
