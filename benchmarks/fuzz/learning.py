@@ -170,7 +170,7 @@ def _rates(model: keras.Model, arrays: Sequence[np.ndarray]) -> Drops:
     calls = [layer.call for layer in layers]
     for layer, call in zip(layers, calls, strict=True):
         layer.call = _recorded(layer, call, drops)
-    model(arrays if len(arrays) > 1 else arrays[0], training=False)
+    model(list(arrays), training=False)
     for layer, call in zip(layers, calls, strict=True):
         layer.call = call
     return drops
@@ -196,10 +196,9 @@ def _step(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
     for layer in model._flatten_layers():
         if isinstance(getattr(layer, "rate", None), float):
             layer.rate = 0.0
-    given = list(arrays) if len(arrays) > 1 else arrays[0]
     floats = [y for y in model.outputs if "float" in y.dtype]
     learning = keras.Model(model.inputs, floats)
-    made = learning(given, training=False)
+    made = learning(list(arrays), training=False)
     outputs = made if isinstance(made, list) else [made]
     factors = [factor.numpy() for factor in _factors([torch.empty(tuple(y.shape)) for y in outputs])]
     learning.compile(keras.optimizers.SGD(RATE), loss=[_Weighted() for _ in floats], run_eagerly=True)

@@ -149,7 +149,7 @@ def _sound(kind: Kind, seed: int) -> tuple[Subject, Any, list[Switch]]:
         subject.converted()
     except BridgeError:
         return subject, wanted, []
-    thrown = switches(lines - _common(), seed, kind.folders)
+    thrown = switches(lines - _common(), seed, kind.files)
     return subject, wanted, list(itertools.islice(thrown, SWITCHES))
 
 

@@ -1,5 +1,5 @@
-"""What is converted while `bridge` is switched wrong, each kind with the folders in which that is done: random graphs,
-graphs of old opsets, torch modules, and torch modules that are trained."""
+"""What is converted while `bridge` is switched wrong, each kind with the files in which that is done: random graphs,
+operators as old opsets had them, torch's functions, torch modules, and torch modules that learn."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import keras
+import numpy as np
+import onnx
+import onnx.helper
 import torch
 
 import bridge
+from benchmarks import functions
 from benchmarks.fuzz import graphs, learning, modules
 from benchmarks.fuzz.outcomes import ALLOWED, changed
+from bridge.frontend.onnx_adapters import ADAPTERS
 from bridge.verification.metrics import worst_error
 from bridge.verification.runners import keras_call
+from tests.opset_rows import ROWS, Row
 
 BEST_OF = 4  # graphs drawn for each that is taken
-OLD = range(5, 13)  # opsets
 FROZEN = 0.15  # share of the layers
 DRAWS = ((0, 0), (1, 0), (2, 2))  # other values, and by how much the free axes are longer
+TOGETHER = 3  # functions in one module
+STEP = 37  # between one row of a table and the next that is taken, so that a few are of all sorts
+Run = tuple[list[np.ndarray], list[np.ndarray]]  # inputs and outputs
 
 
 class Subject(Protocol):
@@ -42,20 +50,32 @@ class Subject(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """Subjects by seed, and the folders of the package (or beginnings of names) to be switched, in turn."""
+    """Subjects by seed, and the files of the package to be switched, by the beginnings of their names, in turn."""
 
     make: Callable[[int], Subject]
-    folders: tuple[str, ...]
+    files: tuple[str, ...]
 
 
-def graph(seed: int, opsets: Sequence[int] = graphs.OPSETS) -> graphs.Graph:
+def graph(seed: int) -> graphs.Graph:
     """Of some graphs the one of most nodes and weights."""
-    drawn = (graphs.case(number, opsets) for number in range(BEST_OF * seed, BEST_OF * (seed + 1)))
+    drawn = map(graphs.case, range(BEST_OF * seed, BEST_OF * (seed + 1)))
     return max(drawn, key=lambda graph: len(graph.model.graph.node) + 2 * len(graph.model.graph.initializer))
 
 
-def old_graph(seed: int) -> graphs.Graph:
-    return graph(seed, OLD)
+def old(seed: int) -> Old:
+    """An operator of the tests' table whose form is another now."""
+    runs = [(row, version) for row in ROWS for version in row.versions if _is_adapted(row, version)]
+    return Old(*runs[seed * STEP % len(runs)])
+
+
+def _is_adapted(row: Row, version: int) -> bool:
+    return not row.refused and any(version < below for below, _ in ADAPTERS.get(row.op, ()))
+
+
+def function(seed: int) -> Functions:
+    lines = [line for line in functions.FUNCTIONS.splitlines() if not line.startswith("#")]
+    found = [text.strip() for line in lines for text in line.split("; ") if text.strip()]
+    return Functions(tuple(found[(seed * TOGETHER + place) * STEP % len(found)] for place in range(TOGETHER)))
 
 
 def module(seed: int) -> Module:
@@ -65,6 +85,64 @@ def module(seed: int) -> Module:
 def learner(seed: int) -> Module:
     """A module of which some is frozen, compared in training too."""
     return Module(replace(modules.case(seed), scale=1.0, dtype="float32", training=True))
+
+
+@dataclass(frozen=True)
+class Old:
+    row: Row
+    version: int
+
+    def wanted(self) -> list[Run]:
+        return [(list(self.row.feeds().values()), [np.asarray(y) for y in self.row.wanted(self.version)])]
+
+    def converted(self, verify: bool = True) -> bridge.Conversion:
+        keras.utils.clear_session(free_memory=False)
+        model = self.row.model(self.version)
+        for value, array in zip(model.graph.output, self.wanted()[0][1], strict=True):
+            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            value.type.CopyFrom(onnx.helper.make_tensor_type_proto(kind, array.shape))
+        return bridge.convert(model, inputs=self.row.feeds(), verify=verify)
+
+    def fault(self, converted: bridge.Conversion, wanted: list[Run]) -> str:
+        return _unlike(converted, wanted)
+
+    def shown(self) -> str:
+        return f"{self.row.op} of opset {self.version}: {self.row.values} | {self.row.nodes}"
+
+
+@dataclass(frozen=True)
+class Functions:
+    """Functions of torch, at random numbers."""
+
+    expressions: tuple[str, ...]
+
+    def wanted(self) -> list[Run] | None:
+        source, runs = self._made(), []
+        for seed in range(len(DRAWS)):
+            inputs = self._inputs(seed)
+            with torch.no_grad():
+                runs.append(([x.numpy() for x in inputs], [y.numpy() for y in source(*inputs)]))
+        return (
+            runs if all(np.isfinite(y).all() for _, ys in runs for y in ys if y.dtype.kind == "f") else None
+        )
+
+    def converted(self, verify: bool = True) -> bridge.Conversion:
+        keras.utils.clear_session(free_memory=False)
+        return bridge.convert(self._made(), self._inputs(0), verify=verify)
+
+    def fault(self, converted: bridge.Conversion, wanted: list[Run]) -> str:
+        return _unlike(converted, wanted)
+
+    def shown(self) -> str:
+        return "\n".join(self.expressions)
+
+    def _made(self) -> functions.Together:
+        return functions.Together(self.expressions).eval()
+
+    def _inputs(self, seed: int) -> tuple[torch.Tensor, ...]:
+        torch.manual_seed(seed)
+        given = [functions.inputs()[name] for name in self._made().names]
+        return tuple(torch.randn_like(x) if x.is_floating_point() else x for x in given)
 
 
 @dataclass(frozen=True)
@@ -81,7 +159,7 @@ class Module:
                 warnings.simplefilter("ignore")
                 try:
                     outputs = source(*inputs)
-                except RuntimeError:
+                except RuntimeError:  # as where an axis has to be as long as it is
                     continue
             leaves = outputs if isinstance(outputs, tuple) else (outputs,)
             runs.append(([x.numpy() for x in inputs], [y.numpy() for y in leaves]))
@@ -96,18 +174,13 @@ class Module:
         return bridge.convert(source, inputs, dynamic_shapes=shapes, verify=verify, training=training)
 
     def fault(self, converted: bridge.Conversion, wanted: Any) -> str:
-        try:
-            return self._fault(converted, *wanted)
-        except Exception as error:
-            return f"does not run: {type(error).__name__}: {error}"
-
-    def _fault(self, converted: bridge.Conversion, runs: Any, known: Any) -> str:
-        for inputs, outputs in runs:
-            if (error := worst_error(keras_call(converted.model)(inputs), outputs)) > ALLOWED:
-                return f"{error:.2g} off"
+        runs, known = wanted
         source, examples, _ = self._made()
-        fault = changed(converted.weights, source)
-        return fault or (learning.fault(converted, examples, known) if self.drawn.training else "")
+        fault = _unlike(converted, runs) or changed(converted.weights, source)
+        try:
+            return fault or (learning.fault(converted, examples, known) if self.drawn.training else "")
+        except Exception as error:
+            return f"does not learn: {type(error).__name__}: {error}"
 
     def shown(self) -> str:
         return self.drawn.shown()
@@ -121,9 +194,24 @@ class Module:
         return source, inputs, shapes
 
 
+def _unlike(converted: bridge.Conversion, runs: Sequence[Run]) -> str:
+    for inputs, outputs in runs:
+        try:
+            got = keras_call(converted.model)(inputs)
+        except Exception as error:
+            return f"does not run: {type(error).__name__}: {error}"
+        if (error := worst_error(got, outputs)) > ALLOWED:
+            return f"{error:.2g} off"
+    return ""
+
+
 KINDS = (
-    Kind(graph, ("ops/", "passes/", "ops/", "", "ops/", "frontend/")),
-    Kind(module, ("frontend/torch_", "frontend/torch_", "", "frontend/torch_", "ops/")),
-    Kind(old_graph, ("frontend/onnx_",)),
-    Kind(learner, ("", "ops/", "frontend/torch_")),
+    Kind(graph, ("ops/", "passes/", "ops/", "", "ops/")),
+    Kind(
+        function,
+        ("frontend/torch_f", "frontend/torch_a", "frontend/torch_s", "frontend/torch_p", "frontend/torch_t"),
+    ),
+    Kind(old, ("frontend/onnx_adapters", "frontend/onnx_adapters", "frontend/onnx_old")),
+    Kind(module, ("frontend/torch_t", "frontend/torch_p", "ops/", "frontend/torch_l", "")),
+    Kind(learner, ("ops/", "recipes", "frontend/torch_t", "weights", "frontend/torch_p", "build")),
 )

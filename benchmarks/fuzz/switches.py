@@ -29,7 +29,8 @@ SWITCHED = (  # of the package's files
 )  # fmt: skip
 NOT = (  # read no model, or are what it is compared with
     "ops/registry.py", "ops/catalogue.py", "frontend/onnx_read.py", "frontend/torch_module.py", "passes/settle.py",
-    "passes/bounds.py",
+    "passes/bounds.py", "frontend/torch_registry.py", "frontend/torch_refusals.py", "frontend/onnx_functions.py",
+    "frontend/onnx_walk.py", "frontend/onnx_names.py",
 )  # fmt: skip
 Put = tuple[Any, str, Any]  # an object, an attribute of it, and what that is
 Line = tuple[str, int]  # of a file
@@ -61,18 +62,18 @@ class Switch:
             _put(right)
 
 
-def switches(lines: set[Line], seed: int, folders: Sequence[str]) -> Iterator[Switch]:
-    """Switches on those lines, none twice: of the `folders` in turn, and of each its functions at random, so that long
-    ones are not drawn more often."""
+def switches(lines: set[Line], seed: int, files: Sequence[str]) -> Iterator[Switch]:
+    """Switches on those lines, none twice: of `files`, given as for `_within`, in turn, and of each its functions at
+    random, so that long ones are not drawn more often."""
     rng = random.Random(seed)
     places: dict[tuple[str, int], list[int]] = {}
     for file, line in sorted(lines):
         for number, index in _on_line(file).get(line, ()):
             if index not in (found := places.setdefault((file, number), [])):
                 found.append(index)
-    while any(_within(places, folder) for folder in folders):
-        for folder in folders:
-            if not (inside := _within(places, folder)):
+    while any(_within(places, start) for start in files):
+        for start in files:
+            if not (inside := _within(places, start)):
                 continue
             file, number = rng.choice(inside)
             left = places[file, number]
@@ -83,11 +84,14 @@ def switches(lines: set[Line], seed: int, folders: Sequence[str]) -> Iterator[Sw
                 yield switch
 
 
-def _within(places: Iterable[tuple[str, int]], folder: str) -> list[tuple[str, int]]:
-    """The places in a folder of the package, or in those of its files whose names begin so."""
+def _within(places: Iterable[tuple[str, int]], start: str) -> list[tuple[str, int]]:
+    """The places in the files whose names begin so, or in those of the package's own folder if it is empty."""
     names = {file: str(Path(file).relative_to(ROOT)) for file, _ in places}
-    top = [place for place in places if "/" not in names[place[0]]]
-    return [place for place in places if names[place[0]].startswith(folder)] if folder else top
+    return [
+        place
+        for place in places
+        if (names[place[0]].startswith(start) if start else "/" not in names[place[0]])
+    ]
 
 
 @contextmanager

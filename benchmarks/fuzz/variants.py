@@ -22,7 +22,7 @@ COUSINS = [
     "Min Max", "Floor Ceil", "Greater GreaterOrEqual", "ReduceMax ReduceMin", "tanh sigmoid", "half_pixel asymmetric",
 ]  # fmt: skip
 OTHER = {name: other for pair in COUSINS for name, other in (pair.split(), pair.split()[::-1])}
-ORDERING = ("sorted", "reversed", "list", "tuple")  # functions of one argument, which may stand for itself
+ORDERING = ("sorted", "reversed")  # functions of one argument, which may stand for itself
 
 
 def variants(node: ast.AST) -> Iterator[ast.AST]:
