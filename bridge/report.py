@@ -20,6 +20,7 @@ LIMITS = {"float16": 1e-2, "bfloat16": 8e-2}  # of types that round ten thousand
 FREE = re.compile(r" free|: \d+ (to|or) ")  # in what is said of the axes of an input
 GRADIENTS, STEPS, STATISTICS = "gradients", "steps of SGD", "running statistics"  # training, torch ↔ Keras
 DROPOUT = "dropout rates"  # training
+BACK = "weights back to torch"
 
 
 def limit_of(dtype: str) -> float:

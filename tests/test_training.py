@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import bridge
-from bridge.recipes import Sum
-from bridge.report import GRADIENTS, STATISTICS, STEPS
+from bridge.recipes import Sum, Transpose
+from bridge.report import BACK, GRADIENTS, STATISTICS, STEPS
+from bridge.weights import WeightMap
 
 torch.set_num_threads(1)
 
@@ -349,6 +350,46 @@ def test_a_wrong_rate_of_dropout_is_caught(monkeypatch: pytest.MonkeyPatch) -> N
     bridge.convert(network, torch.randn(2, 4), float64=True)
     with pytest.raises(bridge.Mismatch, match="dropout rates .*torch drops 0.3 at 1, .*Keras drops 0.5 at 1"):
         bridge.convert(network, torch.randn(2, 4), training=True)
+
+
+def test_dropping_numbers_where_torch_drops_channels_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.ops.elementwise.SPATIAL_DROPOUT", {})
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Dropout2d(0.3), nn.Conv2d(3, 2, 2)).eval()
+    bridge.convert(network, torch.randn(2, 2, 6, 5), float64=True)
+    with pytest.raises(bridge.Mismatch, match="dropout rates .*torch decides 6 times at 1, Keras does not"):
+        bridge.convert(network, torch.randn(2, 2, 6, 5), training=True)
+
+
+def test_a_wrong_variance_of_one_channel_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind right outputs and gradients, where no other channel tells how far it may be off."""
+    call = keras.layers.BatchNormalization.call
+
+    def wrong(self, x, training=None, mask=None):
+        y = call(self, x, training, mask)
+        if training:
+            self.moving_variance.assign(self.moving_variance * 1.01)
+        return y
+
+    monkeypatch.setattr(keras.layers.BatchNormalization, "call", wrong)
+    network = nn.Sequential(nn.Linear(4, 1), nn.BatchNorm1d(1), nn.Linear(1, 3)).eval()
+    with pytest.raises(bridge.Mismatch, match=f"{STATISTICS} differ by 0.0"):
+        bridge.convert(network, torch.randn(8, 4), training=True)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_weights_that_come_back_wrong_are_caught(monkeypatch: pytest.MonkeyPatch, training: bool) -> None:
+    monkeypatch.setattr(Transpose, "view", lambda self, into: self.source.view(into))
+    network = nn.Sequential(nn.Linear(4, 4), nn.Tanh()).eval()
+    with pytest.raises(bridge.Mismatch, match=f"{BACK}.*0.weight"):
+        bridge.convert(network, torch.randn(2, 4), training=training)
+
+
+def test_trained_weights_that_come_back_wrong_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sum of two biases comes back bit for bit where it is untouched."""
+    monkeypatch.setattr(Sum, "put", lambda self, value, into: None)
+    monkeypatch.setattr(WeightMap, "kept", property(lambda self: frozenset(self.source.values)))
+    with pytest.raises(bridge.Mismatch, match=f"{BACK} differ by .* after step 5"):
+        bridge.convert(frozen(), torch.randn(4, 7, 5), training=True)
 
 
 @pytest.mark.parametrize("setting", ["momentum", "epsilon"])

@@ -183,7 +183,10 @@ def _switch(place: Place, rng: random.Random) -> Switch | None:
     other = rng.choice(list(variants(target)))
     before, after = (ast.unparse(node).split("\n")[0] for node in (target, other))
     swapped = ast.fix_missing_locations(_Swap(target, other).visit(wrong))
-    puts = _tables(file, swapped) if isinstance(part, ast.Assign) else _code(file, owner, part, swapped)
+    try:
+        puts = _tables(file, swapped) if isinstance(part, ast.Assign) else _code(file, owner, part, swapped)
+    except SyntaxError:  # it cannot stand there
+        return None
     relative = str(Path(file).relative_to(ROOT))
     line = target.lineno  # type: ignore[attr-defined]
     return Switch(relative, _named(part), line, before, after, puts) if puts else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import copy
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +22,19 @@ COUSINS = [
 ]  # fmt: skip
 OTHER = {name: other for pair in COUSINS for name, other in (pair.split(), pair.split()[::-1])}
 ORDERING = ("sorted", "reversed")  # functions of one argument, which may stand for itself
+OPERATORS = (
+    "op",
+    "ops",
+    "keras.ops",
+    "torch",
+    "np",
+    "nn",
+    "core",
+    "aten",
+    "g",
+    "emit",
+    "layers",
+)  # that have those of numbers
 
 
 def variants(node: ast.AST) -> Iterator[ast.AST]:
@@ -43,10 +55,15 @@ def variants(node: ast.AST) -> Iterator[ast.AST]:
             yield from (changed(node, value=other) for other in _other_constants(value))
         case ast.Attribute(attr=name) if name in OTHER:
             yield changed(node, attr=OTHER[name])
-        case ast.Tuple(ctx=ast.Load()) | ast.List(ctx=ast.Load()) if len(node.elts) > 1:
+        case ast.Tuple(ctx=ast.Load()) | ast.List(ctx=ast.Load()) if _differ(node.elts[-2:]):
             yield changed(node, elts=[*node.elts[:-2], *node.elts[:-3:-1]])
         case ast.Call():
             yield from _other_calls(node)
+
+
+def _differ(ends: list[ast.expr]) -> bool:
+    """Whether they are two values; names beside one another are mostly types."""
+    return len(ends) == 2 and not all(isinstance(x, ast.Name | ast.Attribute | ast.Starred) for x in ends)
 
 
 def _other_constants(value: Any) -> Iterator[Any]:
@@ -71,10 +88,10 @@ def _other_calls(node: ast.Call) -> Iterator[ast.expr]:
     for index, keyword in enumerate(node.keywords):
         if keyword.arg:
             yield changed(node, keywords=node.keywords[:index] + node.keywords[index + 1 :])
-    name = getattr(node.func, "id", "")
-    if len(node.args) == 1 and not node.keywords and (not name or name in ORDERING):
+    name, owner = getattr(node.func, "id", ""), ast.unparse(getattr(node.func, "value", node.func))
+    if len(node.args) == 1 and not node.keywords and (name in ORDERING or owner in OPERATORS):
         yield node.args[0]
-    if len(node.args) == 2 and not hasattr(builtins, name):
+    if len(node.args) == 2 and not any(isinstance(x, ast.Starred) for x in node.args) and owner in OPERATORS:
         yield changed(node, args=node.args[::-1])
 
 

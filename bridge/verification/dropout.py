@@ -1,65 +1,137 @@
-"""Dropout rates: what a torch module drops in training mode, call by call, and what the Keras model drops there.
+"""Dropout: what a torch module drops in training mode, call by call, and what the Keras model drops there: at which
+rate, and whether it decides for every number or for a channel.
 
-Values cannot show a rate, because dropout is off where values are compared and random where it is on.
+Values cannot show it, because dropout is off where values are compared and random where it is on.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
 
 from bridge.frontend.torch_patches import DROPPING, replaced
 from bridge.report import DROPOUT, LIMIT, Check
 from bridge.verification.metrics import Arrays
+from bridge.verification.runners import keras_call
 
 if TYPE_CHECKING:
     from bridge.build import Built
     from bridge.frontend.torch_module import Torch
 
 Rates = Counter[tuple[str, float]]  # (path of the torch module, rate)
+DRAWS = 16  # of ones, that show which of them a layer drops together
+
+
+@dataclass
+class Drops:
+    """Of every call that drops the rate, and how often it decides where that is known."""
+
+    rates: Rates = field(default_factory=Counter)
+    decisions: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+    def note(self, path: str, rate: float, decisions: int | None = None, times: int = 1) -> None:
+        if rate and times:
+            self.rates[path, round(float(rate), 6)] += times
+            if decisions is not None:
+                self.decisions[path, decisions] += times
 
 
 def check_dropout(built: Built, witness: Torch, inputs: Arrays) -> Check | None:
     """Whether every call that drops in torch is a layer that drops as much; None where nothing does."""
-    want, got = torch_rates(witness, inputs), keras_rates(built)
-    if not want and not got:
+    want, got = torch_drops(witness, inputs), keras_drops(built, inputs)
+    if not want.rates and not got.rates:
         return None
-    missing, extra = want - got, got - want
-    failure = "; ".join(
+    missing, extra = want.rates - got.rates, got.rates - want.rates
+    failures = [
         f"{side} drops {', '.join(f'{rate:g} at {path}' for path, rate in sorted(rates))}, {other} does not"
         for side, rates, other in (("torch", missing, "Keras"), ("Keras", extra, "torch"))
         if rates
-    )
-    error = float("inf") if failure else 0.0
-    return Check(DROPOUT, "in training mode", error, LIMIT, failure=failure)
+    ]
+    if not failures:
+        left = want.decisions - got.decisions
+        failures = [f"torch decides {n} times at {path}, Keras does not" for path, n in sorted(left)]
+    error = float("inf") if failures else 0.0
+    return Check(DROPOUT, "in training mode", error, LIMIT, failure="; ".join(failures))
 
 
-def keras_rates(built: Built) -> Rates:
-    """The rate of each layer that drops, once for each node that became it."""
+# --- Keras ---------------------------------------------------------------------------------------------------------
+
+
+def keras_drops(built: Built, inputs: Arrays) -> Drops:
+    """What each layer drops, once for each node that became it; decisions of those that are called by themselves."""
     layers = {layer.name: layer for layer in built.model.layers}
-    configs = ((made.path, layers[made.name].get_config()) for made in built.made if made.name in layers)
-    rates = ((path, config.get("rate", config.get("dropout", 0.0))) for path, config in configs)
-    return Counter((path, round(float(rate), 6)) for path, rate in rates if isinstance(rate, float) and rate)
+    decided = _decisions(built.model, inputs)
+    drops = Drops()
+    for made in built.made:
+        layer = layers.get(made.name)
+        config = {} if layer is None else layer.get_config()
+        rate = config.get("rate", config.get("dropout", 0.0))
+        if isinstance(rate, float):
+            calls = decided.get(made.name, [])
+            drops.note(made.path, rate, calls.pop(0) if calls else None)
+    return drops
 
 
-def torch_rates(witness: Torch, inputs: Arrays) -> Rates:
-    """The rate of each call that drops, by the path of the innermost module that makes it. Where torch drops inside
-    stacked recurrent layers, each layer but the last counts as one call. Trains `witness`: give a copy."""
+def _decisions(model: keras.Model, inputs: Arrays) -> dict[str, list[int]]:
+    """How often each layer that drops decides at each of its calls."""
+    found: dict[str, list[int]] = {}
+    calls = {layer: layer.call for layer in model.layers if isinstance(getattr(layer, "rate", None), float)}
+    for layer, call in calls.items():
+        layer.call = _counting(layer, call, found.setdefault(layer.name, []))
+    try:
+        keras_call(model)(inputs)
+    finally:
+        for layer, call in calls.items():
+            layer.call = call
+    return found
+
+
+def _counting(layer: keras.Layer, call: Callable[..., Any], counts: list[int]) -> Callable[..., Any]:
+    """`call`, which notes how many of the numbers that it is given are dropped independently of one another."""
+
+    def counted(x: Any, *rest: Any, **options: Any) -> Any:
+        rate, layer.rate = layer.rate, 0.5
+        ones = keras.ops.ones(tuple(x.shape), x.dtype)
+        draws = [keras.ops.convert_to_numpy(call(ones, training=True)) for _ in range(DRAWS)]
+        layer.rate = rate
+        counts.append(math.prod(n for axis, n in enumerate(x.shape) if any(_varies(y, axis) for y in draws)))
+        return call(x, *rest, **options)
+
+    return counted
+
+
+def _varies(array: np.ndarray, axis: int) -> bool:
+    return bool((array != array.take([0], axis)).any()) if array.size else False
+
+
+# --- torch ---------------------------------------------------------------------------------------------------------
+
+
+def torch_drops(witness: Torch, inputs: Arrays) -> Drops:
+    """What each call drops, by the path of the innermost module that makes it. Where torch drops inside stacked
+    recurrent layers, each layer but the last counts as one call. Trains `witness`: give a copy."""
     import torch
 
     paths = {module: path for path, module in witness.module.named_modules()}
-    rates: Rates = Counter()
-    running: list[Any] = []
+    drops, running = Drops(), list[Any]()
     attend = torch.nn.functional.scaled_dot_product_attention
 
-    def note(rate: float, times: int = 1) -> None:
-        inner = next((paths[module] for module in reversed(running) if module in paths), "")
-        if rate and times:
-            rates[inner, round(float(rate), 6)] += times
+    def inner() -> str:
+        return next((paths[module] for module in reversed(running) if module in paths), "")
 
-    def drop(x: Any, p: float, train: bool) -> Any:
-        note(p if train else 0.0)
-        return x
+    def dropping(name: str) -> Callable[..., Any]:
+        def drop(x: Any, p: float, train: bool) -> Any:
+            decides = x.shape[:2] if name.startswith("feature") else x.shape
+            drops.note(inner(), p if train else 0.0, math.prod(decides))
+            return x
+
+        return drop
 
     def attention(
         q: Any, k: Any, v: Any, mask: Any = None, dropout_p: float = 0.0, *rest: Any, **options: Any
@@ -67,19 +139,19 @@ def torch_rates(witness: Torch, inputs: Arrays) -> Rates:
         if isinstance(
             running[-1], torch.nn.MultiheadAttention
         ):  # a direct call shows no rate when it is traced
-            note(dropout_p)
+            drops.note(inner(), dropout_p)
         return attend(q, k, v, options.pop("attn_mask", mask), 0.0, *rest, **options)
 
     def enter(module: Any, *rest: Any) -> None:
         running.append(module)
         if isinstance(module, torch.nn.RNNBase):
-            note(module.dropout, module.num_layers - 1)
+            drops.note(inner(), module.dropout, times=module.num_layers - 1)
 
     def leave(*rest: Any) -> None:
         running.pop()
 
     patches = [
-        *((torch._VF, name, drop, "counted") for name in DROPPING),
+        *((torch._VF, name, dropping(name), "counted") for name in DROPPING),
         (torch.nn.functional, "scaled_dot_product_attention", attention, "counted"),
     ]
     hooks = torch.nn.modules.module
@@ -91,4 +163,4 @@ def torch_rates(witness: Torch, inputs: Arrays) -> Rates:
     ):
         witness.module.train()
         witness.outputs(inputs)
-    return rates
+    return drops

@@ -19,6 +19,7 @@ from keras import ops
 
 from bridge.frontend.torch_module import Torch
 from bridge.verification.metrics import Arrays
+from bridge.verification.statistics import Batches, batches
 from bridge.weights import WeightMap
 
 RUNS = 8  # in training mode, to see whether it is random
@@ -107,6 +108,7 @@ class TorchSide:
         self.training = True
         self.dropped: set[float] = set()
         self.first: ByName = {}  # the gradients of the first step
+        self.normalised: Batches = {}  # in the last step
 
     def start(self, state: ByName, training: bool) -> None:
         """Begin with the parameters `state`, in training mode or not."""
@@ -134,7 +136,7 @@ class TorchSide:
         """One step; gives the gradients by name (zeros for parameters the loss does not see)."""
         torch = self._torch
         self.module.zero_grad(set_to_none=True)
-        with _trained(self.module, self.training), self._rounding():
+        with _trained(self.module, self.training), self._rounding(), batches(self.module) as self.normalised:
             outputs = self.witness.outputs(inputs)
             loss = sum(
                 (y * (1 + y / 2) * torch.from_numpy(r)).sum()

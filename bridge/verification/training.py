@@ -7,8 +7,7 @@ Three things differ by definition and are compared as what they are:
 
 - torch steps on two biases where Keras has their sum, so one step of SGD moves torch's sum twice as far
   (`Weight.copies`); the step is compared on the sum, with that factor.
-- torch's BatchNorm stores the unbiased running variance, Keras the biased one: the updates differ by n / (n - 1)
-  for n values a channel.
+- torch's BatchNorm stores the unbiased running variance, Keras the biased one (`statistics.py`).
 - what rounding decides, such as a gradient through a saturated gate, is off by as much as rounding moves torch's own
   (`shaken.py`).
 """
@@ -22,13 +21,14 @@ import numpy as np
 
 from bridge.build import Built
 from bridge.frontend.torch_module import Torch
-from bridge.report import GRADIENTS, STATISTICS, STEPS, Check, Gradient
+from bridge.report import BACK, GRADIENTS, STATISTICS, STEPS, Check, Gradient
 from bridge.report import LIMIT as LIMIT_SINGLE
 from bridge.verification.dropout import check_dropout
 from bridge.verification.inputs import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, relative_error
 from bridge.verification.outputs import FLOOR
 from bridge.verification.sides import ByName, Factors, KerasSide, TorchSide, Trainable, factors
+from bridge.verification.statistics import biased
 from bridge.weights import WeightMap
 
 LIMIT = 1e-8  # float64
@@ -91,7 +91,9 @@ class Course:
             if self.weights.one_way or not all(np.isfinite(x).all() for x in want):
                 return
             if not number and theirs.training:
-                errors, values = _updates(self.weights, theirs, start, want, have)
+                errors, values = _updates(
+                    self.weights, theirs, isinstance(ours, TorchSide), start, want, have
+                )
                 if errors:
                     yield Departure(STATISTICS, f"{self.sizes}, after one step", errors, values)
             yield Departure(STEPS, f"after step {number + 1}", _moved(self.weights, have, want))
@@ -120,13 +122,23 @@ def parity(built: Built, witness: Torch, sampler: Sampler, steps: int = 5) -> Pa
     course, start = Course(built.weights, sizes_text(sizes), batches), theirs.state()
     found = list(course.departures(KerasSide(built, "float64", theirs.training), theirs))
     judged = [one.check(LIMIT, "float64", {}) for one in found]
+    back = _back(built.weights, found)
     notes = _conditions(theirs, built.weights, found, steps)
     if not all(check.passed for check in judged):
         doubts = course.doubts(witness, start, theirs.training)
         judged = [one.check(LIMIT, "float64", doubt) for one, doubt in zip(found, doubts, strict=False)]
         notes += _doubted(found[0], doubts[0])
     table = tuple(Gradient(name, error) for name, error in sorted(found[0].errors.items()))
-    return Parity((*checks, *judged), table, tuple(notes), theirs.first)
+    return Parity((*checks, *judged, *back), table, tuple(notes), theirs.first)
+
+
+def _back(weights: WeightMap, found: Sequence[Departure]) -> list[Check]:
+    """Whether what the model has learned is, taken back to torch, what makes the same variables."""
+    if found[-1].leg != STEPS or not all(entry.recipe.invertible for entry in weights):
+        return []
+    state, held = weights.pull(), [np.array(entry.variable) for entry in weights]
+    errors = _moved(weights, [np.array(entry.recipe.push(state)) for entry in weights], held)
+    return [Departure(BACK, found[-1].at, errors).check(LIMIT, "float64", {})]
 
 
 def _conditions(side: TorchSide, weights: WeightMap, found: Sequence[Departure], steps: int) -> list[str]:
@@ -223,22 +235,24 @@ def _moved(weights: WeightMap, got: Sequence[np.ndarray], want: Sequence[np.ndar
 
 
 def _updates(
-    weights: WeightMap, theirs: TorchSide, before: Sequence[np.ndarray], want: Sequence[np.ndarray],
+    weights: WeightMap, theirs: TorchSide, unbiased: bool, before: Sequence[np.ndarray], want: Sequence[np.ndarray],
     got: Sequence[np.ndarray],
 ) -> tuple[dict[str, float], dict[str, int]]:  # fmt: skip
-    """BatchNorm's running statistics after one step: equal means, variances that differ by n / (n - 1)."""
+    """BatchNorm's running statistics after one step, of another torch module if `unbiased`, and of running variances
+    how many values a channel has in the batch."""
     errors, values = dict[str, float](), dict[str, int]()
     for entry, old, theirs_now, ours_now in zip(weights, before, want, got, strict=True):
         name = entry.recipe.names[0]
         if name.endswith("running_mean"):
             errors[name] = relative_error(ours_now, theirs_now)
         if name.endswith("running_var"):
-            batch = theirs.module.get_submodule(name.rpartition(".")[0])
-            keep = 1 - (batch.momentum if batch.momentum is not None else 0.0)
-            biased, unbiased = ours_now - keep * old, theirs_now - keep * old
-            ratio = float(np.sum(unbiased) / np.sum(biased)) if np.sum(biased) else 1.0
-            errors[name] = relative_error(ratio * biased, unbiased)
-            values[name] = round(ratio / (ratio - 1)) if ratio > 1 else 0
+            layer = theirs.module.get_submodule(name.rpartition(".")[0])
+            batches = theirs.normalised.get(layer, [])
+            if batches and not unbiased:
+                variances = [entry.recipe.push({name: variance}) for _, variance in batches]
+                theirs_now = biased(old, layer.momentum or 0.0, variances)
+            errors[name] = relative_error(ours_now, theirs_now)
+            values |= {name: count for count, _ in batches[:1]}
     return errors, values
 
 

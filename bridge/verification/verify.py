@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from bridge.passes import simplify
 from bridge.plan import plan
 from bridge.precision import precision
 from bridge.ranges import Ranges
-from bridge.report import LIMITS, ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check, Report
+from bridge.report import BACK, LEGS, LIMITS, ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check, Report
 from bridge.verification import outputs
 from bridge.verification.bisect import departure
 from bridge.verification.doubt import Compared, passed, settled
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from bridge.frontend.source import Opened
     from bridge.plan import Plan
     from bridge.verification.training import Trainable
+    from bridge.weights import WeightMap
 
 
 AMPLIFIES = (
@@ -57,9 +59,21 @@ def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report
     )
     report = replace(report, rows=rows, notes=(*report.notes, *refused, *unrun))
     report = judged(report, found, tried, opened, compared)
+    report = replace(report, checks=(*report.checks, *not_back(built.weights)))
     if report.verified:
         return report
     return replace(report, blame=_blame(report, opened, compared, tried))
+
+
+def not_back(weights: WeightMap) -> Iterator[Check]:
+    """A failed check where the weights, as they are in Keras, do not come back bit for bit."""
+    if weights.one_way:
+        return
+    state = weights.pull()
+    for name, value in weights.source.values.items():
+        if state[name].dtype != value.dtype or state[name].tobytes() != value.tobytes():
+            yield Check(BACK, "as converted", math.inf, 0.0, failure=f"{name} does not come back")
+            return
 
 
 def judged(
@@ -100,7 +114,7 @@ def allowing_rounding(checks: list[Check], opened: Opened, tried: list[Trial]) -
         return checks
     doubles, allowed = dict[str, Run](), checks
     try:
-        for name, run in _doubles(opened.double):
+        for name, run in _doubles(opened):
             doubles[name] = run
             allowed = outputs.allowing_rounding(checks, tried, doubles)
             if passed(allowed):
@@ -110,11 +124,11 @@ def allowing_rounding(checks: list[Check], opened: Opened, tried: list[Trial]) -
     return allowed
 
 
-def _doubles(double: Opened) -> Iterator[tuple[str, Run]]:
-    """What runs a source in float64: torch where it can, then its graph."""
-    if double.torch is not None:
-        yield "torch", double.torch
-    yield "onnx", in_float64(as_ir(double.given))
+def _doubles(opened: Opened) -> Iterator[tuple[str, Run]]:
+    """What runs a source in float64: torch where it can, then its graph, for which a module is exported once more."""
+    if opened.module is not None:
+        yield "torch", opened.module.double()
+    yield "onnx", in_float64(as_ir(opened.double.given))
 
 
 def _examples(opened: Opened) -> list[np.ndarray] | None:
@@ -156,7 +170,7 @@ def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) 
     if training and opened.module is None:
         raise SourceError("comparing in training needs the nn.Module itself: convert(module, args)")
     double = opened.double
-    _, run = next(_doubles(double))
+    run: Run = double.torch or in_float64(as_ir(double.given))
     with double_precision():
         simple = simplify(double.model)
         Ranges.of(planned.model).enter(simple)
@@ -211,6 +225,8 @@ def gradients_of(trained: Trainable, opened: Opened, simple: ir.Model) -> Check:
 def _blame(report: Report, opened: Opened, compared: Compared, tried: list[Trial]) -> str:
     """The leg that failed first, and the step or node that departs on it where onnxruntime runs the graph."""
     failed = first_failed(report)
+    if failed.leg not in LEGS:
+        return failed_leg(report)
     trial = next((trial for trial in tried if trial.check(failed.leg, 0.0).at == failed.at), tried[0])
     if failed.leg == SIMPLIFIED:
         step = departure(opened.given, opened.model, trial, failed.limit)

@@ -1,0 +1,45 @@
+"""What BatchNorm takes of a batch in training.
+
+torch's running variance is the unbiased one, Keras's the biased one: an update differs by n / (n - 1) for n values a
+channel. So the biased variance of every batch is taken where it enters torch's layer, and what Keras has to make of it
+is worked out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+Batches = dict[
+    Any, list[tuple[int, np.ndarray]]
+]  # of each layer and call: values a channel, and their variance
+
+
+@contextlib.contextmanager
+def batches(module: Any) -> Iterator[Batches]:
+    """What enters the BatchNorm layers of a torch module."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    found: Batches = {}
+
+    def enter(layer: Any, given: Any) -> None:
+        rows = given[0].detach().transpose(0, 1).flatten(1)
+        found.setdefault(layer, []).append((rows.shape[1], rows.var(1, correction=0).numpy()))
+
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    hooks = [layer.register_forward_pre_hook(enter) for layer in layers]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def biased(variance: np.ndarray, momentum: float, batches: Sequence[np.ndarray]) -> np.ndarray:
+    """The running variance after batches of these biased variances."""
+    for batch in batches:
+        variance = (1 - momentum) * variance + momentum * batch
+    return variance
