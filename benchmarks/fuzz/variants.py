@@ -22,19 +22,7 @@ COUSINS = [
 ]  # fmt: skip
 OTHER = {name: other for pair in COUSINS for name, other in (pair.split(), pair.split()[::-1])}
 ORDERING = ("sorted", "reversed")  # functions of one argument, which may stand for itself
-OPERATORS = (
-    "op",
-    "ops",
-    "keras.ops",
-    "torch",
-    "np",
-    "nn",
-    "core",
-    "aten",
-    "g",
-    "emit",
-    "layers",
-)  # that have those of numbers
+OPERATORS = "op ops keras.ops torch np nn core aten emit layers".split()  # that have functions of numbers
 
 
 def variants(node: ast.AST) -> Iterator[ast.AST]:
