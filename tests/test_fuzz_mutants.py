@@ -8,11 +8,14 @@ from bridge.ops import elementwise  # noqa: F401 - registers its operators
 from bridge.ops.registry import find
 
 
+FILES = ("ops/", "")
+
+
 def test_a_switch_is_thrown_and_taken_back():
     lines = set()
     with traced(lines):
         right = axes.channels_behind(4)
-    found = list(switches(lines, 0))
+    found = list(switches(lines, 0, FILES))
     wrong = []
     for switch in found:
         with switch.thrown():
@@ -30,7 +33,7 @@ def test_functions_that_functions_made_are_switched():
     with traced(lines):
         assert not less(5, 3)
     found = set()
-    for switch in switches(lines, 0):
+    for switch in switches(lines, 0, FILES):
         with switch.thrown():
             found.add(bool(less(5, 3)))
         assert not less(5, 3)

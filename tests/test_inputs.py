@@ -431,6 +431,11 @@ WRONG = {
         "g (float[n,9] x) => (int64[n,1] y) { y = ArgMax <axis = 1> (x) }",
         Odd.TIES,
     ),
+    "ArgMin": (
+        lambda x, *, axis: ops.cast(ops.argmin(ops.where(ops.isinf(x), 0.0, x), axis=1), "int64")[:, None],
+        "g (float[n,9] x) => (int64[n,1] y) { y = ArgMin <axis = 1> (x) }",
+        Odd.ENDLESS,
+    ),
     "Not": (
         lambda x: ops.logical_and(ops.logical_not(x), ops.any(x)),
         "g (bool[n,9] x) => (bool[n,9] y) { y = Not (x) }",

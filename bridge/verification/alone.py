@@ -48,7 +48,8 @@ def _at_fault(plan: Plan, built: Built, node: ir.Node, trial: Trial, limit: floa
         return True
     if all(np.isfinite(numbers)):
         return False
-    return trial.torch is not None or _defined(model, arrays, theirs, limit)
+    places = decided if trial.torch is not None else _defined(model, arrays, theirs, decided)
+    return worst_error(only(ours, places), only(theirs, places)) > limit
 
 
 def _decided(node: ir.Node, given: list[ir.Value], arrays: Arrays, run: OnnxRuntime, made: Arrays) -> Arrays:
@@ -63,13 +64,13 @@ def _decided(node: ir.Node, given: list[ir.Value], arrays: Arrays, run: OnnxRunt
     return decided
 
 
-def _defined(model: ir.Model, arrays: Arrays, theirs: Arrays, limit: float) -> bool:
-    """Whether ONNX's reference evaluator gives what onnxruntime does: what NaN and infinities make is then no choice
-    of a library."""
+def _defined(model: ir.Model, arrays: Arrays, theirs: Arrays, decided: Arrays) -> Arrays:
+    """Where of what is `decided` ONNX's reference evaluator gives what onnxruntime does: what NaN and infinities make
+    is there no choice of a library."""
     try:
-        return worst_error(Evaluator(ir.to_proto(model))(arrays), theirs) <= limit
+        return agreed(decided, theirs, Evaluator(ir.to_proto(model))(arrays), jump=True)
     except (SourceError, NotRun):  # the evaluator lacks the operator, or fails at such numbers
-        return False
+        return [np.zeros_like(places) for places in decided]
 
 
 def _held(plan: Plan, built: Built, values: list[ir.Value], trial: Trial) -> Arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from bridge.frontend.asked import Asked
 from bridge.passes.bounds import ROOM, Room
 from bridge.precision import precision
 from bridge.ranges import Range, Ranges
+from bridge.verification import work
 from bridge.verification.metrics import Arrays
 from bridge.verification.odd import Odd, odd_draws
 from bridge.verification.sizes import (
@@ -26,9 +28,11 @@ from bridge.verification.sizes import (
     solve,
 )
 from bridge.verification.values import Slot, slots
+from bridge.verification.work import Budget
 
 __all__ = ["Draw", "Sampler", "Sizes", "sizes_text"]
 
+ATTEMPTS = 200  # choices of sizes that are tried before there are said to be none
 SPARE = 8  # choices of sizes
 ODD = 500  # the number of the draw that odd values are put into
 
@@ -89,19 +93,36 @@ class Sampler:
         rng = np.random.default_rng([self.asked.seed, number])
         return [slot.draw(sizes, rng) for slot in self.slots]
 
-    def first(self) -> Iterator[Draw]:
-        """The examples; or, without any, inputs of one choice of sizes after the other."""
+    def budget(self, slower: int = 1, where: str = "") -> Budget:
+        """What trials may compute; those at sizes that the user gave take what they take."""
+        chosen = bool(self.asked.sizes or self.asked.sized)
+        return Budget(work.Work(self.graph), math.inf if chosen else work.BUDGET // slower, where)
+
+    def first(self, budget: Budget) -> Iterator[Draw]:
+        """The examples; or, without any, inputs of one choice of sizes after the other, large ones last."""
         if self.examples is not None:
             yield Draw(self.exported(), self.examples)
             return
-        for number, sizes in enumerate(search(self.inputs, self.graph, self.asked.seed)):
-            yield self._drawn(self._as_asked(sizes, number), 0)
+        large: list[Sizes] = []
+        found = itertools.islice(search(self.inputs, self.graph, self.asked.seed), ATTEMPTS)
+        for number, sizes in enumerate(found):
+            asked = self._as_asked(sizes, number)
+            if budget.is_large(asked):
+                large.append(asked)
+            else:
+                yield self._drawn(asked, 0)
+        for sizes in sorted(large, key=budget.work):
+            yield self._drawn(sizes, 0)
 
-    def others(self, base: Sizes) -> Iterator[Iterator[Draw]]:
+    def others(self, base: Sizes, budget: Budget) -> Iterator[Iterator[Draw]]:
         """Groups of inputs of other sizes than `base` and than one another; the first of each that the source runs
-        at is to be taken."""
+        at is to be taken. Where not all of them fit into the budget, the lightest come first."""
         seen, room = [base], max(LARGE, elements(self.inputs, base))
         groups = list(others(self.inputs, base, self.ranges, [] if self.examples else self._spare(base)))
+        if not budget.fits(group[0] for group in groups):
+            groups = sorted(
+                (sorted(group, key=budget.work) for group in groups), key=lambda group: budget.work(group[0])
+            )
         more = max(map(len, self.asked.sizes.values()), default=0) - len(groups)
         for number, group in enumerate(groups + [[base]] * more):
             choices = [self._as_asked(sizes, number + (self.examples is None)) for sizes in group]

@@ -41,4 +41,5 @@ def _require_run(opened: Opened) -> None:
     inline(model)
     infer(model)
     if not any(node.op_type in ENDLESS for node in ir.traversal.RecursiveGraphIterator(model.graph)):
-        next(running(reference, Sampler.of(model, None, opened.asked), []))
+        sampler = Sampler.of(model, None, opened.asked)
+        next(running(reference, sampler, [], sampler.budget()))

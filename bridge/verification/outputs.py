@@ -23,6 +23,7 @@ from bridge.verification.metrics import Arrays, cast, only, worst_error
 from bridge.verification.runners import OnnxRuntime, keras_call
 from bridge.verification.sure import sure
 from bridge.verification.trials import Run, Trial, running, uncut
+from bridge.verification.work import Budget
 
 if TYPE_CHECKING:
     from bridge.frontend.source import Opened
@@ -74,13 +75,15 @@ def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], doubles: d
 
 
 def compare_double(
-    leg: str, model: keras.Model, source: Opened, double: Run, single: Run, dtype: str, sampler: Sampler
-) -> Iterator[Check]:
+    leg: str, model: keras.Model, source: Opened, double: Run, single: Run, dtype: str, sampler: Sampler,
+    budget: Budget, refused: list[str],
+) -> Iterator[Check]:  # fmt: skip
     """A `source` in float64, which `double` runs, against the Keras model made from it, at the sizes that `trials`
-    takes. `single` runs it on them in the precision `dtype`: where rounding is so large there that a part of it shows
-    in float64 too, it may. What differs counts where the source is sure of it."""
+    takes, as far as the budget goes; why not at others goes to `refused`. `single` runs it on them in the precision
+    `dtype`: where rounding is so large there that a part of it shows in float64 too, it may. What differs counts where
+    the source is sure of it."""
     call, finer = keras_call(model), step_of("float64") / step_of(dtype)
-    for draw, want in running(double, sampler, []):
+    for draw, want in running(double, sampler, refused, budget):
         trial = Trial(draw.sizes, draw.inputs, None, want, dtype="float64")
         runs = call(draw.inputs), single(draw.inputs)
         found = _in_double(leg, trial, *runs, finer)

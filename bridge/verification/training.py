@@ -252,7 +252,8 @@ def _updates(
                 variances = [entry.recipe.push({name: variance}) for _, variance in batches]
                 theirs_now = biased(old, layer.momentum or 0.0, variances)
             errors[name] = relative_error(ours_now, theirs_now)
-            values |= {name: count for count, _ in batches[:1]}
+            if batches:
+                values[name] = batches[0][0]
     return errors, values
 
 

@@ -17,10 +17,10 @@ from bridge.verification.inputs import Draw, Sampler, Sizes, sizes_text
 from bridge.verification.metrics import Arrays, worst_error
 from bridge.verification.odd import Odd
 from bridge.verification.reference import Runner
+from bridge.verification.work import KINDS, OTHERS, Budget
 
 RANDOM = 1e-3  # by which two runs on the same inputs differ only where chance has a part
-ATTEMPTS = 200  # choices of sizes that are tried before there are said to be none
-SECONDS = 30.0  # that this may take
+SECONDS = 30.0  # that a search for legal sizes may take
 SECONDS_VARYING = 10.0  # and where legal ones are known, at which the outputs are one number throughout
 
 BREAKABLE = (Odd.ON, Odd.OFF, Odd.LARGE)  # kinds at which a source that is finite elsewhere need not be
@@ -72,12 +72,15 @@ class Shapes:
         return None
 
 
-def trials(sampler: Sampler, onnx: Runner, torch: Torch | None) -> tuple[list[Trial], list[str]]:
-    """The examples, or the first sizes found to be legal, and others; and the sizes that the source refused."""
+def trials(
+    sampler: Sampler, onnx: Runner, torch: Torch | None, budget: Budget
+) -> tuple[list[Trial], list[str]]:
+    """The examples, or the first sizes found to be legal, and others as far as the budget goes; and why not at the
+    sizes that were left out."""
     source: Run = onnx if torch is None else torch
     refused: list[str] = []
     done: list[Trial] = []
-    for draw, outputs in running(source, sampler, refused):
+    for draw, outputs in running(source, sampler, refused, budget):
         if not done and worst_error(source(draw.inputs), outputs) > RANDOM:
             raise SourceError(
                 "the source gives other outputs each time it runs, in evaluation mode too: something in it is random "
@@ -101,13 +104,23 @@ def trials(sampler: Sampler, onnx: Runner, torch: Torch | None) -> tuple[list[Tr
 
 
 def odd_trials(
-    sampler: Sampler, onnx: Runner, torch: Torch | None, tried: Sequence[Trial]
+    sampler: Sampler,
+    onnx: Runner,
+    torch: Torch | None,
+    tried: Sequence[Trial],
+    budget: Budget,
+    refused: list[str],
 ) -> Iterator[Trial]:
     """The source at odd values, where it runs at them and they have one answer: masks that leave nothing of a row may
-    have none, large numbers may overflow, and torch and onnxruntime may not agree on NaN and infinities."""
+    have none, large numbers may overflow, and torch and onnxruntime may not agree on NaN and infinities. What the budget
+    leaves out goes to `refused`."""
     source: Run = onnx if torch is None else torch
     whole, dtype = _finite(tried[0].torch or tried[0].onnx), sampler.precision
-    for draw in sampler.odd(_few(tried)):
+    for number, draw in enumerate(sampler.odd(_few(tried, budget))):
+        if number >= KINDS and (reason := budget.beyond(draw.sizes, draw.odd.value if draw.odd else "")):
+            refused.append(reason)
+            continue
+        budget.spend(draw.sizes)
         try:
             outputs = source(draw.inputs)
         except NotRun:
@@ -126,10 +139,12 @@ def odd_trials(
             yield Trial(draw.sizes, draw.inputs, outputs, exported, draw.odd, places, dtype)
 
 
-def _few(tried: Sequence[Trial]) -> Sizes:
-    """The sizes with the fewest elements at which no axis is 1."""
-    several = [trial for trial in tried if all(size > 1 for size in trial.sizes.values())]
-    return min(several or tried[:1], key=lambda trial: sum(x.size for x in trial.inputs)).sizes
+def _few(tried: Sequence[Trial], budget: Budget) -> Sizes:
+    """The sizes with the fewest elements at which no axis is 1, unless only large ones are so."""
+    several = [
+        t for t in tried if all(size > 1 for size in t.sizes.values()) and not budget.is_large(t.sizes)
+    ]
+    return min(several or tried, key=lambda trial: sum(x.size for x in trial.inputs)).sizes
 
 
 def uncut(outputs: Arrays, exported: Arrays) -> tuple[Arrays, Arrays | None]:
@@ -161,17 +176,23 @@ def _finite(arrays: Arrays) -> bool:
     return all(bool(np.isfinite(x).all()) for x in arrays if x.dtype.kind == "f")
 
 
-def running(source: Run, sampler: Sampler, refused: list[str]) -> Iterator[tuple[Draw, Arrays]]:
-    """Inputs at which `source` runs, with its outputs; why it does not at others goes to `refused`. Raises
-    `SourceError` where it runs at none."""
-    shapes = Shapes.of(sampler.graph)
-    base, outputs = _first(source, sampler, shapes)
+def running(
+    source: Run, sampler: Sampler, refused: list[str], budget: Budget
+) -> Iterator[tuple[Draw, Arrays]]:
+    """Inputs at which `source` runs, with its outputs, as far as the budget goes; why it does not at others goes to
+    `refused`. Raises `SourceError` where it runs at none."""
+    shapes, taken = Shapes.of(sampler.graph), 0
+    base, outputs = _first(source, sampler, shapes, budget)
+    budget.spend(base.sizes)
     yield base, outputs
-    for group in sampler.others(base.sizes):
+    for group in sampler.others(base.sizes, budget):
         reasons: list[str] = []
         for draw in group:
             if reason := sampler.beyond(draw.sizes):
                 reasons.append(f"not compared at {sizes_text(draw.sizes)}: {reason}")
+                continue
+            if taken >= OTHERS and (reason := budget.beyond(draw.sizes)):
+                reasons.append(reason)
                 continue
             try:
                 outputs = source(draw.inputs)
@@ -181,18 +202,20 @@ def running(source: Run, sampler: Sampler, refused: list[str]) -> Iterator[tuple
             if reason := shapes.apart(draw.sizes, outputs):
                 reasons.append(f"not compared at {sizes_text(draw.sizes)}: {reason}")
                 continue
+            taken += 1
+            budget.spend(draw.sizes)
             yield draw, outputs
             break
         refused += reasons[:1]
 
 
-def _first(source: Run, sampler: Sampler, shapes: Shapes) -> tuple[Draw, Arrays]:
+def _first(source: Run, sampler: Sampler, shapes: Shapes, budget: Budget) -> tuple[Draw, Arrays]:
     """The first inputs at which the source runs, and those before others at which its outputs vary: features of a sound
     shorter than one frame are zeros whatever is computed."""
     reasons: list[str] = []
     spare: tuple[Draw, Arrays] | None = None
     start = time.monotonic()
-    for number, draw in enumerate(sampler.first(), 1):
+    for draw in sampler.first(budget):
         reason = sampler.beyond(draw.sizes)
         if reason is None:
             try:
@@ -206,7 +229,7 @@ def _first(source: Run, sampler: Sampler, shapes: Shapes) -> tuple[Draw, Arrays]
             return draw, outputs
         else:
             spare = spare or (draw, outputs)
-        if number == ATTEMPTS or time.monotonic() - start > (SECONDS if spare is None else SECONDS_VARYING):
+        if time.monotonic() - start > (SECONDS if spare is None else SECONDS_VARYING):
             break
     if spare is not None:
         return spare

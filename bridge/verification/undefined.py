@@ -48,7 +48,7 @@ class Open(NamedTuple):
 KERNEL, WEIGHTS, KEYS, ALL = (1,), (1, 2), (1, 2), range(9)
 OPEN = (
     Open("Clip", _infinite, "whether a bound that is left out is the largest number"),
-    Open("ReduceMax ReduceMin", _nan, "whether NaN is the largest or passed over"),
+    Open("ArgMax ArgMin ReduceMax ReduceMin", _nan, "whether NaN is the largest or passed over"),
     Open(
         "MaxPool GlobalMaxPool", _endless, "that, and whether a window starts from -inf or the lowest number"
     ),

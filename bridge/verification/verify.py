@@ -28,6 +28,7 @@ from bridge.verification.reference import Evaluator, Runner, as_given, in_float6
 from bridge.verification.runners import OnnxRuntime, keras_call, onnxruntime_at
 from bridge.verification.trials import Run, Trial, odd_trials, varies
 from bridge.verification.trials import trials as run_trials
+from bridge.verification.work import SLOWER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,16 +140,18 @@ def trials(opened: Opened, simple: ir.Model, odd: bool = False) -> tuple[list[Tr
     """What torch and the source as given say at several sizes, and at odd values if asked; what there is to say of it;
     and what runs the source as given. `simple` is the source as the passes left it."""
     sampler = Sampler.of(simple, _examples(opened), opened.asked)
+    budget = sampler.budget()
     reference, reason = as_given(opened.given, _examples(opened))
     try:
-        tried, refused = run_trials(sampler, reference, opened.torch)
+        tried, refused = run_trials(sampler, reference, opened.torch, budget)
     except SourceError as error:  # as where a kernel says only when it runs that it has no float64
         if opened.torch or reason or sampler.precision != "float64":
             raise
         reference, reason = in_float64(as_ir(opened.given)), str(error)
-        tried, refused = run_trials(sampler, reference, None)
+        budget = sampler.budget()
+        tried, refused = run_trials(sampler, reference, None, budget)
     if odd:
-        tried += list(odd_trials(sampler, reference, opened.torch, tried))
+        tried += list(odd_trials(sampler, reference, opened.torch, tried, budget, refused))
     by = [f"the source is run by {reference.name}: {reason}"] if reason else []
     return tried, [*by, *refused], reference
 
@@ -177,8 +180,16 @@ def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) 
         built = build(plan(simple))
         sampler = Sampler.of(simple, _examples(double), opened.asked)
         leg = TORCH_KERAS if double.torch else ORT_KERAS
-        single = _rounding(opened, report.dtype, run)
-        checks = list(outputs.compare_double(leg, built.model, double, run, single, report.dtype, sampler))
+        single, refused = _rounding(opened, report.dtype, run), list[str]()
+        budget = sampler.budget(1 if double.torch else SLOWER, " in float64")
+        checks = list(
+            outputs.compare_double(
+                leg, built.model, double, run, single, report.dtype, sampler, budget, refused
+            )
+        )
+        report = replace(
+            report, notes=(*report.notes, *(note for note in refused if note not in report.notes))
+        )
         found = parity(built, double.torch, sampler) if training and double.torch else None
     if found is None or opened.module is None:
         return replace(report, checks=(*report.checks, *checks))
