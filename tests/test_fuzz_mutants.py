@@ -7,7 +7,6 @@ from bridge import axes
 from bridge.ops import elementwise  # noqa: F401 - registers its operators
 from bridge.ops.registry import find
 
-
 FILES = ("ops/", "")
 
 

@@ -116,7 +116,7 @@ class Functions:
 
     expressions: tuple[str, ...]
 
-    def wanted(self) -> list[Run]:
+    def wanted(self) -> list[Run] | None:
         source, runs = self._made(), []
         for seed in range(len(DRAWS)):
             inputs = self._inputs(seed)

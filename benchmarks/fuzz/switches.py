@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import bridge
-from benchmarks.fuzz.variants import changed, variants
+from benchmarks.fuzz.variants import changed, telling, variants
 
 ROOT = Path(bridge.__file__).parent
 SWITCHED = (  # of the package's files
@@ -64,7 +64,7 @@ class Switch:
 
 def switches(lines: set[Line], seed: int, files: Sequence[str]) -> Iterator[Switch]:
     """Switches on those lines, none twice: of `files`, given as for `_within`, in turn, and of each its functions at
-    random, so that long ones are not drawn more often."""
+    random, so that long ones are not drawn more often; of a function those first that are likely to make a model."""
     rng = random.Random(seed)
     places: dict[tuple[str, int], list[int]] = {}
     for file, line in sorted(lines):
@@ -77,7 +77,10 @@ def switches(lines: set[Line], seed: int, files: Sequence[str]) -> Iterator[Swit
                 continue
             file, number = rng.choice(inside)
             left = places[file, number]
-            switch = _switch((file, number, left.pop(rng.randrange(len(left)))), rng)
+            nodes = _nodes(file, number)
+            chosen = rng.choice([index for index in left if telling(nodes[index])] or left)
+            left.remove(chosen)
+            switch = _switch((file, number, chosen), rng)
             if not left:
                 del places[file, number]
             if switch is not None:
@@ -165,6 +168,11 @@ def _on_line(file: str) -> dict[int, list[tuple[int, int]]]:
                 for line in readers if isinstance(part, ast.Assign) else (node.lineno,):  # type: ignore[attr-defined]
                     found.setdefault(line, []).append((number, index))
     return found
+
+
+@functools.cache
+def _nodes(file: str, number: int) -> list[ast.AST]:
+    return list(ast.walk(_parts(file)[1][number][1]))
 
 
 def _named(part: ast.FunctionDef | ast.Assign) -> str:

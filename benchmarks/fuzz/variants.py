@@ -49,6 +49,18 @@ def variants(node: ast.AST) -> Iterator[ast.AST]:
             yield from _other_calls(node)
 
 
+def telling(node: ast.AST) -> bool:
+    """Whether it is likely that other numbers come of it rather than an error."""
+    match node:
+        case ast.BinOp() | ast.UnaryOp() | ast.IfExp() | ast.Attribute():
+            return True
+        case ast.Constant(value=value):
+            return isinstance(value, float | str | bool)
+        case ast.Call():
+            return ast.unparse(getattr(node.func, "value", node.func)) in OPERATORS
+    return False
+
+
 def _differ(ends: list[ast.expr]) -> bool:
     """Whether they are two values; names beside one another are mostly types."""
     return len(ends) == 2 and not all(isinstance(x, ast.Name | ast.Attribute | ast.Starred) for x in ends)

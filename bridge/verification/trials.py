@@ -112,8 +112,8 @@ def odd_trials(
     refused: list[str],
 ) -> Iterator[Trial]:
     """The source at odd values, where it runs at them and they have one answer: masks that leave nothing of a row may
-    have none, large numbers may overflow, and torch and onnxruntime may not agree on NaN and infinities. What the budget
-    leaves out goes to `refused`."""
+    have none, large numbers may overflow, and torch and onnxruntime may not agree on NaN and infinities. What the
+    budget leaves out goes to `refused`."""
     source: Run = onnx if torch is None else torch
     whole, dtype = _finite(tried[0].torch or tried[0].onnx), sampler.precision
     for number, draw in enumerate(sampler.odd(_few(tried, budget))):

@@ -68,7 +68,7 @@ def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report
 
 def not_back(weights: WeightMap) -> Iterator[Check]:
     """A failed check where the weights, as they are in Keras, do not come back bit for bit."""
-    if weights.one_way:
+    if not all(entry.recipe.invertible for entry in weights):
         return
     state = weights.pull()
     for name, value in weights.source.values.items():
