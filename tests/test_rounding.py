@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import onnx
+import onnx.parser
 import onnx_ir as ir
 import pytest
 import torch
@@ -194,3 +195,16 @@ def test_a_graph_in_float64_is_the_same_graph(name):
     double = as_given(in_double(ir.from_proto(model)))[0](cast(inputs, "float64"))
     assert double[0].dtype == np.float64
     assert worst_error(as_given(model)[0](inputs), double) < (1e-3 if "half" in name else 1e-6)
+
+
+def test_a_reference_in_float64_that_leaves_out_lengths_allows_nothing(monkeypatch):
+    """ONNX's evaluator, which alone has the operator in float64, reads on behind the end of a sequence."""
+    text = """<ir_version: 8, opset_import: ["": 17]> g (float[3,3,3] x, int32[3] n) => (float[t,d,b,h] y)
+    <float[1,3,3] w = {-0.9, 0.3, 0.6, 1.0, -0.2, 0.4, 0.8, -1.3, 0.8}, float[1,3,1] r = {-0.5, -0.3, -1.1}>
+    { y, h = GRU <hidden_size = 1, linear_before_reset = 1> (x, w, r, "", n) }"""
+    assert bridge.convert(onnx.parser.parse_model(text)).report.verified
+    monkeypatch.setattr(
+        "bridge.ops.recurrent._inside", lambda x, lens: keras.ops.ones_like(x[:, :, 0], dtype=bool)
+    )
+    with pytest.raises(bridge.Mismatch, match="first at GRU"):
+        bridge.convert(onnx.parser.parse_model(text))

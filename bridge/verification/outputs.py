@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
-from bridge.errors import NotRun
+from bridge.errors import NotRun, SourceError
 from bridge.precision import step_of
 from bridge.report import LEGS, ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.inputs import Sampler, sizes_text
@@ -66,7 +66,10 @@ def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], doubles: d
     for trial in tried:
         if (at := trial.check("", 0.0).at) in failed:
             wide = cast(trial.inputs, "float64")
-            exact = {name: uncut(run(wide), trial.onnx)[0] for name, run in doubles.items()}
+            try:
+                exact = {name: uncut(run(wide), trial.onnx)[0] for name, run in doubles.items()}
+            except (NotRun, SourceError):  # nothing runs it in float64
+                continue
             for leg in LEGS:
                 wanted = trial.torch if leg in (TORCH_ORT, TORCH_KERAS) else trial.onnx
                 off = max(worst_error(getattr(trial, name) or [], y, wanted) for name, y in exact.items())
