@@ -22,10 +22,7 @@ COUSINS = [
 ]  # fmt: skip
 OTHER = {name: other for pair in COUSINS for name, other in (pair.split(), pair.split()[::-1])}
 ORDERING = ("sorted", "reversed")  # functions of one argument, which may stand for itself
-# that have functions of numbers
 OPERATORS = "op ops keras.ops torch np nn core aten emit layers function compute compare reduce".split()
-    "op ops keras.ops torch np nn core aten emit layers function compute compare reduce".split()
-)  # that have functions of numbers
 
 
 def variants(node: ast.AST) -> Iterator[ast.AST]:

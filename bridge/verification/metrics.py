@@ -22,7 +22,7 @@ def relative_error(got: np.ndarray, want: np.ndarray, against: np.ndarray | None
     if (
         against is None and np.isfinite(want).all() and np.isfinite(got).all()
     ):  # without copies of what may be large
-        difference = np.subtract(got, want, dtype=np.float64)
+        difference = np.asarray(np.subtract(got, want, dtype=np.float64))
         return float(np.abs(difference, out=difference).max() / max(float(np.abs(want).max()), 1e-30))
     finite = np.isfinite(want)
     if not np.array_equal(np.isfinite(got), finite) or not np.array_equal(
