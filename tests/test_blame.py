@@ -63,6 +63,21 @@ def test_a_pass_after_which_nothing_runs_is_named(monkeypatch):
         bridge.convert(onnx.parser.parse_model(TEXT))
 
 
+def test_a_wrong_pass_after_which_onnxruntime_does_not_run_is_named(monkeypatch):
+    """Keras asks for less: the attribute is of another type there."""
+
+    def spoil(model: ir.Model) -> None:
+        for node in list(model.graph):
+            if node.op_type == "Relu":
+                node.op_type = "Elu"
+                node.attributes.add(ir.AttrInt64("alpha", 3))
+
+    monkeypatch.setattr(passes, "PASSES", (*passes.PASSES, spoil))
+    leg, text = blamed()
+    assert leg == ORT_KERAS
+    assert "pass spoil, after which the graph does not run" in text
+
+
 def test_a_wrong_builder_is_named(build_with):
     build_with("Relu", lambda x: ops.softplus(x))
     leg, text = blamed()

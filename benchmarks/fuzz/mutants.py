@@ -30,23 +30,23 @@ from benchmarks.fuzz.subjects import KINDS, Kind, Subject
 from benchmarks.fuzz.switches import Line, Switch, forget, switches, traced
 from benchmarks.fuzz.workers import CAUGHT, EQUAL, INVALID, REFUSED, WRONG, Outcome
 from bridge.errors import BridgeError, InternalError, Mismatch
-from bridge.report import DROPOUT, GRADIENTS, ORT_KERAS, SIMPLIFIED, STATISTICS, STEPS, TORCH_KERAS, TORCH_ORT
+from bridge.report import BACK, DROPOUT, GRADIENTS, ORT_KERAS, STATISTICS, STEPS, TORCH_KERAS, TORCH_ORT
 
 SWITCHES = 10  # of one subject
 SECONDS = 45  # for the conversions of one
 IS = " ⇒ "  # between a switch and what came of it
 LEARNING = "cast decide fold sequence select".split()  # passes that are steps of another
-TRAINED = (DROPOUT, GRADIENTS, STEPS, STATISTICS)
+TRAINED = (BACK, DROPOUT, GRADIENTS, STEPS, STATISTICS)
 KERAS = (ORT_KERAS, TORCH_KERAS, *TRAINED)
 STAGES = {  # the beginning of a file's name: what a report has to say of a fault in it, one of several
-    "frontend/onnx_": (SIMPLIFIED, "raising the opset"),
+    "frontend/onnx_": ("raising the opset",),
     "frontend/torch_ranges": (),  # sizes are used by everybody
     "frontend/torch_": ((TORCH_ORT, *TRAINED),),
-    **{f"passes/{name}": (SIMPLIFIED, "pass know") for name in LEARNING},
+    **{f"passes/{name}": ("pass know",) for name in LEARNING},
     "passes/infer": (),
     "passes/slice_shapes": (),
     "passes/window_shapes": (),
-    "passes/": (SIMPLIFIED, "pass "),
+    "passes/": ("pass ",),
     "ops/": (KERAS,),
     "build": (KERAS,),
     "layers": (KERAS,),

@@ -50,12 +50,12 @@ def variants(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def telling(node: ast.AST) -> bool:
-    """Whether it is likely that other numbers come of it rather than an error."""
+    """Whether it is likely that other numbers come of it, rather than an error or the same."""
     match node:
-        case ast.BinOp() | ast.UnaryOp() | ast.IfExp() | ast.Attribute():
+        case ast.BinOp() | ast.UnaryOp(op=ast.USub()) | ast.Attribute():
             return True
         case ast.Constant(value=value):
-            return isinstance(value, float | str | bool)
+            return isinstance(value, float | str)
         case ast.Call():
             return ast.unparse(getattr(node.func, "value", node.func)) in OPERATORS
     return False

@@ -63,7 +63,7 @@ def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report
     report = replace(report, checks=(*report.checks, *not_back(built.weights)))
     if report.verified:
         return report
-    return replace(report, blame=_blame(report, opened, compared, tried))
+    return replace(report, blame=_blame(report, opened, compared, tried, reference))
 
 
 def not_back(weights: WeightMap) -> Iterator[Check]:
@@ -233,13 +233,15 @@ def gradients_of(trained: Trainable, opened: Opened, simple: ir.Model) -> Check:
     return single_precision(trained, single, sampler, wanted)
 
 
-def _blame(report: Report, opened: Opened, compared: Compared, tried: list[Trial]) -> str:
-    """The leg that failed first, and the step or node that departs on it where onnxruntime runs the graph."""
+def _blame(report: Report, opened: Opened, compared: Compared, tried: list[Trial], reference: Runner) -> str:
+    """The leg that failed first, and the step or node that departs on it where onnxruntime runs the graph; the step
+    after which it does not, though it runs the source."""
     failed = first_failed(report)
     if failed.leg not in LEGS:
         return failed_leg(report)
     trial = next((trial for trial in tried if trial.check(failed.leg, 0.0).at == failed.at), tried[0])
-    if failed.leg == SIMPLIFIED:
+    unrun = compared.simple is None and isinstance(reference, OnnxRuntime)  # which may be what a pass did
+    if failed.leg == SIMPLIFIED or unrun and failed.leg != TORCH_ORT:
         step = departure(opened.given, opened.model, trial, failed.limit)
         return failed_leg(report) + (f": {step}" if step else "")
     if failed.leg == TORCH_ORT:
