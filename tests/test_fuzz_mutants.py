@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from benchmarks.fuzz.mutants import IS, Mutant, totals
+from benchmarks.fuzz.subjects import FUNCTION, GRAPH, OLD
 from benchmarks.fuzz.switches import switches, traced
+from benchmarks.fuzz.workers import CAUGHT, EQUAL, WRONG, Outcome
 from bridge import axes
+from bridge.frontend import torch_translations
 from bridge.ops import elementwise  # noqa: F401 - registers its operators
 from bridge.ops.registry import find
 
@@ -37,3 +41,35 @@ def test_functions_that_functions_made_are_switched():
             found.add(bool(less(5, 3)))
         assert not less(5, 3)
     assert True in found
+
+
+def test_wrong_models_are_caught():
+    """A few switches with fixed seeds, on subjects that take little: no wrong model passes the proof."""
+    kinds = {OLD: range(4), FUNCTION: range(2, 3), GRAPH: range(2)}
+    mutants = [
+        Mutant(kind, seed, number) for kind, seeds in kinds.items() for seed in seeds for number in range(4)
+    ]
+    ended = {f"{mutant.kind.make.__name__} {mutant.seed}.{mutant.number}": mutant.run() for mutant in mutants}
+    assert {name: outcome for name, outcome in ended.items() if not outcome.good} == {}
+    assert CAUGHT in {outcome.kind for outcome in ended.values()}
+
+
+def test_tables_are_switched_wherever_they_are():
+    lines = {(torch_translations.__file__, line) for line in range(1, 400)}
+    right = torch_translations.GATES
+    found = [switch for switch in switches(lines, 0, ("frontend/torch_t",)) if switch.name == "GATES"]
+    with found[0].thrown():
+        assert right != torch_translations.GATES
+    assert found
+    assert torch_translations.GATES is right
+
+
+def test_totals_count_each_switch_once():
+    outcomes = [
+        Outcome(CAUGHT, f"ops/a.py:1 x -> y{IS}differs"),
+        Outcome(CAUGHT, f"ops/a.py:1 x -> y{IS}differs elsewhere"),
+        Outcome(EQUAL, f"ops/a.py:2 x -> y{IS}"),
+        Outcome(WRONG, f"ops/b.py:1 x -> y{IS}0.3 off"),
+    ]
+    columns = [list(column.cells) for column in totals(outcomes).columns]
+    assert columns == [["ops/a.py", "ops/b.py", "all"], ["2", "1", "3"], ["1", "1", "2"], ["1", "0", "1"]]
