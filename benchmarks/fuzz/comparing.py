@@ -19,7 +19,7 @@ from bridge.passes import simplify
 from bridge.verification.metrics import Arrays, cast, only, relative_error, worst_error
 from bridge.verification.reference import in_float64
 from bridge.verification.sizes import solve
-from bridge.verification.sure import Sure, sure
+from bridge.verification.sure import Alone, Sure, sure
 from bridge.verification.trials import Run, Shapes, Trial
 
 LIMITS = {"float64": 1e-6, "float32": 2e-5, "float16": 1e-2}
@@ -74,7 +74,7 @@ def unsure(model: onnx.ModelProto, call: Run, feed: Feed, want: Arrays) -> bool:
 
 def known_of(model: onnx.ModelProto, feed: Feed, want: Arrays) -> Sure | None:
     """Of what the source is sure."""
-    return sure(open_source(model), Trial({}, list(feed.values()), None, want))
+    return sure(Alone(open_source(model)), Trial({}, list(feed.values()), None, want))
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:

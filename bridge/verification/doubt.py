@@ -17,7 +17,7 @@ from bridge.verification.alone import excused
 from bridge.verification.metrics import cast, worst_error
 from bridge.verification.odd import Odd
 from bridge.verification.outputs import checks
-from bridge.verification.sure import sure
+from bridge.verification.sure import Alone, sure
 from bridge.verification.trials import Run, Trial, uncut
 
 if TYPE_CHECKING:
@@ -47,25 +47,24 @@ def settled(
     """`found` without what says nothing of the model, and with the limits that the source's own rounding sets. What
     comes after the first that fails for good is left as it is."""
     left: list[Check] = []
+    source = Alone(opened)
     for trial in tried:
         at = trial.check("", 0.0).at
         mine = [check for check in found if check.at == at]
         if _passed(left):
-            mine = _settled(mine, trial, opened, compared, trial is tried[0])
+            mine = _settled(mine, trial, source, compared, trial is tried[0])
         left += mine
     return left
 
 
-def _settled(
-    found: list[Check], trial: Trial, opened: Opened, compared: Compared, first: bool
-) -> list[Check]:
+def _settled(found: list[Check], trial: Trial, source: Alone, compared: Compared, first: bool) -> list[Check]:
     if _passed(found) or any(check.failure for check in found):
         return found
-    found = _where_sure(found, trial, opened, compared, first)
+    found = _where_sure(found, trial, source, compared, first)
     if trial.odd is None:
         return found
     failed = {check.leg for check in found if not check.passed}
-    if TORCH_ORT in failed and _undecided(trial, opened):
+    if TORCH_ORT in failed and _undecided(trial, source.opened):
         return []
     keras = [check for check in found if check.leg in KERAS]
     if failed and failed <= set(KERAS) and compared.plan is not None and compared.built is not None:
@@ -76,11 +75,11 @@ def _settled(
 
 
 def _where_sure(
-    found: list[Check], trial: Trial, opened: Opened, compared: Compared, first: bool
+    found: list[Check], trial: Trial, source: Alone, compared: Compared, first: bool
 ) -> list[Check]:
     """`found`, compared again where the source is sure; of the `first` inputs that has to be something of every
     output. At ordinary values the limit is raised only where float64 then shows what rounding hides."""
-    known = sure(opened, trial)
+    known = sure(source, trial)
     if known is None or first and any(x.size and not x.any() for x in known.decided):
         return found
     both = known.decided if trial.decided is None else map(np.logical_and, known.decided, trial.decided)

@@ -21,7 +21,7 @@ from bridge.report import LEGS, ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, C
 from bridge.verification.inputs import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, only, worst_error
 from bridge.verification.runners import OnnxRuntime, keras_call
-from bridge.verification.sure import sure
+from bridge.verification.sure import Alone, sure
 from bridge.verification.trials import Run, Trial, running, uncut
 from bridge.verification.work import Budget
 
@@ -91,7 +91,7 @@ def compare_double(
         runs = call(draw.inputs), single(draw.inputs)
         found = _in_double(leg, trial, *runs, finer)
         if not found.passed:
-            known = sure(source, trial)
+            known = sure(Alone(source), trial)
             if known is not None and any(x.any() for x in known.decided):
                 found = _in_double(leg, replace(trial, decided=known.decided), *runs, finer)
         yield found

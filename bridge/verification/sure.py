@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import onnx
@@ -24,7 +24,7 @@ from bridge.verification.metrics import Arrays, cast, only, same, worst_error
 from bridge.verification.odd import NUDGED
 from bridge.verification.reference import in_float64, without_unused_functions
 from bridge.verification.steps import Ran, Steps
-from bridge.verification.trials import Trial
+from bridge.verification.trials import Run, Trial, uncut
 from bridge.verification.undefined import CHOICES, EXACT, SATURATING, UNSIGNED, choices
 
 HUGE = 1e30  # beyond which the order of a sum decides whether it overflows
@@ -43,18 +43,54 @@ class Sure:
     in_float64: bool  # whether it runs there too
 
 
-def sure(opened: Opened, trial: Trial) -> Sure | None:
+class Form:
+    """A graph as single nodes, whose sessions serve every trial; and with some operators written out."""
+
+    def __init__(self, model: ir.Model):
+        self.plain = Steps(model)
+
+    @cached_property
+    def written(self) -> Steps:
+        model = _written_out(self.plain.model)
+        return self.plain if model is self.plain.model else Steps(model)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A source by itself: in its newest form, as it is given, and in float64, by torch where that runs it."""
+
+    opened: Opened
+
+    @cached_property
+    def newest(self) -> Form:
+        return Form(self.opened.model)
+
+    @cached_property
+    def given(self) -> Form:
+        return Form(as_ir(self.opened.given))
+
+    @cached_property
+    def double(self) -> Run:
+        module = self.opened.module
+        return in_float64(as_ir(self.opened.double.given)) if module is None else module.double()
+
+    def forms(self) -> Iterator[Form]:
+        yield self.newest
+        yield self.given
+
+
+def sure(source: Alone, trial: Trial) -> Sure | None:
     """Of what a source is sure at `trial`; None where it cannot be run node by node, in its newest form or as it is
     given, or gives something else than the whole of it."""
-    for model in (opened.model, as_ir(opened.given)):
+    for form in source.forms():
         try:
-            before = Steps(model).run(trial.inputs, _made)
+            before = form.plain.run(trial.inputs, _made)
             if [x.shape for x in before] != [x.shape for x in trial.onnx]:
                 continue
-            chosen, moved = list(_chosen(model, trial)), list(_rounded(model, trial))
+            chosen, moved = list(_chosen(form.plain, trial)), list(_rounded(form, trial))
         except (SourceError, NotRun):  # a node does not run alone
             continue
-        return _sure(before, chosen, moved, list(_finer(opened, trial, before)))
+        return _sure(before, chosen, moved, list(_finer(source, trial, before)))
     return None
 
 
@@ -72,9 +108,9 @@ def _made(ran: Ran) -> Arrays:
     return ran.made
 
 
-def _chosen(model: ir.Model, trial: Trial) -> Iterator[Arrays]:
+def _chosen(steps: Steps, trial: Trial) -> Iterator[Arrays]:
     """The outputs with every choice of what the operators may make of open numbers; none where there are none."""
-    steps, opened = Steps(model), False
+    opened = False
 
     def choose(number: int) -> Callable[[Ran], Arrays]:
         def chosen(ran: Ran) -> Arrays:
@@ -92,20 +128,19 @@ def _chosen(model: ir.Model, trial: Trial) -> Iterator[Arrays]:
         yield outputs
 
 
-def _rounded(model: ir.Model, trial: Trial) -> Iterator[Arrays]:
+def _rounded(form: Form, trial: Trial) -> Iterator[Arrays]:
     """The outputs with the last bits of what is rounded moved either way, those of the inputs too where no answer
     hangs on them; and with zeros of the other sign."""
-    steps = Steps(_written_out(model))
     for sign in (1, -1, 0):
         inputs = [moved(x, sign) for x in trial.inputs] if sign and trial.odd in NUDGED else trial.inputs
-        yield steps.run(inputs, partial(_off, sign=sign))
+        yield form.written.run(inputs, partial(_off, sign=sign))
 
 
-def _finer(opened: Opened, trial: Trial, before: Arrays) -> Iterator[Arrays]:
+def _finer(source: Alone, trial: Trial, before: Arrays) -> Iterator[Arrays]:
     """The outputs in float64, where it runs so; with the infinities that it has otherwise: to overflow is no matter of
     rounding."""
     try:
-        exact = in_float64(as_ir(opened.double.given))(cast(trial.inputs, "float64"))
+        exact, _ = uncut(source.double(cast(trial.inputs, "float64")), before)
     except (BridgeError, NotRun):  # as where a type is named
         return
     if [x.shape for x in exact] == [x.shape for x in before]:
