@@ -12,7 +12,7 @@ from keras import ops
 import bridge
 from bridge.frontend.source import open_source
 from bridge.verification.reference import as_given
-from bridge.verification.sure import Sure, sure
+from bridge.verification.sure import Alone, Sure, sure
 from bridge.verification.trials import Trial
 
 HEAD = '<ir_version: 8, opset_import: ["": {}]> '
@@ -113,7 +113,7 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
 
 def known(text: str, inputs: list[np.ndarray]) -> Sure:
     opened = open_source(parsed(5 if "GlobalLpPool" in text else 23, text))
-    found = sure(opened, Trial({}, inputs, None, as_given(opened.given)[0](inputs)))
+    found = sure(Alone(opened), Trial({}, inputs, None, as_given(opened.given)[0](inputs)))
     assert found is not None
     return found
 
