@@ -12,6 +12,7 @@ import bridge
 from bridge import passes
 from bridge.conversion import smallest
 from bridge.frontend import source
+from bridge.frontend.onnx_adapters import ADAPTERS
 from bridge.report import ORT_KERAS, SIMPLIFIED
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] x) => (float[N, 4] y)
@@ -44,6 +45,16 @@ def test_a_wrong_adapter_is_named(monkeypatch):
     leg, text = blamed()
     assert leg == SIMPLIFIED
     assert text.endswith("raising the opset, first at Softplus b")
+
+
+def test_a_wrong_adapter_says_nothing_of_what_its_source_is_sure_of(monkeypatch):
+    """Where it departs from the graph as given, float64 departs from it too, and rounding has no part in either."""
+    monkeypatch.setitem(
+        ADAPTERS, "Hardmax", [(13, lambda old: old.node.attributes.add(ir.AttrInt64("axis", -1)))]
+    )
+    text = '<ir_version: 5, opset_import: ["" : 11]> g (float[3,2,5] x) => (float[3,2,5] y) { y = Hardmax <axis = -2> (x) }'
+    with pytest.raises(bridge.Mismatch, match="raising the opset"):
+        bridge.convert(onnx.parser.parse_model(text))
 
 
 @pytest.mark.parametrize("place", [0, 5, len(passes.PASSES)])

@@ -85,13 +85,19 @@ def sure(source: Alone, trial: Trial) -> Sure | None:
     for form in source.forms():
         try:
             before = form.plain.run(trial.inputs, _made)
-            if [x.shape for x in before] != [x.shape for x in trial.onnx]:
+            if not _is_whole(before, trial.onnx):
                 continue
             chosen, moved = list(_chosen(form.plain, trial)), list(_rounded(form, trial))
         except (SourceError, NotRun):  # a node does not run alone
             continue
         return _sure(before, chosen, moved, list(_finer(source, trial, before)))
     return None
+
+
+def _is_whole(made: Arrays, whole: Arrays) -> bool:
+    """Whether node by node gives what the source gives: a form of it that gives another says nothing of it."""
+    places = agreed([np.ones(x.shape, bool) for x in whole], whole, made, jump=True)
+    return [x.shape for x in made] == [x.shape for x in whole] and all(x.all() for x in places)
 
 
 def _sure(before: Arrays, chosen: list[Arrays], moved: list[Arrays], finer: list[Arrays]) -> Sure:
