@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import time
 
@@ -77,6 +78,9 @@ NO_FIT = {
     "length of perm": image("float c = {0}", "Transpose <perm = [0,1,2]> (x)"),
     "blocks": image("float c = {0}", "DepthToSpace <blocksize = 3> (x)"),
     "no blocks": image("float c = {0}", "SpaceToDepth <blocksize = 0> (x)"),
+    "neighbours": image("float c = {0}", "LRN <size = 999> (x)"),
+    "a norm": image("float c = {0}", "LpNormalization <p = 64> (x)"),
+    "backwards": vector("int64[1] s = {2}, int64[1] e = {9223372036854775807}, int64[1] a = {1}, int64[1] t = {-1}", "y = Slice (x, s, e, a, t)"),
     "axis": image("float c = {0}", "Softmax <axis = 9> (x)"),
     "axes": image("int64[2] a = {1,9}", "ReduceSum (x, a)"),
     "axes twice": image("int64[2] a = {1,-3}", "ReduceSum (x, a)"),
@@ -192,3 +196,38 @@ def test_what_no_output_needs_is_not_run(nodes: str) -> None:
     start = time.monotonic()
     assert bridge.convert(parse(text)).report.verified
     assert time.monotonic() - start < 30
+
+
+BIG = "int64[2] s = {8000,8000}"
+LONG = {
+    "products": vector(BIG, "c = ConstantOfShape (s) u = ReduceSum (x) a = Add (u, c) m0 = MatMul (a, a) "
+                       + " ".join(f"m{i + 1} = MatMul (m{i}, a)" for i in range(9)) + " r = ReduceSum (m9) y = Add (x, r)"),
+    "letters": vector("int64[2] s = {3000,3000}", "c = ConstantOfShape (s) u = ReduceSum (x) a = Add (u, c) "
+                      'e = Einsum <equation = "ab,cd,bd->ac"> (a, a, a) r = ReduceSum (e) y = Add (x, r)'),
+    "windows": image("int64[4] s = {1,1,4000,4000}", "MaxPool <kernel_shape = [2000,2000]> (e)").replace(
+        "{ y", "{ c = ConstantOfShape (s) u = ReduceSum <keepdims = 0> (x) e = Add (u, c) y"),
+    "neighbours": image("int64[4] s = {1,4096,100,100}", "LRN <size = 511> (e)").replace(
+        "{ y", "{ c = ConstantOfShape (s) u = ReduceSum <keepdims = 0> (x) e = Add (u, c) y"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LONG)
+def test_what_takes_without_end_is_not_run(case: str) -> None:
+    assert re.search(r"its nodes would take [\d,]+ steps", refused(parse(LONG[case])))
+
+
+def test_outputs_that_are_many_are_compared_at_few_sizes() -> None:
+    text = image("int64[8] p = {0,30000,1,1,0,0,1,1}", "Pad (x, p)")
+    report = bridge.convert(parse(text)).report
+    assert report.verified
+    assert any("its outputs would have" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("end", "step"),
+    [(-(1 << 63), 1), (-(1 << 63) + 1, 1), ((1 << 63) - 1, 1), (-(1 << 63), -1), (-(1 << 63) + 1, -1)],
+)
+def test_a_slice_to_where_no_axis_reaches(end: int, step: int) -> None:
+    text = vector(f"int64[1] s = {{2}}, int64[1] e = {{{end}}}, int64[1] a = {{1}}, int64[1] t = {{{step}}}",
+                  "z = Slice (x, s, e, a, t) r = ReduceSum <keepdims = 1> (z) y = Add (x, r)")  # fmt: skip
+    assert bridge.convert(parse(text)).report.verified

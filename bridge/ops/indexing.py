@@ -117,6 +117,10 @@ def slice_(site, data: Weight | None, starts: Dims, ends: Dims, axes: Ints = Non
         bounds = _bound(start, dim), _bound(end, dim)
         if None in bounds:
             x = _window(site, x, axis, dim, start, end, step)
+        elif step < 0 and bounds[1] == FAR:
+            raise Refused(
+                f"a slice backwards to {end}, of which runtimes make two things; to the start is INT64_MIN"
+            )
         elif step < 0:  # in the mirror, where index i is ~i
             x = ops.flip(_tensor(site, x), axis=axis)
             key[axis] = _slice(~bounds[0], ~bounds[1], -step)

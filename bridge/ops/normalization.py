@@ -21,6 +21,8 @@ from bridge.weights import Weight
 if TYPE_CHECKING:
     from bridge.plan import Step
 
+MANY = 512  # views of one tensor that are added
+
 
 def _position(site, axis: int) -> int:
     """Where the value's axis is stored; -1 for the last, as Keras writes it."""
@@ -200,7 +202,12 @@ def instance_normalization(site, input, scale: Weight | None, b: Weight | None, 
 # --- without weights ---------------------------------------------------------------------------------------------
 
 
-@op("LRN", layout=CHANNELS_LAST)
+def _check_lrn(step: Step) -> str | None:
+    size = step.argument("size")
+    return f"size={size}: Keras adds neighbours one by one, and no more than {MANY}" if size > MANY else None
+
+
+@op("LRN", layout=CHANNELS_LAST, check=_check_lrn)
 @in_single
 def lrn(site, x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
     """Each element by the squares of its neighbours among the channels."""
@@ -218,7 +225,12 @@ def mean_variance_normalization(x, *, axes=(0, 2, 3)):
     return (x - mean) / (ops.sqrt(variance) + 1e-9)
 
 
-@op("LpNormalization", layout=ANY, axes="axis")
+def _check_lp(step: Step) -> str | None:
+    p = step.argument("p")
+    return None if p in (1, 2) else f"p={p}, of which ONNX says nothing; it has norms of 1 and 2"
+
+
+@op("LpNormalization", layout=ANY, axes="axis", check=_check_lp)
 @in_single
 def lp_normalization(x, *, axis=-1, p=2):
     norm = (

@@ -17,10 +17,17 @@ from onnx_shape_inference import ShapeInferenceContext
 from bridge.errors import SourceError
 from bridge.frontend.onnx_read import MAX_RANK
 from bridge.passes.normal_form import depth, plain
+from bridge.passes.work import FAST, SLOW, products
 
 Dim: TypeAlias = int | ir.SymbolicDim
+Products: TypeAlias = dict[
+    tuple[str, ...], tuple[tuple[Dim, ...], int, str]
+]  # by how they read: sizes, times, whose
 MAX_VALUE_BYTES = 1 << 30  # of one value, where every free size is 1
 MAX_RUN_BYTES = 1 << 28  # of one value, at sizes that nobody asked for
+MAX_STEPS = 10**11  # of all nodes, at sizes that nobody asked for: seconds
+MAX_OF_ALL = 10**12  # of them, at any
+MAX_COMPARED = 1 << 24  # numbers in outputs, at sizes that nobody asked for
 MAX_CONTENTS = 1024  # elements of shape arithmetic that are followed
 MAX_TEXT = 400  # characters of the formula of a size
 MAX_DEPTH = 12  # of roundings and choices within one another in such a formula
@@ -94,32 +101,64 @@ def require_bounds(graph: ir.Graph) -> None:
 
 @dataclass(frozen=True)
 class Room:
-    """What the values of a graph take at given sizes, such as only the sizes can tell."""
+    """What a graph takes at given sizes: memory for its values, steps of its nodes, numbers to be compared."""
 
-    shapes: dict[
-        tuple[str, ...], tuple[tuple[Dim, ...], int, str]
-    ]  # dims, bytes of an element, whose they are
+    values: Products  # bytes
+    nodes: Products  # steps
+    outputs: Products  # numbers
 
     @classmethod
     def of(cls, graph: ir.Graph) -> Room:
-        found = {}
+        values: Products = {}
         for value, where in _values(graph):
-            dims = tuple(value.shape or ())
+            dims, size = tuple(value.shape or ()), _itemsize(value.dtype)
             if any(not isinstance(dim, int) for dim in dims):
-                found[tuple(map(str, dims))] = dims, _itemsize(value.dtype), where
-        return cls(found)
+                values[tuple(map(str, dims))] = dims, size, where
+        nodes: Products = {}
+        for node in graph:
+            for dims in products(node):
+                _add(
+                    nodes, dims, 1 if node.op_type in FAST else SLOW, f"{node.op_type} {node.outputs[0].name}"
+                )
+        outputs: Products = {}
+        for value in graph.outputs:
+            _add(outputs, tuple(value.shape or ()), 1, f"output {value.name}")
+        return cls(values, nodes, outputs)
 
     def beyond(self, sizes: Mapping[str, int]) -> str | None:
-        """Why the graph is not run at `sizes`, or None: a value of it takes more than `MAX_RUN_BYTES`."""
-        known: dict[str, int] = {}
-        for dims, itemsize, where in self.shapes.values():
-            for dim in dims:
-                if str(dim) not in known:
-                    known[str(dim)] = _least(dim, sizes)
-            size = math.prod(known[str(dim)] for dim in dims) * itemsize
-            if size > MAX_RUN_BYTES:
-                return f"{where} would take {size / (1 << 20):,.0f} MiB"
+        """Why the graph is not run at `sizes`, or None: a value takes more than `MAX_RUN_BYTES`, the nodes more than
+        `MAX_STEPS`, or outputs have more than `MAX_COMPARED` numbers. A graph that takes half as much at sizes of 1
+        may take as much."""
+        size, where = max(_taken(self.values, sizes), default=(0, ""))
+        if size > MAX_RUN_BYTES:
+            return f"{where} would take {size / (1 << 20):,.0f} MiB"
+        for rows, limit, what in (
+            (self.nodes, MAX_STEPS, "its nodes would take {:,} steps"),
+            (self.outputs, MAX_COMPARED, "its outputs would have {:,} numbers"),
+        ):
+            least = sum(count for count, _ in _taken(rows))
+            found = list(_taken(rows, sizes))
+            total = sum(count for count, _ in found)
+            if total > min(max(limit, 2 * least), MAX_OF_ALL):
+                return f"{what.format(total)}, most of them {max(found)[1]}"
         return None
+
+
+def _add(rows: Products, dims: tuple[Dim, ...], factor: int, where: str) -> None:
+    """`factor` times the product of `dims` more; what is alike is counted in one row."""
+    key = tuple(map(str, dims))
+    before = rows[key][1] if key in rows else 0
+    rows[key] = dims, before + factor, where
+
+
+def _taken(rows: Products, sizes: Mapping[str, int] | None = None) -> Iterator[tuple[int, str]]:
+    """What each row comes to at `sizes`, or at 1 of each, and whose it is."""
+    known: dict[str, int] = {}
+    for dims, factor, where in rows.values():
+        for dim in dims:
+            if str(dim) not in known:
+                known[str(dim)] = _least(dim, sizes)
+        yield math.prod(known[str(dim)] for dim in dims) * factor, where
 
 
 def _values(graph: ir.Graph) -> Iterator[tuple[ir.Value, str]]:

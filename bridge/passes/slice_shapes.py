@@ -1,4 +1,4 @@
-"""How long a slice of a symbolic axis is: Python's rule, whatever lies beyond its ends."""
+"""How long a slice of an axis is: Python's rule, whatever lies beyond its ends."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FAR = 1 << 30  # a bound beyond means: to the end
 
 
 def register() -> None:
-    """Put this in the place of the library's own, which takes a number for the size where the axis has fewer cells;
-    call it once, after `registry.collect()`."""
+    """Put this in the place of the library's own, which takes a number for the size where the axis has fewer cells,
+    and the least number of 64 bits for the end of the axis; call it once, after `registry.collect()`."""
     infer = registry.get("", "Slice", version=13)
 
     @registry.register("", "Slice", since_version=13)
@@ -31,7 +31,9 @@ def register() -> None:
             axes or range(len(starts)), starts, ends, steps or [1] * len(starts), strict=False
         ):
             dim = data[axis]
-            if not isinstance(dim, int) and dim.value is not None and step:
+            if isinstance(dim, int) and step:
+                dims[axis] = len(range(*slice(start, end, step).indices(dim)))
+            elif not isinstance(dim, int) and dim.value is not None and step:
                 dims[axis] = _extent(dim._expr, start, end, step)
         node.outputs[0].shape = ir.Shape([plain(dim) for dim in dims])
 
