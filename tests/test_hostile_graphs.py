@@ -198,7 +198,7 @@ def test_what_no_output_needs_is_not_run(nodes: str) -> None:
     assert time.monotonic() - start < 30
 
 
-BIG = "int64[2] s = {8000,8000}"
+BIG = "int64[2] s = {4000,4000}"
 LONG = {
     "products": vector(BIG, "c = ConstantOfShape (s) u = ReduceSum (x) a = Add (u, c) m0 = MatMul (a, a) "
                        + " ".join(f"m{i + 1} = MatMul (m{i}, a)" for i in range(9)) + " r = ReduceSum (m9) y = Add (x, r)"),

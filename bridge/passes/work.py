@@ -11,7 +11,7 @@ from bridge.passes.emit import attribute, is_onnx
 
 Dims: TypeAlias = tuple[int | ir.SymbolicDim, ...]
 FAST = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"})  # products of matrices
-SLOW = 16  # times as long takes one step of all others
+SLOW = 64  # times as long takes one step of all others
 
 
 def products(node: ir.Node) -> Iterator[Dims]:
