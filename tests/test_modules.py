@@ -48,3 +48,25 @@ def test_training_without_parameters_compares_what_there_is() -> None:
     module = nn.Sequential(nn.Dropout(0.3), nn.BatchNorm1d(4, affine=False)).eval()
     report = bridge.convert(module, torch.randn(6, 4), training=True).report
     assert {"running statistics", "dropout rates"} <= {check.leg for check in report.checks}
+
+
+TRACKED = {
+    "a sequence": (nn.InstanceNorm1d(4, affine=True, track_running_stats=True), (3, 4, 7)),
+    "an image": (nn.InstanceNorm2d(4, track_running_stats=True), (3, 4, 5, 6)),
+    "a volume": (nn.InstanceNorm3d(4, affine=True, track_running_stats=True, eps=1e-3), (2, 4, 3, 4, 5)),
+}
+
+
+@pytest.mark.parametrize(("norm", "shape"), TRACKED.values(), ids=TRACKED)
+def test_an_instance_norm_by_its_running_statistics(norm, shape) -> None:
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.3, 2.0)
+    module = nn.Sequential(norm, nn.Tanh()).eval()
+    result = bridge.convert(module, torch.randn(shape), float64=True)
+    assert result.report.verified
+    assert [type(layer).__name__ for layer in result.model.layers[1:2]] == ["BatchNormalization"]
+    assert any("torch takes those of each instance" in note for note in result.report.notes)
+    state = result.weights.to_torch()
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+    with pytest.raises(bridge.SourceError, match="training differs at 0: an InstanceNorm that keeps running"):
+        bridge.convert(module, torch.randn(shape), training=True)

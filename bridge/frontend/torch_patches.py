@@ -79,6 +79,29 @@ def _rrelu(x, lower=1 / 8, upper=1 / 3, training=False, inplace=False):
     return torch.where(x > 0, x, x * ((lower + upper) / 2))
 
 
+def _instance_norm(original: Any):
+    """By its running statistics it is a BatchNorm in evaluation mode."""
+
+    def norm(
+        x, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1,
+        eps=1e-5,
+    ):  # fmt: skip
+        if use_input_stats:
+            return original(x, running_mean, running_var, weight, bias, True, momentum, eps)
+        warnings.warn(
+            Note(
+                "instance_norm by running statistics: in training torch takes those of each instance, and Keras those "
+                "of the batch"
+            ),
+            stacklevel=1,
+        )
+        return torch.nn.functional.batch_norm(
+            x, running_mean, running_var, weight, bias, False, momentum, eps
+        )
+
+    return norm
+
+
 def _is_causal(mask, is_causal=None, size=None):
     """As the caller says; a mask that nothing is said of is used as it is."""
     return bool(is_causal)
@@ -275,6 +298,12 @@ PATCHES: tuple[tuple[Any, str, Any, str], ...] = (
     (torch, "max_pool1d", _max_pool1d, "the length is frozen"),
     (torch.nn.functional, "embedding_bag", embedding_bag, "written as loops"),
     (torch.nn.functional, "rrelu", _rrelu, "has no translation"),
+    (
+        torch.nn.functional,
+        "instance_norm",
+        _instance_norm(torch.nn.functional.instance_norm),
+        "with running statistics, its weights are repeated for each instance",
+    ),
     *(
         (owner, "istft", istft, "its frames are scattered in a type that does not run")
         for owner in (torch, torch.Tensor)

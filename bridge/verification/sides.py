@@ -17,6 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from bridge.errors import SourceError
 from bridge.frontend.torch_module import Torch
 from bridge.verification.metrics import Arrays
 from bridge.verification.statistics import Batches, batches
@@ -94,6 +95,22 @@ def _trained(module: Any, training: bool = True) -> Iterator[set[float]]:
             yield seen
         finally:
             module.eval()
+
+
+def require_comparable(module: Any) -> None:
+    """Raise `SourceError` where torch trains in a way that no layer of Keras does."""
+    import torch
+
+    tracked = [
+        path
+        for path, layer in module.named_modules()
+        if isinstance(layer, torch.nn.modules.instancenorm._InstanceNorm) and layer.track_running_stats
+    ]
+    if tracked:
+        raise SourceError(
+            f"training differs at {', '.join(tracked)}: an InstanceNorm that keeps running statistics trains with "
+            f"those of each instance, and Keras's layer with those of the batch; convert without training=True"
+        )
 
 
 class TorchSide:

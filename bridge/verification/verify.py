@@ -168,10 +168,13 @@ def _rounding(opened: Opened, dtype: str, double: Run) -> Run:
 
 def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) -> Report:
     """The whole path once more in float64: exported, built and compared; and the training compared, if asked."""
+    from bridge.verification.sides import require_comparable
     from bridge.verification.training import parity, single_precision
 
     if training and opened.module is None:
         raise SourceError("comparing in training needs the nn.Module itself: convert(module, args)")
+    if training and opened.module is not None:
+        require_comparable(opened.module.module)
     double = opened.double
     run: Run = double.torch or in_float64(as_ir(double.given))
     with double_precision():
@@ -216,6 +219,7 @@ def in_double_too(report: Report, opened: Opened, planned: Plan) -> Report:
 
 def gradients_of(trained: Trainable, opened: Opened, simple: ir.Model) -> Check:
     """The gradients of a Keras model with its weight map against torch's, in float32. Steps the model: give a copy."""
+    from bridge.verification.sides import require_comparable
     from bridge.verification.training import exact_gradients, single_precision
 
     if opened.module is None:
@@ -227,6 +231,7 @@ def gradients_of(trained: Trainable, opened: Opened, simple: ir.Model) -> Check:
             f"a step of SGD in {precision(simple.graph)} says nothing of the gradients of what was saved; "
             f"convert(training=True) compares them in float64"
         )
+    require_comparable(opened.module.module)
     double, single = opened.module.double(), opened.module.copy()
     wanted = exact_gradients(double, Sampler.of(simple, double.examples, opened.asked))
     sampler = Sampler.of(simple, single.examples, opened.asked)
