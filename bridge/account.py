@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from bridge.build import Built
     from bridge.frontend.source import Opened
+    from bridge.weights import WeightMap
 
 FRAMES = 100  # of Python's, in a program that loads a model
 
@@ -52,7 +53,7 @@ def account(opened: Opened, built: Built, seconds: dict[str, float]) -> Report:
             for e in built.weights
         ),
         transposes=built.transposes,
-        notes=(*opened.notes, *_depth(built.model)),
+        notes=(*opened.notes, *_depth(built.model), *_parted(built.weights)),
         seconds=seconds,
     )
 
@@ -65,6 +66,14 @@ def _depth(model: keras.Model) -> tuple[str, ...]:
     needed = f"sys.setrecursionlimit({depth + limit})"
     return (
         f"{depth} operations stand in a row, more than Keras reads from a file without {needed} before it",
+    )
+
+
+def _parted(weights: WeightMap) -> tuple[str, ...]:
+    """What trains otherwise than in torch, since one parameter is several variables."""
+    return tuple(
+        f"{name} is {' and '.join(paths)}: the same numbers, which Keras trains apart"
+        for name, paths in weights.parted.items()
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.errors import SourceError, WeightsError
+from bridge.parted import parted, require_together
 from bridge.recipes import (
     Arrays,
     Computed,
@@ -261,6 +262,11 @@ class WeightMap:
                 entry.recipe.adjoint(np.ones(entry.recipe.shape, bool), covered)
         return frozenset(n for n, seen in covered.items() if not seen.all() and n not in self.source.aliases)
 
+    @cached_property
+    def parted(self) -> dict[str, tuple[str, ...]]:
+        """The parameters that several variables hold, each of which trains by itself, with the paths of those."""
+        return parted(self)
+
     def pull(self) -> Arrays:
         """The state_dict as arrays: the source's values with every Keras variable written back into them."""
         if self.one_way:
@@ -274,6 +280,7 @@ class WeightMap:
         }
         for entry in self:
             entry.pull(state)
+        require_together(self, state)
         for alias, name in self.source.aliases.items():
             state[alias] = state[name]
         return state

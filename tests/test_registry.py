@@ -80,7 +80,7 @@ def test_every_body_has_a_builder():
 
 ROOMS = (
     "errors written reduce",
-    "functions report recipes files ranges",
+    "functions report recipes files ranges parted",
     "archives",
     "weights axes windows checkpoints",
     "frontend keras_compat passes ops layers",

@@ -66,3 +66,9 @@ def tied_embedding(site, w: Weight, ids):
 @op("TiedProjection", domain="bridge", layout=LAST)
 def tied_projection(site, x, w: Weight):
     return _tied(site, w)(x, reverse=True)
+
+
+@op("Parameter", domain="bridge")
+def parameter(site, w: Weight):
+    """A parameter that several products read."""
+    return site.tensor(w)

@@ -30,6 +30,7 @@ from bridge.passes.scatter import scatter
 from bridge.passes.select import select
 from bridge.passes.sequence import sequence
 from bridge.passes.settle import settle
+from bridge.passes.shared import shared
 from bridge.passes.tied import tied
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
     linear,  # MatMul and Add become one Dense; needs folded weights
     tied,  # an embedding that is also the output layer; needs Linear
     drop_unused,  # a node that nobody reads is no reader
+    shared,  # a matrix that is several layers' kernel; needs Linear, and its readers alone
     regroup,  # reshapes in their plainest form, so that no axis has to move; needs Linear
     identity,  # what the others left between nodes
     drop_unused,  # the nodes nobody reads any more

@@ -80,7 +80,8 @@ class Course:
 
     def departures(self, ours: KerasSide | TorchSide, theirs: TorchSide) -> Iterator[Departure]:
         """Each comparison in turn, until torch's parameters are no numbers any more. Weights that torch computes of
-        others step with those, which Keras does not have: there only the gradients of the rest are compared."""
+        others step with those, which Keras does not have, and a parameter that is several variables in Keras steps
+        apart there: of such a model only the gradients are compared."""
         start = theirs.held(self.weights)
         for number, (inputs, weights) in enumerate(self.batches):
             wanted, got = theirs.step(inputs, weights), ours.step(inputs, weights)
@@ -88,7 +89,7 @@ class Course:
                 known = {n: gradient for n, gradient in wanted.items() if n not in self.weights.one_way}
                 yield Departure(GRADIENTS, self.sizes, gradient_errors(got, known))
             want, have = theirs.held(self.weights), ours.held(self.weights)
-            if self.weights.one_way or not all(np.isfinite(x).all() for x in want):
+            if self.weights.one_way or self.weights.parted or not all(np.isfinite(x).all() for x in want):
                 return
             if not number and theirs.training:
                 errors, values = _updates(
@@ -158,7 +159,11 @@ def _conditions(side: TorchSide, weights: WeightMap, found: Sequence[Departure],
             f"{_few(weights.one_way)}: torch computes a weight of it, which in Keras trains by itself: only the "
             f"gradients of other parameters were compared"
         )
-    elif (taken := sum(one.leg == STEPS for one in found)) < steps:
+    if weights.parted:
+        notes.append(
+            f"{_few(tuple(weights.parted))}: trains apart in Keras: only the gradients were compared"
+        )
+    elif not weights.one_way and (taken := sum(one.leg == STEPS for one in found)) < steps:
         notes.append(f"after step {taken + 1} torch's parameters are no numbers: compared up to there")
     summed = sorted({name for e in weights if e.weight.copies > 1 for name in e.recipe.names})
     if summed:
