@@ -95,6 +95,12 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[np.nan, 1.0], [-np.inf]],
         [False, True],
     ),
+    "what a cell overflows to": (
+        "g (float[1,1,1] x) => (float[1,1,1,1] y) <float[1,3,1] w = {100, 100, 100}, float[1,3,1] r = {1, 1, 1}> "
+        '{ h = GRU <hidden_size = 1, activations = ["Softplus", "Sigmoid"]> (x, w, r)  y = Acosh (h) }',
+        [[[[3.0]]]],
+        [[[[False]]]],
+    ),
     "infinity that is masked": (
         "g (float[1,1,2] q, float[1,2,2] k, float[1,2,2] v) => (float[1,1,2] y) "
         "{ y = Attention <is_causal = 1, q_num_heads = 1, kv_num_heads = 1> (q, k, v) }",

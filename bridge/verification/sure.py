@@ -104,9 +104,14 @@ def _sure(before: Arrays, chosen: list[Arrays], moved: list[Arrays], finer: list
     decided = [~(np.isfinite(x) & (np.abs(x.astype(np.float64)) > HUGE)) for x in before]
     for after in chosen:
         decided = agreed(decided, before, after)
-    for after in (*moved, *finer):
-        decided = agreed(decided, before, after, jump=True)
-    errors = [worst_error(only(after, decided), only(before, decided)) for after in (*moved, *finer)]
+    others, left = (*moved, *finer), decided
+    while True:  # what is large and undecided says nothing of how far the rest may be off
+        for after in others:
+            left = agreed(left, before, after, jump=True)
+        if all(map(np.array_equal, left, decided)):
+            break
+        decided = left
+    errors = [worst_error(only(after, decided), only(before, decided)) for after in others]
     return Sure(decided, PLACES * max(errors), bool(finer))
 
 
@@ -178,17 +183,17 @@ def agreed(decided: Places, before: Arrays, after: Arrays, jump: bool = False) -
     """Where it was decided so far, and `after` is the same; or, with `jump`, off by no more than rounding is that does
     not decide alone."""
     return [
-        _near(a, b, jump) & d if a.shape == b.shape else np.zeros_like(d)
+        _near(a, b, d, jump) & d if a.shape == b.shape else np.zeros_like(d)
         for a, b, d in zip(after, before, decided, strict=True)
     ]
 
 
-def _near(a: np.ndarray, b: np.ndarray, jump: bool) -> np.ndarray:
+def _near(a: np.ndarray, b: np.ndarray, decided: np.ndarray, jump: bool) -> np.ndarray:
     alike = same(a, b)
     if not jump or b.dtype.kind != "f":
         return alike
     finite = np.isfinite(a) & np.isfinite(b)
-    scale = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
+    scale = float(np.abs(b[np.isfinite(b) & decided]).max(initial=0.0))
     most = math.sqrt(max(LIMIT, BITS * float(np.finfo(b.dtype).eps))) * scale
     with np.errstate(invalid="ignore"):
         return np.asarray(alike | finite & (np.abs(a.astype(np.float64) - b) <= most))

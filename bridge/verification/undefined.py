@@ -43,6 +43,7 @@ class Open(NamedTuple):
     inputs: tuple[int, ...] = ()
     reach: Sequence[int] = ()
     ranks: bool = False
+    overflows: bool = False  # whether NaN of finite numbers is what a library makes of its own large numbers
 
 
 KERNEL, WEIGHTS, KEYS, ALL = (1,), (1, 2), (1, 2), range(9)
@@ -64,9 +65,16 @@ OPEN = (
         _endless,
         "whether approximations of activations cut it off or pass it on",
         reach=WEIGHTS,
+        overflows=True,
     ),
-    Open("LSTMFrom GRUFrom RNNFrom LSTMPFrom LSTMP", _endless, "as of LSTM, GRU and RNN", reach=WEIGHTS),
-    Open("LSTMCell GRUCell RNNCell", _endless, "as of LSTM, GRU and RNN", reach=WEIGHTS),
+    Open(
+        "LSTMFrom GRUFrom RNNFrom LSTMPFrom LSTMP",
+        _endless,
+        "as of LSTM, GRU and RNN",
+        reach=WEIGHTS,
+        overflows=True,
+    ),
+    Open("LSTMCell GRUCell RNNCell", _endless, "as of LSTM, GRU and RNN", reach=WEIGHTS, overflows=True),
     Open("Resize GridSample", _endless, "whether it is read where its weight is 0", reach=ALL),
     Open("DFT STFT", _endless, "which of the sums it enters", reach=ALL),
     Open("LRN", _endless, "whether it stays in a sum that moves on along the channels", reach=ALL),
@@ -109,6 +117,8 @@ def choices(
     open number; nothing where there is none. `again` is the operator."""
     row = ROWS.get(node.op_type)
     found = {} if row is None else _open_numbers(row, node, given, made[0].dtype)
+    if row is not None and not found and row.overflows:
+        yield from _overflown(made)
     if row is None or not found:
         return
     filled, cleared = (
@@ -129,6 +139,15 @@ def choices(
     ]
     for other in (*filled, nothing, another):
         yield [_put(mask, theirs, ours) for mask, theirs, ours in zip(hang, other, made, strict=True)]
+
+
+def _overflown(made: Arrays) -> Iterator[Arrays]:
+    """Other numbers for what is NaN; nothing where there is none."""
+    hang = [np.isnan(x) if x.dtype.kind == "f" else np.zeros(x.shape, bool) for x in made]
+    if any(x.any() for x in hang):
+        for number in range(CHOICES):
+            fill = FILLS[number % len(FILLS)]
+            yield [_filled(x, places, fill, clear=False) for x, places in zip(made, hang, strict=True)]
 
 
 def _open_numbers(
