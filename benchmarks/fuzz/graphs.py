@@ -203,7 +203,7 @@ def _finished(draft: Draft, seed: int) -> Graph:
         graph = Graph(_model(draft, inputs, outputs).SerializeToString(), inputs, seed)
         try:
             onnx.checker.check_model(graph.model, full_check=True)
-            ran = [_fits(graph.model, f) and reference(graph.model, f) is not None for f in graph._feeds()]
+            ran = [reference(graph.model, f) is not None and _fits(graph.model, f) for f in graph._feeds()]
         except Exception as error:
             raise Illegal(str(error)) from error
         if all(ran[:-1]):
