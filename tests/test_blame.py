@@ -13,7 +13,7 @@ from bridge import passes
 from bridge.conversion import smallest
 from bridge.frontend import source
 from bridge.frontend.onnx_adapters import ADAPTERS
-from bridge.report import ORT_KERAS, SIMPLIFIED
+from bridge.report import ORT_KERAS, SIMPLIFIED, TORCH_ORT
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] x) => (float[N, 4] y)
 { a = Tanh (x)  b = Relu (a)  y = Add (b, x) }"""
@@ -143,3 +143,23 @@ def test_the_smallest_graph_that_shows_a_fault(build_with):
 def test_what_is_proved_is_not_made_smaller():
     with pytest.raises(bridge.SourceError, match="nothing to make smaller"):
         smallest(onnx.parser.parse_model(TEXT))
+
+
+def test_a_wrong_translation_is_caught_where_torch_is_sure(monkeypatch):
+    """Where the export departs from torch, so does it from torch in float64, and rounding has no part in that."""
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh()).eval()
+    export = source.open_torch
+
+    def opened(*given):
+        right = export(*given)
+        soften_tanh(right.model)
+        return right
+
+    def soften_tanh(model: ir.Model) -> None:
+        for node in model.graph:
+            node.op_type = "Sin" if node.op_type == "Tanh" else node.op_type
+
+    monkeypatch.setattr("bridge.frontend.source.open_torch", opened)
+    with pytest.raises(bridge.Mismatch, match=TORCH_ORT):
+        bridge.convert(module, torch.randn(2, 4))

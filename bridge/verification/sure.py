@@ -100,18 +100,20 @@ def _is_whole(made: Arrays, whole: Arrays) -> bool:
     return [x.shape for x in made] == [x.shape for x in whole] and all(x.all() for x in places)
 
 
-def _sure(before: Arrays, chosen: list[Arrays], moved: list[Arrays], finer: list[Arrays]) -> Sure:
+def _sure(
+    before: Arrays, chosen: list[Arrays], moved: list[Arrays], finer: list[tuple[Arrays, Arrays]]
+) -> Sure:
     decided = [~(np.isfinite(x) & (np.abs(x.astype(np.float64)) > HUGE)) for x in before]
     for after in chosen:
         decided = agreed(decided, before, after)
-    others, left = (*moved, *finer), decided
+    pairs, left = [*((before, after) for after in moved), *finer], decided
     while True:  # what is large and undecided says nothing of how far the rest may be off
-        for after in others:
-            left = agreed(left, before, after, jump=True)
+        for one, other in pairs:
+            left = agreed(left, one, other, jump=True)
         if all(map(np.array_equal, left, decided)):
             break
         decided = left
-    errors = [worst_error(only(after, decided), only(before, decided)) for after in others]
+    errors = [worst_error(only(other, decided), only(one, decided)) for one, other in pairs]
     return Sure(decided, PLACES * max(errors), bool(finer))
 
 
@@ -147,16 +149,17 @@ def _rounded(form: Form, trial: Trial) -> Iterator[Arrays]:
         yield form.written.run(inputs, partial(_off, sign=sign))
 
 
-def _finer(source: Alone, trial: Trial, before: Arrays) -> Iterator[Arrays]:
-    """The outputs in float64, where it runs so; with the infinities that it has otherwise: to overflow is no matter of
-    rounding."""
+def _finer(source: Alone, trial: Trial, before: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
+    """The outputs in float64 beside those of the same source as it is, torch's beside torch's, where it runs so; with
+    the infinities that these have: to overflow is no matter of rounding."""
+    single = before if source.opened.module is None else trial.torch
     try:
         exact, _ = uncut(source.double(cast(trial.inputs, "float64")), before)
     except (BridgeError, NotRun):  # as where a type is named
         return
-    if [x.shape for x in exact] == [x.shape for x in before]:
-        pairs = zip(exact, before, strict=True)
-        yield [np.where(np.isinf(y), y, x) if y.dtype.kind == "f" else x for x, y in pairs]
+    if single is not None and [x.shape for x in exact] == [x.shape for x in single]:
+        pairs = zip(exact, single, strict=True)
+        yield single, [np.where(np.isinf(y), y, x) if y.dtype.kind == "f" else x for x, y in pairs]
 
 
 def _off(ran: Ran, sign: int) -> Arrays:
