@@ -403,3 +403,9 @@ def test_keeps_its_type(kind, call):
 def test_numbers_in_between_that_numpy_lacks():
     text = "g (float[N, 3] x) => (float[N, 3] y) { b = Cast <to = 16> (x) y = Cast <to = 1> (b) }"
     assert convert(parse(text, {})).report.verified
+
+
+@pytest.mark.parametrize("op", ["BitwiseAnd", "BitwiseOr", "BitwiseXor"])
+def test_bits_of_the_wider_one_are_read_by_others(op):
+    body = f"b = {op} (a, x) y = ReduceMin <keepdims = 0> (b, k)"
+    check(f"g (int64[1] a, int64[N, 6, 1] x) => (int64[N] y) <int64[2] k = {{1, 2}}> {{ {body} }}")

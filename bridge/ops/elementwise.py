@@ -88,7 +88,17 @@ def _binary(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _bitwise(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda site, a, b: function(_typed(site, a), _typed(site, b))
+    def build(site, a, b):
+        a, b = _typed(site, a), _typed(site, b)
+        return function(ops.add(a, ops.zeros_like(b)) if _widens(b, a) else a, b)
+
+    return build
+
+
+def _widens(b: Any, a: Any) -> bool:
+    """Whether `a` beside `b` has another shape than its own, which Keras takes for that of the result."""
+    pairs = zip(reversed(a.shape), reversed(b.shape), strict=False)
+    return len(b.shape) > len(a.shape) or any(mine == 1 and other != 1 for mine, other in pairs)
 
 
 def _typed(site, x: Any) -> Any:
