@@ -73,7 +73,7 @@ def _check_calls(proto: onnx.ModelProto, where: str) -> None:
             entered.add(key)
             waiting.extend(inner)
     total, there = (
-        size(_calls(proto.graph)),
+        max(size(_calls(proto.graph)), *sizes.values(), 0),
         sum(counts.total() for counts in (_calls(proto.graph), *calls.values())),
     )
     if total > there + MAX_NODES and total > there * MAX_GROWTH:
