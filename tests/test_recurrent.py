@@ -10,7 +10,9 @@ import itertools
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx.helper as helper
+import onnx.numpy_helper
 import pytest
 import torch
 from proof import parse
@@ -255,3 +257,22 @@ def test_one_feeds_another(nodes: str) -> None:
     header = '<ir_version: 10, opset_import: ["": 22]>'
     model = parse(f"{header} g ({given}) => (float[one, N, 4] h) <{weights}> {{ {nodes} }}", {})
     assert bridge.convert(model).report.verified
+
+
+@pytest.mark.parametrize("row", [{}, {"lengths": True}, {"clip": 0.1}], ids=str)
+@pytest.mark.parametrize("op", GATES)
+def test_over_constants(op: str, row: dict[str, Any]) -> None:
+    """A layer all of whose inputs a file holds, one output of which nobody asked for."""
+    proto = onnx_model(op, outputs="h", **row)
+    held = {"X": np.random.default_rng(0).standard_normal((6, 4, INPUT)).astype(np.float32)}
+    held |= {"lengths": np.array([1, 6, 2, 3], np.int32)} if "lengths" in row else {}
+    graph = proto.graph
+    graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in held.items())
+    del graph.input[:], graph.output[:]
+    graph.input.append(helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", HIDDEN]))
+    graph.output.append(helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, [1, "n", HIDDEN]))
+    pick = onnx.numpy_helper.from_array(np.array([1]), "one")
+    graph.initializer.append(pick)
+    graph.node.append(helper.make_node("Gather", ["final_h", "one"], ["row"], axis=1))
+    graph.node.append(helper.make_node("Add", ["row", "x"], ["z"]))
+    assert bridge.convert(proto).report.proved

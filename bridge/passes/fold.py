@@ -44,13 +44,15 @@ RANDOM = {
 }
 
 
+RECURRENT = {"LSTM", "GRU", "RNN"}  # of which the evaluator passes over lengths, activations and more
+
 # Operators whose outputs are a choice of their inputs' elements or of their places
 SELECTIONS = {"NonZero", "Compress", "Unique", "NonMaxSuppression"}
 # and those that the evaluator works out in loops of Python
 LOOPS = {
-    "AffineGrid", "AveragePool", "Col2Im", "Conv", "ConvInteger", "ConvTranspose", "DFT", "DeformConv", "GRU",
-    "GridSample", "LRN", "LSTM", "LpPool", "MaxPool", "MaxUnpool", "MelWeightMatrix", "NonMaxSuppression",
-    "QLinearConv", "RNN", "Resize", "RoiAlign", "STFT", "ScatterElements", "ScatterND", "TfIdfVectorizer", "Unique",
+    "AffineGrid", "AveragePool", "Col2Im", "Conv", "ConvInteger", "ConvTranspose", "DFT", "DeformConv",
+    "GridSample", "LRN", "LpPool", "MaxPool", "MaxUnpool", "MelWeightMatrix", "NonMaxSuppression",
+    "QLinearConv", "Resize", "RoiAlign", "STFT", "ScatterElements", "ScatterND", "TfIdfVectorizer", "Unique",
     "Upsample",
 }  # fmt: skip
 
@@ -82,7 +84,7 @@ def fold(model: ir.Model) -> None:
 
 
 def _foldable(node: ir.Node, inputs: Sequence[Any], graph: ir.Graph) -> bool:
-    if not is_onnx(node) or node.op_type in RANDOM or not node.outputs:
+    if not is_onnx(node) or node.op_type in RANDOM | RECURRENT or not node.outputs:
         return False
     if any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
         return False
@@ -228,13 +230,16 @@ def _results(node: ir.Node, inputs: Sequence[Any]) -> Sequence[Any]:
     if node.op_type in NUMPY:
         return [NUMPY[node.op_type](node, *(tensor.numpy() for tensor in inputs))]
     proto = ir.to_proto(node)
+    proto.output[:] = [
+        f"output {place}" for place in range(len(node.outputs))
+    ]  # those that nobody asked for too
     names = [value.name for value in node.inputs if value is not None]
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             [proto],
             "fold",
             [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in dict.fromkeys(names)],
-            [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in proto.output if name],
+            [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in proto.output],
         ),
         opset_imports=[onnx.helper.make_opsetid("", node.version or OPSET)],
     )

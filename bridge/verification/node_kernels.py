@@ -16,6 +16,7 @@ from bridge.errors import NotRun, SourceError
 from bridge.frontend.onnx_walk import nodes_in
 from bridge.verification.metrics import worst_error
 from bridge.verification.old_forms import AS_NEWER, NEWER, old_forms
+from bridge.verification.recurrent import STEPS, recurrent
 from bridge.verification.runners import OnnxRuntime
 from bridge.written import number
 
@@ -60,14 +61,16 @@ class _Kernel(OpRun):
         if key not in self._runs:
             meant = _meant(attributes) if np.float64 in dtypes else {}
             kernel = None if meant else _in_onnxruntime(node, version, given)
-            self._runs[key] = kernel or self._own(node, version, given, meant)
+            self._runs[key] = kernel or self._own(node, version, given, attributes | meant)
         return tuple(self._runs[key](given))
 
-    def _own(self, node: onnx.NodeProto, version: int, inputs: list[Any], meant: dict[str, float]) -> Any:
-        """By the evaluator's own implementation, with what is `meant` by some of the attributes."""
+    def _own(self, node: onnx.NodeProto, version: int, inputs: list[Any], attributes: dict[str, Any]) -> Any:
+        """By the evaluator's own implementation, with the attributes as they were meant."""
         if node.op_type in EXACT:
             exact = EXACT[node.op_type]
             return lambda given: [exact(given[0]).astype(given[0].dtype)]
+        if node.op_type in STEPS:
+            return lambda given: recurrent(node.op_type, given, attributes)[: len(node.output)]
         types = [None if x is None else _type(x) for x in inputs]
         try:
             own = load_op("", node.op_type, version, None, node, types, evaluator_cls=ReferenceEvaluator)
@@ -76,14 +79,15 @@ class _Kernel(OpRun):
                 f"neither onnxruntime nor ONNX's reference evaluator runs {node.op_type} on what it is given here"
             ) from error
         made = own(node, self.run_params)
-        for name, value in meant.items():
-            setattr(made, name, value)
+        for name, value in attributes.items():
+            if isinstance(value, float):
+                setattr(made, name, value)
         return _Own(made, node, version)
 
 
 class _Own:
     """The evaluator's own implementation. In float64 it is held against onnxruntime's kernel in float32 before it
-    counts: some leave out what an operator says, such as the lengths of its sequences."""
+    counts: some leave out what an operator says, such as an attribute."""
 
     def __init__(self, made: OpRun, node: onnx.NodeProto, version: int):
         self._made, self._node, self._version, self._known = made, node, version, False
