@@ -82,8 +82,8 @@ def _where_sure(
     known = sure(source, trial)
     if known is None or first and any(x.size and not x.any() for x in known.decided):
         return found
-    both = known.decided if trial.decided is None else map(np.logical_and, known.decided, trial.decided)
-    again = checks(compared.call, [replace(trial, decided=list(both))], compared.simple)
+    room = known.room if trial.room is None else list(map(np.maximum, known.room, trial.room))
+    again = checks(compared.call, [replace(trial, room=room)], compared.simple)
     allowed = known.limit if known.in_float64 or trial.odd is not None else 0.0
     return [replace(check, limit=max(check.limit, allowed)) for check in again]
 

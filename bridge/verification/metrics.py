@@ -50,6 +50,28 @@ def same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a == b) | (np.isnan(a) & np.isnan(b)) if a.dtype.kind == "f" else np.asarray(a == b)
 
 
+def error_where(got: Arrays, want: Arrays, room: Arrays | None) -> float:
+    """`worst_error` of the elements that count, whose `room` is 0; of all where another one is off by more than its
+    room, which may be infinite."""
+    if room is None or [x.shape for x in got] != [x.shape for x in room]:
+        return worst_error(got, want)
+    if any(_beyond(*row) for row in zip(got, want, room, strict=True)):
+        return worst_error(got, want)
+    counts = [x == 0 for x in room]
+    return worst_error(only(got, counts), only(want, counts))
+
+
+def _beyond(got: np.ndarray, want: np.ndarray, room: np.ndarray) -> bool:
+    return bool((distance(got, want) > room)[room > 0].any())
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """How far the elements of two arrays are apart; infinitely where one is not finite alone."""
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    return np.where(same(a, b), 0.0, np.where(np.isnan(apart), np.inf, apart))
+
+
 def only(arrays: Arrays, places: Arrays | None) -> Arrays:
     """Of each array what stands at `places`; all of it where there are none, or none of its shape."""
     if places is None or [x.shape for x in arrays] != [x.shape for x in places]:

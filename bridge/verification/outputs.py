@@ -19,7 +19,7 @@ from bridge.errors import NotRun, SourceError
 from bridge.precision import step_of
 from bridge.report import LEGS, ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.inputs import Sampler, sizes_text
-from bridge.verification.metrics import Arrays, cast, only, worst_error
+from bridge.verification.metrics import Arrays, cast, error_where, worst_error
 from bridge.verification.odd import Odd
 from bridge.verification.runners import OnnxRuntime, keras_call
 from bridge.verification.sure import Alone, sure
@@ -37,8 +37,7 @@ def checks(call: Run, tried: Sequence[Trial], simple: OnnxRuntime | None = None)
     """All legs at all sizes; `call` is a `keras_call`, `simple` runs the graph that was built."""
     for trial in tried:
         if trial.torch is not None:
-            error = worst_error(only(trial.onnx, trial.decided), only(trial.torch, trial.decided))
-            yield trial.check(TORCH_ORT, error)
+            yield trial.check(TORCH_ORT, error_where(trial.onnx, trial.torch, trial.room))
         if simple is not None:
             yield from _compared(simple, trial, {SIMPLIFIED: trial.onnx}, "the simplified graph")
         wanted = {ORT_KERAS: trial.onnx, TORCH_KERAS: trial.torch}
@@ -55,7 +54,7 @@ def _compared(run: Run, trial: Trial, wanted: dict[str, Arrays | None], name: st
         return
     for leg, want in wanted.items():
         if want is not None:
-            yield trial.check(leg, worst_error(only(got, trial.decided), only(want, trial.decided)))
+            yield trial.check(leg, error_where(got, want, trial.room))
 
 
 def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], doubles: dict[str, Run]) -> list[Check]:
@@ -94,14 +93,12 @@ def compare_double(
         if not found.passed:
             known = sure(Alone(source), trial)
             if known is not None and any(x.any() for x in known.decided):
-                found = _in_double(leg, replace(trial, decided=known.decided), *runs, finer)
+                found = _in_double(leg, replace(trial, room=known.room), *runs, finer)
         yield found
 
 
 def _in_double(leg: str, trial: Trial, got: Arrays, rounded: Arrays, finer: float) -> Check:
     """How far Keras, which `got` it, is off; `rounded` is the source in a precision that float64 is `finer` than."""
-    off, rounding = (
-        worst_error(only(x, trial.decided), only(trial.onnx, trial.decided)) for x in (got, rounded)
-    )
+    off, rounding = (error_where(x, trial.onnx, trial.room) for x in (got, rounded))
     limit = FLOOR * rounding * finer if math.isfinite(rounding) else 0.0
     return Check(leg, sizes_text(trial.sizes), off, max(limit, LIMIT_DOUBLE), "float64")

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from bridge.errors import BridgeError, NotRun, SourceError
 from bridge.frontend.source import Opened, as_ir
 from bridge.report import LIMIT
-from bridge.verification.metrics import Arrays, cast, only, same, worst_error
+from bridge.verification.metrics import Arrays, cast, distance, only, same, worst_error
 from bridge.verification.odd import NUDGED
 from bridge.verification.reference import in_float64, without_unused_functions
 from bridge.verification.steps import Ran, Steps
@@ -28,6 +28,7 @@ from bridge.verification.trials import Run, Trial, uncut
 from bridge.verification.undefined import CHOICES, EXACT, SATURATING, UNSIGNED, choices
 
 HUGE = 1e30  # beyond which the order of a sum decides whether it overflows
+REACH = 10  # times as far as something was moved by its last bits, others may have it
 PLACES = 4  # of the last kind by which two ways to compute a number may be apart
 BITS = LIMIT / float(np.finfo(np.float32).eps)  # of the last place, that are one limit
 FORMULAS = (  # operators within which rounding may decide
@@ -38,9 +39,13 @@ Places = list[np.ndarray]  # which elements of each output
 
 @dataclass(frozen=True)
 class Sure:
-    decided: Places
+    room: Arrays  # by how much each element of each output may be off: 0 where it is sure but for rounding
     limit: float  # of the relative error there, as far as rounding goes
     in_float64: bool  # whether it runs there too
+
+    @property
+    def decided(self) -> Places:
+        return [room == 0 for room in self.room]
 
 
 class Form:
@@ -114,7 +119,22 @@ def _sure(
             break
         decided = left
     errors = [worst_error(only(other, decided), only(one, decided)) for one, other in pairs]
-    return Sure(decided, PLACES * max(errors), bool(finer))
+    moves = [*((before, after) for after in chosen), *pairs]
+    room = [
+        _room(x, d, [(a[i], b[i]) for a, b in moves])
+        for i, (x, d) in enumerate(zip(before, decided, strict=True))
+    ]
+    return Sure(room, PLACES * max(errors), bool(finer))
+
+
+def _room(made: np.ndarray, decided: np.ndarray, moves: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Of one output: what is not decided may be off by `REACH` times as much as it moved, and what is huge by
+    anything."""
+    if any(x.shape != made.shape for move in moves for x in move):
+        return np.full(made.shape, np.inf)
+    moved = max((distance(one, other)[~decided].max(initial=0.0) for one, other in moves), default=0.0)
+    huge = distance(made, np.zeros_like(made)) > HUGE
+    return np.where(decided, 0.0, np.where(huge, np.inf, REACH * moved))
 
 
 def _made(ran: Ran) -> Arrays:

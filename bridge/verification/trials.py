@@ -37,7 +37,7 @@ class Trial:
     torch: Arrays | None
     onnx: Arrays  # of the graph as given, or as torch exported it
     odd: Odd | None = None  # what is odd about the values
-    decided: Arrays | None = None  # where in each output there is something to compare; everywhere if None
+    room: Arrays | None = None  # by how much each element may be off that is not compared; 0 where it is
     dtype: str = "float32"  # in which the source computes
 
     def check(self, leg: str, error: float, failure: str = "") -> Check:
@@ -87,19 +87,14 @@ def trials(
                 "or remembers, such as a dropout that is not told training=self.training"
             )
         wanted, exported = (None, outputs) if torch is None else (outputs, _exported(onnx, draw))
-        wanted, places = uncut(wanted, exported) if wanted and sampler.short(draw) else (wanted, None)
-        if (
-            places is None
-            and done
-            and wanted is not None
-            and (places := _defined(wanted, exported)) is not None
-        ):
+        wanted, room = uncut(wanted, exported) if wanted and sampler.short(draw) else (wanted, None)
+        if room is None and done and wanted is not None:
+            room = _defined(wanted, exported)
+        if room is not None and not sampler.short(draw):
             where = "where torch gives NaN or infinities, and onnxruntime others"
             refused.append(f"not compared at {sizes_text(draw.sizes)} {where}")
-        if places is None or any(x.any() for x in places):
-            done.append(
-                Trial(draw.sizes, draw.inputs, wanted, exported, decided=places, dtype=sampler.precision)
-            )
+        if room is None or any((x == 0).any() for x in room):
+            done.append(Trial(draw.sizes, draw.inputs, wanted, exported, room=room, dtype=sampler.precision))
     return done, refused
 
 
@@ -132,11 +127,11 @@ def odd_trials(
             yield Trial(draw.sizes, draw.inputs, None, outputs, draw.odd, dtype=dtype)
             continue
         exported = _exported(onnx, draw)
-        outputs, places = uncut(outputs, exported) if sampler.short(draw) else (outputs, None)
+        outputs, room = uncut(outputs, exported) if sampler.short(draw) else (outputs, None)
         if whole and not _finite(exported) and draw.odd in (Odd.ON, Odd.OFF):
             continue
         if finite or worst_error(exported, outputs) <= limit_of(dtype):
-            yield Trial(draw.sizes, draw.inputs, outputs, exported, draw.odd, places, dtype)
+            yield Trial(draw.sizes, draw.inputs, outputs, exported, draw.odd, room, dtype)
 
 
 def _few(tried: Sequence[Trial], budget: Budget) -> Sizes:
@@ -149,27 +144,29 @@ def _few(tried: Sequence[Trial], budget: Budget) -> Sizes:
 
 def uncut(outputs: Arrays, exported: Arrays) -> tuple[Arrays, Arrays | None]:
     """What torch gives where it cuts off what lies behind the longest of short sequences, with what the graph has
-    there; and which of it is torch's own."""
+    there, which may be anything."""
     if all(x.shape == y.shape for x, y in zip(outputs, exported, strict=True)):
         return outputs, None
-    whole, own = [], []
+    whole, room = [], []
     for ours, theirs in zip(outputs, exported, strict=True):
-        place, inside = tuple(map(slice, ours.shape)), np.zeros(theirs.shape, bool)
-        if ours.ndim != theirs.ndim or inside[place].shape != ours.shape:
+        place, beside = tuple(map(slice, ours.shape)), np.full(theirs.shape, np.inf)
+        if ours.ndim != theirs.ndim or beside[place].shape != ours.shape:
             return outputs, None
-        inside[place], longer = True, theirs.astype(ours.dtype)
+        beside[place], longer = 0.0, theirs.astype(ours.dtype)
         longer[place] = ours
         whole.append(longer)
-        own.append(inside)
-    return whole, own
+        room.append(beside)
+    return whole, room
 
 
 def _defined(wanted: Arrays, exported: Arrays) -> Arrays | None:
-    """Where torch gives numbers, if it gives NaN or infinities elsewhere, such as for the maximum of nothing, and
-    onnxruntime others."""
+    """No room where torch gives numbers, if it gives NaN or infinities elsewhere, such as for the maximum of nothing,
+    and onnxruntime others."""
     if _finite(wanted) or worst_error(exported, wanted) < math.inf:
         return None
-    return [np.isfinite(x) if x.dtype.kind == "f" else np.ones(x.shape, bool) for x in wanted]
+    return [
+        np.where(np.isfinite(x), 0.0, np.inf) if x.dtype.kind == "f" else np.zeros(x.shape) for x in wanted
+    ]
 
 
 def _finite(arrays: Arrays) -> bool:
