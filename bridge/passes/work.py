@@ -7,10 +7,15 @@ from typing import TypeAlias
 
 import onnx_ir as ir
 
-from bridge.passes.emit import attribute, is_onnx
+from bridge.functions import DOMAIN
+from bridge.passes.emit import attribute
 
 Dims: TypeAlias = tuple[int | ir.SymbolicDim, ...]
-FAST = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"})  # products of matrices
+CELLS = [f"{kind}{end}" for kind in ("LSTM", "GRU", "RNN", "LSTMP") for end in ("", "From", "Cell")]
+RECURRENT = frozenset([*CELLS, *(f"Bi{cell}" for cell in CELLS)])
+FAST = (
+    frozenset({"MatMul", "Gemm", "Linear", "TiedProjection", "Conv", "ConvTranspose"}) | RECURRENT
+)  # of matrices
 SLOW = 64  # times as long takes one step of all others
 
 
@@ -18,12 +23,12 @@ def products(node: ir.Node) -> Iterator[Dims]:
     """Sizes whose product is how many steps the node takes; several such, if it takes as many as their sum."""
     read = [() if value is None or value.shape is None else tuple(value.shape) for value in node.inputs]
     made = [tuple(value.shape) for value in node.outputs if value.shape is not None]
-    if not is_onnx(node) or not read or not made or not all(read[:2]):
+    if node.domain not in ("", DOMAIN) or not read or not made or not all(read[:2]):
         yield from made[:1]
         return
     out, x = made[0], read[0]
     match node.op_type:
-        case "MatMul":
+        case "MatMul" | "Linear" | "TiedProjection":
             yield (*out, x[-1])
         case "Gemm":
             yield (*out, x[0 if attribute(node, "transA") else -1])
@@ -31,14 +36,15 @@ def products(node: ir.Node) -> Iterator[Dims]:
             yield (*out, *read[1][1:])
         case "ConvTranspose":
             yield (*x, *read[1][1:])
-        case "LSTM" | "GRU" | "RNN":
-            yield from ((*x[:2], *weight) for weight in read[1:3])
+        case kind if kind in RECURRENT:
+            yield from ((*x[:-1], *weight) for weight in read[1:3])
         case "MaxPool" | "AveragePool" | "LpPool":
             yield (*out, *attribute(node, "kernel_shape", []))
         case "LRN":
             yield (*out, attribute(node, "size", 1))
-        case "Attention":
-            yield (*out, read[1][-2])
+        case "Attention" | "MultiHeadAttention":
+            yield from ((*x, read[1][-2]) for _ in ("scores", "sums"))
+            yield from ((*x[:-1], *matrix) for matrix in read[3:7] if node.domain and len(matrix) > 1)
         case "Einsum":
             yield _labelled(attribute(node, "equation", ""), read)
         case _:

@@ -4,13 +4,14 @@ shapes, so that the same is compared on every machine and every time; seconds wo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import onnx_ir as ir
 
+from bridge.passes.work import Dims, products
 from bridge.verification.sizes import Sizes, sizes_text
 
 BUDGET = 10**11  # multiplications of all trials of a proof, in each of the libraries that run them
@@ -18,57 +19,12 @@ SLOWER = 10  # a graph that is run node by node in float64, which then has so mu
 FIRST = 4  # a trial that may be chosen is of this part of the budget at most
 OTHERS = 1  # choices of sizes beside the first that are tried whatever they take
 KINDS = 2  # of odd values, likewise
-Numbers = Mapping[int, tuple[int, ...]]  # shapes of the inputs of a node, where they are known
-
-
-def _convolved(node: ir.Node, given: Numbers, made: int) -> int:
-    """A window of the kernel for every number that it makes."""
-    return made * math.prod(given[1][1:]) if 1 in given else made
-
-
-def _scattered(node: ir.Node, given: Numbers, made: int) -> int:
-    """A transposed convolution: a window for every number that it is given."""
-    return math.prod(given[0]) * math.prod(given[1][1:]) if given.keys() >= {0, 1} else made
-
-
-def _multiplied(node: ir.Node, given: Numbers, made: int) -> int:
-    """A row with a column for every number that it makes."""
-    rows = given.get(0, (1,))
-    return made * (
-        rows[0] if "transA" in node.attributes and node.attributes["transA"].as_int() else rows[-1]
-    )
-
-
-def _recurred(node: ir.Node, given: Numbers, made: int) -> int:
-    """Both matrices at every step."""
-    steps = math.prod(given.get(0, (1,))[:-1])
-    return steps * sum(math.prod(given.get(place, (0,))) for place in (1, 2))
-
-
-def _attended(node: ir.Node, given: Numbers, made: int) -> int:
-    """Every query with every key, and the matrices of a layer that has them."""
-    queries, keys = given.get(0, (1,)), given.get(1, (1, 1))
-    scores = 2 * math.prod(queries) * keys[-2]
-    matrices = [math.prod(given[place]) for place in range(3, 7) if place in given and node.domain]
-    return scores + sum(matrices) * math.prod(queries[:-1])
-
-
-Formula = Callable[[ir.Node, Numbers, int], int]
-RECURRENT = [
-    f"{kind}{op}{end}" for kind in ("", "Bi") for op in ("LSTM", "GRU", "RNN") for end in ("", "From", "Cell")
-]
-FORMULAS: dict[str, Formula] = {
-    "Conv": _convolved,
-    "ConvTranspose": _scattered,
-    **dict.fromkeys(("Gemm", "MatMul", "Linear", "TiedProjection", "Einsum"), _multiplied),
-    **dict.fromkeys((*RECURRENT, "LSTMP", "LSTMPFrom"), _recurred),
-    **dict.fromkeys(("Attention", "MultiHeadAttention"), _attended),
-}
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a graph multiplies at given sizes; a number that is made in another way counts as one multiplication."""
+    """What a graph multiplies at given sizes; a number that is made in another way, and one that is read for it,
+    counts as one multiplication."""
 
     graph: ir.Graph
     known: dict[tuple[tuple[str, int], ...], int] = field(default_factory=dict)
@@ -88,23 +44,14 @@ class Work:
             found = {
                 name: size for name, dim in self._dims.items() if isinstance(size := dim.evaluate(sizes), int)
             }
-            self.known[key] = sum(_work(node, found) for node in self.graph)
+            steps = (_product(dims, found) for node in self.graph for dims in products(node))
+            self.known[key] = sum(steps)
         return self.known[key]
 
 
-def _work(node: ir.Node, known: Mapping[str, int]) -> int:
-    given = {place: shape for place, value in enumerate(node.inputs) if (shape := _shape(value, known))}
-    made = sum(math.prod(_shape(value, known) or (0,)) for value in node.outputs)
-    formula = FORMULAS.get(node.op_type)
-    return made if formula is None else formula(node, given, made)
-
-
-def _shape(value: ir.Value | None, known: Mapping[str, int]) -> tuple[int, ...] | None:
-    """The sizes of `value`; None where one is not known."""
-    if value is None or value.shape is None:
-        return None
-    sizes = [dim if isinstance(dim, int) else known.get(str(dim)) for dim in value.shape]
-    return None if None in sizes else tuple(size for size in sizes if size is not None)
+def _product(dims: Dims, known: Mapping[str, int]) -> int:
+    """0 where one of the sizes is not known."""
+    return math.prod(dim if isinstance(dim, int) else known.get(str(dim), 0) for dim in dims)
 
 
 @dataclass
