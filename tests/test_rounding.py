@@ -153,6 +153,13 @@ def test_a_file_can_be_asked_to_be_proved_in_float64_but_not_in_training():
         bridge.convert(model, training=True)
 
 
+def test_statistics_that_onnxruntime_takes_in_32_bits_are_in_float64_what_was_meant():
+    model = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 21]>
+        g (double[n,4,5] x) => (double[n,4,5] y) <double[4] s = {1, 2, 3, 4}, double[4] b = {0, 1, -1, 0}>
+        { y = GroupNormalization <num_groups = 2> (x, s, b) }""")
+    assert bridge.convert(model).report.verified
+
+
 DOUBLED = {
     "a type that is named": "y = Cast <to = 1> (x)",
     "a half in between": "h = Cast <to = 10> (x)  y = Cast <to = 1> (h)",

@@ -16,6 +16,7 @@ from bridge.passes.emit import unused
 from bridge.written import number
 
 NARROW = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+STASHING = frozenset({"GroupNormalization"})  # which onnxruntime computes in float32 unless `stash_type` says otherwise
 DTYPES = frozenset({"to", "dtype", "output_dtype", "output_datatype"})  # attributes that name a type
 DOUBLE, SINGLE = "tensor(double)", "tensor(float)"
 
@@ -69,6 +70,8 @@ def _node(node: ir.Node, opsets: dict[str, int], names: set[str]) -> None:
         schema = onnx.defs.get_schema(node.op_type, opsets.get(node.domain, 1), node.domain)
     except onnx.defs.SchemaError:
         return
+    if node.op_type in STASHING and "stash_type" in schema.attributes:
+        node.attributes.add(ir.AttrInt64("stash_type", int(ir.DataType.DOUBLE)))
     _cast_around(node, schema, names)
 
 
