@@ -119,7 +119,10 @@ def _ended(subject: Subject, wanted: Any) -> Outcome:
         made = subject.converted(verify=False)
     except Exception as error:
         return Outcome(REFUSED, _said(error))
-    fault = subject.fault(made, wanted)
+    try:
+        fault = subject.fault(made, wanted)
+    except Exception as error:  # what was made is of no use
+        fault = _said(error)
     if not fault:
         return Outcome(EQUAL)
     try:
