@@ -157,6 +157,7 @@ def test_unpool():
         ),
         (text("MaxPool", "fixed", 'kernel_shape = [1, 1], strides = [3, 3], auto_pad = "SAME_UPPER"'), "stride of 3"),
         (text("LpPool", "fixed", "kernel_shape = [9, 2], strides = [3, 1]"), "9 cells, and there are 8"),
+        (text("AveragePool", "fixed", "kernel_shape = [2, 2], strides = [2147483648, 1]"), "2147483648 apart"),
     ],
 )  # fmt: skip
 def test_refusals(source, reason):

@@ -13,6 +13,7 @@ from keras import ops
 
 from bridge.windows import Axis
 
+LARGEST = 2**31 - 1  # that the kernels below Keras take
 ZERO_PADDING = {1: keras.layers.ZeroPadding1D, 2: keras.layers.ZeroPadding2D, 3: keras.layers.ZeroPadding3D}
 CROPPING = {1: keras.layers.Cropping1D, 2: keras.layers.Cropping2D, 3: keras.layers.Cropping3D}
 
@@ -21,6 +22,8 @@ def check_padding(axes: Sequence[Axis], auto_pad: str | None) -> str | None:
     """Why the padding of `axes` cannot be said, or None."""
     same = (auto_pad or "").startswith("SAME")
     for axis in axes:
+        if max(axis.kernel, axis.stride, axis.dilation, *(axis.pads or ())) > LARGEST:
+            return f"its windows of {axis.kernel} cells, {axis.stride} apart: Keras counts to {LARGEST}"
         if same and axis.stride > axis.kernel + 1:
             return f"auto_pad={auto_pad!r} with a stride of {axis.stride} over windows of {axis.kernel}; give pads"
         if axis.pads is None and (auto_pad == "SAME_LOWER" or max(axis.dilation for axis in axes) > 1):
