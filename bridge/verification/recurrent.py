@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bridge.errors import SourceError
 from bridge.written import number
 
 Step = Callable[..., tuple[np.ndarray, ...]]  # of x and the states: the states after it
@@ -35,6 +36,7 @@ FUNCTIONS: dict[
     "thresholdedrelu": (lambda x, a: np.where(x < a, 0, x), (1.0,)),
 }
 DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 STATES = {"LSTM": 2, "GRU": 1, "RNN": 1}
 
@@ -51,13 +53,15 @@ class Weights:
 
 
 def recurrent(kind: str, inputs: Sequence[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
-    """The outputs of an LSTM, GRU or RNN: Y and the last of each state."""
+    """The outputs of an LSTM, GRU or RNN: Y and the last of each state. Raises `SourceError` for what ONNX has not."""
     given: list[Any] = [*inputs, *[None] * (8 - len(inputs))]
     x, w, r, b, lengths, *others = given
     states, p = others[: STATES[kind]], others[2]
     if attributes.get("layout"):
         x, states = x.swapaxes(0, 1), [None if s is None else s.swapaxes(0, 1) for s in states]
     (time, batch, _), (directions, _, hidden) = x.shape, r.shape
+    if DIRECTIONS.get(attributes.get("direction", "forward")) != directions:
+        raise SourceError(f"{kind} has weights of {directions} directions, and is {attributes['direction']}")
     lengths = np.full(batch, time) if lengths is None else lengths
     b = np.zeros((directions, 2 * GATES[kind] * hidden), x.dtype) if b is None else b
     p = np.zeros((directions, 3 * hidden), x.dtype) if p is None else p
@@ -81,6 +85,8 @@ def _functions(kind: str, directions: int, attributes: dict[str, Any]) -> list[l
     left = [list(map(number, attributes.get(f"activation_{name}") or [])) for name in ("alpha", "beta")]
     functions = []
     for name in names:
+        if name.lower() not in FUNCTIONS:
+            raise SourceError(f"{kind} has no activation {name!r}")
         function, defaults = FUNCTIONS[name.lower()]
         numbers = [given.pop(0) if given else default for given, default in zip(left, defaults, strict=False)]
         functions.append(_bound(function, numbers))

@@ -199,7 +199,8 @@ def moved(array: np.ndarray, sign: int, least: float = 0.0) -> np.ndarray:
         return np.where(array == 0, -array, array)
     step = sign * float(np.finfo(array.dtype).eps) * max(float(finite.max()), least)
     steps = np.where(np.arange(array.size).reshape(array.shape) % 2, step, -step)
-    return np.asarray(array + steps).astype(array.dtype)
+    with np.errstate(over="ignore"):
+        return np.asarray(array + steps).astype(array.dtype)
 
 
 def agreed(decided: Places, before: Arrays, after: Arrays, jump: bool = False) -> Places:
