@@ -148,9 +148,18 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_saved_files_run_in_plain_keras(saved: Path, backend: str) -> None:
-    names = [name.replace(":", "_") for name in MODELS]
+@pytest.mark.parametrize(
+    ("backend", "models"),
+    [
+        ("tensorflow", MODELS),
+        ("torch", MODELS),
+        ("jax", MODELS[::4]),  # which compiles every loop first
+        pytest.param("jax", MODELS, marks=pytest.mark.slow),
+    ],
+    ids=["tensorflow", "torch", "some-jax", "jax"],
+)
+def test_saved_files_run_in_plain_keras(saved: Path, backend: str, models: list[str]) -> None:
+    names = [name.replace(":", "_") for name in models]
     environment = os.environ | {"KERAS_BACKEND": backend}
     done = subprocess.run(
         [sys.executable, "-c", LOADER, str(saved), json.dumps(names)],

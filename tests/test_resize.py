@@ -113,13 +113,22 @@ def test_upsampling_is_a_layer(row):
 
 @pytest.mark.parametrize("align", [False, True])
 @pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
-@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", pytest.param("bicubic", marks=pytest.mark.slow)])
 def test_grid_sample(mode, padding, align):
     def function(x):
         grid = 1.3 * torch.tanh(x[:, :2].permute(0, 2, 3, 1))  # in the picture and beside it
         return F.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=align)
 
     proved(function, 4)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_grid_sample_by_cubics(padding):
+    check(
+        f"""g (float[2, C, 3, 4] x, float[2, 2, 3, 2] grid) => (float[2, C, 2, 3] y)
+        {{ y = GridSample <mode = "cubic", padding_mode = "{padding}"> (x, grid) }}""",
+        transposes=2,
+    )
 
 
 def test_grid_sample_of_any_number_of_channels():
