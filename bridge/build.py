@@ -134,6 +134,11 @@ class Builder:
         self.transposes += 1
         return ops.transpose(tensor, axes)
 
+    def constant(self, value: np.ndarray) -> Any:
+        """A constant as an operation takes it, and still has it when it is loaded."""
+        array = self.array(value)
+        return self.at_run_time(array) if _loses_sizes(array) else array
+
     def at_run_time(self, constant: np.ndarray) -> Any:
         """A constant as a tensor of the model, so that a layer called on it is the model's, and of its own shape when
         it is loaded."""
@@ -197,7 +202,7 @@ class Site:
         """A weight where the graph has a tensor. A parameter is the one row of an Embedding, so that it stays
         trainable; anything else is a constant."""
         if not weight.is_parameter:
-            return self.array(weight.numpy())
+            return self._builder.constant(weight.numpy())
         table = self.layer(
             keras.layers.Embedding,
             input_dim=1,
@@ -426,8 +431,7 @@ def _argument(operand: Operand, builder: Builder, site: Site) -> Any:
     if operand.kind is not Kind.ARRAY:
         return operand.known
     array = operand.known if operand.perm is None else _reordered(operand.known, operand.perm)
-    array = builder.array(array)
-    return site.at_run_time(array) if _loses_sizes(array) else array
+    return builder.constant(array)
 
 
 def _loses_sizes(array: np.ndarray) -> bool:

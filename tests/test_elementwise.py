@@ -383,6 +383,10 @@ def test_a_constant_without_elements(call):
     check(f"g (bool[1, 1, 0, 6] x) => (bool[1, 4, 0, 6] y) <bool[1, 4, 0, 6] c> {{ y = {call} }}")
 
 
+def test_a_matrix_without_elements():
+    check("g (float[N, 1, 3, 0] x) => (float[N, 1, 3, 2] y) <float[1, 1, 0, 2] w> { y = MatMul (x, w) }")
+
+
 @pytest.mark.parametrize("kind", ["int32", "uint8"])
 def test_shrunk_integers(kind):
     head = '<ir_version: 8, opset_import: ["": 17]>'

@@ -26,6 +26,15 @@ def test_whole_rows() -> None:
     check(ROWS.replace("one = {1}", "one = {1}, int64[1] axis = {1}"))
 
 
+def test_by_a_mask_of_the_first_places_only() -> None:
+    refuses(
+        """g (bool[2] chosen, float[N, 4] x) => (float[N, 4] y) {
+        found = NonZero (chosen)  places = Transpose <perm = [1, 0]> (found)
+        picked = GatherND (x, places)  y = ScatterND (x, places, picked) }""",
+        "NonZero",
+    )
+
+
 def test_by_another_mask() -> None:
     refuses(PICKED % "z", "NonZero")
 

@@ -215,3 +215,9 @@ def test_a_reference_in_float64_that_leaves_out_lengths_allows_nothing(monkeypat
     )
     with pytest.raises(bridge.Mismatch, match="first at GRU"):
         bridge.convert(onnx.parser.parse_model(text))
+
+
+def test_a_single_number_in_float64():
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 13]>
+        g (double x) => (double y) { y = Exp (x) }""")
+    assert bridge.convert(model).report.proved

@@ -28,6 +28,8 @@ def _rewrite(node: ir.Node) -> None:
     chosen = _mask(indices)
     if chosen is None or chosen.shape is None or data.shape is None:
         return
+    if list(chosen.shape) != list(data.shape)[: len(chosen.shape)]:  # it may mask the first places only
+        return
     emit = Emitter(node)
     whole = _whole(emit, updates, chosen, data)
     if whole is None:

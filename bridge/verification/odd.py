@@ -87,4 +87,6 @@ def _endless(drawn: np.ndarray) -> np.ndarray:
 
 def nudged(inputs: Arrays) -> Arrays:
     """The inputs, every number moved by its last bit."""
-    return [(x * (1 + np.finfo(x.dtype).eps)).astype(x.dtype) if x.dtype.kind == "f" else x for x in inputs]
+    return [
+        np.asarray(x * (1 + np.finfo(x.dtype).eps), x.dtype) if x.dtype.kind == "f" else x for x in inputs
+    ]
