@@ -173,6 +173,10 @@ DOUBLED = {
     "<float k = {0.1}> { p = Mul (x, k) }, else_branch = e () => (float[2,3,4,4] q) { q = Identity (x) }>",
     "quantised": "<float s = {0.05}, uint8 z = {128}> { q = QuantizeLinear (x, s, z)  y = DequantizeLinear (q, s, z) }",
     "a function": "y = f.Tenth (x)",
+    "neighbours": "y = LRN <alpha = 0.9, size = 2> (x)",
+    "more neighbours": "y = LRN <alpha = 0.9, bias = 0.5, size = 3> (x)",
+    "erf": "y = Erf (x)",
+    "hard swish": "y = HardSwish (x)",
     "a layer norm": "<float[4] s = {1, 2, 3, 4}> { y = LayerNormalization (x, s) }",
 }
 OLD = ["Hardmax", "LogSoftmax", "Softmax"]

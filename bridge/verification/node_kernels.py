@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,6 @@ from bridge.written import number
 
 IR_VERSION = 10
 PLAIN = "biufcO"  # kinds of arrays that onnxruntime takes from numpy
-EXACT: dict[str, Any] = {  # of which the evaluator gives 32 bits only
-    "Erf": np.vectorize(math.erf, otypes=["d"]),
-    "HardSwish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
-}
 ALIKE = 1e-2  # by which two implementations may be apart in float32
 Held = list[tuple[str, np.ndarray]]  # inputs that are there, with their names
 GRAPHS = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
@@ -40,6 +37,34 @@ def node_kernels(model: onnx.ModelProto) -> list[type[OpRun]]:
     names = {node.op_type for node in nodes if not node.domain} - walks - {"Constant"}
     kernels = [type(name, (_Kernel,), {}) for name in sorted(names)]
     return [*old_forms(version), *kernels]  # of two of one name the evaluator takes the first
+
+
+def _erf(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+    """The evaluator gives 32 bits only."""
+    return [np.asarray(np.vectorize(math.erf, otypes=["d"])(given[0])).astype(given[0].dtype)]
+
+
+def _hard_swish(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+    """Likewise: its sixth is one of 32 bits."""
+    return [np.asarray(given[0] * np.clip(given[0] + 3, 0, 6) / 6)]
+
+
+def _lrn(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+    """The evaluator looks for the neighbours of as many channels as there are pictures."""
+    (x,), size = given, attributes["size"]
+    beside = (size - 1) // 2, size // 2
+    squares = np.pad(np.square(x), [(0, 0), beside, *[(0, 0)] * (x.ndim - 2)])
+    sums = np.lib.stride_tricks.sliding_window_view(squares, size, axis=1).sum(-1)
+    base = attributes["bias"] + attributes["alpha"] / size * sums
+    return [(x / base ** attributes["beta"]).astype(x.dtype)]
+
+
+OWN: dict[str, Any] = {  # what the evaluator has otherwise than ONNX
+    "Erf": _erf,
+    "HardSwish": _hard_swish,
+    "LRN": _lrn,
+    **{kind: partial(recurrent, kind) for kind in STEPS},
+}
 
 
 class _Kernel(OpRun):
@@ -66,11 +91,9 @@ class _Kernel(OpRun):
 
     def _own(self, node: onnx.NodeProto, version: int, inputs: list[Any], attributes: dict[str, Any]) -> Any:
         """By the evaluator's own implementation, with the attributes as they were meant."""
-        if node.op_type in EXACT:
-            exact = EXACT[node.op_type]
-            return lambda given: [exact(given[0]).astype(given[0].dtype)]
-        if node.op_type in STEPS:
-            return lambda given: recurrent(node.op_type, given, attributes)[: len(node.output)]
+        if node.op_type in OWN:
+            own = OWN[node.op_type]
+            return lambda given: own(given, attributes)[: len(node.output)]
         types = [None if x is None else _type(x) for x in inputs]
         try:
             own = load_op("", node.op_type, version, None, node, types, evaluator_cls=ReferenceEvaluator)
