@@ -31,7 +31,6 @@ SHORT = [
     "hand_stepped",
     "language_model",
     "packed",
-    "vision.mobilenet",
     "vision.resnet",
 ]
 LONG = [
@@ -57,6 +56,7 @@ LONG = [
     "vision.fpn",
     "vision.inception",
     "vision.mixer",
+    "vision.mobilenet",
     "vision.mobilenet:make_v2",
     "vision.resnet:make_bottleneck",
     "vision.shufflenet",

@@ -40,6 +40,9 @@ BUDGET = {
     "vit": (0, 1),
     "wavenet": (0, 2),
 }
+NETWORKS = [  # those of another maker are like the first
+    pytest.param(name, marks=pytest.mark.slow) if ":" in name else name for name in BUDGET
+]
 STATISTICS = ("running_mean", "running_var")
 
 torch.set_num_threads(1)
@@ -56,7 +59,7 @@ def converted(name: str) -> tuple[bridge.Conversion, torch.nn.Module]:
     return bridge.convert(module, args, dynamic_shapes=dynamic_shapes, float64=True), module
 
 
-@pytest.mark.parametrize("name", BUDGET)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_proved_three_ways_at_several_sizes_and_in_double(name: str) -> None:
     report = converted(name)[0].report
     assert report.verified
@@ -67,12 +70,12 @@ def test_proved_three_ways_at_several_sizes_and_in_double(name: str) -> None:
     assert max(row.error or 0 for row in report.rows) <= 1e-3  # at every node
 
 
-@pytest.mark.parametrize("name", BUDGET)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_transposes_stay_within_the_budget(name: str) -> None:
     assert converted(name)[0].report.transposes == sum(BUDGET[name])
 
 
-@pytest.mark.parametrize("name", BUDGET)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_parameters_are_torchs(name: str) -> None:
     conversion, module = converted(name)
     statistics = sum(b.numel() for n, b in module.named_buffers() if n.endswith(STATISTICS))
@@ -82,7 +85,7 @@ def test_parameters_are_torchs(name: str) -> None:
     assert not conversion.report.custom_layers
 
 
-@pytest.mark.parametrize("name", BUDGET)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_an_untouched_model_comes_back_bit_for_bit(name: str) -> None:
     conversion, module = converted(name)
     state = conversion.weights.to_torch()
