@@ -229,7 +229,7 @@ class Site:
         key = (cls, repr(sorted(config.items(), key=str)), tuple((p, w.recipe) for p, w in weights.items()))
         found = self._builder.layers.get(key) if weights else None
         if found is None:
-            dtype = self._builder.dtype or self.dtype
+            dtype = self._builder.dtype or config.get("dtype") or self.dtype
             config["dtype"] = dtype if "float" in dtype else "float32"  # whatever the session's is
             layer = cls(name=self._builder.name(name or _layer_name(weights, self.step)), **config)
             found = _Weighted(layer, weights)

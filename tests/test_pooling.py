@@ -135,6 +135,17 @@ def test_places_of_the_maxima(attributes):
     )
 
 
+@pytest.mark.parametrize(
+    "attributes", ["kernel_shape = [2]", "kernel_shape = [3], pads = [1, 2], strides = [2]"]
+)
+def test_powers_of_halves(attributes):
+    check(
+        f"g (float16[N, 3, W] x) => (float16[n, c, w] y) {{ y = LpPool <{attributes}> (x) }}",
+        ranges={"x": (-1e-3, 1e-3)},
+        transposes=2,
+    )
+
+
 def test_unpool():
     check(
         "g (float[N, 3, 6, 8] x) => (float[N, 3, 6, 8] y) "

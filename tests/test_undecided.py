@@ -113,6 +113,12 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[1.0], [np.nan, 1.0]],
         False,
     ),
+    "what is beside the logarithm of integers": (
+        "g (float[2] x, float[2] z) => (int64[1] s, float u) "
+        "{ i = Cast <to = 7> (x)  s = ReduceLogSum (i)  u = ReduceMin <keepdims = 0> (z) }",
+        [[1.0, 2.0], [np.nan, 1.0]],
+        False,
+    ),
     "what overflows": ("g (float[2] x) => (float[2] y) { y = Exp (x) }", [[100.0, 1.0]], [True, True]),
 }
 

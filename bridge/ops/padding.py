@@ -49,12 +49,12 @@ def padded(site: Any, x: Any, pads: Sequence[tuple[int, int]], value: float = 0.
     cut = tuple((max(-begin, 0), max(-end, 0)) for begin, end in pads)
     pads = tuple((max(begin, 0), max(end, 0)) for begin, end in pads)
     if any(map(any, cut)):
-        x = site.layer(CROPPING[len(pads)], cropping=_argument(cut), name=name)(x)
+        x = site.layer(CROPPING[len(pads)], cropping=_argument(cut), name=name, dtype=x.dtype)(x)
     if not any(map(any, pads)):
         return x
     if value:
         return ops.pad(x, ((0, 0), *pads, (0, 0)), constant_values=value)
-    return site.layer(ZERO_PADDING[len(pads)], padding=_argument(pads), name=name)(x)
+    return site.layer(ZERO_PADDING[len(pads)], padding=_argument(pads), name=name, dtype=x.dtype)(x)
 
 
 def _argument(pads: tuple[tuple[int, int], ...]) -> Any:

@@ -58,12 +58,13 @@ def _step_axes(step: Step) -> list[Axis]:
     return pool_windows(step.shape()[2:], *map(step.argument, names))
 
 
-def _layer(site, table: dict[int, type], axes: Sequence[Axis], padding: str) -> Any:
+def _layer(site, table: dict[int, type], axes: Sequence[Axis], padding: str, dtype: str | None = None) -> Any:
     return site.layer(
         table[len(axes)],
         pool_size=tuple(axis.kernel for axis in axes),
         strides=tuple(axis.stride for axis in axes),
         padding=padding,
+        dtype=dtype,
     )
 
 
@@ -205,7 +206,7 @@ def _native(site, axes: Sequence[Axis]) -> bool:
 
 def _averaged(site, x: Any, axes: Sequence[Axis]) -> Any:
     if _native(site, axes):
-        return _layer(site, AVERAGE, axes, "valid")(x)
+        return _layer(site, AVERAGE, axes, "valid", x.dtype)(x)
     views = corners(x, axes)
     return functools.reduce(ops.add, views) / len(views)
 

@@ -15,6 +15,7 @@ from functools import cached_property, partial
 import numpy as np
 import onnx
 import onnx.inliner
+import onnx.shape_inference
 import onnx_ir as ir
 
 from bridge.errors import BridgeError, NotRun, SourceError
@@ -34,6 +35,7 @@ BITS = LIMIT / float(np.finfo(np.float32).eps)  # of the last place, that are on
 FORMULAS = (  # operators within which rounding may decide
     "GroupNormalization LayerNormalization MeanVarianceNormalization ReduceLogSum RMSNormalization".split()
 )
+INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)  # of which the formulas are not
 Places = list[np.ndarray]  # which elements of each output
 
 
@@ -237,7 +239,10 @@ def _written_out(model: ir.Model) -> ir.Model:
             node.attribute.append(onnx.helper.make_attribute("num_groups", shape[0]))
         if node.op_type in FORMULAS:
             _with_defaults(node, version)
-    names = [("", name) for name in FORMULAS]
+    told = onnx.shape_inference.infer_shapes(proto).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*told.input, *told.value_info)}
+    whole = {node.op_type for node in proto.graph.node if kinds.get(next(iter(node.input), "")) in INTEGERS}
+    names = [("", name) for name in FORMULAS if name not in whole]
     return ir.from_proto(onnx.inliner.inline_selected_functions(proto, names, inline_schema_functions=True))
 
 
