@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import signal
 import struct
@@ -120,6 +121,22 @@ def rezipped(
     return out.getvalue()
 
 
+def with_member(data: bytes, end: str, change: Callable[[bytes], bytes]) -> bytes:
+    """The archive with another content of the members whose names end so."""
+    return rezipped(data, lambda name, old: change(old) if name.endswith(end) else old)
+
+
+def with_json(data: bytes, end: str, change: Callable[[Any], Any]) -> bytes:
+    """The archive with what `change` makes of the JSON in the members whose names end so."""
+
+    def changed(old: bytes) -> bytes:
+        held = json.loads(old)
+        change(held)
+        return json.dumps(held).encode()
+
+    return with_member(data, end, changed)
+
+
 def twice(data: bytes) -> bytes:
     """The archive with its first member a second time."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -166,7 +183,7 @@ ARCHIVES: dict[str, Callable[[bytes], bytes]] = {
     "a claim": claiming,
     "a member twice": twice,
     "a member outside": lambda data: rezipped(data, extra={"../../outside": b"x"}),
-    "an absolute member": lambda data: rezipped(data, extra={"/tmp/outside": b"x"}),
+    "an absolute member": lambda data: rezipped(data, extra={"/outside": b"x"}),
     "a link": linked,
     "an archive inside": lambda data: rezipped(data, lambda name, old: data),
     "encrypted": encrypted,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import keras
 import onnx.parser
 import pytest
-from hostile import bounded, rezipped
+from hostile import bounded, with_json
 
 import bridge
 from bridge import cli, disk
@@ -85,15 +84,7 @@ def test_what_is_no_file(folder: Path, run: Run, place: str, what: str) -> None:
 
 def changed(path: Path, change: Callable[[Any], Any]) -> None:
     """The `.keras` file with another config, as if Keras had saved it so."""
-
-    def member(name: str, content: bytes) -> bytes:
-        if name != "config.json":
-            return content
-        config = json.loads(content)
-        change(config)
-        return json.dumps(config).encode()
-
-    path.write_bytes(rezipped(path.read_bytes(), member))
+    path.write_bytes(with_json(path.read_bytes(), "config.json", change))
 
 
 def saved(model: keras.Model) -> Callable[[Path], None]:

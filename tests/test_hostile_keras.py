@@ -14,7 +14,7 @@ import hostile
 import numpy as np
 import onnx.parser
 import pytest
-from hostile import bounded, refused, rezipped
+from hostile import bounded, refused, rezipped, with_json, with_member
 
 import bridge
 from bridge import disk
@@ -209,21 +209,10 @@ CONFIGS: dict[str, Callable[[Json], Any]] = {
 }  # fmt: skip
 
 
-def with_config(data: bytes, change: Callable[[Json], Any]) -> bytes:
-    def changed(name: str, content: bytes) -> bytes:
-        if name != "config.json":
-            return content
-        config = json.loads(content)
-        change(config)
-        return json.dumps(config).encode()
-
-    return rezipped(data, changed)
-
-
 @pytest.mark.parametrize("case", CONFIGS)
 def test_a_config_of_no_network(good: tuple[bytes, bytes], folder: Path, case: str) -> None:
     path = folder / "m.keras"
-    path.write_bytes(with_config(good[0], CONFIGS[case]))
+    path.write_bytes(with_json(good[0], "config.json", CONFIGS[case]))
     disk.map_path(path).write_bytes(good[1])
     refused(lambda: read(path), "m.keras: not a model|belongs to another model", folder.parent)
 
@@ -243,7 +232,7 @@ TEXTS = {
 @pytest.mark.parametrize("case", TEXTS)
 def test_a_config_that_is_no_config(good: tuple[bytes, bytes], folder: Path, case: str) -> None:
     path = folder / "m.keras"
-    path.write_bytes(rezipped(good[0], lambda name, old: TEXTS[case] if name == "config.json" else old))
+    path.write_bytes(with_member(good[0], "config.json", lambda old: TEXTS[case]))
     disk.map_path(path).write_bytes(good[1])
     refused(lambda: read(path), "m.keras: not a model", folder.parent)
 
@@ -324,15 +313,13 @@ WEIGHTS: dict[str, Callable[[h5py.File], Any]] = {
 
 
 def with_weights(data: bytes, change: Callable[[h5py.File], Any]) -> bytes:
-    def changed(name: str, content: bytes) -> bytes:
-        if not name.endswith(".h5"):
-            return content
+    def changed(content: bytes) -> bytes:
         buffer = io.BytesIO(content)
         with h5py.File(buffer, "r+") as file:
             change(file)
         return buffer.getvalue()
 
-    return rezipped(data, changed)
+    return with_member(data, ".h5", changed)
 
 
 @pytest.mark.parametrize("case", WEIGHTS)

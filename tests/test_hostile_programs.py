@@ -13,7 +13,7 @@ from typing import Any
 import hostile
 import pytest
 import torch
-from hostile import refused, rezipped
+from hostile import refused, rezipped, with_json
 
 import bridge
 
@@ -239,28 +239,17 @@ HARMLESS = {  # what torch says of where a node came from, and what it does not 
 }  # fmt: skip
 
 
-def with_model(data: bytes, change: Callable[[Json], Any]) -> bytes:
-    def changed(name: str, content: bytes) -> bytes:
-        if not name.endswith("models/model.json"):
-            return content
-        model = json.loads(content)
-        change(model)
-        return json.dumps(model).encode()
-
-    return rezipped(data, changed)
-
-
 @pytest.mark.parametrize("case", MODELS)
 def test_a_program_of_no_sense(program: Path, folder: Path, case: str) -> None:
     path = folder / "p.pt2"
-    path.write_bytes(with_model(program.read_bytes(), MODELS[case]))
+    path.write_bytes(with_json(program.read_bytes(), "models/model.json", MODELS[case]))
     refused(lambda: bridge.convert(path), ".", folder.parent)
 
 
 @pytest.mark.parametrize("case", HARMLESS)
 def test_words_that_nobody_runs(program: Path, folder: Path, case: str) -> None:
     path = folder / "p.pt2"
-    path.write_bytes(with_model(program.read_bytes(), HARMLESS[case]))
+    path.write_bytes(with_json(program.read_bytes(), "models/model.json", HARMLESS[case]))
     with hostile.bounded(folder):
         assert bridge.convert(path, verify=False).model
 
@@ -307,15 +296,8 @@ CONFIGS: dict[str, Callable[[Json], Any]] = {
 
 @pytest.mark.parametrize("case", CONFIGS)
 def test_weights_of_no_sense(program: Path, folder: Path, case: str) -> None:
-    def changed(name: str, content: bytes) -> bytes:
-        if not name.endswith("model_weights_config.json"):
-            return content
-        config = json.loads(content)
-        CONFIGS[case](config)
-        return json.dumps(config).encode()
-
     path = folder / "p.pt2"
-    path.write_bytes(rezipped(program.read_bytes(), changed))
+    path.write_bytes(with_json(program.read_bytes(), "model_weights_config.json", CONFIGS[case]))
     refused(lambda: bridge.convert(path), ".", folder.parent)
 
 
