@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
 WIDTH = 240  # characters of another program's words in an error
 MAX_LINE = 2000  # characters of a line of an error
-CONTROLS = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
-)  # of terminals, of the direction of writing
+# Of terminals, and of the direction of writing
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def said(error: BaseException) -> str:

@@ -10,16 +10,21 @@ from bridge.errors import WeightsError
 
 if TYPE_CHECKING:
     from bridge.recipes import Arrays
-    from bridge.weights import WeightMap
+    from bridge.weights import Entry, WeightMap
 
 
 def parted(weights: WeightMap) -> dict[str, tuple[str, ...]]:
     """The parameters of which several trained variables hold the same numbers, with the paths of those."""
+    readers: dict[str, list[Entry]] = {}
+    for entry in weights:
+        for name in dict.fromkeys(entry.recipe.names if entry.variable.trainable else ()):
+            readers.setdefault(name, []).append(entry)
     found = {}
-    for name in dict.fromkeys(name for entry in weights for name in entry.recipe.names):
-        entries = [e for e in weights if name in e.recipe.names and e.variable.trainable]
+    for name, entries in readers.items():
+        if len(entries) == 1:
+            continue
         seen = np.zeros(weights.source.values[name].shape)
-        for entry in entries if len(entries) > 1 else ():
+        for entry in entries:
             covered = {n: np.zeros(weights.source.values[n].shape) for n in entry.recipe.names}
             entry.recipe.adjoint(np.ones(entry.recipe.shape), covered)
             seen += covered[name] != 0

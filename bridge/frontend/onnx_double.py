@@ -16,9 +16,8 @@ from bridge.passes.emit import unused
 from bridge.written import number
 
 NARROW = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
-STASHING = frozenset(
-    {"GroupNormalization"}
-)  # which onnxruntime computes in float32 unless `stash_type` says otherwise
+# Computed by onnxruntime in float32 unless `stash_type` says otherwise
+STASHING = frozenset({"GroupNormalization"})
 DTYPES = frozenset({"to", "dtype", "output_dtype", "output_datatype"})  # attributes that name a type
 DOUBLE, SINGLE = "tensor(double)", "tensor(float)"
 

@@ -82,14 +82,19 @@ def _of_all_keys(site, mask: Any, k: Any) -> Any:
         return mask
     nothing = False if "bool" in str(mask.dtype) else -np.inf
     longer = ops.concatenate([mask, ops.full_like(mask[..., :1], nothing)], axis=-1)
-    places = ops.cumsum(ops.ones_like(k[0, :, 0, 0], dtype="int32")) - 1
+    places = _counted(k) - 1
     last = dims.size(site, node.inputs[3].shape[-1])
     return ops.take(longer, ops.minimum(places, last), axis=-1)
 
 
+def _counted(x: Any) -> Any:
+    """1, 2, … as many as there are steps in x (batch, steps, heads, features)."""
+    return ops.cumsum(ops.ones_like(x[0, :, 0, 0], dtype="int32"))
+
+
 def _causal(q: Any, k: Any, past: Any, mask: Any) -> Any:
     """The causal mask of queries that stand behind what is past, together with `mask`."""
-    rows, columns = (ops.cumsum(ops.ones_like(x[0, :, 0, 0], dtype="int32")) for x in (q, k))
+    rows, columns = _counted(q), _counted(k)
     before = 0 if past is None else ops.sum(ops.ones_like(past[0, :, 0, 0], dtype="int32"))
     seen = columns[None, :] <= rows[:, None] + before
     if mask is None:

@@ -20,9 +20,8 @@ from bridge.passes.normal_form import depth, plain
 from bridge.passes.work import FAST, SLOW, products
 
 Dim: TypeAlias = int | ir.SymbolicDim
-Products: TypeAlias = dict[
-    tuple[str, ...], tuple[tuple[Dim, ...], int, str]
-]  # by how they read: sizes, times, whose
+# By how they read: sizes, times, whose
+Products: TypeAlias = dict[tuple[str, ...], tuple[tuple[Dim, ...], int, str]]
 MAX_VALUE_BYTES = 1 << 30  # of one value, where every free size is 1
 MAX_RUN_BYTES = 1 << 28  # of one value, at sizes that nobody asked for
 MAX_STEPS = 10**11  # of all nodes, at sizes that nobody asked for: seconds
@@ -117,9 +116,8 @@ class Room:
         nodes: Products = {}
         for node in graph:
             for dims in products(node):
-                _add(
-                    nodes, dims, 1 if node.op_type in FAST else SLOW, f"{node.op_type} {node.outputs[0].name}"
-                )
+                slower = 1 if node.op_type in FAST else SLOW
+                _add(nodes, dims, slower, f"{node.op_type} {node.outputs[0].name}")
         outputs: Products = {}
         for value in graph.outputs:
             _add(outputs, tuple(value.shape or ()), 1, f"output {value.name}")

@@ -45,6 +45,7 @@ RANDOM = {
 
 
 RECURRENT = {"LSTM", "GRU", "RNN"}  # of which the evaluator passes over lengths, activations and more
+LEFT = RANDOM | RECURRENT
 
 # Operators whose outputs are a choice of their inputs' elements or of their places
 SELECTIONS = {"NonZero", "Compress", "Unique", "NonMaxSuppression"}
@@ -84,7 +85,7 @@ def fold(model: ir.Model) -> None:
 
 
 def _foldable(node: ir.Node, inputs: Sequence[Any], graph: ir.Graph) -> bool:
-    if not is_onnx(node) or node.op_type in RANDOM | RECURRENT or not node.outputs:
+    if not is_onnx(node) or node.op_type in LEFT or not node.outputs:
         return False
     if any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
         return False
@@ -230,9 +231,8 @@ def _results(node: ir.Node, inputs: Sequence[Any]) -> Sequence[Any]:
     if node.op_type in NUMPY:
         return [NUMPY[node.op_type](node, *(tensor.numpy() for tensor in inputs))]
     proto = ir.to_proto(node)
-    proto.output[:] = [
-        f"output {place}" for place in range(len(node.outputs))
-    ]  # those that nobody asked for too
+    # Those that nobody asked for are worked out too
+    proto.output[:] = [f"output {place}" for place in range(len(node.outputs))]
     names = [value.name for value in node.inputs if value is not None]
     model = onnx.helper.make_model(
         onnx.helper.make_graph(

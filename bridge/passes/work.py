@@ -13,9 +13,8 @@ from bridge.passes.emit import attribute
 Dims: TypeAlias = tuple[int | ir.SymbolicDim, ...]
 CELLS = [f"{kind}{end}" for kind in ("LSTM", "GRU", "RNN", "LSTMP") for end in ("", "From", "Cell")]
 RECURRENT = frozenset([*CELLS, *(f"Bi{cell}" for cell in CELLS)])
-FAST = (
-    frozenset({"MatMul", "Gemm", "Linear", "TiedProjection", "Conv", "ConvTranspose"}) | RECURRENT
-)  # of matrices
+# Products of matrices
+FAST = frozenset({"MatMul", "Gemm", "Linear", "TiedProjection", "Conv", "ConvTranspose"}) | RECURRENT
 SLOW = 64  # times as long takes one step of all others
 
 
@@ -43,7 +42,8 @@ def products(node: ir.Node) -> Iterator[Dims]:
         case "LRN":
             yield (*out, attribute(node, "size", 1))
         case "Attention" | "MultiHeadAttention":
-            yield from ((*x, read[1][-2]) for _ in ("scores", "sums"))
+            scores = (*x, read[1][-2])
+            yield from (scores, scores)  # and as many steps with the values
             yield from ((*x[:-1], *matrix) for matrix in read[3:7] if node.domain and len(matrix) > 1)
         case "Einsum":
             yield _labelled(attribute(node, "equation", ""), read)

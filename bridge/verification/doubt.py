@@ -64,7 +64,7 @@ def _settled(found: list[Check], trial: Trial, source: Alone, compared: Compared
     if trial.odd is None:
         return found
     failed = {check.leg for check in found if not check.passed}
-    if TORCH_ORT in failed and _undecided(trial, source.opened):
+    if TORCH_ORT in failed and _undecided(trial, source):
         return []
     keras = [check for check in found if check.leg in KERAS]
     if failed and failed <= set(KERAS) and compared.plan is not None and compared.built is not None:
@@ -97,14 +97,14 @@ def _passed(checks: Sequence[Check]) -> bool:
     return all(check.passed for check in checks)
 
 
-def _undecided(trial: Trial, opened: Opened) -> bool:
+def _undecided(trial: Trial, source: Alone) -> bool:
     """Whether torch itself leaves it open what comes out: an order of equal numbers, or what only rounding decides."""
-    if trial.odd is Odd.TIES and any(node.op_type in UNORDERED for node in opened.model.graph):
+    if trial.odd is Odd.TIES and any(node.op_type in UNORDERED for node in source.opened.model.graph):
         return True
-    if opened.module is None:
+    if source.opened.module is None:
         return False
     try:
-        exact, _ = uncut(opened.module.double()(cast(trial.inputs, "float64")), trial.onnx)
+        exact, _ = uncut(source.double(cast(trial.inputs, "float64")), trial.onnx)
     except (SourceError, NotRun):  # it does not run in float64
         return False
     return worst_error(trial.torch or [], exact) > math.sqrt(LIMIT)

@@ -59,7 +59,7 @@ def _lrn(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
     return [(x / base ** attributes["beta"]).astype(x.dtype)]
 
 
-OWN: dict[str, Any] = {  # what the evaluator has otherwise than ONNX
+IN_NUMPY: dict[str, Any] = {  # what the evaluator has otherwise than ONNX
     "Erf": _erf,
     "HardSwish": _hard_swish,
     "LRN": _lrn,
@@ -90,10 +90,10 @@ class _Kernel(OpRun):
         return tuple(self._runs[key](given))
 
     def _own(self, node: onnx.NodeProto, version: int, inputs: list[Any], attributes: dict[str, Any]) -> Any:
-        """By the evaluator's own implementation, with the attributes as they were meant."""
-        if node.op_type in OWN:
-            own = OWN[node.op_type]
-            return lambda given: own(given, attributes)[: len(node.output)]
+        """In numpy, or by the evaluator's own implementation, with the attributes as they were meant."""
+        if node.op_type in IN_NUMPY:
+            run = IN_NUMPY[node.op_type]
+            return lambda given: run(given, attributes)[: len(node.output)]
         types = [None if x is None else _type(x) for x in inputs]
         try:
             own = load_op("", node.op_type, version, None, node, types, evaluator_cls=ReferenceEvaluator)

@@ -85,13 +85,13 @@ def compare_double(
     takes, as far as the budget goes; why not at others goes to `refused`. `single` runs it on them in the precision
     `dtype`: where rounding is so large there that a part of it shows in float64 too, it may. What differs counts where
     the source is sure of it."""
-    call, finer = keras_call(model), step_of("float64") / step_of(dtype)
+    call, finer, alone = keras_call(model), step_of("float64") / step_of(dtype), Alone(source)
     for draw, want in running(double, sampler, refused, budget):
         trial = Trial(draw.sizes, draw.inputs, None, want, dtype="float64")
         runs = call(draw.inputs), single(draw.inputs)
         found = _in_double(leg, trial, *runs, finer)
         if not found.passed:
-            known = sure(Alone(source), trial)
+            known = sure(alone, trial)
             if known is not None and any(x.any() for x in known.decided):
                 found = _in_double(leg, replace(trial, room=known.room), *runs, finer)
         yield found

@@ -1,6 +1,6 @@
 """ONNX's LSTM, GRU and RNN in numpy, as their schemas define them. onnxruntime has no kernels of them for float64 and
 none for `layout`; ONNX's evaluator passes over lengths and activations, and has no clip, peepholes of both directions
-or coupled gates.
+or coupled gates. What is proved says the same in `layers.py` and `ops/recurrent.py`: a witness borrows nothing of it.
 
 https://github.com/onnx/onnx/blob/main/docs/Operators.md#LSTM, #GRU and #RNN
 """
@@ -17,12 +17,11 @@ import numpy as np
 from bridge.errors import SourceError
 from bridge.written import number
 
-Step = Callable[..., tuple[np.ndarray, ...]]  # of x and the states: the states after it
-Function = Callable[[np.ndarray], np.ndarray]
+Function = Callable[..., np.ndarray]
+Arrays = tuple[np.ndarray, ...]
 
-FUNCTIONS: dict[
-    str, tuple[Callable[..., np.ndarray], tuple[float, ...]]
-] = {  # with the alpha and beta they begin with
+# With the alpha and beta that they have where none is given
+FUNCTIONS: dict[str, tuple[Function, tuple[float, ...]]] = {
     "affine": (lambda x, a, b: a * x + b, (1.0, 0.0)),
     "elu": (lambda x, a: np.where(x < 0, a * np.expm1(np.minimum(x, 0)), x), (1.0,)),
     "hardsigmoid": (lambda x, a, b: np.clip(a * x + b, 0, 1), (0.2, 0.5)),
@@ -42,14 +41,21 @@ STATES = {"LSTM": 2, "GRU": 1, "RNN": 1}
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Of one direction."""
+class Cell:
+    """One direction."""
 
     w: np.ndarray  # (gates * hidden, input)
     r: np.ndarray  # (gates * hidden, hidden)
     wb: np.ndarray  # (gates * hidden,), as rb
     rb: np.ndarray
     p: np.ndarray  # (3, hidden)
+    functions: list[Function]
+    attributes: dict[str, Any]
+
+    def act(self, place: int, x: np.ndarray) -> np.ndarray:
+        """What the function at `place` makes of a sum, which may be clipped."""
+        clip = self.attributes.get("clip")
+        return self.functions[place](np.clip(x, -clip, clip) if clip else x)
 
 
 def recurrent(kind: str, inputs: Sequence[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
@@ -69,8 +75,8 @@ def recurrent(kind: str, inputs: Sequence[Any], attributes: dict[str, Any]) -> l
     made = []
     for side, functions in enumerate(_functions(kind, directions, attributes)):
         wb, rb = np.split(b[side], 2)
-        weights = Weights(w[side], r[side], wb, rb, p[side].reshape(3, hidden))
-        step = partial(STEPS[kind], weights, functions, attributes)
+        cell = Cell(w[side], r[side], wb, rb, p[side].reshape(3, hidden), functions, attributes)
+        step = partial(STEPS[kind], cell)
         reverse = side == 1 or attributes.get("direction") == "reverse"
         made.append(_run(step, x, lengths, [s[side] for s in states], reverse))
     y, *last = (np.stack(arrays) for arrays in zip(*made, strict=True))
@@ -83,23 +89,23 @@ def _functions(kind: str, directions: int, attributes: dict[str, Any]) -> list[l
     """Those of each direction, bound to the next alpha and beta, which are listed for the functions that take them."""
     names = attributes.get("activations") or DEFAULTS[kind] * directions
     left = [list(map(number, attributes.get(f"activation_{name}") or [])) for name in ("alpha", "beta")]
-    functions = []
+    functions: list[Function] = []
     for name in names:
         if name.lower() not in FUNCTIONS:
             raise SourceError(f"{kind} has no activation {name!r}")
         function, defaults = FUNCTIONS[name.lower()]
         numbers = [given.pop(0) if given else default for given, default in zip(left, defaults, strict=False)]
-        functions.append(_bound(function, numbers))
+        functions.append(partial(_numbered, function, numbers))
     count = len(DEFAULTS[kind])
     return [functions[side * count : (side + 1) * count] for side in range(directions)]
 
 
-def _bound(function: Callable[..., np.ndarray], numbers: list[float]) -> Function:
-    return lambda x: function(x, *numbers)
+def _numbered(function: Function, numbers: list[float], x: np.ndarray) -> np.ndarray:
+    return function(x, *numbers)
 
 
 def _run(
-    step: Step, x: np.ndarray, lengths: np.ndarray, states: list[np.ndarray], reverse: bool
+    step: Callable[..., Arrays], x: np.ndarray, lengths: np.ndarray, states: list[np.ndarray], reverse: bool
 ) -> list[np.ndarray]:
     """Y of (time, batch, hidden), zero behind the end of each sequence, and the states there, which onnxruntime has as
     zero where there is no sequence."""
@@ -114,42 +120,28 @@ def _run(
     return [y, *(np.where(lengths[:, None] > 0, state, 0) for state in states)]
 
 
-def _clipped(x: np.ndarray, attributes: dict[str, Any]) -> np.ndarray:
-    clip = attributes.get("clip")
-    return np.clip(x, -clip, clip) if clip else x
+def _lstm(cell: Cell, x: np.ndarray, h: np.ndarray, c: np.ndarray) -> Arrays:
+    i, o, forget, new = np.split(x @ cell.w.T + h @ cell.r.T + cell.wb + cell.rb, 4, axis=-1)
+    i = cell.act(0, i + cell.p[0] * c)
+    forget = 1 - i if cell.attributes.get("input_forget") else cell.act(0, forget + cell.p[2] * c)
+    c = forget * c + i * cell.act(1, new)
+    return cell.act(0, o + cell.p[1] * c) * cell.functions[2](c), c
 
 
-def _lstm(
-    v: Weights,
-    functions: list[Function],
-    attributes: dict[str, Any],
-    x: np.ndarray,
-    h: np.ndarray,
-    c: np.ndarray,
-) -> tuple[np.ndarray, ...]:
-    f, g, out = functions
-    i, o, forget, new = np.split(x @ v.w.T + h @ v.r.T + v.wb + v.rb, 4, axis=-1)
-    i = f(_clipped(i + v.p[0] * c, attributes))
-    forget = 1 - i if attributes.get("input_forget") else f(_clipped(forget + v.p[2] * c, attributes))
-    c = forget * c + i * g(_clipped(new, attributes))
-    return f(_clipped(o + v.p[1] * c, attributes)) * out(c), c
+def _gru(cell: Cell, x: np.ndarray, h: np.ndarray) -> Arrays:
+    z, r, new = np.split(x @ cell.w.T + cell.wb, 3, axis=-1)
+    (rz, rr, rn), (bz, br, bn) = np.split(cell.r, 3), np.split(cell.rb, 3)
+    z, r = cell.act(0, z + h @ rz.T + bz), cell.act(0, r + h @ rr.T + br)
+    inner = r * (h @ rn.T + bn) if cell.attributes.get("linear_before_reset") else (r * h) @ rn.T + bn
+    return ((1 - z) * cell.act(1, new + inner) + z * h,)
 
 
-def _gru(
-    v: Weights, functions: list[Function], attributes: dict[str, Any], x: np.ndarray, h: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    (f, g), hidden = functions, h.shape[-1]
-    given, (rz, rr, rn), bn = x @ v.w.T + v.wb, np.split(v.r, 3), v.rb[2 * hidden :]
-    z = f(_clipped(given[:, :hidden] + h @ rz.T + v.rb[:hidden], attributes))
-    r = f(_clipped(given[:, hidden : 2 * hidden] + h @ rr.T + v.rb[hidden : 2 * hidden], attributes))
-    inner = r * (h @ rn.T + bn) if attributes.get("linear_before_reset") else (r * h) @ rn.T + bn
-    return (((1 - z) * g(_clipped(given[:, 2 * hidden :] + inner, attributes)) + z * h),)
+def _rnn(cell: Cell, x: np.ndarray, h: np.ndarray) -> Arrays:
+    return (cell.act(0, x @ cell.w.T + h @ cell.r.T + cell.wb + cell.rb),)
 
 
-def _rnn(
-    v: Weights, functions: list[Function], attributes: dict[str, Any], x: np.ndarray, h: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    return (functions[0](_clipped(x @ v.w.T + h @ v.r.T + v.wb + v.rb, attributes)),)
-
-
-STEPS: dict[str, Step] = {"GRU": _gru, "LSTM": _lstm, "RNN": _rnn}
+STEPS: dict[str, Callable[..., Arrays]] = {
+    "GRU": _gru,
+    "LSTM": _lstm,
+    "RNN": _rnn,
+}  # of x and the states: those after

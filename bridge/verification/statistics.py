@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-Batches = dict[
-    Any, list[tuple[int, np.ndarray]]
-]  # of each layer and call: values a channel, and their variance
+# Of each layer and call: values a channel, and their variance
+Batches = dict[Any, list[tuple[int, np.ndarray]]]
 
 
 @contextlib.contextmanager

@@ -171,9 +171,9 @@ def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) 
     from bridge.verification.sides import require_comparable
     from bridge.verification.training import parity, single_precision
 
-    if training and opened.module is None:
-        raise SourceError("comparing in training needs the nn.Module itself: convert(module, args)")
-    if training and opened.module is not None:
+    if training:
+        if opened.module is None:
+            raise SourceError("comparing in training needs the nn.Module itself: convert(module, args)")
         require_comparable(opened.module.module)
     double = opened.double
     run: Run = double.torch or in_float64(as_ir(double.given))
