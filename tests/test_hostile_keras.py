@@ -156,7 +156,7 @@ CONFIGS: dict[str, Callable[[Json], Any]] = {
     "a lambda": lambda whole: dense(whole)["config"].update(
         activation={"class_name": "__lambda__", "config": {"value": LAMBDA}}
     ),
-    "a SavedModel": layer("keras.layers", "TFSMLayer", filepath="/tmp", call_endpoint="serve"),
+    "a SavedModel": layer("keras.layers", "TFSMLayer", filepath="saved", call_endpoint="serve"),
     "a torch module": layer("keras.layers", "TorchModuleWrapper", module="gASVAA=="),
     "a table in a file": layer("keras.layers", "StringLookup", vocabulary="/etc/passwd"),
     "a table of texts": layer("keras.layers", "TextVectorization", vocabulary="/etc/passwd"),
