@@ -34,6 +34,10 @@ ALARMS = {  # that each of these ended in
         "g (double[N,3] x) => (uint8[N,3] y) <uint8 t = {1}> { y = CastLike (x, t) }",
     ),
     "squares beyond a half": (18, "g (float16[N,3] x) => (float16[N,3] y) { y = LpNormalization (x) }"),
+    "the alpha of Selu, which its schema has in 32 bits, in float64": (
+        21,
+        "g (float16[N,3] x) => (float16[N,3] y) { y = Selu <gamma = -0.1> (x) }",
+    ),
     "a sixth in float64": (
         21,
         "g (float16[N,3,4] x) => (float16[N,3,4] y) { l = Log (x)  h = HardSwish (l)  y = Softmax <axis = 1> (h) }",
@@ -99,6 +103,18 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         "g (float[1,1,1] x) => (float[1,1,1,1] y) <float[1,3,1] w = {100, 100, 100}, float[1,3,1] r = {1, 1, 1}> "
         '{ h = GRU <hidden_size = 1, activations = ["Softplus", "Sigmoid"]> (x, w, r)  y = Acosh (h) }',
         [[[[3.0]]]],
+        [[[[False]]]],
+    ),
+    "what a cell cuts off at the largest number": (
+        "g (float[2,1,1] x) => (float[1,1,1] y) <float[1,1,1] w = {3e38}, float[1,1,1] r = {-1}, float one = {1}> "
+        '{ s, h = RNN <hidden_size = 1, activations = ["Relu"]> (x, w, r)  y = Min (h, one) }',
+        [[[[10.0]], [[10.0]]]],
+        [[[False]]],
+    ),
+    "NaN that a cell passes on or cuts off, where any number gives zero": (
+        "g (float[1,8] b) => (float[1,1,1,1] y) <float[1,1,1] x = {0}, float[1,4,1] w = {0, 0, 0, 0}> "
+        '{ y = LSTM <hidden_size = 1, activations = ["Tanh", "Relu", "Relu"]> (x, w, w, b) }',
+        [[[-1, 1, 1, np.nan, 0, 0, 0, 0]]],
         [[[[False]]]],
     ),
     "infinity that is masked": (

@@ -12,7 +12,7 @@ from keras import layers, ops
 from bridge.ops.dims import add, cast
 from bridge.ops.registry import ANY, CHANNELS_LAST, FIRST, TYPES, Array, op
 from bridge.weights import Weight
-from bridge.written import decimal
+from bridge.written import SELU, decimal
 
 if TYPE_CHECKING:
     from bridge.plan import Step
@@ -322,8 +322,8 @@ def celu(site, x, *, alpha=1.0):
 
 
 @op("Selu", layout=ANY)
-def selu(site, x, *, alpha=1.6732632, gamma=1.050701):
-    if (alpha, gamma) == (1.6732632, 1.050701):
+def selu(site, x, *, alpha=SELU[0], gamma=SELU[1]):
+    if (alpha, gamma) == SELU:
         return site.layer(layers.Activation, activation="selu")(x)
     return gamma * ops.elu(x, alpha)
 

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.verification.metrics import Arrays, same
+from bridge.verification.recurrent import STEPS, recurrent
 
 
 def _endless(x: np.ndarray, to: np.dtype) -> np.ndarray:
@@ -43,7 +44,7 @@ class Open(NamedTuple):
     inputs: tuple[int, ...] = ()
     reach: Sequence[int] = ()
     ranks: bool = False
-    overflows: bool = False  # whether NaN of finite numbers is what a library makes of its own large numbers
+    overflows: bool = False  # whether what a library makes of large numbers of its own is its own too
 
 
 KERNEL, WEIGHTS, KEYS, ALL = (1,), (1, 2), (1, 2), range(9)
@@ -81,7 +82,8 @@ FILLS = (  # in the place of such numbers, by their number: what changes with th
     lambda i: -100 - i % 64,
     lambda i: np.sin(i * 1.7),
 )
-CHOICES = len(FILLS) + 2
+NOTHING = (lambda i: np.full(i.shape, np.nan),) * 2
+CHOICES = len(FILLS) + len(NOTHING)
 
 EXACT = frozenset(  # operators that round nothing
     """Abs And ArgMax ArgMin BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip Compress Concat Constant
@@ -108,11 +110,27 @@ def choices(
     """What `node` may make of `given`, by the place of its inputs, beside what it `made`: the same where it hangs on no
     open number; nothing where there is none. `again` is the operator."""
     row = ROWS.get(node.op_type)
-    found = {} if row is None else _open_numbers(row, node, given, made[0].dtype)
-    if row is not None and not found and row.overflows:
-        yield from _overflown(made)
-    if row is None or not found:
+    if row is None:
         return
+    found = _open_numbers(row, node, given, made[0].dtype)
+    others = list(_hanging(row, node, given, found, made, again)) if found else []
+    apart = _apart(node, given, made) if row.overflows else []
+    if not any(x.any() for x in apart):
+        yield from others
+        return
+    for other, fill in zip(others or [made] * CHOICES, (*FILLS, *NOTHING), strict=True):
+        yield [_filled(x, places, fill, clear=False) for x, places in zip(other, apart, strict=True)]
+
+
+def _hanging(
+    row: Open,
+    node: ir.Node,
+    given: dict[int, np.ndarray],
+    found: dict[int, np.ndarray],
+    made: Arrays,
+    again: Callable[[dict[int, np.ndarray]], Arrays],
+) -> Iterator[Arrays]:
+    """What hangs on the numbers `found` otherwise, and the rest as it is."""
     filled, cleared = (
         [again({k: _filled(x, found.get(k), fill, clear) for k, x in given.items()}) for fill in FILLS]
         for clear in (False, True)
@@ -133,13 +151,18 @@ def choices(
         yield [_put(mask, theirs, ours) for mask, theirs, ours in zip(hang, other, made, strict=True)]
 
 
-def _overflown(made: Arrays) -> Iterator[Arrays]:
-    """Other numbers for what is NaN; nothing where there is none."""
-    hang = [np.isnan(x) if x.dtype.kind == "f" else np.zeros(x.shape, bool) for x in made]
-    if any(x.any() for x in hang):
-        for number in range(CHOICES):
-            fill = FILLS[number % len(FILLS)]
-            yield [_filled(x, places, fill, clear=False) for x, places in zip(made, hang, strict=True)]
+def _apart(node: ir.Node, given: dict[int, np.ndarray], made: Arrays) -> list[np.ndarray]:
+    """Where an operator that `overflows` made NaN, or the formulas of its schema give what is not finite, and something
+    else: a library may cut its sums off at the largest number."""
+    nan = [np.isnan(x) for x in made]
+    if node.domain or node.op_type not in STEPS:
+        return nan
+    inputs = [given.get(place) for place in range(len(node.inputs))]
+    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+    with np.errstate(all="ignore"):
+        stated = recurrent(node.op_type, inputs, attributes)
+    named = [x for x, value in zip(stated, node.outputs, strict=False) if value.name]
+    return [here | ~np.isfinite(x) & ~same(x, y) for here, x, y in zip(nan, named, made, strict=True)]
 
 
 def _open_numbers(
