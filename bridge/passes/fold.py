@@ -1,7 +1,7 @@
 """Constants are computed; weights are not: moving a weight about extends its recipe.
 
 Runs the ONNX reference evaluator on nodes whose inputs are all known, if their outputs are within bounds. A node
-that only moves the elements of a `Weight` (`MOVES`) gives a `Weight` with a longer recipe; other arithmetic on
+that only moves the elements of a `Weight` (`moves.py`) gives a `Weight` with a longer recipe; other arithmetic on
 weights gives a `Computed` recipe, which names its parameters but cannot go back, or stays in the graph where parameters
 are trainable.
 """
@@ -9,7 +9,6 @@ are trainable.
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,23 +16,21 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
-from bridge.errors import SourceError, said
+from bridge.errors import SourceError
 from bridge.functions import OPSET
 from bridge.passes.bounds import known_bytes
 from bridge.passes.emit import attribute, is_onnx
+from bridge.passes.moves import move, stays
 from bridge.recipes import Computed
 from bridge.weights import Weight
 from bridge.written import decimal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 MAX_GROWTH = 512 << 20  # bytes that constants may take beyond a few times what the file holds
-MAX_MOVES = 100  # of one weight, one after another
-MAX_PARTS = 4096  # of a weight that is put together
 MAX_STEPS = 1 << 34  # multiplications in one node
 LOOP = 1 << 17  # that a step of the reference evaluator's own loops takes as long as
-PARAMETRISED = re.compile(r"parametrizations\.|_(g|v|u|orig)$")  # torch's weight norm and spectral norm
 RANDOM = {
     "RandomNormal",
     "RandomUniform",
@@ -158,10 +155,10 @@ def _fold_node(node: ir.Node, inputs: Sequence[Any]) -> list[Any]:
     if not weights:
         widened = _widened(node, inputs)
         return _evaluate(node, inputs) if widened is None else [widened]
-    moved = _move(node, inputs) if node.op_type in MOVES else None
+    moved = move(node, inputs)
     if moved is not None:
         return moved
-    if any(map(_stays, weights)):
+    if any(map(stays, weights)):
         return []
     parameters = tuple(dict.fromkeys(p for weight in weights for p in weight.recipe.parameters))
     return [
@@ -172,22 +169,6 @@ def _fold_node(node: ir.Node, inputs: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _move(node: ir.Node, inputs: Sequence[Any]) -> list[Any] | None:
-    """What `MOVES` makes of it. Raises `SourceError` where the weight has no such axis, row or shape."""
-    try:
-        moved = MOVES[node.op_type](node, *inputs)
-    except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
-        raise SourceError(
-            f"{node.op_type} at output {node.outputs[0].name} does not fit the weight that it takes: {said(error)}"
-        ) from error
-    if any(isinstance(weight, Weight) and weight.recipe.depth > MAX_MOVES for weight in moved or ()):
-        raise SourceError(
-            f"{node.op_type} at output {node.outputs[0].name}: its weight is moved about more than {MAX_MOVES} times; "
-            f"fold the constants before"
-        )
-    return moved
-
-
 def _widened(node: ir.Node, inputs: Sequence[Any]) -> ir.TensorProtocol | None:
     """A number that the exporter wrote in single precision and casts to double: the number that was meant."""
     value = inputs[0].numpy() if inputs and node.op_type in ("Cast", "CastLike") else None
@@ -195,13 +176,6 @@ def _widened(node: ir.Node, inputs: Sequence[Any]) -> ir.TensorProtocol | None:
         return None
     double = inputs[1].dtype if node.op_type == "CastLike" else node.attributes["to"].value
     return ir.tensor(np.full(value.shape, decimal(value.item()))) if double == ir.DataType.DOUBLE else None
-
-
-def _stays(weight: Weight) -> bool:
-    """Whether arithmetic on a parameter is left for the run, so that the parameter stays trainable. Weight norm and
-    spectral norm are not: their weights come out as what they amount to."""
-    names = weight.recipe.names
-    return weight.is_parameter and weight.trainable and not any(PARAMETRISED.search(name) for name in names)
 
 
 def _gather_elements(node: ir.Node, data: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -245,110 +219,3 @@ def _results(node: ir.Node, inputs: Sequence[Any]) -> Sequence[Any]:
     )
     feeds = {v.name: t.numpy() for v, t in zip(node.inputs, inputs, strict=True) if v is not None}
     return ReferenceEvaluator(model).run(None, feeds)
-
-
-# --- operators that move a weight's elements and change none: node, input tensors -> weights, or None ------------
-
-
-def _identity(node, w):
-    return [w]
-
-
-def _transpose(node, w):
-    perm = attribute(node, "perm", range(len(w.dims))[::-1])
-    if sorted(perm) != list(range(len(w.dims))):
-        raise ValueError(f"{list(perm)} is no order of {len(w.dims)} axes")
-    return [w.transpose(*perm)]
-
-
-def _reshape(node, w, *_):
-    shape = node.outputs[0].shape
-    if shape is None or not all(isinstance(dim, int) for dim in shape):
-        return None
-    if math.prod(shape) != math.prod(w.dims):
-        raise ValueError(f"{list(w.dims)} cannot be {list(shape)}")
-    return [w.reshape(*shape)]
-
-
-def _slice(node, w, starts, ends, axes=None, steps=None):
-    if steps is not None and np.any(steps.numpy() != 1):
-        return None
-    axes = range(len(starts.numpy())) if axes is None else axes.numpy().tolist()
-    for axis, start, end in zip(axes, starts.numpy().tolist(), ends.numpy().tolist(), strict=True):
-        low, high, _ = slice(start, end).indices(w.dims[axis])
-        w = w.narrow(axis, low, max(low, high))
-    return [w]
-
-
-def _concat(node, *parts):
-    axis = attribute(node, "axis", 0)
-    weights = [part for part in parts if isinstance(part, Weight)]
-    if any(map(_stays, weights)) and not all(
-        isinstance(part, Weight) and part.is_parameter for part in parts
-    ):
-        return None  # a variable trains as a whole
-    filled = [part if isinstance(part, Weight) else _as_fill(weights[0], part) for part in parts]
-    if any(part is None for part in filled):
-        return None
-    if sum(max(1, len(part.recipe.sources)) for part in filled if part is not None) > MAX_PARTS:
-        return None
-    return [Weight.concat([part for part in filled if part is not None], axis % len(weights[0].dims))]
-
-
-def _as_fill(beside: Weight, tensor: Any) -> Weight | None:
-    """A constant as a fill value, if it holds one value only."""
-    value = tensor.numpy()
-    return (
-        beside.fill(float(value.flat[0]), value.shape)
-        if value.size and np.all(value == value.flat[0])
-        else None
-    )
-
-
-def _split(node, w, split=None):
-    axis = attribute(node, "axis", 0) % len(w.dims)
-    count = len(node.outputs)
-    size = -(-w.dims[axis] // count)
-    sizes = (
-        split.numpy().tolist()
-        if split is not None
-        else [size] * (count - 1) + [w.dims[axis] - size * (count - 1)]
-    )
-    if min(sizes) < 0 or sum(sizes) != w.dims[axis]:
-        raise ValueError(f"parts of {sizes} are not an axis of {w.dims[axis]}")
-    ends = np.cumsum(sizes).tolist()
-    return [w.narrow(axis, end - size, end) for size, end in zip(sizes, ends, strict=True)]
-
-
-def _gather(node, w, indices):
-    index = indices.numpy()
-    if index.ndim or not isinstance(w, Weight):
-        return None
-    axis = attribute(node, "axis", 0) % len(w.dims)
-    if not -w.dims[axis] <= int(index) < w.dims[axis]:
-        raise IndexError(f"there is no row {index} among {w.dims[axis]}")
-    return [w.select(axis, int(index) % w.dims[axis])]
-
-
-def _cast(node, w):
-    return [w] if attribute(node, "to", None) == w.dtype else None
-
-
-def _cast_like(node, w, like):
-    return [w] if isinstance(w, Weight) and like.dtype == w.dtype else None
-
-
-MOVES: dict[str, Callable[..., list[Any] | None]] = {
-    "Identity": _identity,
-    "Transpose": _transpose,
-    "Reshape": _reshape,
-    "Flatten": _reshape,
-    "Squeeze": _reshape,
-    "Unsqueeze": _reshape,
-    "Slice": _slice,
-    "Concat": _concat,
-    "Split": _split,
-    "Gather": _gather,
-    "Cast": _cast,
-    "CastLike": _cast_like,
-}
