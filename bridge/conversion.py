@@ -150,7 +150,7 @@ def convert(
                 report = in_double_too(report, opened, planned)
         report = replace(report, seconds=watch.seconds)
         if not report.verified:
-            report = replace(report, blame=report.blame or failed_leg(report))
+            report = replace(report, blame=report.blame or "; ".join((failed_leg(report), *opened.departs)))
             raise Mismatch(f"{opened.title}: {report.blame}", report)
     return Conversion(built.model, built.weights, report)
 

@@ -14,7 +14,7 @@ W, R, B, P and the attributes are ONNX's. `LSTMP` and `LSTMPFrom` are torch's pr
 `MultiHeadAttention` is torch's: queries, keys and values (batch, length, features), a matrix (in, out) and a bias for
 each and for the output -> y, and the weights of each head (batch, heads, queries, keys). Its dropout is for training.
 `Linear` is x W + b, `Silu` is x times its sigmoid. `TiedEmbedding` looks up rows of w, `TiedProjection` is x times
-w transposed, for one w. `Parameter` is a parameter as a tensor.
+w transposed, for one w. `Parameter` is a parameter as a tensor. `StopGradient` is x, and nothing behind it trains.
 `Log1p`, `Expm1`, `LogSigmoid`, `LogAddExp` and `Atan2` are what their names say, over the whole range of a number.
 `FeatureDropout` is torch's Dropout1d/2d/3d; `AlphaDropout` and `FeatureAlphaDropout` keep mean and variance.
 
@@ -187,6 +187,9 @@ TiedProjection (x, w) => (y) { wt = Transpose <perm = [1, 0]> (w)  y = MatMul (x
 _PARAMETER = """
 Parameter (w) => (y) { y = Identity (w) }"""
 
+_STOP_GRADIENT = """
+StopGradient (x) => (y) { y = Identity (x) }"""
+
 _SILU = """
 Silu (x) => (y) { s = Sigmoid (x)  y = Mul (x, s) }"""
 
@@ -253,7 +256,9 @@ MultiHeadAttention <heads, dropout, is_causal> (q, k, v, wq, wk, wv, wo, bq, bk,
     xo = MatMul (a, wo)  y = Add (xo, bo)
 }"""
 
-_SMALL = (*_FORMULAS, _MULTI_HEAD, _LINEAR, _SILU, *_DROPOUTS, _TIED_EMBEDDING, _TIED_PROJECTION, _PARAMETER)
+_SMALL = (
+    *_FORMULAS, _MULTI_HEAD, _LINEAR, _SILU, *_DROPOUTS, _TIED_EMBEDDING, _TIED_PROJECTION, _PARAMETER, _STOP_GRADIENT,
+)  # fmt: skip
 
 
 @functools.cache

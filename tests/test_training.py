@@ -231,6 +231,74 @@ def test_constants_among_parameters_do_not_train(kept: Tensor) -> None:
     assert conversion.report.trainable == sum(p.numel() for p in module.parameters())
 
 
+class Stopped(nn.Module):
+    """What torch gives no gradient: a row of a table that is an output layer too, what is detached, a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5, 4, padding_idx=1)
+        self.rare = nn.Embedding(5, 4, padding_idx=-1, sparse=True)
+        self.gate, self.teacher = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.register_buffer("offset", torch.randn(4))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.table(ids) + self.rare(ids)
+        x = self.gate(x) * self.teacher(x).detach() + self.offset.detach()
+        return F.linear(x, self.table.weight)
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_what_torch_gives_no_gradient_does_not_train() -> None:
+    ids = torch.tensor([[0, 1, 4], [3, 1, 4]])
+    result = bridge.convert(Stopped().eval(), ids, training=True)
+    assert result.report.verified
+    before = result.weights.to_torch()
+    result.model.compile("adam", "mse")
+    result.model.fit(ids.numpy(), np.ones((2, 3, 5), "float32"), verbose=0)
+    after = result.weights.to_torch()
+    assert torch.equal(after["rare.weight"][4], before["rare.weight"][4])
+    assert not torch.equal(after["rare.weight"][3], before["rare.weight"][3])
+    assert torch.equal(after["teacher.weight"], before["teacher.weight"])
+
+
+UNTRAINED = {
+    "by frequency": (
+        nn.Embedding(5, 4, scale_grad_by_freq=True),
+        bridge.SourceError,
+        "at Embedding: by scale_grad",
+    ),
+    "of a bag": (
+        nn.EmbeddingBag(5, 4, scale_grad_by_freq=True),
+        bridge.SourceError,
+        "at EmbeddingBag: by scale_grad",
+    ),
+    "normalised": (
+        nn.Sequential(nn.Embedding(5, 4, max_norm=2.0)),
+        bridge.ExportError,
+        r"at 0 .*renorm\(weight, 2, 0, 2\)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("module", "error", "says"), UNTRAINED.values(), ids=UNTRAINED)
+def test_a_table_that_keras_cannot_train_as_torch_does(
+    module: nn.Module, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        bridge.convert(module.eval(), torch.tensor([[0, 1, 4], [3, 1, 4]]), training=True)
+
+
+def test_a_gradient_that_differs_is_named() -> None:
+    class Frequent(nn.Embedding):
+        def forward(self, ids: Tensor) -> Tensor:
+            return F.embedding(ids, self.weight, scale_grad_by_freq=True)
+
+    with pytest.raises(
+        bridge.Mismatch, match=r"gradients differ.*: weight; an embedding with scale_grad_by_freq"
+    ):
+        bridge.convert(Frequent(5, 4).eval(), torch.tensor([[0, 1, 4], [3, 1, 4]]), training=True)
+
+
 def test_tied_weights_are_one_variable() -> None:
     conversion, network = trained("language_model")
     tied = [e for e in conversion.weights if "embedding.weight" in e.recipe.names]

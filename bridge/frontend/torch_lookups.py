@@ -14,10 +14,11 @@ def embedding_bag(
     """Replaces `F.embedding_bag`: rows of a table, and what is done with those of one bag."""
     if max_norm is not None:
         raise NotImplementedError(
-            "embedding_bag with max_norm changes its weights in forward; normalise them before"
+            f"embedding_bag with max_norm changes its weights in forward; normalise their rows before "
+            f"(torch.renorm(weight, {norm_type:g}, 0, {max_norm:g})) and leave max_norm out"
         )
     inside = None if padding_idx is None else input != padding_idx % weight.shape[0]
-    rows = torch.nn.functional.embedding(input, weight)
+    rows = torch.nn.functional.embedding(input, weight, scale_grad_by_freq=scale_grad_by_freq)
     if offsets is not None:  # bags side by side: every bag sees all rows and keeps its own
         ends = (
             offsets[1:]

@@ -50,6 +50,7 @@ EXPM1 = own_op("Expm1", "x", "y")
 LOG1P = own_op("Log1p", "x", "y")
 LOG_ADD_EXP = own_op("LogAddExp", "a b", "y")
 LOG_SIGMOID = own_op("LogSigmoid", "x", "y")
+STOP_GRADIENT = own_op("StopGradient", "x", "y")
 
 
 # --- in torch -----------------------------------------------------------------------------------------------

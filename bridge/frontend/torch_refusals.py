@@ -36,7 +36,8 @@ def reason(error: BaseException) -> str:
     last = causes[-1]
     node = next((found for cause in reversed(causes) if (found := _node(cause)) is not None), None)
     if node is not None:
-        return f"{_called(node)}{_place(node.meta.get('stack_trace') or '')}: {_missing(node, last)}"
+        place = _path(node) + _place(node.meta.get("stack_trace") or "")
+        return f"{_called(node)}{place}: {_missing(node, last)}"
     if type(last).__name__ in ON_NUMBERS:
         return f"{NUMBERS}{_raised_in(last)}"
     return f"{type(last).__name__}: {said(last)}"
@@ -69,6 +70,12 @@ def _called(node: torch.fx.Node) -> str:
     name = _operator(node)
     room, _, rest = name.partition("_")
     return f"torch.{room}.{rest}" if room in ROOMS else f"torch.{name}"
+
+
+def _path(node: torch.fx.Node) -> str:
+    """Which submodule called it."""
+    scopes = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+    return f" at {scopes[-1]}" if scopes and scopes[-1] else ""
 
 
 def _missing(node: torch.fx.Node, error: BaseException) -> str:

@@ -14,6 +14,7 @@ from onnxscript.function_libs.torch_lib.ops import core, nn
 
 from bridge.frontend.torch_axes import ALONG_AXES, ints
 from bridge.frontend.torch_formulas import FORMULAS, number
+from bridge.frontend.torch_gradients import GRADIENTS
 from bridge.frontend.torch_ops import DROPOUTS, LSTMP, MULTI_HEAD
 from bridge.frontend.torch_positions import BY_POSITION
 from bridge.frontend.torch_special import SPECIAL
@@ -239,6 +240,7 @@ TRANSLATIONS: dict[Any, Any] = {
     **SPECIAL,
     **ALONG_AXES,
     **BY_POSITION,
+    **GRADIENTS,
     torch.ops.aten.linspace.default: _onnx_linspace,
     torch.ops.aten.upsample_linear1d.vec: _onnx_resize(mode="linear"),
     **{

@@ -349,6 +349,11 @@ def silu(site, x):
     return site.layer(layers.Activation, activation="silu")(x)
 
 
+@op("StopGradient", domain="bridge", layout=ANY)
+def stop_gradient(x):
+    return ops.stop_gradient(x)
+
+
 @op("LogSigmoid", domain="bridge", layout=ANY)
 def log_sigmoid(site, x):
     return site.layer(layers.Activation, activation="log_sigmoid")(x)

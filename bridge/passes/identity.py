@@ -1,10 +1,12 @@
-"""Identity gives the value itself: what reads its output reads its input."""
+"""Identity gives the value itself, and so does StopGradient of what does not train: what reads it reads its input."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
-from bridge.passes.emit import is_onnx, replace
+from bridge.functions import DOMAIN
+from bridge.passes.emit import constant, is_onnx, replace
+from bridge.weights import Weight
 
 
 def identity(model: ir.Model) -> None:
@@ -12,8 +14,15 @@ def identity(model: ir.Model) -> None:
     an initializer, a value of the graph around it, a second name for another output."""
     for graph in model.graphs():
         for node in list(graph):
-            if is_onnx(node, "Identity") and node.inputs[0] is not None and not _names_output(node):
+            copies = is_onnx(node, "Identity") or _stops_nothing(node)
+            if copies and node.inputs[0] is not None and not _names_output(node):
                 _drop(node)
+
+
+def _stops_nothing(node: ir.Node) -> bool:
+    """Whether `node` is a StopGradient of a constant, or of a parameter that does not train anyway."""
+    held = constant(node.inputs[0]) if (node.domain, node.op_type) == (DOMAIN, "StopGradient") else None
+    return held is not None and not (isinstance(held, Weight) and held.trainable)
 
 
 def _names_output(node: ir.Node) -> bool:

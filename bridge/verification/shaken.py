@@ -49,7 +49,7 @@ class Shaken(TorchDispatchMode):
 
     def _moved(self, x: Any, least: Any = 0.0) -> Any:
         """`x` off by the last bits of each number, or of `least`."""
-        if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+        if not isinstance(x, torch.Tensor) or not x.is_floating_point() or x.is_sparse:
             return x
         size = torch.maximum(x.abs(), torch.as_tensor(least, dtype=x.dtype).abs().expand_as(x))
         signs = torch.randint(0, 2, x.shape, generator=self._random, dtype=x.dtype) * 2 - 1

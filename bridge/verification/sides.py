@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -101,16 +101,26 @@ def require_comparable(module: Any) -> None:
     """Raise `SourceError` where torch trains in a way that no layer of Keras does."""
     import torch
 
-    tracked = [
-        path
-        for path, layer in module.named_modules()
-        if isinstance(layer, torch.nn.modules.instancenorm._InstanceNorm) and layer.track_running_stats
-    ]
-    if tracked:
-        raise SourceError(
-            f"training differs at {', '.join(tracked)}: an InstanceNorm that keeps running statistics trains with "
-            f"those of each instance, and Keras's layer with those of the batch; convert without training=True"
-        )
+    norm = torch.nn.modules.instancenorm._InstanceNorm
+    lookup = torch.nn.Embedding, torch.nn.EmbeddingBag
+    _refuse(
+        module,
+        lambda layer: isinstance(layer, norm) and layer.track_running_stats,
+        "an InstanceNorm that keeps running statistics trains with those of each instance, and Keras's layer with "
+        "those of the batch",
+    )
+    _refuse(
+        module,
+        lambda layer: isinstance(layer, lookup) and layer.scale_grad_by_freq,
+        "by scale_grad_by_freq the gradient of a row is divided by how often it is looked up, and Keras's layer does "
+        "not",
+    )
+
+
+def _refuse(module: Any, differs: Callable[[Any], bool], why: str) -> None:
+    paths = [path or type(layer).__name__ for path, layer in module.named_modules() if differs(layer)]
+    if paths:
+        raise SourceError(f"training differs at {', '.join(paths)}: {why}; convert without training=True")
 
 
 class TorchSide:
@@ -167,6 +177,7 @@ class TorchSide:
             for name, parameter in self.module.named_parameters():
                 if parameter.requires_grad:
                     gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+                    gradient = gradient.to_dense() if gradient.is_sparse else gradient
                     gradients[name] = gradient.cpu().numpy().copy()
                     parameter -= RATE * gradient
         self.first = self.first or gradients
@@ -235,6 +246,7 @@ class KerasSide:
         targets = [factors[i] for i in self.floats]
         with _exact(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The model does not have any trainable weights")
+            warnings.filterwarnings("ignore", "Gradients do not exist")  # of what is detached
             self.model.train_on_batch(list(inputs), targets)
         for entry, old in zip(self.weights, before, strict=True):
             if entry.variable.trainable:

@@ -15,7 +15,7 @@ Three things differ by definition and are compared as what they are:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -59,12 +59,13 @@ class Departure:
     )  # of running variances: how many a channel has in the batch
 
     def check(self, limit: float, dtype: str, doubts: dict[str, float]) -> Check:
-        """That of them which comes closest to its limit, or goes furthest beyond: `limit`, or what rounding allows
-        where there are `doubts`. What rounding alone decides is none of them."""
+        """That of them which comes closest to its limit, or goes furthest beyond, which is then named: `limit`,
+        or what rounding allows where there are `doubts`. What rounding alone decides is none of them."""
         names = [name for name in self.errors if doubts.get(name, 0.0) < ALONE]
         limits = {name: max(limit, FLOOR * doubts.get(name, 0.0)) for name in names}
         worst = max(names, key=lambda name: self.errors[name] / limits[name], default="")
-        return Check(self.leg, self.at, self.errors.get(worst, 0.0), limits.get(worst, limit), dtype)
+        check = Check(self.leg, self.at, self.errors.get(worst, 0.0), limits.get(worst, limit), dtype)
+        return check if check.passed else replace(check, sizes=f"{self.at}: {worst}")
 
 
 Batch = tuple[Arrays, Factors]
