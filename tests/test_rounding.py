@@ -175,6 +175,7 @@ DOUBLED = {
     "a function": "y = f.Tenth (x)",
     "neighbours": "y = LRN <alpha = 0.9, size = 2> (x)",
     "more neighbours": "y = LRN <alpha = 0.9, bias = 0.5, size = 3> (x)",
+    "sums of powers": "y = GlobalLpPool <p = 3> (x)",
     "erf": "y = Erf (x)",
     "hard swish": "y = HardSwish (x)",
     "a layer norm": "<float[4] s = {1, 2, 3, 4}> { y = LayerNormalization (x, s) }",

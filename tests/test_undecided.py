@@ -34,6 +34,12 @@ ALARMS = {  # that each of these ended in
         "g (double[N,3] x) => (uint8[N,3] y) <uint8 t = {1}> { y = CastLike (x, t) }",
     ),
     "squares beyond a half": (18, "g (float16[N,3] x) => (float16[N,3] y) { y = LpNormalization (x) }"),
+    "a state that is not given beside one that is infinite": (
+        18,
+        "g (float[1,2,2] c) => (float[2,1,2,2] y) <float[2,2,1] x = {1, 2, 3, 4}, float[1,8,1] w = {1, 2, 3, 4, 5, 6, 7, "
+        "8}, float[1,8,2] r = {1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8}> "
+        '{ y = LSTM <hidden_size = 2> (x, w, r, "", "", "", c) }',
+    ),
     "the alpha of Selu, which its schema has in 32 bits, in float64": (
         21,
         "g (float16[N,3] x) => (float16[N,3] y) { y = Selu <gamma = -0.1> (x) }",

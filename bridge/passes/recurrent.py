@@ -60,7 +60,9 @@ def _rewrite(node: ir.Node) -> None:
     step = _single_step(x) if directions == 1 and not batch_first and lens is None else None
     if step is not None:
         given = [
-            _rows(emit, s, 1, 0)[0] if s is not None else _zeros(emit, step, x.dtype, attributes)
+            _rows(emit, s, 1, 0)[0]
+            if s is not None
+            else _zeros(emit, _state(emit, step, attributes), x.dtype)
             for s in states
         ]
         finals = emit(
@@ -100,9 +102,13 @@ def _rows(emit: Emitter, state: ir.Value, directions: int, axis: int) -> list[ir
     return [emit("Gather", state, emit.constant(side), axis=axis) for side in range(directions)]
 
 
-def _zeros(emit: Emitter, step: ir.Value, dtype: ir.DataType, attributes: dict) -> ir.Value:
+def _state(emit: Emitter, step: ir.Value, attributes: dict) -> ir.Value:
+    """The shape of a state beside `step`."""
     batch = emit("Shape", step, start=0, end=1)
-    shape = emit("Concat", batch, emit.constant([attributes["hidden_size"]]), axis=0)
+    return emit("Concat", batch, emit.constant([attributes["hidden_size"]]), axis=0)
+
+
+def _zeros(emit: Emitter, shape: ir.Value, dtype: ir.DataType) -> ir.Value:
     return emit("Expand", emit.constant(0, dtype.numpy()), shape)
 
 
@@ -113,7 +119,7 @@ def _initial(
     if all(state is None or is_zero(state) for state in states):
         return []
     known = next(state for state in states if state is not None)
-    states = [emit("Sub", known, known) if state is None else state for state in states]
+    states = [_zeros(emit, emit("Shape", known), known.dtype) if s is None else s for s in states]
     rows = [_rows(emit, state, directions, 1 if batch_first else 0) for state in states]
     return [row[side] for side in range(directions) for row in rows]
 

@@ -15,7 +15,8 @@ from bridge.frontend.source import Given, as_ir
 from bridge.passes import simplify
 from bridge.plan import torch_path
 from bridge.verification.metrics import Arrays, relative_error, worst_error
-from bridge.verification.runners import OnnxRuntime, values_in
+from bridge.verification.reference import as_given
+from bridge.verification.runners import values_in
 from bridge.verification.trials import Trial
 
 RAISED = "raising the opset"
@@ -27,7 +28,7 @@ def departure(given: Given, raised: ir.Model, trial: Trial, limit: float) -> str
     before = given
     for step, after in _steps(given, raised):
         try:
-            got = OnnxRuntime(after)(trial.inputs)
+            got = as_given(after)[0](trial.inputs)
         except (SourceError, NotRun) as error:
             return f"{step}, after which the graph does not run: {error}"
         if worst_error(got, trial.onnx) > limit:

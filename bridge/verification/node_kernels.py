@@ -59,8 +59,16 @@ def _lrn(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
     return [(x / base ** attributes["beta"]).astype(x.dtype)]
 
 
+def _global_lp_pool(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+    """The evaluator has none, and onnxruntime none of the newest opsets."""
+    (x,), p = given, attributes["p"]
+    sums = (np.abs(x) ** p).sum(tuple(range(2, x.ndim)), keepdims=True)
+    return [(sums ** (1 / p)).astype(x.dtype)]
+
+
 IN_NUMPY: dict[str, Any] = {  # what the evaluator has otherwise than ONNX
     "Erf": _erf,
+    "GlobalLpPool": _global_lp_pool,
     "HardSwish": _hard_swish,
     "LRN": _lrn,
     **{kind: partial(recurrent, kind) for kind in STEPS},

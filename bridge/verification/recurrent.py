@@ -48,7 +48,7 @@ class Cell:
     r: np.ndarray  # (gates * hidden, hidden)
     wb: np.ndarray  # (gates * hidden,), as rb
     rb: np.ndarray
-    p: np.ndarray  # (3, hidden)
+    p: np.ndarray | None  # (3, hidden)
     functions: list[Function]
     attributes: dict[str, Any]
 
@@ -56,6 +56,10 @@ class Cell:
         """What the function at `place` makes of a sum, which may be clipped."""
         clip = self.attributes.get("clip")
         return self.functions[place](np.clip(x, -clip, clip) if clip else x)
+
+    def peeped(self, place: int, x: np.ndarray, c: np.ndarray) -> np.ndarray:
+        """A sum with what its gate sees of the state, of which no weights are no zeros: it may be infinite."""
+        return x if self.p is None else x + self.p[place] * c
 
 
 def recurrent(kind: str, inputs: Sequence[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
@@ -70,12 +74,12 @@ def recurrent(kind: str, inputs: Sequence[Any], attributes: dict[str, Any]) -> l
         raise SourceError(f"{kind} has weights of {directions} directions, and is {attributes['direction']}")
     lengths = np.full(batch, time) if lengths is None else lengths
     b = np.zeros((directions, 2 * GATES[kind] * hidden), x.dtype) if b is None else b
-    p = np.zeros((directions, 3 * hidden), x.dtype) if p is None else p
     states = [np.zeros((directions, batch, hidden), x.dtype) if s is None else s for s in states]
     made = []
     for side, functions in enumerate(_functions(kind, directions, attributes)):
         wb, rb = np.split(b[side], 2)
-        cell = Cell(w[side], r[side], wb, rb, p[side].reshape(3, hidden), functions, attributes)
+        peepholes = None if p is None else p[side].reshape(3, hidden)
+        cell = Cell(w[side], r[side], wb, rb, peepholes, functions, attributes)
         step = partial(STEPS[kind], cell)
         reverse = side == 1 or attributes.get("direction") == "reverse"
         made.append(_run(step, x, lengths, [s[side] for s in states], reverse))
@@ -122,10 +126,10 @@ def _run(
 
 def _lstm(cell: Cell, x: np.ndarray, h: np.ndarray, c: np.ndarray) -> Arrays:
     i, o, forget, new = np.split(x @ cell.w.T + h @ cell.r.T + cell.wb + cell.rb, 4, axis=-1)
-    i = cell.act(0, i + cell.p[0] * c)
-    forget = 1 - i if cell.attributes.get("input_forget") else cell.act(0, forget + cell.p[2] * c)
+    i = cell.act(0, cell.peeped(0, i, c))
+    forget = 1 - i if cell.attributes.get("input_forget") else cell.act(0, cell.peeped(2, forget, c))
     c = forget * c + i * cell.act(1, new)
-    return cell.act(0, o + cell.p[1] * c) * cell.functions[2](c), c
+    return cell.act(0, cell.peeped(1, o, c)) * cell.functions[2](c), c
 
 
 def _gru(cell: Cell, x: np.ndarray, h: np.ndarray) -> Arrays:
