@@ -16,49 +16,49 @@ from bridge.errors import (
     BridgeError,
     ExportError,
     InternalError,
-    Mismatch,
-    MissingPackage,
+    MismatchError,
+    MissingPackageError,
     OutputError,
     SourceError,
-    Unsupported,
+    UnsupportedError,
     WeightsError,
 )
 
 if TYPE_CHECKING:
     from bridge.conversion import Conversion, convert
-    from bridge.conversion import open_saved as open
+    from bridge.conversion import load_saved as load
     from bridge.conversion import verify_saved as verify
-    from bridge.handwritten import transfer
-    from bridge.report import Report
-    from bridge.weights import WeightMap
+    from bridge.report.report import Report
+    from bridge.weights.transfer import transfer
+    from bridge.weights.weight_map import WeightMap
 
 _LAZY = {
     "Conversion": "bridge.conversion",
     "convert": "bridge.conversion",
-    "open": "bridge.conversion",
-    "Report": "bridge.report",
-    "WeightMap": "bridge.weights",
-    "transfer": "bridge.handwritten",
+    "load": "bridge.conversion",
+    "Report": "bridge.report.report",
+    "WeightMap": "bridge.weights.weight_map",
+    "transfer": "bridge.weights.transfer",
     "verify": "bridge.conversion",
 }
 
-_ELSEWHERE = {"open": "open_saved", "verify": "verify_saved"}  # names that are taken where they are defined
+_ELSEWHERE = {"load": "load_saved", "verify": "verify_saved"}  # names that are taken where they are defined
 
 __all__ = [
     "BridgeError",
     "Conversion",
     "ExportError",
     "InternalError",
-    "Mismatch",
-    "MissingPackage",
+    "MismatchError",
+    "MissingPackageError",
     "OutputError",
     "Report",
     "SourceError",
-    "Unsupported",
+    "UnsupportedError",
     "WeightMap",
     "WeightsError",
     "convert",
-    "open",
+    "load",
     "transfer",
     "verify",
 ]

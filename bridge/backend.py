@@ -19,13 +19,13 @@ import onnx
 import onnx_ir as ir
 from onnx.backend.base import Backend, BackendRep
 
-from bridge.build import build
+from bridge.build.builder import build
 from bridge.frontend.onnx_load import load
-from bridge.functions import DOMAIN
+from bridge.graph.functions import DOMAIN
 from bridge.ops import find
 from bridge.ops.registry import Kind
 from bridge.passes import simplify
-from bridge.plan import plan
+from bridge.plan.planner import plan
 
 SIZES_ONLY = {"Shape", "Size"}  # what they give does not depend on the numbers in their inputs
 

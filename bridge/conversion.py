@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_ir as ir
 
-from bridge import disk
-from bridge.account import account, axes, describe
-from bridge.errors import BridgeError, Mismatch, MissingPackage, SourceError
+from bridge import saving
+from bridge.errors import BridgeError, MismatchError, MissingPackageError, SourceError
 from bridge.frontend.asked import Asked
 from bridge.frontend.source import Opened, as_ir, open_source
+from bridge.graph.reduce import reduce
 from bridge.passes import simplify
-from bridge.reduce import reduce
-from bridge.report import Report, Row
-from bridge.weights import WeightMap
+from bridge.report.report import Report, Row
+from bridge.summary import account, axes, describe
+from bridge.weights.weight_map import WeightMap
 
 if TYPE_CHECKING:
     import keras
 
-    from bridge.plan import Plan
+    from bridge.plan.planner import Plan
 
 ROOMS = ("export", "simplify", "plan", "build", "compare")
 Progress = Callable[[str], None]
@@ -42,15 +42,15 @@ class Conversion:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model as one `.keras` file, which plain Keras loads, and the weight map beside it, from which
-        `bridge.open` finds the way back to torch. Nothing is left half-written."""
-        disk.save(Path(path), self.model, self.weights, self.report)
+        `bridge.load` finds the way back to torch. Nothing is left half-written."""
+        saving.save(Path(path), self.model, self.weights, self.report)
         return Path(path)
 
 
-def open_saved(path: str | os.PathLike[str]) -> Conversion:
-    """What `Conversion.save` wrote: the model, its weight map and the report, as `bridge.open`."""
+def load_saved(path: str | os.PathLike[str]) -> Conversion:
+    """What `Conversion.save` wrote: the model, its weight map and the report, as `bridge.load`."""
     _require_keras()
-    return Conversion(*disk.load(Path(path)))
+    return Conversion(*saving.load(Path(path)))
 
 
 @dataclass
@@ -122,9 +122,9 @@ def convert(
 
     Raises:
         SourceError, ExportError: the source cannot be read or exported; `inputs` or `sizes` do not fit it.
-        Unsupported: with every node that cannot be built.
-        Mismatch: the proof failed; carries the report.
-        MissingPackage: torch, onnxruntime or the Keras backend is needed and not installed.
+        UnsupportedError: with every node that cannot be built.
+        MismatchError: the proof failed; carries the report.
+        MissingPackageError: torch, onnxruntime or the Keras backend is needed and not installed.
     """
     _require_keras()
     watch = Stopwatch(progress, {}, source)
@@ -133,7 +133,7 @@ def convert(
         watch.opened = opened = open_source(source, args, kwargs, dynamic_shapes, asked)
     planned = _planned(opened.model, watch, channels_last)
     _settle(opened, planned.model, watch)
-    from bridge.build import build, deep
+    from bridge.build.builder import build, deep
 
     with watch.room("build"), deep(planned):
         built = build(planned, name=opened.title)
@@ -151,7 +151,7 @@ def convert(
         report = replace(report, seconds=watch.seconds)
         if not report.verified:
             report = replace(report, blame=report.blame or "; ".join((failed_leg(report), *opened.departs)))
-            raise Mismatch(f"{opened.title}: {report.blame}", report)
+            raise MismatchError(f"{opened.title}: {report.blame}", report)
     return Conversion(built.model, built.weights, report)
 
 
@@ -208,7 +208,7 @@ def verify_saved(
 
     `training` also compares its gradients with torch's, mapped through the weight map beside the file; `inputs`,
     `sizes` and `seed` are those of `convert`.
-    Raises `Mismatch` with the report if they differ, `SourceError` if one of them cannot be read.
+    Raises `MismatchError` with the report if they differ, `SourceError` if one of them cannot be read.
     """
     _require_keras()
     from bridge.verification import outputs
@@ -218,7 +218,7 @@ def verify_saved(
 
     watch = Stopwatch(progress, {}, source)
     asked = Asked.of(inputs, sizes, seed)
-    model = disk.load_keras(Path(path))
+    model = saving.load_keras(Path(path))
     with watch.room("export"):
         watch.opened = opened = open_source(source, args, kwargs, dynamic_shapes, asked)
     with watch.room("simplify"):
@@ -233,11 +233,11 @@ def verify_saved(
         report = replace(report, notes=(*report.notes, *refused))
         report = judged(report, list(outputs.checks(call, tried)), tried, opened, Compared(call))
         if training:
-            report = replace(report, checks=(*report.checks, gradients_of(open_saved(path), opened, simple)))
+            report = replace(report, checks=(*report.checks, gradients_of(load_saved(path), opened, simple)))
     report = replace(report, seconds=watch.seconds)
     if not report.verified:
         report = replace(report, blame=failed_leg(report))
-        raise Mismatch(f"{path}: {report.blame}", report)
+        raise MismatchError(f"{path}: {report.blame}", report)
     return report
 
 
@@ -296,7 +296,7 @@ def _require_keras() -> None:
         import keras.ops  # noqa: F401
     except ImportError as error:
         backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-        raise MissingPackage(
+        raise MissingPackageError(
             f"Keras needs its backend {error.name}, which is not installed: pip install "
             f"'onnx-keras-bridge[{backend}]', or set KERAS_BACKEND to one that is (tensorflow, jax, torch)"
         ) from error
@@ -325,6 +325,6 @@ def _planned(model: ir.Model, watch: Stopwatch, channels_last: bool = False) -> 
         simple = simplify(model)
     with watch.room("plan"):
         import bridge.ops  # noqa: F401 - registers the operators
-        from bridge.plan import plan
+        from bridge.plan.planner import plan
 
         return plan(simple, channels_last=channels_last)

@@ -3,14 +3,14 @@
     BridgeError
     ├── SourceError        the file or object given is not a model that can be read
     ├── ExportError        torch could not export the module, or fixed an axis that was to be dynamic
-    ├── Unsupported        nodes that cannot be built, all of them at once (`.refusals`)
-    ├── Mismatch           the converted model does not agree with its source (`.report`)
+    ├── UnsupportedError        nodes that cannot be built, all of them at once (`.refusals`)
+    ├── MismatchError           the converted model does not agree with its source (`.report`)
     ├── WeightsError       weights that do not fit, or cannot go back
     ├── OutputError        a file that cannot be written
-    ├── MissingPackage     an optional package is needed and not installed
+    ├── MissingPackageError     an optional package is needed and not installed
     └── InternalError      a fault of bridge itself, with the stage and the node at which it arose
 
-The text of each is one line that says what, where and the way out; `Unsupported` has one line per refusal.
+The text of each is one line that says what, where and the way out; `UnsupportedError` has one line per refusal.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ExportError(BridgeError):
     """torch refused to export the module as asked."""
 
 
-class Unsupported(BridgeError):
+class UnsupportedError(BridgeError):
     """Nodes of the graph that no builder can say in Keras.
 
     `refusals` holds one `Refusal` (node, path, reason) for each, found before anything is built.
@@ -74,7 +74,7 @@ class Unsupported(BridgeError):
         super().__init__(*map(str, self.refusals))
 
 
-class Mismatch(BridgeError):
+class MismatchError(BridgeError):
     """The proof failed; `report` says on which leg, at which sizes and from which node on."""
 
     def __init__(self, message: str, report: Any):
@@ -94,7 +94,7 @@ class InternalError(BridgeError):
     """A fault of `bridge` itself, not of the source or of the caller."""
 
 
-class MissingPackage(BridgeError):
+class MissingPackageError(BridgeError):
     """A package outside the core is needed; the text names the extra that installs it."""
 
 

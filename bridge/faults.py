@@ -7,7 +7,7 @@ from types import TracebackType
 import onnx_ir as ir
 
 from bridge.errors import InternalError, NotRun, said
-from bridge.plan import Step, torch_path
+from bridge.plan.planner import Step, torch_path
 
 
 def fault(stage: str, error: Exception) -> InternalError:

@@ -36,10 +36,10 @@ with quiet():
     from rich.table import Table
 
     import bridge
-    import bridge.build
+    import bridge.build.builder
     import bridge.frontend.torch_export
     import bridge.verification.verify
-    from bridge.render.html import render
+    from bridge.report.html import render
 
 NAMES = ("sunspots", "digits", "digit_strips")
 

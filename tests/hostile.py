@@ -23,7 +23,7 @@ KINDS = (
     bridge.SourceError,
     bridge.WeightsError,
     bridge.ExportError,
-    bridge.Unsupported,
+    bridge.UnsupportedError,
 )  # of what a file can be guilty
 SECONDS = 20
 MEBIBYTES = 700

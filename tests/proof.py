@@ -24,12 +24,12 @@ import onnx.parser
 import onnxruntime
 import pytest
 
-from bridge.build import Built, build
-from bridge.errors import Unsupported
+from bridge.build.builder import Built, build
+from bridge.errors import UnsupportedError
 from bridge.frontend.onnx_load import load
-from bridge.functions import functions
+from bridge.graph.functions import functions
 from bridge.passes import simplify
-from bridge.plan import Plan, plan
+from bridge.plan.planner import Plan, plan
 
 HEADER = '<ir_version: 10, opset_import: ["": 23, "bridge": 1]>\n'
 SIZES = ((3, 5, 2, 4), (2, 6, 7, 3))  # of the first, second, … symbolic dim, in two runs
@@ -88,7 +88,7 @@ def check(
 
 def refuses(source: str | onnx.ModelProto, match: str) -> None:
     """Prove that `source` is refused, with a reason that matches."""
-    with pytest.raises(Unsupported, match=match):
+    with pytest.raises(UnsupportedError, match=match):
         build(planned(parse(source, {})).require())
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import bridge
-from bridge.cli import EXIT_CODES
+from bridge.cli.commands import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
 HEAD = '<ir_version: 10, opset_import: ["": 23, "com.acme": 1]>'
@@ -86,7 +86,7 @@ def test_unknown_domain_and_missing_builders_all_at_once():
         f"{HEAD} g (float[N,3,3] x) => (float[N] y)"
         "{ z = com.acme.Frob (x)\n d = Det (z)\n y = com.acme.Bar (d) }"
     )
-    with pytest.raises(bridge.Unsupported) as caught:
+    with pytest.raises(bridge.UnsupportedError) as caught:
         bridge.convert(proto)
     lines = sorted(str(caught.value).splitlines())
     assert [line.partition(":")[0] for line in lines] == [
@@ -328,7 +328,7 @@ find = PathFinder.find_spec
 absent = {packages}
 PathFinder.find_spec = lambda name, *more: None if name.partition(".")[0] in absent else find(name, *more)
 
-from bridge.cli import main
+from bridge.cli.commands import main
 main()
 """
 
@@ -353,14 +353,14 @@ def one_line(result, error, *says):
 
 def test_without_torch_modules_are_refused(tmp_path):
     result = run_without("torch", "convert", "models.digits:make", "-o", tmp_path / "out.keras")
-    one_line(result, bridge.MissingPackage, "models.digits:make needs torch", "onnx-keras-bridge[torch]")
+    one_line(result, bridge.MissingPackageError, "models.digits:make needs torch", "onnx-keras-bridge[torch]")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_torch_pt2_files_are_refused(tmp_path):
     (tmp_path / "model.pt2").write_bytes(b"")
     result = run_without("torch", "convert", tmp_path / "model.pt2", "-o", tmp_path / "out.keras")
-    one_line(result, bridge.MissingPackage, "needs torch", "onnx-keras-bridge[torch]")
+    one_line(result, bridge.MissingPackageError, "needs torch", "onnx-keras-bridge[torch]")
 
 
 def test_without_torch_onnx_files_are_converted(tmp_path):
@@ -377,7 +377,9 @@ def test_without_the_keras_backend(tmp_path):
     result = run_without(
         "tensorflow", "convert", path, "-o", tmp_path / "out.keras", KERAS_BACKEND="tensorflow"
     )
-    one_line(result, bridge.MissingPackage, "tensorflow", "onnx-keras-bridge[tensorflow]", "KERAS_BACKEND")
+    one_line(
+        result, bridge.MissingPackageError, "tensorflow", "onnx-keras-bridge[tensorflow]", "KERAS_BACKEND"
+    )
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -394,5 +396,5 @@ def test_without_onnxruntime(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(with_weight(weight()).SerializeToString())
     result = run_without("onnxruntime", "convert", path, "-o", tmp_path / "out.keras")
-    one_line(result, bridge.MissingPackage, "onnxruntime")
+    one_line(result, bridge.MissingPackageError, "onnxruntime")
     assert list(tmp_path.iterdir()) == [path]

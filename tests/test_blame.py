@@ -13,7 +13,7 @@ from bridge import passes
 from bridge.conversion import smallest
 from bridge.frontend import source
 from bridge.frontend.onnx_adapters import ADAPTERS
-from bridge.report import ORT_KERAS, SIMPLIFIED, TORCH_ORT
+from bridge.report.report import ORT_KERAS, SIMPLIFIED, TORCH_ORT
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] x) => (float[N, 4] y)
 { a = Tanh (x)  b = Relu (a)  y = Add (b, x) }"""
@@ -21,7 +21,7 @@ TEXT = """<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] x) => (float[N
 
 def blamed() -> tuple[str, str]:
     """The leg that failed first, and what the error says."""
-    with pytest.raises(bridge.Mismatch) as caught:
+    with pytest.raises(bridge.MismatchError) as caught:
         bridge.convert(onnx.parser.parse_model(TEXT))
     report = caught.value.report
     return next(check.leg for check in report.checks if not check.passed), str(caught.value)
@@ -53,7 +53,7 @@ def test_a_wrong_adapter_says_nothing_of_what_its_source_is_sure_of(monkeypatch)
         ADAPTERS, "Hardmax", [(13, lambda old: old.node.attributes.add(ir.AttrInt64("axis", -1)))]
     )
     text = '<ir_version: 5, opset_import: ["" : 11]> g (float[3,2,5] x) => (float[3,2,5] y) { y = Hardmax <axis = -2> (x) }'
-    with pytest.raises(bridge.Mismatch, match="raising the opset"):
+    with pytest.raises(bridge.MismatchError, match="raising the opset"):
         bridge.convert(onnx.parser.parse_model(text))
 
 
@@ -161,5 +161,5 @@ def test_a_wrong_translation_is_caught_where_torch_is_sure(monkeypatch):
             node.op_type = "Sin" if node.op_type == "Tanh" else node.op_type
 
     monkeypatch.setattr("bridge.frontend.source.open_torch", opened)
-    with pytest.raises(bridge.Mismatch, match=TORCH_ORT):
+    with pytest.raises(bridge.MismatchError, match=TORCH_ORT):
         bridge.convert(module, torch.randn(2, 4))

@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 import pytest
 
-from bridge import cli
+from bridge.cli import commands
 from bridge.conversion import ROOMS
-from bridge.report import ORT_KERAS, Report
+from bridge.report.report import ORT_KERAS, Report
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "tensorflow", "keras", "onnx", "onnx_ir", "onnxruntime", "numpy", "jinja2")
@@ -35,7 +35,7 @@ def run(capfd, tmp_path, monkeypatch):
     def command(*arguments):
         capfd.readouterr()
         with pytest.raises(SystemExit) as caught:
-            cli.main([str(argument) for argument in arguments], prog_name="bridge")
+            commands.main([str(argument) for argument in arguments], prog_name="bridge")
         return caught.value.code or 0, *capfd.readouterr()
 
     return command
@@ -57,7 +57,7 @@ def names(folder):
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys\nfrom bridge.cli import main\n"
+        "import sys\nfrom bridge.cli.commands import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    print(*sys.modules, file=sys.stderr)"
     )
     result = subprocess.run(
@@ -88,7 +88,7 @@ def test_every_command_has_help(run, command):
 def test_help_lists_the_exit_codes(run):
     _, out, _ = run("--help")
     listed = {line.split()[0] for line in out.partition("Exit codes:")[2].splitlines() if line.strip()}
-    assert listed == {"0", "2"} | {str(code) for code in cli.EXIT_CODES.values()} - {"130"}
+    assert listed == {"0", "2"} | {str(code) for code in commands.EXIT_CODES.values()} - {"130"}
 
 
 def test_version(run):
@@ -180,7 +180,7 @@ def test_inputs_sizes_and_seeds_that_are_none(run, model, options, code, says):
     assert not Path("out.keras").exists()
 
 
-@pytest.mark.parametrize("suffix", cli.REPORTS)
+@pytest.mark.parametrize("suffix", commands.REPORTS)
 def test_reports(run, model, suffix):
     run("convert", model, "-o", "out.keras", "--quiet", "--report", f"r{suffix}")
     text = Path(f"r{suffix}").read_text()
@@ -214,7 +214,7 @@ def test_refusals_are_one_line_each(run, tmp_path):
 
 
 def test_output_is_tried_before_the_work(run, model, monkeypatch):
-    monkeypatch.setattr(cli, "read_source", lambda *_: pytest.fail("read before the output was tried"))
+    monkeypatch.setattr(commands, "read_source", lambda *_: pytest.fail("read before the output was tried"))
     for arguments in (["-o", "no/out.keras"], ["-o", "out.keras", "--report", "no/r.html"]):
         code, out, err = run("convert", model, *arguments)
         assert (code, out) == (6, "")
@@ -226,15 +226,15 @@ def test_a_bug_is_one_line_too(run, model, monkeypatch):
     def broken(*_):
         raise RuntimeError("first\nsecond")
 
-    monkeypatch.setattr(cli, "read_source", broken)
+    monkeypatch.setattr(commands, "read_source", broken)
     code, out, err = run("convert", model, "-o", "out.keras")
     assert (code, out, err) == (70, "", "bridge: this is a bug: RuntimeError: first second\n")
 
 
 def test_debug_shows_where(run, model, monkeypatch, capfd):
-    monkeypatch.setattr(cli, "read_source", lambda *_: 1 / 0)
+    monkeypatch.setattr(commands, "read_source", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        cli.main(["--debug", "convert", str(model), "-o", "out.keras"], prog_name="bridge")
+        commands.main(["--debug", "convert", str(model), "-o", "out.keras"], prog_name="bridge")
 
 
 # --- sources ------------------------------------------------------------------------------------------------
@@ -348,7 +348,7 @@ def test_verify_what_is_no_model_or_not_made_from_it(run, model):
 
 
 def test_inspect_builds_nothing(run, model, monkeypatch):
-    monkeypatch.setattr("bridge.build.build", lambda *_, **__: pytest.fail("built"))
+    monkeypatch.setattr("bridge.build.builder.build", lambda *_, **__: pytest.fail("built"))
     code, out, err = run("inspect", model)
     assert (code, err) == (0, "")
     assert "planned, not built" in out

@@ -19,8 +19,8 @@ import pytest
 import torch
 
 import bridge
-from bridge import disk
-from bridge.checkpoints import read_state, write_state
+from bridge import saving
+from bridge.files.checkpoints import read_state, write_state
 
 torch.set_num_threads(1)
 
@@ -35,7 +35,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.nn.Mod
 
 def test_open_gives_model_map_and_report(digits) -> None:
     path, module, args = digits
-    again = bridge.open(path)
+    again = bridge.load(path)
     assert again.report.verified
     state = again.weights.to_torch()
     for name, value in module.state_dict().items():
@@ -50,7 +50,7 @@ def test_a_later_process_brings_the_weights_back(digits, tmp_path: Path) -> None
     path, module, _ = digits
     out = tmp_path / "back.pt"
     program = (
-        "import bridge, sys, torch\ntorch.save(bridge.open(sys.argv[1]).weights.to_torch(), sys.argv[2])\n"
+        "import bridge, sys, torch\ntorch.save(bridge.load(sys.argv[1]).weights.to_torch(), sys.argv[2])\n"
     )
     subprocess.run([sys.executable, "-c", program, path, out], check=True, capture_output=True)
     state = torch.load(out, weights_only=True)
@@ -59,7 +59,7 @@ def test_a_later_process_brings_the_weights_back(digits, tmp_path: Path) -> None
 
 def test_a_newer_checkpoint_goes_in_and_a_trained_model_comes_back(digits) -> None:
     path, module, args = digits
-    conversion = bridge.open(path)
+    conversion = bridge.load(path)
     newer = {
         name: value + 0.01 * torch.randn_like(value) if value.is_floating_point() else value + 1
         for name, value in module.state_dict().items()
@@ -83,25 +83,25 @@ def test_a_missing_map_is_said_plainly(digits, tmp_path: Path) -> None:
     alone = tmp_path / "alone.keras"
     alone.write_bytes(digits[0].read_bytes())
     with pytest.raises(bridge.SourceError, match=r"alone.bridge.npz: no weight map beside the model"):
-        bridge.open(alone)
+        bridge.load(alone)
 
 
 def test_a_map_of_another_model_is_said_plainly(digits, tmp_path: Path) -> None:
     module = torch.nn.Sequential(torch.nn.Linear(4, 3)).eval()
     path = tmp_path / "other.keras"
     bridge.convert(module, torch.randn(2, 4)).save(path)
-    disk.map_path(path).write_bytes(disk.map_path(digits[0]).read_bytes())
+    saving.map_path(path).write_bytes(saving.map_path(digits[0]).read_bytes())
     with pytest.raises(bridge.WeightsError, match="belongs to another model: it was not saved together with"):
-        bridge.open(path)
+        bridge.load(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"\x93NUMPY"])
 def test_a_broken_map(digits, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "m.keras"
     path.write_bytes(digits[0].read_bytes())
-    disk.map_path(path).write_bytes(content)
+    saving.map_path(path).write_bytes(content)
     with pytest.raises(bridge.SourceError, match="not a weight map"):
-        bridge.open(path)
+        bridge.load(path)
 
 
 class Evil:
@@ -137,11 +137,11 @@ def test_a_model_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
     assert any("sys.setrecursionlimit" in note for note in conversion.report.notes)
     path = conversion.save(tmp_path / "deep.keras")
     with pytest.raises(bridge.SourceError, match="recursion limit"):
-        bridge.open(path)
+        bridge.load(path)
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(5000)
     try:
-        assert bridge.open(path).report.verified
+        assert bridge.load(path).report.verified
     finally:
         sys.setrecursionlimit(limit)
 
@@ -150,13 +150,13 @@ def test_a_model_that_keras_saved_again_keeps_its_map(digits, tmp_path: Path) ->
     """Trained elsewhere, with plain Keras; a map of another model is told by its names."""
     path = tmp_path / "strips.keras"
     keras.saving.load_model(digits[0], compile=False).save(path)
-    disk.map_path(path).write_bytes(disk.map_path(digits[0]).read_bytes())
-    back = bridge.open(path).weights.to_torch()
+    saving.map_path(path).write_bytes(saving.map_path(digits[0]).read_bytes())
+    back = bridge.load(path).weights.to_torch()
     assert all(torch.equal(back[name], value) for name, value in digits[1].state_dict().items())
     module = torch.nn.Sequential(torch.nn.Linear(4, 3)).eval()
     bridge.convert(module, torch.randn(2, 4)).model.save(path)
     with pytest.raises(bridge.WeightsError, match="belongs to another model: it names"):
-        bridge.open(path)
+        bridge.load(path)
 
 
 def test_a_new_model_beside_an_old_map(tmp_path: Path) -> None:
@@ -164,11 +164,11 @@ def test_a_new_model_beside_an_old_map(tmp_path: Path) -> None:
     path = tmp_path / "m.keras"
     module = torch.nn.Sequential(torch.nn.Linear(4, 3)).eval()
     bridge.convert(module, torch.randn(2, 4)).save(path)
-    old = disk.map_path(path).read_bytes()
+    old = saving.map_path(path).read_bytes()
     bridge.convert(module, torch.randn(2, 4)).save(path)
-    disk.map_path(path).write_bytes(old)
+    saving.map_path(path).write_bytes(old)
     with pytest.raises(bridge.WeightsError, match="was not saved together with"):
-        bridge.open(path)
+        bridge.load(path)
 
 
 # --- from strangers ------------------------------------------------------------------------------------------
@@ -195,22 +195,22 @@ def test_layers_larger_than_their_weights(small: Path) -> None:
     with pytest.raises(
         bridge.SourceError, match=r"its layers have 1,500,000,000,0\d\d weights, the file holds"
     ):
-        bridge.open(small)
+        bridge.load(small)
 
 
 def test_an_archive_that_unpacks_to_much_more(small: Path) -> None:
     rewritten(small, lambda name, data: data + bytes(100 << 20), zipfile.ZIP_DEFLATED)
     with pytest.raises(bridge.SourceError, match="claims to unpack to"):
-        bridge.open(small)
+        bridge.load(small)
 
 
 def test_arrays_of_a_map_are_as_large_as_their_entries(small: Path) -> None:
     old, new = b"'shape': (", b"'shape': (99999999999, "
     rewritten(
-        disk.map_path(small), lambda name, data: data.replace(old, new).replace(b" " * 13 + b"\n", b"\n", 1)
+        saving.map_path(small), lambda name, data: data.replace(old, new).replace(b" " * 13 + b"\n", b"\n", 1)
     )
     with pytest.raises(bridge.SourceError, match="not a weight map"):
-        bridge.open(small)
+        bridge.load(small)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_arrays_of_a_map_are_as_large_as_their_entries(small: Path) -> None:
     ],
 )
 def test_a_map_that_makes_no_sense(small: Path, change: Callable[[Any], Any]) -> None:
-    path = disk.map_path(small)
+    path = saving.map_path(small)
     with np.load(path) as archive:
         arrays = dict(archive)
     header = json.loads(arrays["header"].tobytes())
@@ -246,7 +246,7 @@ def test_a_map_that_makes_no_sense(small: Path, change: Callable[[Any], Any]) ->
     with pytest.raises(
         (bridge.SourceError, bridge.WeightsError), match="not a weight map|another model"
     ) as caught:
-        bridge.open(small)
+        bridge.load(small)
     assert "\n" not in str(caught.value)
 
 

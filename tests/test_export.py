@@ -124,7 +124,7 @@ def test_what_torch_cuts_at_the_longest_sequence(after, equal, longest) -> None:
     if equal:
         assert bridge.convert(module, args, dynamic_shapes=free).report.proved
         return
-    with pytest.raises(bridge.Mismatch, match=r"pad_packed_sequence: .*total_length=x.shape\[1\]"):
+    with pytest.raises(bridge.MismatchError, match=r"pad_packed_sequence: .*total_length=x.shape\[1\]"):
         bridge.convert(module, args, dynamic_shapes=free)
 
 
@@ -299,8 +299,8 @@ def test_shapes_behind_parts_are_found_at_once(monkeypatch) -> None:
         return x
 
     calls = []
-    found = passes.infer
-    monkeypatch.setattr(passes, "infer", lambda model: calls.append(found(model)))
+    found = passes.infer_shapes
+    monkeypatch.setattr(passes, "infer_shapes", lambda model: calls.append(found(model)))
     assert bridge.convert(Call(forward, layer=nn.Linear(4, 8)).eval(), torch.randn(2, 4)).report.verified
     assert len(calls) < 4
 

@@ -4,7 +4,7 @@ import onnx.parser
 import pytest
 
 from benchmarks.fuzz import graphs
-from bridge.reduce import reduce
+from bridge.graph.reduce import reduce
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -6,12 +6,12 @@ from benchmarks.fuzz.mutants import IS, Mutant, totals
 from benchmarks.fuzz.subjects import FUNCTION, GRAPH, OLD
 from benchmarks.fuzz.switches import switches, traced
 from benchmarks.fuzz.workers import CAUGHT, EQUAL, WRONG, Outcome
-from bridge import axes
 from bridge.frontend import torch_translations
+from bridge.graph import axes
 from bridge.ops import elementwise  # noqa: F401 - registers its operators
 from bridge.ops.registry import find
 
-FILES = ("ops/", "")
+FILES = ("ops/", "graph/")
 
 
 def test_a_switch_is_thrown_and_taken_back():
@@ -26,7 +26,7 @@ def test_a_switch_is_thrown_and_taken_back():
         assert axes.channels_behind(4) == right == (0, 2, 3, 1)
     assert len(found) > 5
     assert any(order != right for order in wrong)
-    assert {(switch.file, switch.name) for switch in found} == {("axes.py", "channels_behind")}
+    assert {(switch.file, switch.name) for switch in found} == {("graph/axes.py", "channels_behind")}
 
 
 def test_functions_that_functions_made_are_switched():

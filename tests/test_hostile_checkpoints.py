@@ -21,8 +21,8 @@ import torch
 from hostile import refused, with_member
 
 import bridge
-from bridge import disk
-from bridge.checkpoints import read_state
+from bridge import saving
+from bridge.files.checkpoints import read_state
 
 SUFFIXES = [".pt", ".pth", ".safetensors"]
 
@@ -57,7 +57,7 @@ def saved(state: Any, suffix: str = ".pt", **options: Any) -> bytes:
 
 def load(model: Path, path: Path) -> None:
     """All that `bridge weights --from-torch` does with a checkpoint but save."""
-    bridge.open(model).weights.load_torch(read_state(path))
+    bridge.load(model).weights.load_torch(read_state(path))
 
 
 def test_a_harmless_checkpoint(model: Path, folder: Path) -> None:
@@ -200,7 +200,7 @@ def test_tensors_that_do_not_fit(model: Path, folder: Path, case: str) -> None:
 def test_numbers_of_other_types(model: Path, folder: Path, suffix: str, dtype: str) -> None:
     path, given = folder / f"s{suffix}", STATE["0.weight"].to(getattr(torch, dtype))
     path.write_bytes(saved({**STATE, "0.weight": given}, suffix))
-    conversion = bridge.open(model)
+    conversion = bridge.load(model)
     conversion.weights.load_torch(read_state(path))
     assert torch.equal(conversion.weights.to_torch()["0.weight"], given.to(torch.float32))
 
@@ -275,11 +275,11 @@ def test_headers_of_safetensors(model: Path, folder: Path, case: str) -> None:
 def test_a_checkpoint_that_does_not_fit_changes_nothing(model: Path, folder: Path) -> None:
     path = folder / "s.pt"
     path.write_bytes(saved({**STATE, "1.running_var": torch.ones(4)}))
-    conversion = bridge.open(model)
+    conversion = bridge.load(model)
     before = conversion.weights.to_torch()
     with pytest.raises(bridge.WeightsError, match=r"1.running_var has shape \(4,\), expected \(3,\)"):
         conversion.weights.load_torch(read_state(path))
     after = conversion.weights.to_torch()
     assert all(torch.equal(after[name], value) for name, value in before.items())
-    assert disk.map_path(model).exists()
+    assert saving.map_path(model).exists()
     assert zipfile.is_zipfile(path)

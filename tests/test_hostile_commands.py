@@ -13,7 +13,8 @@ import pytest
 from hostile import bounded, with_json
 
 import bridge
-from bridge import cli, disk
+from bridge import saving
+from bridge.cli import commands
 
 HEAD = '<ir_version: 10, opset_import: ["": 23]> g '
 RELU = f"{HEAD} (float[N,4] x) => (float[N,3] y) <float[4,3] w = {{1,2,3,4,5,6,7,8,9,10,11,12}}> {{ m = MatMul (x, w) y = Relu (m) }}"
@@ -40,7 +41,7 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
     def command(*arguments: Any) -> tuple[int, str, str]:
         capfd.readouterr()
         with pytest.raises(SystemExit) as caught:
-            cli.main([str(argument) for argument in arguments], prog_name="bridge")
+            commands.main([str(argument) for argument in arguments], prog_name="bridge")
         return caught.value.code or 0, *capfd.readouterr()
 
     return command
@@ -140,8 +141,8 @@ def test_what_stands_where_a_file_is_written(folder: Path, run: Run, which: str,
         (folder / what).rename(folder / which)
     code, _, err = run("convert", "m.onnx", "-o", "out.keras", "--no-verify", "--quiet")
     assert (code, err) == (0, "")
-    assert bridge.open(folder / "out.keras").model
-    assert not disk.map_path(folder / "out.keras").is_symlink()
+    assert bridge.load(folder / "out.keras").model
+    assert not saving.map_path(folder / "out.keras").is_symlink()
 
 
 def test_names_on_a_terminal(folder: Path, run: Run) -> None:

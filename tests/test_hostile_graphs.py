@@ -120,7 +120,7 @@ NO_FIT = {
 
 def refused(proto: onnx.ModelProto) -> str:
     start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises((bridge.SourceError, bridge.Unsupported)) as caught:
+    with pytest.raises((bridge.SourceError, bridge.UnsupportedError)) as caught:
         bridge.convert(proto)
     text = str(caught.value)
     assert "\n" not in text

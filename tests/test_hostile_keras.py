@@ -17,7 +17,7 @@ import pytest
 from hostile import bounded, refused, rezipped, with_json, with_member
 
 import bridge
-from bridge import disk
+from bridge import saving
 
 DENSE = (
     '<ir_version: 10, opset_import: ["": 23]> g (float[N,4] x) => (float[N,3] y) '
@@ -31,7 +31,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
     """A model and its map."""
     path = tmp_path_factory.mktemp("good") / "m.keras"
     bridge.convert(onnx.parser.parse_model(DENSE)).save(path)
-    return path.read_bytes(), disk.map_path(path).read_bytes()
+    return path.read_bytes(), saving.map_path(path).read_bytes()
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 def read(path: Path) -> None:
     """What reads both files, and all of them."""
-    conversion = bridge.open(path)
+    conversion = bridge.load(path)
     conversion.weights.to_torch()
     str(conversion.report), str(conversion.weights)
 
@@ -51,7 +51,7 @@ def read(path: Path) -> None:
 @pytest.mark.parametrize("kind", hostile.ANY_ARCHIVE)
 def test_no_model(good: tuple[bytes, bytes], folder: Path, kind: str) -> None:
     path = folder / "m.keras"
-    disk.map_path(path).write_bytes(good[1])
+    saving.map_path(path).write_bytes(good[1])
     hostile.ANY_ARCHIVE[kind](path, good[0])
     refused(
         lambda: read(path),
@@ -64,7 +64,7 @@ def test_no_model(good: tuple[bytes, bytes], folder: Path, kind: str) -> None:
 def test_no_map(good: tuple[bytes, bytes], folder: Path, kind: str) -> None:
     path = folder / "m.keras"
     path.write_bytes(good[0])
-    hostile.ANY_ARCHIVE[kind](disk.map_path(path), good[1])
+    hostile.ANY_ARCHIVE[kind](saving.map_path(path), good[1])
     refused(
         lambda: read(path), "m.bridge.npz(: |, )?(no such file|no weight map|not a weight map)", folder.parent
     )
@@ -77,7 +77,7 @@ def test_what_stands_where_a_model_is_saved(
 ) -> None:
     """It is replaced, whatever it is; a folder is not."""
     path = folder / "m.keras"
-    pair = path, disk.map_path(path)
+    pair = path, saving.map_path(path)
     pair[1 - which].write_bytes(good[1 - which])
     hostile.ANY_ARCHIVE[kind](pair[which], good[which])
     conversion = bridge.convert(onnx.parser.parse_model(DENSE), verify=False)
@@ -213,7 +213,7 @@ CONFIGS: dict[str, Callable[[Json], Any]] = {
 def test_a_config_of_no_network(good: tuple[bytes, bytes], folder: Path, case: str) -> None:
     path = folder / "m.keras"
     path.write_bytes(with_json(good[0], "config.json", CONFIGS[case]))
-    disk.map_path(path).write_bytes(good[1])
+    saving.map_path(path).write_bytes(good[1])
     refused(lambda: read(path), "m.keras: not a model|belongs to another model", folder.parent)
 
 
@@ -233,7 +233,7 @@ TEXTS = {
 def test_a_config_that_is_no_config(good: tuple[bytes, bytes], folder: Path, case: str) -> None:
     path = folder / "m.keras"
     path.write_bytes(with_member(good[0], "config.json", lambda old: TEXTS[case]))
-    disk.map_path(path).write_bytes(good[1])
+    saving.map_path(path).write_bytes(good[1])
     refused(lambda: read(path), "m.keras: not a model", folder.parent)
 
 
@@ -241,7 +241,7 @@ def test_a_name_twice_is_read_as_keras_reads_it(good: tuple[bytes, bytes], folde
     path = folder / "m.keras"
     old, new = b'"class_name": "Dense"', b'"class_name": "Lambda", "class_name": "Dense"'
     path.write_bytes(rezipped(good[0], lambda name, data: data.replace(old, new)))
-    disk.map_path(path).write_bytes(good[1])
+    saving.map_path(path).write_bytes(good[1])
     with bounded(folder):
         read(path)
 
@@ -326,7 +326,7 @@ def with_weights(data: bytes, change: Callable[[h5py.File], Any]) -> bytes:
 def test_weights_that_are_none(good: tuple[bytes, bytes], folder: Path, case: str) -> None:
     path = folder / "m.keras"
     path.write_bytes(with_weights(good[0], WEIGHTS[case]))
-    disk.map_path(path).write_bytes(good[1])
+    saving.map_path(path).write_bytes(good[1])
     refused(lambda: read(path), "m.keras: not a model", folder.parent)
 
 
@@ -406,7 +406,7 @@ ARRAYS: dict[str, Callable[[dict[str, Any]], Any]] = {
 def test_a_map_of_no_sense(good: tuple[bytes, bytes], folder: Path, case: str) -> None:
     path = folder / "m.keras"
     path.write_bytes(good[0])
-    disk.map_path(path).write_bytes(with_header(good[1], HEADERS[case]))
+    saving.map_path(path).write_bytes(with_header(good[1], HEADERS[case]))
     refused(lambda: read(path), "m.bridge.npz(: not a weight map| belongs to another model)", folder.parent)
 
 
@@ -414,7 +414,7 @@ def test_a_map_of_no_sense(good: tuple[bytes, bytes], folder: Path, case: str) -
 def test_a_map_of_other_arrays(good: tuple[bytes, bytes], folder: Path, case: str) -> None:
     path = folder / "m.keras"
     path.write_bytes(good[0])
-    disk.map_path(path).write_bytes(with_arrays(good[1], ARRAYS[case]))
+    saving.map_path(path).write_bytes(with_arrays(good[1], ARRAYS[case]))
     if case == "an array more":
         with bounded(folder):
             read(path)

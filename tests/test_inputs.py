@@ -18,8 +18,8 @@ from torch import nn
 
 import bridge
 from bridge.frontend.onnx_load import load
+from bridge.graph.ranges import Range
 from bridge.passes import simplify
-from bridge.ranges import Range
 from bridge.verification.inputs import Sampler
 from bridge.verification.odd import Odd
 from bridge.verification.runners import OnnxRuntime
@@ -454,7 +454,7 @@ def test_odd_values_show_what_random_ones_do_not(name, build_with):
     function, text, kind = WRONG[name]
     assert converted(text).report.verified
     build_with(name, function)
-    with pytest.raises(bridge.Mismatch, match=f"; {kind.value}; first at {name}") as caught:
+    with pytest.raises(bridge.MismatchError, match=f"; {kind.value}; first at {name}") as caught:
         converted(text)
     assert all(check.passed for check in caught.value.report.checks if not check.values)
 
@@ -466,7 +466,7 @@ def test_a_saved_model_is_tried_at_odd_values_too(build_with, tmp_path):
     assert Odd.TIES.value in {check.values for check in bridge.verify(tmp_path / "right.keras", model).checks}
     build_with("Round", function)
     bridge.convert(model, verify=False).save(tmp_path / "wrong.keras")
-    with pytest.raises(bridge.Mismatch, match=kind.value):
+    with pytest.raises(bridge.MismatchError, match=kind.value):
         bridge.verify(tmp_path / "wrong.keras", model)
 
 

@@ -16,15 +16,17 @@ import pytest
 from onnx.backend.test.case.node import collect_testcases
 from tensorflow.errors import InvalidArgumentError
 
-from bridge import BridgeError, Unsupported
+from bridge import BridgeError, UnsupportedError
 from bridge.backend import prepare, run_node, supports_device
-from bridge.functions import DOMAIN
+from bridge.graph.functions import DOMAIN
 from bridge.ops import find
 from bridge.ops.registry import Kind
 
 REASONS = tomllib.loads(Path(__file__).with_name("onnx_suite_reasons.toml").read_text())
 PATTERNS = {
-    pattern: pytest.mark.xfail(reason=reason, strict=True, raises=Unsupported if how == "refused" else None)
+    pattern: pytest.mark.xfail(
+        reason=reason, strict=True, raises=UnsupportedError if how == "refused" else None
+    )
     for how, reasons in REASONS.items()
     for reason, patterns in reasons.items()
     for pattern in patterns

@@ -12,10 +12,10 @@ from opset_rows import ROWS, VERSIONS, run
 from proof import check, outputs, parse, planned
 
 import bridge
-from bridge import BridgeError, Unsupported
-from bridge.build import build
+from bridge import BridgeError, UnsupportedError
+from bridge.build.builder import build
 from bridge.frontend.onnx_load import load
-from bridge.functions import OPSET
+from bridge.graph.functions import OPSET
 from bridge.passes import inline
 from bridge.verification.old_forms import NEWER
 from bridge.verification.reference import NodeByNode
@@ -198,7 +198,7 @@ def test_built(row, version):
     wanted, feeds = row.wanted(version), row.feeds()
     try:
         built = build(planned(_typed(row.model(version), wanted)).require())
-    except Unsupported as error:
+    except UnsupportedError as error:
         pytest.skip(str(error))
     for want, got in zip(map(np.asarray, wanted), outputs(built.model, list(feeds.values())), strict=True):
         assert (got.dtype, got.shape) == (want.dtype, want.shape)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import bridge
-from bridge.render import html
+from bridge.report import html
 
 torch.set_num_threads(1)
 HALF, DOUBLE, BRAIN = torch.float16, torch.float64, torch.bfloat16
@@ -130,7 +130,9 @@ def test_training_in_half_is_compared_in_float64() -> None:
     module = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 4)).half()
     report = bridge.convert(module, torch.randn(2, 8).half(), training=True).report
     assert report.verified
-    assert {check.dtype for check in report.checks if check.leg == bridge.report.GRADIENTS} == {"float64"}
+    assert {check.dtype for check in report.checks if check.leg == bridge.report.report.GRADIENTS} == {
+        "float64"
+    }
 
 
 def test_gradients_of_what_was_saved_in_half_are_refused(tmp_path) -> None:
@@ -155,7 +157,7 @@ def test_a_wrong_formula_in_half_is_caught_in_double(build_with) -> None:
 
     build_with("Sin", lambda x: keras.ops.sin(x) * (1 + 1e-6))
     module = Each(lambda x, f: torch.sin(f(x)), nn.Linear(8, 4)).half().eval()
-    with pytest.raises(bridge.Mismatch, match="limit 1e-10"):
+    with pytest.raises(bridge.MismatchError, match="limit 1e-10"):
         bridge.convert(module, torch.randn(2, 8).half())
 
 

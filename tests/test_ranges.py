@@ -13,7 +13,7 @@ from torch import nn
 from torch.export import Dim
 
 import bridge
-from bridge.ranges import Range
+from bridge.graph.ranges import Range
 
 RAISED = "(?i)reshape|shape"  # what each backend says of a size that the model is not good for
 TIME = ({0: "batch", 1: "time"},)

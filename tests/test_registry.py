@@ -9,9 +9,9 @@ import onnx.defs
 import pytest
 
 import bridge
-from bridge.functions import OPSET, functions
+from bridge.graph.decimals import number
+from bridge.graph.functions import OPSET, functions
 from bridge.ops import builders
-from bridge.written import number
 
 ROOT = Path(bridge.__file__).parent
 BUILDERS = {f"{b.domain or 'onnx'}.{b.op}": b for b in builders()}
@@ -80,35 +80,21 @@ def test_every_body_has_a_builder():
 # --- who may import what --------------------------------------------------------------------------------------
 
 ROOMS = (
-    "errors written reduce",
-    "functions report recipes files ranges parted",
-    "archives",
-    "weights axes windows checkpoints",
-    "frontend keras_compat passes ops layers",
+    "errors",
+    "files graph keras_compat report weights",
+    "frontend layers ops passes",
     "plan",
     "build",
-    "handwritten",
-    "keras_file account faults",
-    "disk",
-    "verification",
-    "conversion backend",
+    "faults saving verification",
+    "summary",
+    "backend conversion",
     "cli",
 )
 FRAMEWORKS = {
-    "keras": {
-        "ops",
-        "layers",
-        "build",
-        "keras_compat",
-        "handwritten",
-        "verification",
-        "disk",
-        "keras_file",
-        "account",
-        "conversion",
-        "backend",
-    },
-    "torch": {"frontend", "weights", "handwritten", "verification", "checkpoints"},
+    "keras": set(
+        "backend build conversion files keras_compat layers ops saving summary verification weights".split()
+    ),
+    "torch": set("files frontend verification weights".split()),
     "onnxruntime": {"verification"},
     "tensorflow": set(),
     "jax": {"keras_compat"},

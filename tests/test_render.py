@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from bridge.render import html, text
-from bridge.report import (
+from bridge.report import html, text
+from bridge.report.report import (
     GRADIENTS,
     ORT_KERAS,
     STEPS,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import bridge
 from bridge.frontend.onnx_double import in_double
-from bridge.report import LIMIT
+from bridge.report.report import LIMIT
 from bridge.verification.metrics import cast, worst_error
 from bridge.verification.reference import as_given, in_float64
 
@@ -41,7 +41,7 @@ def test_it_is_proved_in_float64(module, tmp_path):
     assert report.verified
     assert report.amplifies
     assert max(c.error for c in report.checks if c.dtype == "float32") > LIMIT
-    assert {c.leg for c in report.checks if c.dtype == "float64"} == {bridge.report.TORCH_KERAS}
+    assert {c.leg for c in report.checks if c.dtype == "float64"} == {bridge.report.report.TORCH_KERAS}
     assert report.verdict.startswith("proved equal in float64")
     result.save(tmp_path / "m.keras")
     again = bridge.verify(tmp_path / "m.keras", module, torch.randn(3, 5))
@@ -50,14 +50,14 @@ def test_it_is_proved_in_float64(module, tmp_path):
 
 def test_a_wrong_formula_within_that_rounding_is_caught(module, build_with):
     build_with("Sin", lambda x: keras.ops.sin(x) * (1 + 1e-6))
-    with pytest.raises(bridge.Mismatch, match="torch ↔ Keras differ by 1e-06 .limit 1e-10") as caught:
+    with pytest.raises(bridge.MismatchError, match="torch ↔ Keras differ by 1e-06 .limit 1e-10") as caught:
         bridge.convert(module, torch.randn(3, 5))
     assert all(check.passed for check in caught.value.report.checks if check.dtype == "float32")
 
 
 def test_what_is_off_by_more_is_caught_in_float32(module, build_with):
     build_with("Sin", keras.ops.cos)
-    with pytest.raises(bridge.Mismatch, match="onnxruntime ↔ Keras differ by .* first at Sin"):
+    with pytest.raises(bridge.MismatchError, match="onnxruntime ↔ Keras differ by .* first at Sin"):
         bridge.convert(module, torch.randn(3, 5))
 
 
@@ -69,7 +69,7 @@ class NamesAType(Amplifies):
 
 
 def test_without_float64_the_limit_holds(module):
-    with pytest.raises(bridge.Mismatch, match="limit 1e-05"):
+    with pytest.raises(bridge.MismatchError, match="limit 1e-05"):
         bridge.convert(NamesAType().eval(), torch.randn(3, 5))
 
 
@@ -107,7 +107,7 @@ def test_a_file_is_proved_in_float64(text):
         onnx.parser.parse_model(text), sizes={"t": (480, 1000)} if "t," in text else None
     ).report
     assert max(c.error for c in report.checks if c.dtype == "float32") > LIMIT
-    assert {c.leg for c in report.checks if c.dtype == "float64"} == {bridge.report.ORT_KERAS}
+    assert {c.leg for c in report.checks if c.dtype == "float64"} == {bridge.report.report.ORT_KERAS}
     assert report.verdict.startswith("proved equal in float64")
 
 
@@ -140,7 +140,7 @@ def test_what_rounds_beyond_all_digits_is_allowed_that_in_float64():
 
 def test_a_wrong_formula_of_a_file_is_caught(build_with):
     build_with("Sin", lambda x: keras.ops.sin(x) * (1 + 1e-6))
-    with pytest.raises(bridge.Mismatch, match="onnxruntime ↔ Keras differ by 1e-06 .limit 1e-10"):
+    with pytest.raises(bridge.MismatchError, match="onnxruntime ↔ Keras differ by 1e-06 .limit 1e-10"):
         bridge.convert(onnx.parser.parse_model(AMPLIFIES))
 
 
@@ -218,7 +218,7 @@ def test_a_reference_in_float64_that_leaves_out_lengths_allows_nothing(monkeypat
     monkeypatch.setattr(
         "bridge.ops.recurrent._inside", lambda x, lens: keras.ops.ones_like(x[:, :, 0], dtype=bool)
     )
-    with pytest.raises(bridge.Mismatch, match="first at GRU"):
+    with pytest.raises(bridge.MismatchError, match="first at GRU"):
         bridge.convert(onnx.parser.parse_model(text))
 
 

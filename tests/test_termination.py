@@ -24,7 +24,7 @@ import bridge.ops
 from bridge.errors import InternalError
 from bridge.frontend.onnx_load import load
 from bridge.passes import simplify
-from bridge.plan import plan
+from bridge.plan.planner import plan
 
 CALLS = 60_000  # for each node, at most; an onnx_ir node costs some hundred in each pass
 
@@ -221,10 +221,10 @@ def test_weights_are_reordered_across_many_nodes(row: tuple[str, ...]) -> None:
 
 
 def test_a_rule_that_turns_in_a_circle_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    regroup = importlib.import_module("bridge.passes.regroup")
-    monkeypatch.setattr(regroup, "RULES", (lambda node: True,))
+    reshapes = importlib.import_module("bridge.passes.simplify_reshapes")
+    monkeypatch.setattr(reshapes, "RULES", (lambda node: True,))
     proto = parse("g (float[N, 4] x) => (float[N, 2, 2] y) { s = Constant <value_ints = [0, 2, 2]> () r = Reshape (x, s) y = Relu (r) }", {})  # fmt: skip
-    with pytest.raises(InternalError, match="regroup.*Reshape"):
+    with pytest.raises(InternalError, match="simplify_reshapes.*Reshape"):
         simplify(load(proto))
 
 

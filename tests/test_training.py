@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import bridge
-from bridge.recipes import Sum, Transpose
-from bridge.report import BACK, GRADIENTS, STATISTICS, STEPS
-from bridge.weights import WeightMap
+from bridge.report.report import BACK, GRADIENTS, STATISTICS, STEPS
+from bridge.weights.recipes import Sum, Transpose
+from bridge.weights.weight_map import WeightMap
 
 torch.set_num_threads(1)
 
@@ -178,7 +178,7 @@ HEAD = {"head/kernel", "head/bias"}
 def test_what_torch_froze_is_frozen(names: tuple[str, ...], stays: set[str], tmp_path: Path) -> None:
     result = bridge.convert(frozen(*names), torch.randn(4, 7, 5))
     assert trainable(result.model) == stays
-    again = bridge.open(result.save(tmp_path / "m.keras"))
+    again = bridge.load(result.save(tmp_path / "m.keras"))
     assert trainable(again.model) == stays
 
 
@@ -294,7 +294,7 @@ def test_a_gradient_that_differs_is_named() -> None:
             return F.embedding(ids, self.weight, scale_grad_by_freq=True)
 
     with pytest.raises(
-        bridge.Mismatch, match=r"gradients differ.*: weight; an embedding with scale_grad_by_freq"
+        bridge.MismatchError, match=r"gradients differ.*: weight; an embedding with scale_grad_by_freq"
     ):
         bridge.convert(Frequent(5, 4).eval(), torch.tensor([[0, 1, 4], [3, 1, 4]]), training=True)
 
@@ -400,7 +400,7 @@ def test_a_wrong_gradient_behind_right_values_is_caught(build_with: Callable[...
 
     build_with("Relu", straight_through)
     bridge.convert(linear_relu(), torch.randn(2, 4), float64=True)
-    with pytest.raises(bridge.Mismatch, match=f"{GRADIENTS} differ by") as caught:
+    with pytest.raises(bridge.MismatchError, match=f"{GRADIENTS} differ by") as caught:
         bridge.convert(linear_relu(), torch.randn(2, 4), training=True)
     errors = {g.name: g.error for g in caught.value.report.gradients}
     assert errors["0.weight"] > 1e-2 >= 1e-8 > errors["2.weight"]
@@ -408,7 +408,7 @@ def test_a_wrong_gradient_behind_right_values_is_caught(build_with: Callable[...
 
 def test_a_recipe_that_gives_a_gradient_to_one_bias_only_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Sum, "add", lambda self, gradient, into: self.left.adjoint(gradient, into))
-    with pytest.raises(bridge.Mismatch, match=f"{GRADIENTS} differ by 1 "):
+    with pytest.raises(bridge.MismatchError, match=f"{GRADIENTS} differ by 1 "):
         bridge.convert(frozen(), torch.randn(4, 7, 5), training=True)
 
 
@@ -416,7 +416,9 @@ def test_a_wrong_rate_of_dropout_is_caught(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("bridge.ops.elementwise.decimal", lambda number: 0.5)
     network = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.3), nn.Linear(6, 3)).eval()
     bridge.convert(network, torch.randn(2, 4), float64=True)
-    with pytest.raises(bridge.Mismatch, match="dropout rates .*torch drops 0.3 at 1, .*Keras drops 0.5 at 1"):
+    with pytest.raises(
+        bridge.MismatchError, match="dropout rates .*torch drops 0.3 at 1, .*Keras drops 0.5 at 1"
+    ):
         bridge.convert(network, torch.randn(2, 4), training=True)
 
 
@@ -424,7 +426,9 @@ def test_dropping_numbers_where_torch_drops_channels_is_caught(monkeypatch: pyte
     monkeypatch.setattr("bridge.ops.elementwise.SPATIAL_DROPOUT", {})
     network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Dropout2d(0.3), nn.Conv2d(3, 2, 2)).eval()
     bridge.convert(network, torch.randn(2, 2, 6, 5), float64=True)
-    with pytest.raises(bridge.Mismatch, match="dropout rates .*torch decides 6 times at 1, Keras does not"):
+    with pytest.raises(
+        bridge.MismatchError, match="dropout rates .*torch decides 6 times at 1, Keras does not"
+    ):
         bridge.convert(network, torch.randn(2, 2, 6, 5), training=True)
 
 
@@ -440,7 +444,7 @@ def test_a_wrong_variance_of_one_channel_is_caught(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(keras.layers.BatchNormalization, "call", wrong)
     network = nn.Sequential(nn.Linear(4, 1), nn.BatchNorm1d(1), nn.Linear(1, 3)).eval()
-    with pytest.raises(bridge.Mismatch, match=f"{STATISTICS} differ by 0.0"):
+    with pytest.raises(bridge.MismatchError, match=f"{STATISTICS} differ by 0.0"):
         bridge.convert(network, torch.randn(8, 4), training=True)
 
 
@@ -448,7 +452,7 @@ def test_a_wrong_variance_of_one_channel_is_caught(monkeypatch: pytest.MonkeyPat
 def test_weights_that_come_back_wrong_are_caught(monkeypatch: pytest.MonkeyPatch, training: bool) -> None:
     monkeypatch.setattr(Transpose, "view", lambda self, into: self.source.view(into))
     network = nn.Sequential(nn.Linear(4, 4), nn.Tanh()).eval()
-    with pytest.raises(bridge.Mismatch, match=f"{BACK}.*0.weight"):
+    with pytest.raises(bridge.MismatchError, match=f"{BACK}.*0.weight"):
         bridge.convert(network, torch.randn(2, 4), training=training)
 
 
@@ -456,7 +460,7 @@ def test_trained_weights_that_come_back_wrong_are_caught(monkeypatch: pytest.Mon
     """The sum of two biases comes back bit for bit where it is untouched."""
     monkeypatch.setattr(Sum, "put", lambda self, value, into: None)
     monkeypatch.setattr(WeightMap, "kept", property(lambda self: frozenset(self.source.values)))
-    with pytest.raises(bridge.Mismatch, match=f"{BACK} differ by .* after step 5"):
+    with pytest.raises(bridge.MismatchError, match=f"{BACK} differ by .* after step 5"):
         bridge.convert(frozen(), torch.randn(4, 7, 5), training=True)
 
 
@@ -469,7 +473,7 @@ def test_a_wrong_setting_of_batch_norm_is_caught(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(keras.layers.BatchNormalization, "__init__", wrong)
     network = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6, eps=1e-2), nn.Linear(6, 3)).eval()
-    with pytest.raises(bridge.Mismatch):
+    with pytest.raises(bridge.MismatchError):
         bridge.convert(network, torch.randn(8, 4), training=True)
 
 

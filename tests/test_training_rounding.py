@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import bridge
-from bridge.report import GRADIENTS, STEPS
+from bridge.report.report import GRADIENTS, STEPS
 from bridge.verification.shaken import Shaken
 from bridge.verification.training import gradient_errors
 
@@ -49,7 +49,7 @@ def test_a_wrong_gradient_beside_it_is_caught(build_with: Callable[..., None]) -
         return keras.ops.where(keras.ops.isfinite(x), x + keras.ops.stop_gradient(y - x), y)
 
     build_with("Relu", straight_through)
-    with pytest.raises(bridge.Mismatch, match=f"{GRADIENTS} differ by .* .limit 1e-0"):
+    with pytest.raises(bridge.MismatchError, match=f"{GRADIENTS} differ by .* .limit 1e-0"):
         bridge.convert(Saturated(1e-12).eval(), torch.randn(2, 4), training=True)
 
 
@@ -80,7 +80,7 @@ def test_nan_where_torch_has_a_gradient_is_caught(build_with: Callable[..., None
 
     build_with("Relu", wrong)
     network = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
-    with pytest.raises(bridge.Mismatch, match=f"{GRADIENTS} differ by inf"):
+    with pytest.raises(bridge.MismatchError, match=f"{GRADIENTS} differ by inf"):
         bridge.convert(network, torch.randn(8, 4), training=True)
 
 

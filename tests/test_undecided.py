@@ -162,7 +162,7 @@ def test_undecided(name):
 def test_an_error_beside_what_is_undecided_is_caught(build_with):
     build_with("Softsign", lambda x: ops.softsign(x) * 1.001)
     text = "g (float[5,4] x) => (float[5,4] y) { l = Log (x)  y = Softsign (l) }"
-    with pytest.raises(bridge.Mismatch, match="first at Softsign"):
+    with pytest.raises(bridge.MismatchError, match="first at Softsign"):
         bridge.convert(parsed(18, text))
 
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import WeightsError
-from bridge.recipes import Param, Recipe, copy
-from bridge.weights import Entry, Source, Weight, WeightMap
+from bridge.weights.recipes import Param, Recipe, copy
+from bridge.weights.weight import Source, Weight
+from bridge.weights.weight_map import Entry, WeightMap
 
 SHAPES = [(6,), (4, 6), (2, 3, 4), (4, 1, 2, 3)]
 

@@ -15,7 +15,7 @@ from bridge.conversion import open_source
 from bridge.frontend.onnx_load import load
 from bridge.passes import simplify
 from bridge.passes.work import FAST
-from bridge.report import ORT_KERAS, TORCH_KERAS
+from bridge.report.report import ORT_KERAS, TORCH_KERAS
 from bridge.verification import work
 from bridge.verification.inputs import Sampler
 

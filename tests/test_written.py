@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.written import decimal, fraction, number
+from bridge.graph.decimals import decimal, fraction, number
 
 WIDTHS = pytest.mark.parametrize("width", [np.float32, np.float64])
 

@@ -45,7 +45,7 @@ class File:
         return (self.kind,)
 
     def run(self) -> Outcome:
-        from bridge.errors import BridgeError, InternalError, Mismatch
+        from bridge.errors import BridgeError, InternalError, MismatchError
 
         with tempfile.TemporaryDirectory() as outer:
             folder = Path(outer) / "folder"
@@ -56,7 +56,7 @@ class File:
                 work()
             except InternalError as error:
                 outcome = Outcome(CRASHED, _line(error))
-            except Mismatch as error:
+            except MismatchError as error:
                 outcome = Outcome(INVALID if _rounds(folder / "m.onnx") else ALARM, _line(error))
             except BridgeError as error:
                 text = str(error)
@@ -170,7 +170,7 @@ def _saved(folder: Path, draw: random.Random, kind: str) -> Callable[[], Any]:
     (folder / "m.bridge.npz").write_bytes(map_ if kind == "keras" else broken)
 
     def work() -> None:
-        again = bridge.open(folder / "m.keras")
+        again = bridge.load(folder / "m.keras")
         again.weights.pull()
 
     return work
@@ -195,7 +195,7 @@ def _torch_bytes(kind: str) -> bytes:
 
 def _torch_file(folder: Path, draw: random.Random, kind: str) -> Callable[[], Any]:
     import bridge
-    from bridge.checkpoints import read_state
+    from bridge.files.checkpoints import read_state
 
     path, data = folder / f"m.{kind}", _torch_bytes(kind)
     path.write_bytes(broken(data, draw) if kind == "safetensors" else broken_archive(data, draw))

@@ -23,9 +23,9 @@ from benchmarks.fuzz.comparing import Feed, Ran, compared, known_of, reference, 
 from benchmarks.fuzz.draft import Draft, Illegal, Input, model_of, numbers, tensor_type
 from benchmarks.fuzz.operators import DRAWS
 from benchmarks.fuzz.workers import ALARM, CRASHED, EQUAL, INVALID, LOST, REFUSED, WRONG, Outcome
-from bridge.errors import BridgeError, InternalError, Mismatch
-from bridge.reduce import reduce
-from bridge.report import LIMIT
+from bridge.errors import BridgeError, InternalError, MismatchError
+from bridge.graph.reduce import reduce
+from bridge.report.report import LIMIT
 from bridge.verification.runners import keras_call
 
 OPSETS = range(5, 29)  # those that onnxruntime runs nodes of
@@ -58,7 +58,7 @@ class Graph:
             converted = self.converted()
         except InternalError as error:
             return Outcome(CRASHED, str(error))
-        except Mismatch as error:
+        except MismatchError as error:
             known = known_of(self.model, *wanted[0])
             void = known is not None and any(x.size and not x.any() for x in known.decided)
             return Outcome(INVALID if void else ALARM, str(error))

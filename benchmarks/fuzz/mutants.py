@@ -29,21 +29,32 @@ from benchmarks.fuzz.draft import Input, model_of
 from benchmarks.fuzz.subjects import KINDS, Kind, Subject
 from benchmarks.fuzz.switches import Line, Switch, forget, switches, traced
 from benchmarks.fuzz.workers import CAUGHT, EQUAL, INVALID, REFUSED, WRONG, Outcome
-from bridge.errors import BridgeError, InternalError, Mismatch
-from bridge.report import BACK, DROPOUT, GRADIENTS, ORT_KERAS, STATISTICS, STEPS, TORCH_KERAS, TORCH_ORT
+from bridge.errors import BridgeError, InternalError, MismatchError
+from bridge.report.report import (
+    BACK,
+    DROPOUT,
+    GRADIENTS,
+    ORT_KERAS,
+    STATISTICS,
+    STEPS,
+    TORCH_KERAS,
+    TORCH_ORT,
+)
 
 SWITCHES = 10  # of one subject
 SECONDS = 45  # for the conversions of one
 IS = " ⇒ "  # between a switch and what came of it
-LEARNING = "cast decide fold sequence select".split()  # passes that are steps of another
+LEARNING = (
+    "resolve_casts resolve_branches fold_constants sequence_to_split compress_to_gather".split()
+)  # passes that are steps of another
 TRAINED = (BACK, DROPOUT, GRADIENTS, STEPS, STATISTICS)
 KERAS = (ORT_KERAS, TORCH_KERAS, *TRAINED)
 STAGES = {  # the beginning of a file's name: what a report has to say of a fault in it, one of several
     "frontend/onnx_": ("raising the opset",),
     "frontend/torch_ranges": (),  # sizes are used by everybody
     "frontend/torch_": ((TORCH_ORT, *TRAINED),),
-    **{f"passes/{name}": ("pass know",) for name in LEARNING},
-    "passes/infer": (),
+    **{f"passes/{name}": ("pass infer_and_fold",) for name in LEARNING},
+    "passes/infer_shapes": (),
     "passes/slice_shapes": (),
     "passes/window_shapes": (),
     "passes/": ("pass ",),
@@ -127,7 +138,7 @@ def _ended(subject: Subject, wanted: Any) -> Outcome:
         return Outcome(EQUAL)
     try:
         subject.converted()
-    except Mismatch as error:
+    except MismatchError as error:
         return Outcome(CAUGHT, error.report.blame)
     except BridgeError as error:
         return Outcome(REFUSED, _said(error))

@@ -23,7 +23,7 @@ def outcome(convert: Callable[[], Any], module: torch.nn.Module, inputs: Sequenc
     """How `convert` ends for `module`."""
     try:
         done = convert()
-    except bridge.Mismatch as error:
+    except bridge.MismatchError as error:
         return Outcome(ALARM, str(error))
     except bridge.BridgeError as error:
         own = type(error).__name__ == "InternalError"

@@ -19,6 +19,7 @@ import bridge
 from benchmarks import functions
 from benchmarks.fuzz import graphs, learning, modules
 from benchmarks.fuzz.outcomes import ALLOWED, changed
+from benchmarks.fuzz.switches import Start
 from bridge.frontend.onnx_adapters import ADAPTERS
 from bridge.verification.metrics import worst_error
 from bridge.verification.runners import keras_call
@@ -53,7 +54,7 @@ class Kind:
     """Subjects by seed, and the files of the package to be switched, by the beginnings of their names, in turn."""
 
     make: Callable[[int], Subject]
-    files: tuple[str, ...]
+    files: tuple[Start, ...]
 
 
 def graph(seed: int) -> graphs.Graph:
@@ -205,9 +206,12 @@ def _unlike(converted: bridge.Conversion, runs: Sequence[Run]) -> str:
     return ""
 
 
-GRAPH = Kind(graph, ("ops/", "passes/", "ops/", "", "ops/"))
+MATERIALS = ("build/", "graph/", "layers", "plan/", "weights/")
+GRAPH = Kind(graph, ("ops/", "passes/", "ops/", MATERIALS, "ops/"))
 FUNCTION = Kind(function, tuple(f"frontend/torch_{start}" for start in "faspt"))
 OLD = Kind(old, ("frontend/onnx_adapters", "frontend/onnx_adapters", "frontend/onnx_old"))
-MODULE = Kind(module, ("frontend/torch_t", "frontend/torch_p", "ops/", "frontend/torch_l", ""))
-LEARNER = Kind(learner, ("ops/", "recipes", "frontend/torch_t", "weights", "frontend/torch_p", "build"))
+MODULE = Kind(module, ("frontend/torch_t", "frontend/torch_p", "ops/", "frontend/torch_l", MATERIALS))
+LEARNER = Kind(
+    learner, ("ops/", "weights/recipes", "frontend/torch_t", "weights/", "frontend/torch_p", "build/")
+)
 KINDS = (GRAPH, FUNCTION, OLD, GRAPH, FUNCTION, OLD, MODULE, LEARNER)  # in turn; the last two take longest

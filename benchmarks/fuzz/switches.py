@@ -24,14 +24,15 @@ from benchmarks.fuzz.variants import changed, telling, variants
 
 ROOT = Path(bridge.__file__).parent
 SWITCHED = (  # of the package's files
-    "ops/", "passes/", "axes", "windows", "frontend/onnx_", "frontend/torch_", "plan", "recipes", "weights", "build",
-    "layers",
+    "ops/", "passes/", "graph/axes", "graph/functions", "graph/rewriting", "graph/windows", "frontend/onnx_",
+    "frontend/torch_", "plan/", "weights/", "build/", "layers",
 )  # fmt: skip
 NOT = (  # read no model, or are what it is compared with
     "ops/registry.py", "ops/catalogue.py", "frontend/onnx_read.py", "frontend/torch_module.py", "passes/settle.py",
     "passes/bounds.py", "frontend/torch_registry.py", "frontend/torch_refusals.py", "frontend/onnx_functions.py",
-    "frontend/onnx_walk.py", "frontend/onnx_names.py",
+    "frontend/onnx_walk.py", "frontend/onnx_names.py", "weights/transfer.py",
 )  # fmt: skip
+Start = str | tuple[str, ...]  # of the names of files, one of several
 Put = tuple[Any, str, Any]  # an object, an attribute of it, and what that is
 Line = tuple[str, int]  # of a file
 Place = tuple[str, int, int]  # a file, a function or table of it, and an expression of that by its number
@@ -62,7 +63,7 @@ class Switch:
             _put(right)
 
 
-def switches(lines: set[Line], seed: int, files: Sequence[str]) -> Iterator[Switch]:
+def switches(lines: set[Line], seed: int, files: Sequence[Start]) -> Iterator[Switch]:
     """Switches on those lines, none twice: of `files`, given as for `_within`, in turn, and of each its functions at
     random, so that long ones are not drawn more often; of a function those first that are likely to make a model."""
     rng = random.Random(seed)
@@ -87,14 +88,9 @@ def switches(lines: set[Line], seed: int, files: Sequence[str]) -> Iterator[Swit
                 yield switch
 
 
-def _within(places: Iterable[tuple[str, int]], start: str) -> list[tuple[str, int]]:
-    """The places in the files whose names begin so, or in those of the package's own folder if it is empty."""
-    names = {file: str(Path(file).relative_to(ROOT)) for file, _ in places}
-    return [
-        place
-        for place in places
-        if (names[place[0]].startswith(start) if start else "/" not in names[place[0]])
-    ]
+def _within(places: Iterable[tuple[str, int]], start: Start) -> list[tuple[str, int]]:
+    """The places in the files whose names begin so."""
+    return [place for place in places if str(Path(place[0]).relative_to(ROOT)).startswith(start)]
 
 
 @contextmanager

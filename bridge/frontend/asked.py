@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from bridge.archives import read_array, read_arrays, reading
 from bridge.errors import SourceError, said
+from bridge.files.archives import read_array, read_arrays, reading
 
 MAX_BYTES = 1 << 30  # of a file of arrays
 

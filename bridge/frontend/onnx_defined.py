@@ -11,7 +11,7 @@ from onnx_ir.passes import common
 from onnx_shape_inference import infer_symbolic_shapes
 
 from bridge.frontend.onnx_opsets import imported, raise_graph
-from bridge.functions import DOMAIN as OURS
+from bridge.graph.functions import DOMAIN as OURS
 
 # Those that no layer of Keras is.
 DEFINED = {

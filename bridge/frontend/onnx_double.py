@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from bridge.passes.emit import unused
-from bridge.written import number
+from bridge.graph.decimals import number
+from bridge.graph.rewriting import unused
 
 NARROW = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 # Computed by onnxruntime in float32 unless `stash_type` says otherwise

@@ -18,14 +18,14 @@ from bridge.frontend.onnx_defined import define
 from bridge.frontend.onnx_names import drop_hints, name_sizes
 from bridge.frontend.onnx_opsets import raise_opset
 from bridge.frontend.onnx_read import check_in_memory, read
-from bridge.functions import add_functions
-from bridge.passes.emit import unused
-from bridge.weights import Source
+from bridge.graph.functions import add_functions
+from bridge.graph.rewriting import unused
+from bridge.weights.weight import Source
 
 
 def load(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
-    """Read, check and raise the model. Raises `SourceError` saying what is wrong with it, `Unsupported` with the nodes
-    of an older opset that cannot be raised."""
+    """Read, check and raise the model. Raises `SourceError` saying what is wrong with it, `UnsupportedError` with the
+    nodes of an older opset that cannot be raised."""
     if isinstance(source, ir.Model):
         source = ir.to_proto(source)
     if isinstance(source, str | Path):

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_shape_inference import OpUsageError, ShapeInferenceContext, ShapeInferenceError, registry
 
-from bridge.functions import OPSET
+from bridge.graph.functions import OPSET
 
 RANKS = 13  # below it, what a node becomes may depend on the number of axes
 # What the library raises for nodes that make no sense.

@@ -16,20 +16,20 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
-from bridge.errors import Unsupported
+from bridge.errors import UnsupportedError
 from bridge.frontend.onnx_adapters import ADAPTERS
 from bridge.frontend.onnx_old import NoNewerForm, Old, Ranks
-from bridge.functions import OPSET
+from bridge.graph.functions import OPSET
 
 IR_VERSION = 11  # the first that knows OPSET
 
 
 def raise_opset(model: ir.Model) -> None:
-    """Raise every graph of `model` in place. Raises `Unsupported` with every node that has no newer form."""
+    """Raise every graph of `model` in place. Raises `UnsupportedError` with every node that has no newer form."""
     graphs = (model.graph, *model.functions.values())
     refusals = [refusal for graph in graphs for refusal in raise_graph(graph)]
     if refusals:
-        raise Unsupported(refusals)
+        raise UnsupportedError(refusals)
     newest = max(graph.opset_imports[""] for graph in graphs)
     for graph in graphs:
         graph.opset_imports[""] = newest

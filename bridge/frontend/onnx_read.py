@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor, uses_external_data
 
 from bridge.errors import CONTROLS, SourceError, readable, said
-from bridge.files import require_file
+from bridge.files.atomic import require_file
 from bridge.frontend.onnx_functions import check_functions
 from bridge.frontend.onnx_walk import Graph, graphs, tensors
 

@@ -19,9 +19,9 @@ from typing import Any
 
 from torch.export.pt2_archive._package import PT2ArchiveReader
 
-from bridge.archives import measured, read_json
-from bridge.checkpoints import require_tensors
 from bridge.errors import SourceError, said
+from bridge.files.archives import measured, read_json
+from bridge.files.checkpoints import require_tensors
 
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own switch: no pickle gives more than tensors
 MAX_ELEMENTS = 1 << 28  # of one tensor

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import onnx
 import onnx_ir as ir
 
-from bridge.errors import ExportError, MissingPackage, NotRun, SourceError, said
+from bridge.errors import ExportError, MissingPackageError, NotRun, SourceError, said
 from bridge.frontend.asked import Asked
 
 if TYPE_CHECKING:
     from bridge.frontend.torch_module import Torch
     from bridge.frontend.torch_ranges import Assumption
-    from bridge.ranges import Range
+    from bridge.graph.ranges import Range
 
 
 # What the proof runs: the file or model just as it was given, or the graph that torch exported.
@@ -169,12 +169,12 @@ def _require_numbers(title: str, tensors: dict[Any, Any]) -> None:
 
 
 def _torch() -> Any:
-    """torch, or `MissingPackage` with the way to get what its export needs."""
+    """torch, or `MissingPackageError` with the way to get what its export needs."""
     try:
         import onnxscript  # noqa: F401
         import torch
     except ImportError as error:
-        raise MissingPackage(
+        raise MissingPackageError(
             f"converting a torch model needs {error.name}: pip install 'onnx-keras-bridge[torch]'"
         ) from error
     return torch

@@ -244,7 +244,7 @@ def _mask(indices):
 
 
 def _places(mask):
-    """Where a mask is true, in the one way that `passes.mask` knows."""
+    """Where a mask is true, in the one way that `passes.scatter_to_where` knows."""
     return op.Transpose(op.NonZero(mask), perm=[1, 0])
 
 

@@ -19,7 +19,7 @@ import onnx_ir as ir
 import torch
 
 from bridge.errors import ExportError, SourceError
-from bridge.files import require_file
+from bridge.files.atomic import require_file
 from bridge.frontend.pt2 import require_harmless, weights_only
 from bridge.frontend.torch_module import without_fast_paths
 from bridge.frontend.torch_patches import Note, patched
@@ -27,9 +27,9 @@ from bridge.frontend.torch_ranges import Assumption, Sizes, declared, guards
 from bridge.frontend.torch_refusals import reason
 from bridge.frontend.torch_registry import read_once
 from bridge.frontend.torch_translations import TRANSLATIONS
-from bridge.functions import OPSET, add_functions
-from bridge.ranges import Range
-from bridge.weights import Source
+from bridge.graph.functions import OPSET, add_functions
+from bridge.graph.ranges import Range
+from bridge.weights.weight import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

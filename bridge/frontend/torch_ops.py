@@ -10,7 +10,7 @@ import onnx
 import onnxscript
 import torch
 
-from bridge.functions import DOMAIN
+from bridge.graph.functions import DOMAIN
 
 
 def own_op(name: str, inputs: str, outputs: str, **attributes: str) -> onnxscript.values.Op:

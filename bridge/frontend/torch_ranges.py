@@ -18,7 +18,7 @@ import onnx_ir as ir
 import sympy
 import torch
 
-from bridge.ranges import Range
+from bridge.graph.ranges import Range
 
 Names = dict[sympy.Symbol, str]  # torch's symbols, as the graph calls them
 

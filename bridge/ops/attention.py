@@ -10,12 +10,12 @@ from keras import ops
 
 from bridge.ops import dims
 from bridge.ops.registry import HEADS, op
-from bridge.weights import Weight
+from bridge.weights.weight import Weight
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from bridge.plan import Step
+    from bridge.plan.planner import Step
 
 
 def _check_attention(step: Step) -> str | None:

@@ -15,13 +15,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from bridge.graph.windows import Axis, windows
 from bridge.ops.padding import check_padding, is_same, is_valid, padded
 from bridge.ops.registry import CHANNELS_LAST, Ints, op
-from bridge.weights import Weight
-from bridge.windows import Axis, windows
+from bridge.weights.weight import Weight
 
 if TYPE_CHECKING:
-    from bridge.plan import Step
+    from bridge.plan.planner import Step
 
 layers = keras.layers
 CONV = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}

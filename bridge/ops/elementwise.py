@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from keras import layers, ops
 
+from bridge.graph.decimals import SELU, decimal
 from bridge.ops.dims import add, cast
 from bridge.ops.registry import ANY, CHANNELS_LAST, FIRST, TYPES, Array, op
-from bridge.weights import Weight
-from bridge.written import SELU, decimal
+from bridge.weights.weight import Weight
 
 if TYPE_CHECKING:
-    from bridge.plan import Step
+    from bridge.plan.planner import Step
 
 # --- arithmetic, comparison, logic --------------------------------------------------------------------------
 

@@ -11,10 +11,10 @@ from keras import layers, ops
 from bridge.ops import dims
 from bridge.ops.padding import padded
 from bridge.ops.registry import ANY, FIRST, Dims, Ints, Refused, op
-from bridge.weights import Weight
+from bridge.weights.weight import Weight
 
 if TYPE_CHECKING:
-    from bridge.plan import Step
+    from bridge.plan.planner import Step
 
 FAR = 1 << 30  # an index beyond means: to the end
 

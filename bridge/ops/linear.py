@@ -9,7 +9,7 @@ from keras import ops
 
 from bridge.ops.products import einsum, integers
 from bridge.ops.registry import LAST, PRODUCT, RENAMES, op
-from bridge.weights import Weight
+from bridge.weights.weight import Weight
 
 
 @op("Transpose", layout=RENAMES)

@@ -16,10 +16,10 @@ from keras import ops
 from bridge.ops import dims
 from bridge.ops.halves import in_single
 from bridge.ops.registry import ANY, CHANNELS_LAST, FIRST, op
-from bridge.weights import Weight
+from bridge.weights.weight import Weight
 
 if TYPE_CHECKING:
-    from bridge.plan import Step
+    from bridge.plan.planner import Step
 
 MANY = 512  # views of one tensor that are added
 

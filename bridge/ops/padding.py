@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from bridge.windows import Axis
+from bridge.graph.windows import Axis
 
 LARGEST = 2**31 - 1  # that the kernels below Keras take
 ZERO_PADDING = {1: keras.layers.ZeroPadding1D, 2: keras.layers.ZeroPadding2D, 3: keras.layers.ZeroPadding3D}

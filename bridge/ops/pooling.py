@@ -11,16 +11,16 @@ import keras
 import numpy as np
 from keras import ops
 
+from bridge.graph.windows import Axis, pool_windows, with_overhang
 from bridge.ops import dims
 from bridge.ops.halves import in_single
 from bridge.ops.padding import check_padding, corners, is_same, is_valid, padded
 from bridge.ops.registry import CHANNELS_LAST, Dims, op
-from bridge.windows import Axis, pool_windows, with_overhang
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bridge.plan import Step
+    from bridge.plan.planner import Step
 
 layers = keras.layers
 LOWEST = -float("inf")

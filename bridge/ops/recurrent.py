@@ -15,10 +15,10 @@ import numpy as np
 from keras import ops
 
 from bridge import layers
-from bridge.functions import DOMAIN, STATES, recurrent_name
+from bridge.graph.decimals import decimal
+from bridge.graph.functions import DOMAIN, STATES, recurrent_name
 from bridge.ops.registry import Refused, op
-from bridge.weights import Weight
-from bridge.written import decimal
+from bridge.weights.weight import Weight
 
 ORDER = layers.ONNX_TO_KERAS
 DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}

@@ -5,7 +5,7 @@
 
 Positional parameters are the operator's ONNX inputs in order, keyword-only ones its attributes with ONNX's names
 and defaults (a test compares each with `onnx.defs.get_schema`). A first parameter called `site` is the place of the
-node in the model under construction (`bridge.build.Site`). Annotations say what an input has to be:
+node in the model under construction (`bridge.build.builder.Site`). Annotations say what an input has to be:
 
     none            a Keras tensor; a constant arrives as a numpy array
     Weight          a parameter, known now
@@ -47,10 +47,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from bridge.weights import Weight
+from bridge.weights.weight import Weight
 
 if TYPE_CHECKING:
-    from bridge.plan import Step
+    from bridge.plan.planner import Step
 
 Array = Annotated[np.ndarray, "constant"]
 Ints = Annotated[Any, "integers"]

@@ -14,14 +14,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from bridge.graph.decimals import fraction
 from bridge.ops import dims
 from bridge.ops.registry import CHANNELS_LAST, Array, Dims, op
-from bridge.written import fraction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bridge.plan import Step
+    from bridge.plan.planner import Step
 
 UPSAMPLING = {1: keras.layers.UpSampling1D, 2: keras.layers.UpSampling2D, 3: keras.layers.UpSampling3D}
 Numbers = Any  # a numpy array, or an integer tensor where a size is symbolic

@@ -13,7 +13,7 @@ from bridge.ops import dims
 from bridge.ops.registry import CHANNELS_LAST, op
 
 if TYPE_CHECKING:
-    from bridge.plan import Step
+    from bridge.plan.planner import Step
 
 CUBIC = -0.75  # torch's and ONNX's
 

@@ -13,7 +13,7 @@ from bridge.ops import dims, products
 from bridge.ops.registry import ANY, CHANNELS_LAST, RESHAPES, Dims, Ints, Refused, op
 
 if TYPE_CHECKING:
-    from bridge.plan import Step
+    from bridge.plan.planner import Step
 
 
 @op("Reshape", layout=RESHAPES)

@@ -1,7 +1,7 @@
 """From the exporter's graph to one whose nodes are the layers a person would name. One file, one idea.
 
 A pass takes an `onnx_ir.Model` and changes it in place. Whatever it makes, onnxruntime can run (operators of our
-own have bodies, `bridge.functions`), so a wrong pass is found by running the graph after each.
+own have bodies, `bridge.graph.functions`), so a wrong pass is found by running the graph after each.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from bridge.errors import SourceError, said
-from bridge.functions import DOMAIN
-from bridge.passes.activation import activation
-from bridge.passes.cancel import cancel
-from bridge.passes.cast import cast
-from bridge.passes.decide import decide
-from bridge.passes.fold import fold
-from bridge.passes.identity import identity
-from bridge.passes.infer import infer
-from bridge.passes.linear import linear
-from bridge.passes.mask import mask
-from bridge.passes.normalization import normalization
-from bridge.passes.pad import pad
-from bridge.passes.recurrent import recurrent
-from bridge.passes.regroup import regroup
-from bridge.passes.scatter import scatter
-from bridge.passes.select import select
-from bridge.passes.sequence import sequence
+from bridge.graph.functions import DOMAIN
+from bridge.passes.cancel_inverses import cancel_inverses
+from bridge.passes.compress_to_gather import compress_to_gather
+from bridge.passes.fold_constants import fold_constants
+from bridge.passes.fuse_activation import fuse_activation
+from bridge.passes.fuse_linear import fuse_linear
+from bridge.passes.fuse_normalization import fuse_normalization
+from bridge.passes.fuse_pad import fuse_pad
+from bridge.passes.infer_shapes import infer_shapes
+from bridge.passes.lower_recurrent import lower_recurrent
+from bridge.passes.remove_identities import remove_identities
+from bridge.passes.resolve_branches import resolve_branches
+from bridge.passes.resolve_casts import resolve_casts
+from bridge.passes.scatter_to_concat import scatter_to_concat
+from bridge.passes.scatter_to_where import scatter_to_where
+from bridge.passes.sequence_to_split import sequence_to_split
 from bridge.passes.settle import settle
-from bridge.passes.shared import shared
-from bridge.passes.tied import tied
+from bridge.passes.share_kernels import share_kernels
+from bridge.passes.simplify_reshapes import simplify_reshapes
+from bridge.passes.tie_embedding import tie_embedding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,20 +57,20 @@ def drop_functions(model: ir.Model) -> None:
     common.RemoveUnusedFunctionsPass()(model)
 
 
-def know(model: ir.Model) -> None:
+def infer_and_fold(model: ir.Model) -> None:
     """Shapes, and what follows from constants; one reveals the other, until neither does."""
-    settle("know", model, _learn)
+    settle("infer_and_fold", model, _learn)
 
 
 def _learn(model: ir.Model) -> set[ir.Node]:
     """Gives the nodes that came or went."""
     before = set(model.graph)
-    infer(model)  # shapes, and the symbolic contents of shape arithmetic
-    sequence(model)  # needs the size that is split
-    cast(model)  # CastLike names its type, so that constants behind it fold; needs the types
-    fold(model)  # needs the shapes, for Reshape and Slice
-    decide(model)  # needs the condition folded
-    select(model)  # as does this
+    infer_shapes(model)  # shapes, and the symbolic contents of shape arithmetic
+    sequence_to_split(model)  # needs the size that is split
+    resolve_casts(model)  # CastLike names its type, so that constants behind it fold; needs the types
+    fold_constants(model)  # needs the shapes, for Reshape and Slice
+    resolve_branches(model)  # needs the condition folded
+    compress_to_gather(model)  # as does this
     drop_unused(model)
     return before ^ set(model.graph)
 
@@ -78,22 +78,22 @@ def _learn(model: ir.Model) -> set[ir.Node]:
 PASSES: tuple[Callable[[ir.Model], None], ...] = (
     inline,  # first, so that the others see operators and not calls
     lift_constants,  # a constant is an initializer, whoever wrote it
-    identity,  # copies stand between the nodes that belong together
-    know,  # weights reach their consumers, shape arithmetic its Reshape and Slice
-    mask,  # numbers written where a mask is true; before anything reads how many there are
-    pad,  # a convolution and its padding are one; needs the amounts
-    activation,  # written in single steps; needs the numbers folded
-    normalization,  # as are these; needs the sizes
-    recurrent,  # ONNX's recurrent nodes become ours; needs W, R and B whole
-    infer,  # shapes of what recurrent made
-    cancel,  # stacks that are taken apart again, most of them made by recurrent
-    scatter,  # rows written side by side; needs slices of everything gone, and the sizes
-    linear,  # MatMul and Add become one Dense; needs folded weights
-    tied,  # an embedding that is also the output layer; needs Linear
+    remove_identities,  # copies stand between the nodes that belong together
+    infer_and_fold,  # weights reach their consumers, shape arithmetic its Reshape and Slice
+    scatter_to_where,  # numbers written where a mask is true; before anything reads how many there are
+    fuse_pad,  # a convolution and its padding are one; needs the amounts
+    fuse_activation,  # written in single steps; needs the numbers folded
+    fuse_normalization,  # as are these; needs the sizes
+    lower_recurrent,  # ONNX's recurrent nodes become ours; needs W, R and B whole
+    infer_shapes,  # shapes of what recurrent made
+    cancel_inverses,  # stacks that are taken apart again, most of them made by recurrent
+    scatter_to_concat,  # rows written side by side; needs slices of everything gone, and the sizes
+    fuse_linear,  # MatMul and Add become one Dense; needs folded weights
+    tie_embedding,  # an embedding that is also the output layer; needs Linear
     drop_unused,  # a node that nobody reads is no reader
-    shared,  # a matrix that is several layers' kernel; needs Linear, and its readers alone
-    regroup,  # reshapes in their plainest form, so that no axis has to move; needs Linear
-    identity,  # what the others left between nodes
+    share_kernels,  # a matrix that is several layers' kernel; needs Linear, and its readers alone
+    simplify_reshapes,  # reshapes in their plainest form, so that no axis has to move; needs Linear
+    remove_identities,  # what the others left between nodes
     drop_unused,  # the nodes nobody reads any more
     drop_functions,  # last: the bodies of those of our operators that no node became
 )

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from bridge.passes.emit import constant, is_onnx
-from bridge.weights import Weight
+from bridge.graph.rewriting import constant, is_onnx
+from bridge.weights.weight import Weight
 
 DEPTH = 8  # how many nodes deep a formula is read
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bridge.errors import SourceError, said
-from bridge.passes.emit import attribute
-from bridge.weights import Weight
+from bridge.graph.rewriting import attribute
+from bridge.weights.weight import Weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import onnx_ir as ir
 import sympy
 
-from bridge.written import fraction
+from bridge.graph.decimals import fraction
 
 Dim: TypeAlias = int | ir.SymbolicDim
 LONGEST = 1 << 20  # a denominator that is larger was a binary fraction

@@ -6,7 +6,7 @@ import onnx_ir as ir
 import sympy
 from onnx_shape_inference import ShapeInferenceContext, registry
 
-from bridge.passes.emit import integers
+from bridge.graph.rewriting import integers
 from bridge.passes.normal_form import plain
 
 FAR = 1 << 30  # a bound beyond means: to the end

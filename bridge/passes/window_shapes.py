@@ -9,9 +9,9 @@ import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
 
 from bridge.errors import SourceError
-from bridge.passes.emit import attribute
+from bridge.graph.rewriting import attribute
+from bridge.graph.windows import pool_windows, transposed_size, windows, with_overhang
 from bridge.passes.normal_form import plain
-from bridge.windows import pool_windows, transposed_size, windows, with_overhang
 
 MAX_WINDOW = 1 << 24  # elements
 SAME = ("SAME_UPPER", "SAME_LOWER")

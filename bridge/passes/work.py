@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import onnx_ir as ir
 
-from bridge.functions import DOMAIN
-from bridge.passes.emit import attribute
+from bridge.graph.functions import DOMAIN
+from bridge.graph.rewriting import attribute
 
 Dims: TypeAlias = tuple[int | ir.SymbolicDim, ...]
 CELLS = [f"{kind}{end}" for kind in ("LSTM", "GRU", "RNN", "LSTMP") for end in ("", "From", "Cell")]

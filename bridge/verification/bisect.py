@@ -13,7 +13,7 @@ import onnx_ir as ir
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.source import Given, as_ir
 from bridge.passes import simplify
-from bridge.plan import torch_path
+from bridge.plan.planner import torch_path
 from bridge.verification.metrics import Arrays, relative_error, worst_error
 from bridge.verification.reference import as_given
 from bridge.verification.runners import values_in

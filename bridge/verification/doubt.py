@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bridge.errors import NotRun, SourceError
-from bridge.report import LIMIT, ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
+from bridge.report.report import LIMIT, ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.alone import excused
 from bridge.verification.metrics import cast, worst_error
 from bridge.verification.odd import Odd
@@ -21,9 +21,9 @@ from bridge.verification.sure import Alone, sure
 from bridge.verification.trials import Run, Trial, uncut
 
 if TYPE_CHECKING:
-    from bridge.build import Built
+    from bridge.build.builder import Built
     from bridge.frontend.source import Opened
-    from bridge.plan import Plan
+    from bridge.plan.planner import Plan
     from bridge.verification.runners import OnnxRuntime
 
 KERAS = (ORT_KERAS, TORCH_KERAS)

@@ -16,12 +16,12 @@ import keras
 import numpy as np
 
 from bridge.frontend.torch_patches import DROPPING, replaced
-from bridge.report import DROPOUT, LIMIT, Check
+from bridge.report.report import DROPOUT, LIMIT, Check
 from bridge.verification.metrics import Arrays
 from bridge.verification.runners import keras_call
 
 if TYPE_CHECKING:
-    from bridge.build import Built
+    from bridge.build.builder import Built
     from bridge.frontend.torch_module import Torch
 
 Rates = Counter[tuple[str, float]]  # (path of the torch module, rate)

@@ -11,12 +11,12 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.frontend.asked import Asked
+from bridge.graph.ranges import Range, Ranges
 from bridge.passes.bounds import ROOM, Room
-from bridge.precision import precision
-from bridge.ranges import Range, Ranges
 from bridge.verification import work
 from bridge.verification.metrics import Arrays
 from bridge.verification.odd import Odd, odd_draws
+from bridge.verification.precision import precision
 from bridge.verification.sizes import (
     LARGE,
     Sizes,

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from bridge.errors import SourceError
 from bridge.frontend.source import Opened
 from bridge.passes import inline
-from bridge.passes.infer import infer
+from bridge.passes.infer_shapes import infer_shapes
 from bridge.verification.inputs import Sampler
 from bridge.verification.reference import as_given
 from bridge.verification.trials import running
@@ -39,7 +39,7 @@ def _require_run(opened: Opened) -> None:
     reference, _ = as_given(opened.given)
     model = opened.model.clone()
     inline(model)
-    infer(model)
+    infer_shapes(model)
     if not any(node.op_type in ENDLESS for node in ir.traversal.RecursiveGraphIterator(model.graph)):
         sampler = Sampler.of(model, None, opened.asked)
         next(running(reference, sampler, [], sampler.budget()))

@@ -15,11 +15,11 @@ from onnx.reference.ops import load_op
 
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.onnx_walk import nodes_in
+from bridge.graph.decimals import number
 from bridge.verification.metrics import worst_error
 from bridge.verification.old_forms import AS_NEWER, NEWER, old_forms
 from bridge.verification.recurrent import STEPS, recurrent
 from bridge.verification.runners import OnnxRuntime
-from bridge.written import number
 
 IR_VERSION = 10
 PLAIN = "biufcO"  # kinds of arrays that onnxruntime takes from numpy

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import keras
 
 from bridge.errors import NotRun, SourceError
-from bridge.precision import step_of
-from bridge.report import LEGS, ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check
+from bridge.report.report import LEGS, ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.inputs import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, error_where, worst_error
 from bridge.verification.odd import Odd
+from bridge.verification.precision import step_of
 from bridge.verification.runners import OnnxRuntime, keras_call
 from bridge.verification.sure import Alone, sure
 from bridge.verification.trials import Run, Trial, running, uncut

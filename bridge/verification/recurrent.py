@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bridge.errors import SourceError
-from bridge.written import number
+from bridge.graph.decimals import number
 
 Function = Callable[..., np.ndarray]
 Arrays = tuple[np.ndarray, ...]

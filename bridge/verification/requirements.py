@@ -31,7 +31,7 @@ class Requirements:
 
     @classmethod
     def of(cls, graph: ir.Graph, names: Sequence[str]) -> Requirements:
-        """Of a graph whose shapes `passes.infer` has written in terms of the free axes `names`."""
+        """Of a graph whose shapes `passes.infer_shapes` has written in terms of the free axes `names`."""
         equal, broadcast, sizes = set[Pair](), set[Pair](), set[Any]()
         for node in graph:
             shapes = [_dims(value) for value in node.inputs]

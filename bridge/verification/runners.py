@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from bridge.axes import Perm
-from bridge.errors import MissingPackage, NotRun, SourceError, calling, said
+from bridge.errors import MissingPackageError, NotRun, SourceError, calling, said
+from bridge.graph.axes import Perm
 from bridge.verification.metrics import Arrays
 
 INSIDE = 1 << 10  # bytes of an initializer that onnxruntime gets within the model
@@ -28,7 +28,7 @@ class OnnxRuntime:
         try:
             import onnxruntime
         except ImportError as error:
-            raise MissingPackage("the proof needs onnxruntime: pip install onnxruntime") from error
+            raise MissingPackageError("the proof needs onnxruntime: pip install onnxruntime") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4

@@ -21,7 +21,7 @@ from bridge.errors import SourceError
 from bridge.frontend.torch_module import Torch
 from bridge.verification.metrics import Arrays
 from bridge.verification.statistics import Batches, batches
-from bridge.weights import WeightMap
+from bridge.weights.weight_map import WeightMap
 
 RUNS = 8  # in training mode, to see whether it is random
 RATE = 2.0**-7  # of SGD; exact in every precision, so that the optimiser cannot round it

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import sympy
 
-from bridge.ranges import FREE, Range
+from bridge.graph.ranges import FREE, Range
 from bridge.verification.requirements import Requirements
 
 Sizes = dict[str, int]

@@ -19,17 +19,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bridge.build import Built
+from bridge.build.builder import Built
 from bridge.frontend.torch_module import Torch
-from bridge.report import BACK, GRADIENTS, STATISTICS, STEPS, Check, Gradient
-from bridge.report import LIMIT as LIMIT_SINGLE
+from bridge.report.report import BACK, GRADIENTS, STATISTICS, STEPS, Check, Gradient
+from bridge.report.report import LIMIT as LIMIT_SINGLE
 from bridge.verification.dropout import check_dropout
 from bridge.verification.inputs import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, relative_error
 from bridge.verification.outputs import FLOOR
 from bridge.verification.sides import ByName, Factors, KerasSide, TorchSide, Trainable, factors
 from bridge.verification.statistics import biased
-from bridge.weights import WeightMap
+from bridge.weights.weight_map import WeightMap
 
 LIMIT = 1e-8  # float64
 SMALL = 1e-3  # a gradient that is smaller than this share of the largest is judged by that share

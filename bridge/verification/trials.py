@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.torch_module import Torch
-from bridge.report import Check, limit_of
+from bridge.report.report import Check, limit_of
 from bridge.verification.inputs import Draw, Sampler, Sizes, sizes_text
 from bridge.verification.metrics import Arrays, worst_error
 from bridge.verification.odd import Odd

@@ -9,21 +9,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from bridge.build import build
+from bridge.build.builder import build
 from bridge.errors import BridgeError, NotRun, SourceError
 from bridge.frontend.source import as_ir
+from bridge.graph.ranges import Ranges
 from bridge.keras_compat import double_precision
 from bridge.passes import simplify
-from bridge.plan import plan
-from bridge.precision import precision
-from bridge.ranges import Ranges
-from bridge.report import BACK, LEGS, LIMITS, ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check, Report
+from bridge.plan.planner import plan
+from bridge.report.report import (
+    BACK,
+    LEGS,
+    LIMITS,
+    ORT_KERAS,
+    SIMPLIFIED,
+    TORCH_KERAS,
+    TORCH_ORT,
+    Check,
+    Report,
+)
 from bridge.verification import outputs
 from bridge.verification.bisect import departure
 from bridge.verification.doubt import Compared, passed, settled
 from bridge.verification.inputs import Sampler
 from bridge.verification.nodes import node_errors
 from bridge.verification.odd import nudged
+from bridge.verification.precision import precision
 from bridge.verification.reference import Evaluator, Runner, as_given, in_float64
 from bridge.verification.runners import OnnxRuntime, keras_call, onnxruntime_at
 from bridge.verification.trials import Run, Trial, odd_trials, varies
@@ -33,11 +43,11 @@ from bridge.verification.work import SLOWER
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bridge.build import Built
+    from bridge.build.builder import Built
     from bridge.frontend.source import Opened
-    from bridge.plan import Plan
+    from bridge.plan.planner import Plan
     from bridge.verification.training import Trainable
-    from bridge.weights import WeightMap
+    from bridge.weights.weight_map import WeightMap
 
 
 AMPLIFIES = (

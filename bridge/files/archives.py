@@ -1,0 +1,125 @@
+"""Archives, arrays and JSON from strangers: measured before anything of them is read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import stat
+import tokenize
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from operator import itemgetter
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from bridge.errors import CONTROLS, SourceError, said
+from bridge.files.atomic import require_file
+
+SLACK = 64 << 20  # bytes by which a packed archive may outgrow four times its size
+MAX_MEMBERS = 1 << 16
+MAX_JSON = 32 << 20  # characters of one text
+NUMBERS = "biufc"  # kinds of dtypes
+# What reading a broken or hostile file raises
+BROKEN = (
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, NotImplementedError, OSError, RecursionError,
+    RuntimeError, SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Whatever goes wrong inside is a `SourceError`: the file is not `what` it should be."""
+    require_file(path)
+    try:
+        yield
+    except BROKEN as error:
+        raise SourceError(f"{path}: not {what}: {said(error)}") from error
+
+
+@contextlib.contextmanager
+def measured(source: Path | IO[bytes], most: float = math.inf) -> Iterator[zipfile.ZipFile]:
+    """The archive, once it is known to unpack to little more than it weighs and to no more than `most` bytes, in
+    members each of a name of its own. Raises `ValueError` or `zipfile.BadZipFile` if it is no such archive."""
+    with zipfile.ZipFile(source) as archive:
+        members, file = archive.infolist(), archive.fp
+        assert file is not None
+        size = file.seek(0, os.SEEK_END)
+        total = sum(member.file_size for member in members)
+        if total > min(4 * size + SLACK, most):
+            raise ValueError(f"it has {size:,} bytes and claims to unpack to {total:,}")
+        if len(members) > MAX_MEMBERS:
+            raise ValueError(f"it has {len(members):,} members")
+        if any(stat.S_ISLNK(member.external_attr >> 16) for member in members):
+            raise ValueError("it holds links")
+        name, count = max(Counter(archive.namelist()).items(), key=itemgetter(1), default=("", 0))
+        if count > 1:
+            raise ValueError(f"it has {count} members called {name!r}")
+        yield archive
+
+
+def read_arrays(path: Path, most: float = math.inf) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file by name. Raises one of `BROKEN` if it is not one whose arrays are numbers, as many
+    as it has bytes for."""
+    with measured(path, most) as archive:
+        arrays = {}
+        for member in archive.infolist():
+            if not member.filename.endswith(".npy"):
+                raise ValueError(f"it holds {member.filename!r}, which is no array")
+            with archive.open(member) as file:
+                arrays[member.filename.removesuffix(".npy")] = _read_array(file, member.file_size)
+        return arrays
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array of an `.npy` file. Raises one of `BROKEN` if it is not one of numbers, as many as it has bytes for."""
+    with path.open("rb") as file:
+        return _read_array(file, path.stat().st_size)
+
+
+def _read_array(file: IO[bytes], size: int) -> np.ndarray:
+    """The array in `file` of `size` bytes; measured first, as room for all of it is made before it is read."""
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(file)
+    if dtype.kind not in NUMBERS:
+        raise ValueError(f"an array of {dtype}, which are no numbers")
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize + file.tell() != size:
+        raise ValueError(f"an array of {dtype} in shape {shape} is not in it")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def read_json(data: bytes | str) -> Any:
+    """Raises one of `BROKEN` if it is no JSON, or too much of it."""
+    if len(data) > MAX_JSON:
+        raise ValueError(f"{len(data):,} characters of JSON, more than {MAX_JSON:,}")
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("JSON nested without end") from None
+
+
+def entries(data: Any) -> Iterator[Any]:
+    """Everything in what JSON gave: dicts and lists, and the texts, keys among them, and numbers in them."""
+    waiting = [data]
+    while waiting:
+        value = waiting.pop()
+        yield value
+        if isinstance(value, dict):
+            waiting.extend(value)
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+
+
+def require_printable(data: Any) -> None:
+    """Raise `ValueError` for a text that a terminal would act on."""
+    for value in entries(data):
+        if isinstance(value, str) and CONTROLS.search(value):
+            raise ValueError(f"it names something {value!r}")

@@ -1,0 +1,221 @@
+"""Constants are computed; weights are not: moving a weight about extends its recipe.
+
+Runs the ONNX reference evaluator on nodes whose inputs are all known, if their outputs are within bounds. A node
+that only moves the elements of a `Weight` (`moves.py`) gives a `Weight` with a longer recipe; other arithmetic on
+weights gives a `Computed` recipe, which names its parameters but cannot go back, or stays in the graph where parameters
+are trainable.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
+
+from bridge.errors import SourceError
+from bridge.graph.decimals import decimal
+from bridge.graph.functions import OPSET
+from bridge.graph.rewriting import attribute, is_onnx
+from bridge.passes.bounds import known_bytes
+from bridge.passes.moves import move, stays
+from bridge.weights.recipes import Computed
+from bridge.weights.weight import Weight
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_GROWTH = 512 << 20  # bytes that constants may take beyond a few times what the file holds
+MAX_STEPS = 1 << 34  # multiplications in one node
+LOOP = 1 << 17  # that a step of the reference evaluator's own loops takes as long as
+RANDOM = {
+    "RandomNormal",
+    "RandomUniform",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+}
+
+
+RECURRENT = {"LSTM", "GRU", "RNN"}  # of which the evaluator passes over lengths, activations and more
+LEFT = RANDOM | RECURRENT
+
+# Operators whose outputs are a choice of their inputs' elements or of their places
+SELECTIONS = {"NonZero", "Compress", "Unique", "NonMaxSuppression"}
+# and those that the evaluator works out in loops of Python
+LOOPS = {
+    "AffineGrid", "AveragePool", "Col2Im", "Conv", "ConvInteger", "ConvTranspose", "DFT", "DeformConv",
+    "GridSample", "LRN", "LpPool", "MaxPool", "MaxUnpool", "MelWeightMatrix", "NonMaxSuppression",
+    "QLinearConv", "Resize", "RoiAlign", "STFT", "ScatterElements", "ScatterND", "TfIdfVectorizer", "Unique",
+    "Upsample",
+}  # fmt: skip
+
+
+def fold_constants(model: ir.Model) -> None:
+    """Raises `SourceError` if constants unfold to more than memory should be asked for."""
+    graph = model.graph
+    made: set[ir.Value] = set()
+    room = MAX_GROWTH + 4 * sum(value.const_value.nbytes for value in graph.initializers.values())
+    for node in list(graph):
+        inputs = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs]
+        if not _foldable(node, inputs, graph):
+            continue
+        size = _size(node, inputs)
+        if size is None:
+            continue
+        room -= size - sum(value.const_value.nbytes for value in _last_read(node, made))
+        if room < 0:
+            raise SourceError(
+                f"{node.op_type} at output {node.outputs[0].name}: the model's constants unfold to more than "
+                f"{MAX_GROWTH >> 20} MiB beyond what the file holds"
+            )
+        if _steps(node, inputs, size) > MAX_STEPS:
+            continue
+        results = _fold_node(node, inputs)
+        made.update(_replace(graph, value, t) for value, t in zip(node.outputs, results, strict=False))
+        if results:
+            _forget(graph, node, made)
+
+
+def _foldable(node: ir.Node, inputs: Sequence[Any], graph: ir.Graph) -> bool:
+    if not is_onnx(node) or node.op_type in LEFT or not node.outputs:
+        return False
+    if any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
+        return False
+    known = (
+        tensor is not None for value, tensor in zip(node.inputs, inputs, strict=True) if value is not None
+    )
+    return all(known) and not any(_leaves(value, graph) for value in node.outputs)
+
+
+def _size(node: ir.Node, inputs: Sequence[Any]) -> int | None:
+    """The bytes of the outputs, at most; None if neither their shapes nor the inputs tell."""
+    sizes = [known_bytes(value) for value in node.outputs]
+    if None not in sizes:
+        return sum(size for size in sizes if size is not None)
+    tensors = [tensor for tensor in inputs if tensor is not None]
+    if node.op_type in SELECTIONS:
+        return sum(8 * tensor.size * (len(tensor.shape) + 3) for tensor in tensors)
+    if node.op_type == "Range":
+        start, limit, step = (float(tensor.numpy().item()) for tensor in tensors)
+        count = (limit - start) / step if step else math.nan
+        return int(max(count, 0) + 1) * 8 if math.isfinite(count) else None
+    return None
+
+
+def _steps(node: ir.Node, inputs: Sequence[Any], size: int) -> int:
+    """How much the reference evaluator has to do, roughly."""
+    sizes = [tensor.size for tensor in inputs if tensor is not None]
+    if node.op_type in LOOPS:
+        return LOOP * (sum(sizes) + size // 4)
+    if node.op_type == "Einsum":
+        return math.prod(sizes)
+    return size * max(inputs[0].shape, default=1) if node.op_type in ("MatMul", "Gemm") else size
+
+
+def _forget(graph: ir.Graph, node: ir.Node, made: set[ir.Value]) -> None:
+    """Take the folded `node` out, and the constants that only it read."""
+    if any(value.uses() or value.is_graph_output() for value in node.outputs):
+        return
+    read = _last_read(node, made)
+    graph.remove(node, safe=True)
+    made -= read
+    for value in read:
+        graph.initializers.pop(value.name, None)
+
+
+def _last_read(node: ir.Node, made: set[ir.Value]) -> set[ir.Value]:
+    """The constants of `made` that nothing but `node` reads."""
+    return {
+        value
+        for value in node.inputs
+        if value in made and not value.is_graph_output() and all(user is node for user, _ in value.uses())
+    }
+
+
+def _leaves(value: ir.Value, graph: ir.Graph) -> bool:
+    """Whether a graph inside `graph`, a branch of If for instance, gives `value` as its own output."""
+    return value.is_graph_output() and not any(value is output for output in graph.outputs)
+
+
+def _replace(graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> ir.Value:
+    constant = ir.Value(name=f"{value.name}_folded", const_value=tensor)
+    constant.shape, constant.dtype = ir.Shape(tensor.shape), tensor.dtype
+    graph.register_initializer(constant)
+    value.replace_all_uses_with(constant, replace_graph_outputs=True)
+    return constant
+
+
+def _fold_node(node: ir.Node, inputs: Sequence[Any]) -> list[Any]:
+    weights = [tensor for tensor in inputs if isinstance(tensor, Weight)]
+    if not weights:
+        widened = _widened(node, inputs)
+        return _evaluate(node, inputs) if widened is None else [widened]
+    moved = move(node, inputs)
+    if moved is not None:
+        return moved
+    if any(map(stays, weights)):
+        return []
+    parameters = tuple(dict.fromkeys(p for weight in weights for p in weight.recipe.parameters))
+    return [
+        Weight(Computed(t.numpy(), parameters, node.op_type.lower()), weights[0].source, t.dtype)
+        if t.dtype.is_floating_point()
+        else t
+        for t in _evaluate(node, inputs)
+    ]
+
+
+def _widened(node: ir.Node, inputs: Sequence[Any]) -> ir.TensorProtocol | None:
+    """A number that the exporter wrote in single precision and casts to double: the number that was meant."""
+    value = inputs[0].numpy() if inputs and node.op_type in ("Cast", "CastLike") else None
+    if value is None or value.size != 1 or value.dtype != np.float32 or not np.isfinite(value).all():
+        return None
+    double = inputs[1].dtype if node.op_type == "CastLike" else node.attributes["to"].value
+    return ir.tensor(np.full(value.shape, decimal(value.item()))) if double == ir.DataType.DOUBLE else None
+
+
+def _gather_elements(node: ir.Node, data: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    axis = attribute(node, "axis", 0) % data.ndim
+    beside = tuple(slice(None if i == axis else size) for i, size in enumerate(indices.shape))
+    return np.take_along_axis(data[beside], indices, axis)
+
+
+# What the reference evaluator cannot do in any size
+NUMPY = {"GatherElements": _gather_elements}  # it gathers from no more than 64 rows
+
+
+def _evaluate(node: ir.Node, inputs: Sequence[Any]) -> list[ir.TensorProtocol]:
+    try:
+        with np.errstate(all="ignore"):
+            results = _results(node, inputs)
+    except Exception:  # of any kind: what cannot be worked out stays in the graph, where the run will tell
+        return []
+    return [
+        ir.tensor(np.asarray(result), name=value.name)
+        for result, value in zip(results, node.outputs, strict=True)
+    ]
+
+
+def _results(node: ir.Node, inputs: Sequence[Any]) -> Sequence[Any]:
+    """The outputs as arrays. Raises whatever the reference evaluator does."""
+    if node.op_type in NUMPY:
+        return [NUMPY[node.op_type](node, *(tensor.numpy() for tensor in inputs))]
+    proto = ir.to_proto(node)
+    # Those that nobody asked for are worked out too
+    proto.output[:] = [f"output {place}" for place in range(len(node.outputs))]
+    names = [value.name for value in node.inputs if value is not None]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [proto],
+            "fold",
+            [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in dict.fromkeys(names)],
+            [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in proto.output],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", node.version or OPSET)],
+    )
+    feeds = {v.name: t.numpy() for v, t in zip(node.inputs, inputs, strict=True) if v is not None}
+    return ReferenceEvaluator(model).run(None, feeds)

@@ -1,0 +1,21 @@
+"""CastLike -> Cast to the type it names, and no Cast where the type is the same already."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bridge.graph.rewriting import Emitter, attribute, is_onnx, replace
+
+
+def resolve_casts(model: ir.Model) -> None:
+    for node in list(model.graph):
+        if not is_onnx(node, "Cast", "CastLike"):
+            continue
+        source, out = node.inputs[0], node.outputs[0]
+        wanted = node.inputs[1].dtype if node.op_type == "CastLike" else ir.DataType(attribute(node, "to"))
+        if wanted is None:
+            continue
+        if source.dtype == wanted and not out.is_graph_output():
+            replace(out, source)
+        elif node.op_type == "CastLike":
+            replace(out, Emitter(node)("Cast", source, to=int(wanted)))

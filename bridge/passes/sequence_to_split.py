@@ -1,0 +1,66 @@
+"""SplitToSequence whose parts are taken by SequenceAt (torch's chunk, split and unbind) -> Split."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bridge.graph.rewriting import Emitter, attribute, constant, integers, is_onnx, replace
+
+
+def sequence_to_split(model: ir.Model) -> None:
+    for node in list(model.graph):
+        if is_onnx(node, "SplitToSequence"):
+            _rewrite(node)
+
+
+def _rewrite(node: ir.Node) -> None:
+    source = node.inputs[0]
+    readers = [use.node for use in node.outputs[0].uses()]
+    places = [integers(reader.inputs[1]) for reader in readers if reader.op_type == "SequenceAt"]
+    if (
+        source.shape is None
+        or len(places) < len(readers)
+        or None in places
+        or node.outputs[0].is_graph_output()
+    ):
+        return
+    axis = attribute(node, "axis", 0) % source.shape.rank()
+    sizes = part_sizes(node, source.shape[axis])
+    emit = Emitter(node)
+    if sizes is not None:
+        parts = emit("Split", source, emit.constant(sizes), outputs=len(sizes), axis=axis)
+        parts = (parts,) if len(sizes) == 1 else parts
+    elif _is_computed(node) and all(place[0] >= 0 for place in places):
+        parts = [_part(emit, source, node.inputs[1], axis, k) for k in range(max(p[0] for p in places) + 1)]
+    else:
+        return
+    keeps = attribute(node, "keepdims", 1) or len(node.inputs) > 1
+    for reader, place in zip(readers, places, strict=True):
+        part = parts[place[0]]
+        replace(reader.outputs[0], part if keeps else emit("Squeeze", part, emit.constant([axis])))
+
+
+def _is_computed(node: ir.Node) -> bool:
+    """Whether all parts are of one size that is known at run time only, as torch's chunk of a free axis."""
+    given = node.inputs[1] if len(node.inputs) > 1 else None
+    return given is not None and given.shape is not None and not given.shape.rank()
+
+
+def _part(emit: Emitter, source: ir.Value, size: ir.Value, axis: int, place: int) -> ir.Value:
+    """The rows of a part; Slice ends at the end of the source by itself."""
+    whole = emit("Reshape", size, emit.constant([1]))
+    start, end = (emit("Mul", whole, emit.constant([k])) for k in (place, place + 1))
+    return emit("Slice", source, start, end, emit.constant([axis]))
+
+
+def part_sizes(node: ir.Node, size: int | ir.SymbolicDim) -> list[int] | None:
+    """How long each part is: a list, or one number for all but a shorter last one."""
+    if len(node.inputs) < 2 or node.inputs[1] is None:
+        return [1] * size if isinstance(size, int) else None
+    given = integers(node.inputs[1])
+    if given is None or constant(node.inputs[1]).shape.rank():
+        return given
+    if not isinstance(size, int):
+        return None
+    count = -(-size // given[0])
+    return [given[0]] * (count - 1) + [size - given[0] * (count - 1)]

@@ -1,0 +1,1 @@
+"""What becomes what, before anything is built; knows no Keras."""

@@ -1,0 +1,159 @@
+"""A report as text for a terminal."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Literal
+
+from rich.console import Console, Group, RenderableType
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from bridge.report.report import Check, Report, Row
+
+WIDTH = 110
+
+
+def render(report: Report, *, width: int = WIDTH, color: bool = False) -> str:
+    """`report` as lines of at most `width` characters; `color` adds ANSI colours."""
+    file = io.StringIO()
+    system: Literal["truecolor"] | None = "truecolor" if color else None
+    console = Console(
+        file=file,
+        width=width,
+        force_terminal=color,
+        color_system=system,
+        highlight=False,
+        legacy_windows=False,
+    )
+    console.print(renderable(report))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def renderable(report: Report) -> Group:
+    """`report` as something that rich prints."""
+    return Group(*_sections(report))
+
+
+def _sections(report: Report) -> Iterator[RenderableType]:
+    yield Rule(Text.assemble((report.source, "bold"), " → Keras"), align="left", style="dim")
+    yield Text(report.verdict, style=_verdict_style(report))
+    if report.rows:
+        yield Text()
+        yield _rows(report)
+    if report.refusals:
+        yield Text()
+        yield from (Text(f"✗ {refusal}", style="red") for refusal in report.refusals)
+    if report.checks:
+        yield Text()
+        yield _legs(report)
+    yield Text()
+    yield _facts(report)
+
+
+def _verdict_style(report: Report) -> str:
+    if report.proved:
+        return "bold green"
+    failed = report.refusals or report.checks and not report.verified
+    return "bold red" if failed else "bold yellow"
+
+
+def _rows(report: Report) -> Table:
+    built = any(row.name or row.parameters for row in report.rows)
+    table = _table("torch path", "ONNX", "Keras" if built else "Keras (may become)")
+    if built:
+        table.add_column("parameters", justify="right")
+        table.add_column("error", justify="right")
+    shown = None
+    for row in report.rows:
+        cells = [Text((row.path or "·") if row.path != shown else ""), Text(row.op), _layer(row)]
+        if built:
+            cells += [
+                Text(f"{row.parameters:,}" if row.parameters else ""),
+                error_text(row.error, report.limit),
+            ]
+        table.add_row(*cells)
+        shown = row.path
+    return table
+
+
+def _layer(row: Row) -> Text:
+    return Text.assemble((row.layer, "" if row.name else "dim"), " ", (row.name, "cyan"))
+
+
+def error_text(error: float | None, limit: float) -> Text:
+    """An error, green up to `limit` and red beyond."""
+    if error is None:
+        return Text("")
+    return Text(f"{error:.1e}" if error else "0", style="green" if error <= limit else "bold red")
+
+
+def _legs(report: Report) -> Table:
+    table = _table("compared", "in", "sizes")
+    table.add_column("largest error", justify="right")
+    table.add_column("limit", justify="right")
+    legs: dict[tuple[str, str], list[Check]] = {}
+    for check in report.checks:
+        legs.setdefault((check.leg, check.dtype), []).append(check)
+    above = None
+    for (leg, dtype), checks in legs.items():
+        worst = max(checks, key=lambda check: check.error / check.limit)
+        lines = [Text(sized(c), style="" if c.passed else "bold red") for c in checks]
+        sizes = Text("as above", style="dim") if lines == above else Text("\n").join(lines)
+        table.add_row(leg, dtype, sizes, error_text(worst.error, worst.limit), f"{worst.limit:.0e}")
+        above = lines
+    return table
+
+
+def sized(check: Check) -> str:
+    """The sizes and values of a check, and why nothing could be compared at them."""
+    return f"{check.at}, where {check.failure}" if check.failure else check.at
+
+
+def _facts(report: Report) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, lines in facts(report):
+        for index, line in enumerate(lines):
+            table.add_row("" if index else name, Text(line))
+    return table
+
+
+def facts(report: Report) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What there is to say beyond the tables, by name."""
+    yield "inputs", report.axes
+    if report.backend:
+        yield (
+            "parameters",
+            (f"{report.trainable:,} trainable{in_torch(report)}, {report.non_trainable:,} not trainable",),
+        )
+        yield "transposes", (str(report.transposes),) if report.rows else ()
+        yield "custom layers", (", ".join(report.custom_layers) or "none: loads with plain Keras",)
+    yield "notes", report.notes
+    if report.seconds:
+        rooms = ", ".join(f"{room} {seconds:.2f} s" for room, seconds in report.seconds.items())
+        yield "time", (f"{rooms}; {sum(report.seconds.values()):.2f} s in all",)
+    if report.checks:
+        yield "drawn with", (f"seed {report.seed}",)
+    if report.backend:
+        versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+        yield "made with", (f"Keras on {report.backend}; {versions}",)
+
+
+def in_torch(report: Report) -> str:
+    """What torch counts, beside Keras's trainable parameters."""
+    if report.source_parameters is None:
+        return ""
+    if report.summed and report.trainable + report.summed == report.source_parameters:
+        return f" (torch: {report.source_parameters:,}, of which {report.summed:,} are second biases)"
+    return f" (torch: {report.source_parameters:,})"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold dim", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

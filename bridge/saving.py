@@ -1,0 +1,251 @@
+"""A conversion on disk: the `.keras` file, which plain Keras loads, and the weight map beside it.
+
+    m.keras          the model; needs nothing of ours
+    m.bridge.npz     the recipes, what no variable holds (unused entries, both halves of a sum), and the report
+
+With both, the way back to torch is open in a later process without the ONNX file or the module.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from bridge.errors import BridgeError, OutputError, SourceError, WeightsError, said
+from bridge.files.archives import BROKEN, read_arrays, read_json, reading, require_printable
+from bridge.files.atomic import move, require_file, settle, workshop
+from bridge.files.keras_file import require_harmless
+from bridge.report.report import Report
+from bridge.weights.recipes import Recipe, require_sound
+from bridge.weights.weight import Source, Weight
+from bridge.weights.weight_map import Entry, WeightMap
+
+if TYPE_CHECKING:
+    import keras
+
+FORMAT = 1
+HEADER = "header"
+PREVIOUS = "previous/"  # before the names of a map's arrays
+MARK = b"bridge:"  # in a `.keras` archive's comment, before what its map is known by
+
+
+def map_path(path: Path) -> Path:
+    """Where the weight map of a `.keras` file lies."""
+    return path.with_suffix(".bridge.npz")
+
+
+def save(path: Path, model: keras.Model, weights: WeightMap, report: Report) -> None:
+    """Write the model and its map, as one step: whenever it ends, the old two or the new two are there.
+
+    Both are made in a folder of their own. A map that fits the old model and the new one stands beside them while the
+    model is replaced.
+    """
+    if path.suffix != ".keras":
+        raise OutputError(f"{path}: a Keras model is saved as .keras; give the path that ending")
+    beside = map_path(path)
+    with workshop(path) as room:
+        new, map_, both = room / path.name, room / "map.npz", room / "both.npz"
+        mark = secrets.token_hex(16)
+        _write_model(new, model, mark)
+        header = json.dumps(_header(weights, report, mark)).encode()
+        arrays: dict[str, Any] = {HEADER: np.frombuffer(header, np.uint8)}
+        arrays |= {f"state/{name}": weights.source.values[name] for name in weights.kept}
+        np.savez(map_, **arrays)
+        old: dict[str, Any] = {f"{PREVIOUS}{name}": array for name, array in _map_of(path).items()}
+        if old:
+            np.savez(both, **old, **arrays)
+            settle(new, map_, both)
+            move((both, beside), (new, path), (map_, beside))
+        else:
+            settle(new, map_)
+            move((map_, beside), (new, path))
+
+
+def _write_model(path: Path, model: keras.Model, mark: str) -> None:
+    """The model as Keras writes it, with `mark` as the archive's comment, which Keras neither reads nor keeps."""
+    try:
+        model.save(path)
+    except RuntimeError as error:  # h5py's, where the disk is full
+        raise OSError(None, said(error)) from error
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = MARK + mark.encode()
+
+
+def _map_of(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of the map that was saved with the model at `path`; none if there is no such pair."""
+    try:
+        require_file(path)
+        require_file(map_path(path))
+        mark = _mark(path)
+        found = _maps(read_arrays(map_path(path))) if mark is not None else []
+        return next((arrays for arrays in found if _parse_header(arrays)["model"] == mark), {})
+    except (*BROKEN, BridgeError):
+        return {}
+
+
+def _mark(path: Path) -> str | None:
+    """What `save` wrote into the model, or None if Keras has saved it since."""
+    with zipfile.ZipFile(path) as archive:
+        comment = archive.comment
+    return comment[len(MARK) :].decode() if comment.startswith(MARK) else None
+
+
+def _maps(arrays: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """The map, and the one before it where `save` was cut short."""
+    before = {name.removeprefix(PREVIOUS): a for name, a in arrays.items() if name.startswith(PREVIOUS)}
+    return [
+        {name: a for name, a in arrays.items() if not name.startswith(PREVIOUS)},
+        *([before] if before else []),
+    ]
+
+
+def _header(weights: WeightMap, report: Report, mark: str) -> dict[str, Any]:
+    source = weights.source
+    return {
+        "format": FORMAT,
+        "model": mark,
+        "report": report.to_json(),
+        "variables": weights.to_json(),
+        "state": {name: [list(value.shape), value.dtype.name] for name, value in source.values.items()},
+        "trainable": source.trainable,
+        "parameters": sorted(source.parameters),
+        "aliases": source.aliases,
+    }
+
+
+def load(path: Path) -> tuple[keras.Model, WeightMap, Report]:
+    """Read what `save` wrote. Raises `SourceError` for a file that is missing or not what it should be, and
+    `WeightsError` for a map that belongs to another model."""
+    model = load_keras(path)
+    header, arrays = _read_map(path)
+    with reading(map_path(path), "a weight map"):
+        weights = _weight_map(path, model, header, arrays)
+        require_printable(read_json(header["report"]))
+        report = Report.from_json(header["report"])
+    return model, weights, report
+
+
+def _weight_map(
+    path: Path, model: keras.Model, header: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> WeightMap:
+    filled = list(_filled(path, model, header["variables"]))
+    source = _source(header, arrays, sum(math.prod(variable.shape) for variable in model.variables))
+    shapes = {name: value.shape for name, value in source.values.items()}
+    entries = []
+    for row, recipe, variable in filled:
+        require_sound(recipe, shapes)
+        dtype = ir.DataType.from_numpy(np.dtype(source.values[recipe.names[0]].dtype))
+        variable.trainable = bool(row["trainable"])
+        entries.append(Entry(variable, Weight(recipe, source, dtype), row["layer"], row["attribute"]))
+    weights = WeightMap(entries, source)
+    for entry in weights:
+        if entry.recipe.invertible:
+            entry.pull(source.values)
+    return weights
+
+
+def _filled(
+    path: Path, model: keras.Model, rows: list[dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], Recipe, Any]]:
+    """Each row of the map with its recipe and the variable of `model` that it names."""
+    layers, seen = {layer.name: layer for layer in model.layers}, set()
+    for row in rows:
+        recipe = Recipe.from_json(row["recipe"])
+        variable = _variable(layers.get(row["layer"]), row["attribute"])
+        if id(variable) in seen:
+            raise ValueError(f"it fills {row['layer']}.{row['attribute']} twice")
+        seen.add(id(variable))
+        if variable is None or tuple(variable.shape) != recipe.shape:
+            found = "has none" if variable is None else f"has it in shape {tuple(variable.shape)}"
+            raise WeightsError(
+                f"{map_path(path)} belongs to another model: it names {row['layer']}.{row['attribute']} of shape "
+                f"{recipe.shape}, {path} {found}"
+            )
+        yield row, recipe, variable
+
+
+def _source(header: dict[str, Any], arrays: dict[str, np.ndarray], room: int) -> Source:
+    """The state as the map tells it; what it does not hold is in the model's variables, of `room` elements."""
+    values, aliases = {}, dict(header["aliases"])
+    for name, (shape, kind) in header["state"].items():
+        kept, dtype = arrays.get(f"state/{name}"), np.dtype(kind)
+        if dtype.hasobject or any(not isinstance(size, int) or size < 0 for size in shape):
+            raise ValueError(f"{name} is no array")
+        if kept is None and name not in aliases:
+            room -= math.prod(shape)
+        if room < 0 or kept is not None and (list(kept.shape), kept.dtype) != (shape, dtype):
+            raise ValueError(f"{name} is no such array")
+        values[name] = np.zeros(shape, dtype) if kept is None else kept
+    if aliases.keys() & set(aliases.values()):
+        raise ValueError("weights are one with themselves")
+    if any(values[alias].shape != values[name].shape for alias, name in aliases.items()):
+        raise ValueError("weights that are one differ in shape")
+    return Source(values, dict(header["trainable"]), set(header["parameters"]), aliases)
+
+
+def _variable(layer: Any, attributes: str) -> Any:
+    """The variable below `layer`, or None. Only variables are reached: names of the map are not trusted."""
+    found = layer
+    for name in attributes.split("."):
+        found = None if name.startswith("_") else getattr(found, name, None)
+    return found if hasattr(found, "assign") and hasattr(found, "trainable") else None
+
+
+def load_keras(path: Path) -> keras.Model:
+    """A `.keras` file in safe mode, with the layers of ours known."""
+    import keras
+
+    from bridge import layers  # noqa: F401 - registers the layers that Keras lacks
+
+    require_file(path)
+    try:
+        require_harmless(path)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        if not isinstance(model, keras.Model) or not model.inputs:
+            raise ValueError(f"it holds a {type(model).__name__} in place of a model with inputs")
+        return model
+    except RecursionError as error:
+        limit = sys.getrecursionlimit()
+        raise SourceError(
+            f"{path}: has more operations in a row than Keras reads at Python's recursion limit of {limit}; raise it "
+            f"first with sys.setrecursionlimit"
+        ) from error
+    except Exception as error:
+        raise SourceError(f"{path}: not a model that Keras loads in safe mode: {said(error)}") from error
+
+
+def _read_map(model: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Header and arrays of the map beside `model`, as they were saved with it."""
+    path, mark = map_path(model), _mark(model)
+    if not path.exists():
+        raise SourceError(
+            f"{path}: no weight map beside the model; convert again, or keep the two files together"
+        )
+    with reading(path, "a weight map"):
+        found = [(_parse_header(arrays), arrays) for arrays in _maps(read_arrays(path))]
+    if mark is None:  # Keras has saved the model since; names and shapes will tell
+        return found[0]
+    try:
+        return next(pair for pair in found if pair[0]["model"] == mark)
+    except StopIteration:
+        raise WeightsError(
+            f"{path} belongs to another model: it was not saved together with {model}; convert again, or bring the "
+            f"two files together again"
+        ) from None
+
+
+def _parse_header(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    header = read_json(arrays[HEADER].tobytes())
+    require_printable({**header, "report": None})
+    if header["format"] != FORMAT:
+        raise ValueError(f"it has format {header['format']}, this version reads {FORMAT}")
+    return {"model": None, **header}

@@ -1,0 +1,403 @@
+"""Weights only: a torch part into a Keras layer or model that somebody wrote by hand.
+
+    transfer(torch_lstm, keras_lstm)
+    transfer(state_dict, [keras_lstm_1, keras_lstm_2], prefix="encoder.lstm")
+    transfer(module, keras_model)
+
+`RULES` says for each Keras class which variable is made from which torch parameter. Classes are known by
+name, so that layers of `keras` and of `tf_keras` (Keras 2, `CuDNNLSTM` and `CuDNNGRU` among them) are filled
+alike.
+
+Gates: torch's LSTM has i f g o, Keras's i f c o, which is the same; torch's GRU r z n, Keras's z r h. cuDNN
+keeps both biases, the input's then the recurrent one's, and torch's matrices as they lie in memory, gate by
+gate.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bridge.errors import WeightsError
+from bridge.weights.weight import Source, Weight
+from bridge.weights.weight_map import Entry, Variable, WeightMap
+
+GATES = {
+    "LSTMCell": (0, 1, 2, 3),
+    "GRUCell": (1, 0, 2),
+    "SimpleRNNCell": (0,),
+    "CuDNNLSTM": (0, 1, 2, 3),
+    "CuDNNGRU": (1, 0, 2),
+}
+NEUTRAL = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "scale": 1.0}  # what a missing one amounts to
+UNCOUNTED = "num_batches_tracked"
+
+
+def transfer(torch_part: Any, keras_target: Any, *, prefix: str = "") -> WeightMap:
+    """Fill `keras_target` with the weights of `torch_part`.
+
+    Args:
+        torch_part: an `nn.Module`, or a `state_dict` (a mapping of names to tensors or arrays).
+        keras_target: a built Keras layer or model, or a sequence of them. A torch RNN of several layers goes
+            into as many Keras layers. Layers are matched by name (the torch path with `_` for `.`) if all of
+            them have such a name, in order otherwise.
+        prefix: take only the part of the weights below this path.
+
+    Returns:
+        The map of the weights, which also brings trained ones back: `.to_torch()`, under torch's names.
+
+    Raises:
+        WeightsError: parts or shapes that do not fit, each named on both sides; nothing is changed then. With
+            a module (not with a `state_dict`, which does not know them) also settings that make the two
+            differ although their weights are equal: `eps`, and an RNN's `nonlinearity`.
+    """
+    source = Source(_named_arrays(torch_part, prefix))
+    if not source.values:
+        raise WeightsError(f"no weights below {prefix!r}" if prefix else "the torch part has no weights")
+    settings = dict(torch_part.named_modules()) if hasattr(torch_part, "named_modules") else {}
+    parts = list(_parts(source, settings, prefix.rstrip(".")))
+    layers = list(_weighted_layers(keras_target))
+    problems: list[str] = []
+    entries = [entry for layer, part in _matched(layers, parts) for entry in _entries(layer, part, problems)]
+    if problems:
+        raise WeightsError("; ".join(problems))
+    for entry in entries:
+        entry.variable.assign(entry.weight.numpy())
+    return WeightMap(entries, source)
+
+
+# --- the torch side -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """The parameters of one torch module, or of one layer of a torch RNN, by their names below it."""
+
+    path: str
+    weights: dict[str, Weight]
+    module: Any = None
+
+    def __str__(self) -> str:
+        return self.path or "the torch part"
+
+    def get(self, name: str) -> Weight | None:
+        return self.weights.get(name)
+
+
+def _named_arrays(torch_part: Any, prefix: str) -> dict[str, np.ndarray]:
+    state = torch_part.state_dict() if hasattr(torch_part, "state_dict") else torch_part
+    if not isinstance(state, Mapping):
+        raise WeightsError(
+            f"cannot take weights from a {type(torch_part).__name__}; give an nn.Module or a state_dict"
+        )
+    below = f"{prefix.rstrip('.')}." if prefix else ""
+    return {
+        name: _array(value)
+        for name, value in state.items()
+        if name.startswith(below) and hasattr(value, "shape")
+    }
+
+
+def _array(value: Any) -> np.ndarray:
+    if not hasattr(value, "detach"):
+        return np.asarray(value)
+    tensor = value.detach().cpu()
+    try:
+        return np.array(tensor.numpy())
+    except TypeError:  # bfloat16, which numpy lacks
+        return np.array(tensor.float().numpy())
+
+
+def _parts(source: Source, settings: Mapping[str, Any], prefix: str) -> Iterator[Part]:
+    """The modules in the order of the state_dict; an RNN gives one part for each of its layers."""
+    modules: dict[str, dict[str, Weight]] = {}
+    for name in source.values:
+        path, _, leaf = name.rpartition(".")
+        if leaf != UNCOUNTED:
+            modules.setdefault(path, {})[leaf] = Weight.param(name, source)
+    for path, weights in modules.items():
+        shown = path.removeprefix(prefix).lstrip(".")
+        stack: dict[str, dict[str, Weight]] = {}
+        for leaf, weight in weights.items():
+            match = re.fullmatch(r"((?:weight|bias)_(?:ih|hh|hr))_l(\d+)(_reverse)?", leaf)
+            number, name = (match[2], match[1] + (match[3] or "")) if match else ("", leaf)
+            stack.setdefault(number, {})[name] = weight
+        for number, named in stack.items():
+            yield Part(
+                f"{shown}_l{number}".lstrip("_") if len(stack) > 1 else shown, named, settings.get(path)
+            )
+
+
+# --- the Keras side -----------------------------------------------------------------------------------------
+
+
+def _weighted_layers(target: Any) -> Iterator[Any]:
+    """The layers that hold weights themselves, in order; cells of a stack one by one."""
+    if isinstance(target, Sequence):
+        for item in target:
+            yield from _weighted_layers(item)
+    elif _kind(target, {"Model"}):
+        yield from _weighted_layers(list(target.layers))
+    elif _kind(target, {"TimeDistributed"}):
+        yield from _weighted_layers(target.layer)
+    elif hasattr(getattr(target, "cell", None), "cells"):
+        yield from _weighted_layers(list(target.cell.cells))
+    elif not hasattr(target, "weights"):
+        raise WeightsError(
+            f"cannot fill a {type(target).__name__}; give a Keras layer or model, or a list of them"
+        )
+    elif target.weights or (_rule(target) and not target.built):
+        yield target
+
+
+def _kind(layer: Any, names: Iterable[str]) -> str | None:
+    """The nearest of `layer`'s classes that has one of the names."""
+    return next((cls.__name__ for cls in type(layer).__mro__ if cls.__name__ in names), None)
+
+
+def _matched(layers: list[Any], parts: list[Part]) -> list[tuple[Any, Part]]:
+    named = {part.path.replace(".", "_"): part for part in parts}
+    if len(layers) == len(parts) and {layer.name for layer in layers} == set(named):
+        return [(layer, named[layer.name]) for layer in layers]
+    if len(layers) != len(parts):
+        raise WeightsError(
+            f"torch has {_listed(parts)}, Keras has {_listed([layer.name for layer in layers])}: "
+            f"give as many Keras layers as torch has, or choose a part with prefix="
+        )
+    return list(zip(layers, parts, strict=True))
+
+
+def _listed(things: Sequence[Any]) -> str:
+    count = f"{len(things)} part{'s' if len(things) != 1 else ''} with weights"
+    return f"{count} ({', '.join(map(str, things))})" if things else count
+
+
+# --- which variable is made from which parameter ------------------------------------------------------------
+
+Holding = dict[str, Weight | None]  # variable path below the layer -> what fills it, if torch has it
+Rule = Callable[[Any, Part], Holding]
+
+
+def _renamed(**recipes: str) -> Rule:
+    """A rule that says for each variable the parameter and, einops-like, how its axes are ordered."""
+
+    def rule(layer: Any, part: Part) -> Holding:
+        holding: Holding = {}
+        for variable, recipe in recipes.items():
+            name, _, pattern = recipe.partition(": ")
+            weight = part.get(name)
+            axes = pattern.partition("->")[0].replace("...", "").split()
+            fits = weight is not None and pattern and len(weight.dims) >= len(axes)
+            holding[variable] = weight.rearrange(pattern) if weight is not None and fits else weight
+        return holding
+
+    return rule
+
+
+def _depthwise(layer: Any, part: Part) -> Holding:
+    weight = part.get("weight")
+    variable = "depthwise_kernel" if hasattr(layer, "depthwise_kernel") else "kernel"
+    if weight is not None and len(weight.dims) > 2 and weight.dims[0] % layer.depth_multiplier == 0:
+        weight = weight.reshape(-1, layer.depth_multiplier, *weight.dims[2:]).rearrange("i m ... -> ... i m")
+    return {variable: weight, "bias": part.get("bias")}
+
+
+def _einsum_dense(layer: Any, part: Part) -> Holding:
+    """torch's rows are the kernel's axes that stay in the output, its columns those that are summed over."""
+    given, kernel, made = re.split(",|->", layer.equation.replace(".", "").replace(" ", ""))
+    order = [axis for axis in made if axis in kernel] + [
+        axis for axis in given if axis in kernel and axis not in made
+    ]
+    sizes = dict(zip(kernel, layer.kernel.shape, strict=True))
+    weight = _shaped(part.get("weight"), [sizes[axis] for axis in order])
+    if weight is not None and len(weight.dims) == len(order):
+        weight = weight.rearrange(f"{' '.join(order)} -> {' '.join(kernel)}")
+    return {
+        "kernel": weight,
+        "bias": _shaped(part.get("bias"), layer.bias.shape if layer.bias is not None else ()),
+    }
+
+
+def _prelu(layer: Any, part: Part) -> Holding:
+    return {"alpha": _shaped(part.get("weight"), layer.alpha.shape)}
+
+
+def _shaped(weight: Weight | None, shape: Sequence[int]) -> Weight | None:
+    fits = weight is not None and math.prod(shape) == math.prod(weight.dims)
+    return weight.reshape(*shape) if weight is not None and fits else weight
+
+
+def _recurrent(layer: Any, part: Part) -> Holding:
+    if not _kind(layer, {"Bidirectional"}):
+        return _one_direction(layer, "", part, "")
+    forward = _one_direction(layer.forward_layer, "forward_layer.", part, "")
+    return forward | _one_direction(layer.backward_layer, "backward_layer.", part, "_reverse")
+
+
+def _one_direction(layer: Any, path: str, part: Part, suffix: str) -> Holding:
+    celled = hasattr(getattr(layer, "cell", None), "kernel")
+    holder, path = (layer.cell, f"{path}cell.") if celled else (layer, path)
+    kind = _kind(holder, GATES)
+    if kind is None:
+        raise WeightsError(f"no rule fills {type(holder).__name__} {layer.name!r} from torch")
+    order = GATES[kind]
+    w, r, b_w, b_r = (part.get(name + suffix) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    kernel, recurrent_kernel = (_gates(kind, weight, order) for weight in (w, r))
+    bias = None
+    if b_w is not None and b_r is not None:
+        b_w, b_r = b_w.blocks(order), b_r.blocks(order)
+        if kind.startswith("CuDNN"):
+            bias = Weight.concat([b_w, b_r])
+        elif kind == "GRUCell":
+            bias = Weight.concat([b_w.reshape(1, -1), b_r.reshape(1, -1)])
+        else:
+            bias = b_w + b_r
+    return {f"{path}kernel": kernel, f"{path}recurrent_kernel": recurrent_kernel, f"{path}bias": bias}
+
+
+def _gates(kind: str, weight: Weight | None, order: Sequence[int]) -> Weight | None:
+    if weight is None or weight.dims[0] % len(order):
+        return weight
+    if not kind.startswith("CuDNN"):
+        return weight.blocks(order).rearrange("g i -> i g")
+    units, size = weight.dims[0] // len(order), weight.dims[1]
+    gates = [weight.narrow(0, i * units, (i + 1) * units).reshape(size, units) for i in order]
+    return Weight.concat(gates, axis=1)
+
+
+_convolution = _renamed(kernel="weight: o i ... -> ... i o", bias="bias")
+_transposed = _renamed(kernel="weight: i o ... -> ... o i", bias="bias")
+_normalization = _renamed(gamma="weight", beta="bias")
+
+RULES: dict[str, Rule] = {
+    "Dense": _renamed(kernel="weight: o i -> i o", bias="bias"),
+    "EinsumDense": _einsum_dense,
+    "Embedding": _renamed(embeddings="weight"),
+    "Conv1D": _convolution,
+    "Conv2D": _convolution,
+    "Conv3D": _convolution,
+    "Conv1DTranspose": _transposed,
+    "Conv2DTranspose": _transposed,
+    "Conv3DTranspose": _transposed,
+    "DepthwiseConv1D": _depthwise,
+    "DepthwiseConv2D": _depthwise,
+    "BatchNormalization": _renamed(
+        gamma="weight", beta="bias", moving_mean="running_mean", moving_variance="running_var"
+    ),
+    "LayerNormalization": _normalization,
+    "GroupNormalization": _normalization,
+    "RMSNormalization": _renamed(scale="weight"),
+    "PReLU": _prelu,
+    "Bidirectional": _recurrent,
+    "RNN": _recurrent,
+    **dict.fromkeys(GATES, _recurrent),
+}
+
+
+def _rule(layer: Any) -> Rule | None:
+    kind = _kind(layer, RULES)
+    return RULES[kind] if kind else None
+
+
+# --- whether they fit ---------------------------------------------------------------------------------------
+
+
+def _entries(layer: Any, part: Part, problems: list[str]) -> Iterator[Entry]:
+    """The variables of `layer` with the weights that fit them; whatever does not fit goes to `problems`."""
+    rule = _rule(layer)
+    if rule is None or not layer.built:
+        reason = "is not built; call it once" if rule else "is of a class that no rule fills from torch"
+        problems.append(f"{type(layer).__name__} {layer.name!r} {reason}")
+        return
+    problems += _differing_settings(layer, part)
+    holding = rule(layer, part)
+    for path, weight in holding.items():
+        variable = _variable(layer, path)
+        problem = _misfit(layer, path, variable, weight, part)
+        if problem:
+            problems.append(problem)
+        elif variable is not None and weight is not None:
+            yield Entry(variable, weight)
+    used = {name for weight in holding.values() if weight is not None for name in weight.recipe.names}
+    unused = [weight for weight in part.weights.values() if not used.issuperset(weight.recipe.names)]
+    problems += [
+        f"{type(layer).__name__} {layer.name!r} has no place for {_described(weight)}" for weight in unused
+    ]
+
+
+def _misfit(layer: Any, path: str, variable: Any, weight: Weight | None, part: Part) -> str | None:
+    """Why `weight` does not fill `variable`; None if it does, or if one alone changes nothing."""
+    if variable is None and weight is None:
+        return None
+    if variable is not None and weight is not None:
+        given = f": it gives {weight.dims}" if len(weight.dims) > 1 else ""
+        fits = weight.dims == tuple(variable.shape)
+        return None if fits else f"{_described(weight)} does not fit {_place(variable)}{given}"
+    neutral = NEUTRAL.get(path.rpartition(".")[2])
+    if neutral is not None and np.all(np.asarray(variable if weight is None else weight) == neutral):
+        return None
+    kept = "" if neutral is None else f", which is not all {neutral:g}"
+    if weight is None:
+        return f"{part} has no weight for {_place(variable)}{kept}; it has {', '.join(part.weights)}"
+    return f"{type(layer).__name__} {layer.name!r} has no {path} for {_described(weight)}{kept}"
+
+
+def _place(variable: Variable) -> str:
+    return f"{variable.path} {tuple(variable.shape)}"
+
+
+def _described(weight: Weight) -> str:
+    return " and ".join(f"{name} {weight.source.values[name].shape}" for name in weight.recipe.names)
+
+
+def _differing_settings(layer: Any, part: Part) -> Iterator[str]:
+    sides = [layer.forward_layer, layer.backward_layer] if _kind(layer, {"Bidirectional"}) else [layer]
+    for side in sides:
+        cell = getattr(side, "cell", side)
+        if _kind(cell, {"GRUCell"}) and not cell.reset_after:
+            yield f"GRU {side.name!r} has reset_after=False; torch resets after: use reset_after=True"
+        activation = getattr(getattr(cell, "activation", None), "__name__", None)
+        wanted = getattr(part.module, "nonlinearity", activation)
+        if _kind(cell, {"SimpleRNNCell"}) and activation != wanted:
+            yield f"{side.name!r} has activation={activation!r}, torch's {part} nonlinearity={wanted!r}"
+    epsilon, eps = getattr(layer, "epsilon", None), getattr(part.module, "eps", None)
+    if epsilon is not None and eps is not None and not math.isclose(epsilon, eps, rel_tol=1e-6):
+        yield f"{layer.name!r} has epsilon={epsilon:g}, torch's {part} eps={eps:g}: use epsilon={eps:g}"
+
+
+@dataclass(frozen=True)
+class _Keras2Variable:
+    """A variable of tf_keras, which has a name where Keras 3 has a path."""
+
+    inner: Any
+
+    @property
+    def path(self) -> str:
+        return str(self.inner.name).partition(":")[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.inner.shape)
+
+    @property
+    def trainable(self) -> bool:
+        return bool(self.inner.trainable)
+
+    def assign(self, value: np.ndarray) -> Any:
+        return self.inner.assign(value)
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.inner.numpy(), dtype, copy=copy)
+
+
+def _variable(layer: Any, path: str) -> Any:
+    """The variable at `path` below `layer`, or None where the layer was made without."""
+    found = layer
+    for attribute in path.split("."):
+        found = getattr(found, attribute, None)
+    return found if found is None or hasattr(found, "path") else _Keras2Variable(found)

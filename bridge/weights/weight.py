@@ -1,0 +1,185 @@
+"""`Weight`: a tensor of named torch parameters that remembers how it was made of them.
+
+It is a recipe (`bridge.weights.recipes`) with the values it draws from, usable wherever ONNX IR wants a tensor. The
+recipe is extended while the graph is simplified (a transposed initializer) and while layers are built
+(`"o i h w -> h w i o"`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from bridge.errors import SourceError
+from bridge.weights.recipes import (
+    Arrays,
+    Fill,
+    Param,
+    Recipe,
+    Scale,
+    Sum,
+    concat,
+    narrow,
+    reshape,
+    transpose,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Source:
+    """The named values weights draw from, and what torch says of them.
+
+    `trainable` is False for a buffer and for `requires_grad=False`; a name it lacks (an ONNX file says nothing) is
+    trainable. `parameters` are the names that torch knows as parameters, frozen or not.
+    """
+
+    values: Arrays = field(default_factory=dict)
+    trainable: dict[str, bool] = field(default_factory=dict)
+    parameters: set[str] = field(default_factory=set)
+    aliases: dict[str, str] = field(default_factory=dict)  # a tied parameter's other names -> its first
+
+    def enter(self, model: ir.Model) -> None:
+        """Every initializer of `model` that `values` names becomes a `Weight`; other ones stay constants.
+
+        Raises `SourceError` if a weight holds NaN.
+        """
+        self._refuse_nan()
+        for graph in model.graphs():
+            for name, value in graph.initializers.items():
+                if name in self.values:
+                    value.const_value = Weight.param(name, self)
+        model.meta["source"] = self
+
+    def _refuse_nan(self) -> None:
+        """Raise `SourceError` naming the weights that hold NaN: no proof can be had of such a model."""
+        counts = {
+            name: int(np.isnan(v).sum()) for name, v in self.values.items() if v.dtype.kind not in "biuOSU"
+        }
+        bad = [f"{name} ({count} of {self.values[name].size})" for name, count in counts.items() if count]
+        if bad:
+            more = f" and {len(bad) - 3} more weights hold NaN" if len(bad) > 3 else " holds NaN"
+            raise SourceError(
+                f"{', '.join(bad[:3])}{more}; repair or train the model again before converting it"
+            )
+
+
+class Weight(ir.LazyTensor):
+    """An ONNX IR tensor that is a recipe over named parameters; computed when looked at."""
+
+    __slots__ = ("recipe", "source")
+
+    def __init__(self, recipe: Recipe, source: Source, dtype: ir.DataType):
+        self.recipe = recipe
+        self.source = source
+        super().__init__(
+            lambda: ir.tensor(np.ascontiguousarray(self.numpy())),
+            dtype,
+            ir.Shape(recipe.shape),
+            name=str(recipe),
+        )
+
+    @classmethod
+    def param(cls, name: str, source: Source) -> Weight:
+        name = source.aliases.get(name, name)
+        value = source.values[name]
+        return cls(Param(name, value.shape), source, ir.DataType.from_numpy(value.dtype))
+
+    def numpy(self, dtype: str | None = None) -> np.ndarray:
+        """The value; with `dtype`, worked out from the parameters in that precision."""
+        if dtype is None:
+            return np.asarray(self.recipe.push(self.source.values), self.dtype.numpy())
+        return self.recipe.push({name: self.source.values[name].astype(dtype) for name in self.recipe.names})
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        return self.recipe.shape
+
+    @property
+    def trainable(self) -> bool:
+        """Whether its parameters are: all of them, or one of a sum. Buffers (of a spectral norm) do not count."""
+        return self._trains(self.recipe)
+
+    def _trains(self, recipe: Recipe) -> bool:
+        match recipe:
+            case Sum(left, right):
+                return self._trains(left) or self._trains(right)
+            case Param(name):
+                return self.source.trainable.get(name, True)
+        parameters = self.source.parameters
+        counted = [part for part in recipe.sources if parameters.intersection(part.names)]
+        return all(map(self._trains, counted or [part for part in recipe.sources if part.names]))
+
+    @property
+    def copies(self) -> int:
+        """How many trainable parameters one element is the sum of: a step of SGD on each moves it that many times."""
+        return self._copies(self.recipe)
+
+    def _copies(self, recipe: Recipe) -> int:
+        match recipe:
+            case Sum(left, right):
+                return self._copies(left) + self._copies(right)
+            case Param():
+                return int(self._trains(recipe))
+        return max(map(self._copies, recipe.sources), default=0)
+
+    @property
+    def is_parameter(self) -> bool:
+        return any(name in self.source.parameters for name in self.recipe.names)
+
+    def _with(self, recipe: Recipe) -> Weight:
+        return Weight(recipe, self.source, self.dtype)
+
+    def transpose(self, *perm: int) -> Weight:
+        return self._with(transpose(self.recipe, perm))
+
+    def reshape(self, *shape: int) -> Weight:
+        if -1 in shape:
+            rest = math.prod(size for size in shape if size != -1)
+            shape = tuple(math.prod(self.dims) // rest if size == -1 else size for size in shape)
+        return self._with(reshape(self.recipe, shape))
+
+    def narrow(self, axis: int, start: int, stop: int) -> Weight:
+        """Rows `start:stop` along `axis`."""
+        return self._with(narrow(self.recipe, axis % len(self.dims), start, stop))
+
+    def select(self, axis: int, index: int) -> Weight:
+        """One row; the axis disappears."""
+        shape = self.dims[:axis] + self.dims[axis + 1 :]
+        return self.narrow(axis, index, index + 1).reshape(*shape)
+
+    def blocks(self, order: Sequence[int], axis: int = 0) -> Weight:
+        """The axis cut into as many equal blocks as `order` has, joined again in that order."""
+        size = self.dims[axis] // len(order)
+        return Weight.concat([self.narrow(axis, i * size, (i + 1) * size) for i in order], axis)
+
+    def rearrange(self, pattern: str) -> Weight:
+        """Reorder axes as einops writes it: `"o i ... -> ... i o"`."""
+        before, after = (side.split() for side in pattern.split("->"))
+        dots = [f".{i}" for i in range(len(self.dims) - len(before) + 1)]
+
+        def spell(side: list[str]) -> list[str]:
+            return [name for word in side for name in (dots if word == "..." else [word])]
+
+        axes = spell(before)
+        return self.transpose(*(axes.index(name) for name in spell(after)))
+
+    def scale(self, factor: float) -> Weight:
+        return self if factor == 1 else self._with(Scale(self.recipe, factor))
+
+    def __add__(self, other: Weight) -> Weight:
+        return self._with(Sum(self.recipe, other.recipe))
+
+    def fill(self, value: float, shape: Sequence[int]) -> Weight:
+        """A constant of the same dtype, to be joined with this weight."""
+        return self._with(Fill(value, tuple(shape)))
+
+    @staticmethod
+    def concat(parts: Sequence[Weight], axis: int = 0) -> Weight:
+        return parts[0]._with(concat([part.recipe for part in parts], axis))

@@ -1,0 +1,168 @@
+"""`WeightMap`: the finished table, one recipe for each variable of the Keras model, both ways."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from bridge.errors import WeightsError
+from bridge.weights.parted import parted, require_together
+from bridge.weights.recipes import Arrays, Computed, Recipe, Scale, Sum, empty
+from bridge.weights.weight import Source, Weight
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+
+class Variable(Protocol):
+    """What the map needs of a Keras variable."""
+
+    path: str
+    shape: tuple[int, ...]
+    trainable: bool
+
+    def assign(self, value: np.ndarray) -> Any: ...
+    def __array__(self, dtype: np.dtype | None = None) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One Keras variable, the recipe that fills it, and where it is found in the model: the layer's name and the
+    attributes below it (`lstm`, `forward_layer.cell.kernel`)."""
+
+    variable: Variable
+    weight: Weight
+    layer: str = ""
+    attribute: str = ""
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.weight.recipe
+
+    def pull(self, into: Arrays) -> None:
+        """Write the variable's value back into the parameters `into`."""
+        self.recipe.pull(np.asarray(self.variable, self.weight.dtype.numpy()), into)
+
+
+def _numbers(name: str, tensor: Any) -> np.ndarray:
+    """The array of a torch tensor; of one in a coarser precision than numpy has, the same numbers in float32."""
+    strided = str(tensor.layout) == "torch.strided"
+    if not strided or tensor.is_meta or tensor.is_quantized or tensor.is_nested:
+        raise WeightsError(
+            f"{name} holds no plain numbers: give a tensor that is dense, in memory, not quantised"
+        )
+    coarse = tensor.is_floating_point() and tensor.element_size() < 4
+    return np.asarray((tensor.float() if coarse else tensor).detach().cpu())
+
+
+class WeightMap:
+    """Which Keras variable is made from which torch parameters, and how; both ways.
+
+    `source` holds every entry of the state_dict the conversion started from, converted or not, so that what no
+    variable shows (an unused parameter, `num_batches_tracked`) comes back as it was.
+    """
+
+    def __init__(self, entries: Sequence[Entry], source: Source):
+        self.entries = tuple(entries)
+        self.source = source
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def one_way(self) -> tuple[str, ...]:
+        """The parameters whose recipes cannot be run backwards."""
+        return tuple(name for entry in self if not entry.recipe.invertible for name in entry.recipe.names)
+
+    @cached_property
+    def kept(self) -> frozenset[str]:
+        """The entries of the state that variables alone do not give back: those that no recipe uses or uses in part,
+        and those that are summed, scaled or computed with."""
+        covered = {name: np.zeros(value.shape, bool) for name, value in self.source.values.items()}
+        for entry in self:
+            if not entry.recipe.contains(Sum, Scale, Computed):
+                entry.recipe.adjoint(np.ones(entry.recipe.shape, bool), covered)
+        return frozenset(n for n, seen in covered.items() if not seen.all() and n not in self.source.aliases)
+
+    @cached_property
+    def parted(self) -> dict[str, tuple[str, ...]]:
+        """The parameters that several variables hold, each of which trains by itself, with the paths of those."""
+        return parted(self)
+
+    def pull(self) -> Arrays:
+        """The state_dict as arrays: the source's values with every Keras variable written back into them."""
+        if self.one_way:
+            raise WeightsError(
+                f"cannot go back to torch: {', '.join(self.one_way)} were folded into other weights"
+            )
+        values = self.source.values.items()
+        state = {
+            name: np.array(value) if name in self.kept else np.empty(value.shape, value.dtype)
+            for name, value in values
+        }
+        for entry in self:
+            entry.pull(state)
+        require_together(self, state)
+        for alias, name in self.source.aliases.items():
+            state[alias] = state[name]
+        return state
+
+    def push(self, state: Mapping[str, np.ndarray]) -> None:
+        """Fill every variable from arrays named as in the state_dict; all or nothing."""
+        if self.one_way:
+            raise WeightsError(
+                f"cannot take other weights: {', '.join(self.one_way)} were folded; convert the module again"
+            )
+        wrong = list(self._misfits(state))
+        if wrong:
+            raise WeightsError("; ".join(wrong))
+        for entry in self:
+            array = empty(entry.recipe.shape, entry.weight.dtype.numpy())  # Keras may keep what it is given
+            entry.recipe.write(state, array)
+            entry.variable.assign(array)
+        values = self.source.values
+        values.update(
+            {name: np.array(state[name], values[name].dtype) for name in self.kept if name in state}
+        )
+
+    def _misfits(self, state: Mapping[str, np.ndarray]) -> Iterator[str]:
+        values, aliases = self.source.values, self.source.aliases
+        yield from (f"{name} is missing" for name in values if name not in state and name not in aliases)
+        yield from (f"{name} is not of this model" for name in state if name not in values)
+        for name in (name for name in values if name in state):
+            if tuple(state[name].shape) != values[name].shape:
+                yield f"{name} has shape {tuple(state[name].shape)}, expected {values[name].shape}"
+            elif not np.can_cast(state[name].dtype, values[name].dtype, "same_kind"):
+                yield f"{name} is {state[name].dtype}, expected {values[name].dtype}"
+            elif name in aliases and not np.array_equal(state[name], state.get(aliases[name], state[name])):
+                yield f"{name} differs from {aliases[name]}, with which it is one weight in this model"
+
+    def to_torch(self) -> dict[str, Any]:
+        """A state_dict of torch tensors that `module.load_state_dict(strict=True)` takes."""
+        import torch
+
+        return {name: torch.from_numpy(np.asarray(value, order="C")) for name, value in self.pull().items()}
+
+    def load_torch(self, state_dict: Mapping[str, Any]) -> None:
+        """Fill the Keras model from a newer state_dict of the same network; changes nothing if it does not fit."""
+        self.push({name: _numbers(name, value) for name, value in state_dict.items()})
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "layer": e.layer,
+                "attribute": e.attribute,
+                "trainable": e.variable.trainable,
+                "recipe": e.recipe.to_json(),
+            }
+            for e in self
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{entry.variable.path} <- {entry.recipe}" for entry in self)
