@@ -23,7 +23,7 @@ from bridge.build.builder import build
 from bridge.frontend.onnx_load import load
 from bridge.graph.functions import DOMAIN
 from bridge.ops import find
-from bridge.ops.registry import Kind
+from bridge.ops.contract import Kind
 from bridge.passes import simplify
 from bridge.plan.planner import plan
 

@@ -133,14 +133,14 @@ def convert(
         watch.opened = opened = open_source(source, args, kwargs, dynamic_shapes, asked)
     planned = _planned(opened.model, watch, channels_last)
     _settle(opened, planned.model, watch)
-    from bridge.build.builder import build, deep
+    from bridge.build.builder import build, raised_recursion_limit
 
-    with watch.room("build"), deep(planned):
+    with watch.room("build"), raised_recursion_limit(planned):
         built = build(planned, name=opened.title)
     report = account(opened, built, watch.seconds)
-    report = replace(report, notes=(*report.notes, *_doors(planned)))
+    report = replace(report, notes=(*report.notes, *_signature_notes(planned)))
     if verify:
-        with watch.room("compare"), deep(planned):
+        with watch.room("compare"), raised_recursion_limit(planned):
             from bridge.verification.verify import failed_leg, in_double_too, prove, prove_double
 
             report = prove(report, opened, planned, built)
@@ -180,7 +180,7 @@ def inspect(
             Row(
                 step.path,
                 step.node.op_type,
-                ", ".join(becomes(step.node.op_type, step.builder.function)),
+                ", ".join(becomes(step.node.op_type, step.operator.function)),
                 "",
                 0,
             )
@@ -302,11 +302,13 @@ def _require_keras() -> None:
         ) from error
 
 
-def _doors(planned: Plan) -> tuple[str, ...]:
+def _signature_notes(planned: Plan) -> tuple[str, ...]:
     """The inputs and outputs of the Keras model whose axes are in another order than torch's."""
     graph = planned.model.graph
     sides = (("input", graph.inputs), ("output", graph.outputs))
-    moved = ((side, value.name, planned.doors.get(value)) for side, values in sides for value in values)
+    moved = (
+        (side, value.name, planned.signature_perms.get(value)) for side, values in sides for value in values
+    )
     return tuple(
         f"{side} {name} has its channels last: torch's axes {perm}" for side, name, perm in moved if perm
     )

@@ -18,10 +18,11 @@ from __future__ import annotations
 import re
 import textwrap
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
 WIDTH = 240  # characters of another program's words in an error
 MAX_LINE = 2000  # characters of a line of an error
@@ -63,14 +64,29 @@ class ExportError(BridgeError):
     """torch refused to export the module as asked."""
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A node that cannot be built: where it stands, and why."""
+
+    op: str
+    path: str
+    reason: str
+    line: str = ""
+
+    def __str__(self) -> str:
+        where = f" at {self.path}" if self.path else ""
+        line = f" ({self.line})" if self.line else ""
+        return f"{self.op}{where}{line}: {self.reason}"
+
+
 class UnsupportedError(BridgeError):
     """Nodes of the graph that no builder can say in Keras.
 
-    `refusals` holds one `Refusal` (node, path, reason) for each, found before anything is built.
+    `refusals` holds one `Refusal` for each (or its text, where a report says so), found before anything is built.
     """
 
-    def __init__(self, refusals: Sequence[Any]):
-        self.refusals = tuple(refusals)
+    def __init__(self, refusals: Iterable[Refusal | str]):
+        self.refusals: tuple[Refusal | str, ...] = tuple(refusals)
         super().__init__(*map(str, self.refusals))
 
 

@@ -7,7 +7,8 @@ from types import TracebackType
 import onnx_ir as ir
 
 from bridge.errors import InternalError, NotRun, said
-from bridge.plan.planner import Step, torch_path
+from bridge.graph.provenance import torch_path
+from bridge.ops.contract import Step
 
 
 def fault(stage: str, error: Exception) -> InternalError:

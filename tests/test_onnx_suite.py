@@ -20,7 +20,7 @@ from bridge import BridgeError, UnsupportedError
 from bridge.backend import prepare, run_node, supports_device
 from bridge.graph.functions import DOMAIN
 from bridge.ops import find
-from bridge.ops.registry import Kind
+from bridge.ops.contract import Kind
 
 REASONS = tomllib.loads(Path(__file__).with_name("onnx_suite_reasons.toml").read_text())
 PATTERNS = {

@@ -14,7 +14,7 @@ from bridge.graph.functions import OPSET, functions
 from bridge.ops import builders
 
 ROOT = Path(bridge.__file__).parent
-BUILDERS = {f"{b.domain or 'onnx'}.{b.op}": b for b in builders()}
+BUILDERS = {f"{b.domain or 'onnx'}.{b.op_type}": b for b in builders()}
 ONNX = {name: builder for name, builder in BUILDERS.items() if not builder.domain}
 OURS = {name: builder for name, builder in BUILDERS.items() if builder.domain}
 BODIES = {function.name: function for function in functions()}
@@ -34,7 +34,7 @@ def _schemas(op: str) -> tuple[onnx.defs.OpSchema, onnx.defs.OpSchema]:
 
 @pytest.mark.parametrize("builder", ONNX.values(), ids=ONNX)
 def test_inputs_are_the_schema_s(builder):
-    inside, newest = _schemas(builder.op)
+    inside, newest = _schemas(builder.op_type)
     assert len(builder.inputs) <= len(newest.inputs)
     assert all(formal.option is Option.Optional for formal in inside.inputs[len(builder.inputs) :])
     for parameter, formal in zip(builder.inputs, newest.inputs, strict=False):
@@ -46,7 +46,7 @@ def test_inputs_are_the_schema_s(builder):
 @pytest.mark.parametrize("builder", ONNX.values(), ids=ONNX)
 def test_attributes_are_the_schema_s(builder):
     """Names and defaults; one that a builder does not take, the plan refuses by name."""
-    inside, newest = _schemas(builder.op)
+    inside, newest = _schemas(builder.op_type)
     formal = newest.attributes | inside.attributes
     for name, default in builder.attributes.items():
         assert name in formal, name
@@ -64,7 +64,7 @@ def test_attributes_are_the_schema_s(builder):
 @pytest.mark.parametrize("builder", OURS.values(), ids=OURS)
 def test_our_operators_match_their_bodies(builder):
     """A variadic last parameter stands for what is left, such as the states of a recurrent layer."""
-    body = BODIES[builder.op]
+    body = BODIES[builder.op_type]
     fixed = [parameter for parameter in builder.inputs if not parameter.variadic]
     assert (
         len(fixed) <= len(body.input) if len(fixed) < len(builder.inputs) else len(fixed) == len(body.input)
@@ -74,7 +74,7 @@ def test_our_operators_match_their_bodies(builder):
 
 
 def test_every_body_has_a_builder():
-    assert set(BODIES) <= {builder.op for builder in OURS.values()}
+    assert set(BODIES) <= {builder.op_type for builder in OURS.values()}
 
 
 # --- who may import what --------------------------------------------------------------------------------------
@@ -158,4 +158,4 @@ def test_defaults_are_plain():
     """No default is an array or a mutable that one build could leave to the next."""
     for builder in BUILDERS.values():
         for name, default in builder.attributes.items():
-            assert not isinstance(default, np.ndarray | list | dict), f"{builder.op}: {name}"
+            assert not isinstance(default, np.ndarray | list | dict), f"{builder.op_type}: {name}"

@@ -217,7 +217,7 @@ def test_weights_are_reordered_across_many_nodes(row: tuple[str, ...]) -> None:
         f"int64[4] image = {{0, 3, 4, 4}}, int64[2] flat = {{0, 32}}> {{ {first} {links} {last} }}",
         {},
     )  # fmt: skip
-    assert len(plan(simplify(load(proto))).mixes) == 601
+    assert len(plan(simplify(load(proto))).factor_orders) == 601
 
 
 def test_a_rule_that_turns_in_a_circle_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

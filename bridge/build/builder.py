@@ -1,6 +1,6 @@
-"""Walk the plan, call each operator's builder, name the layers, put the weights in.
+"""Walk the plan, call each operator's assembly, name the layers, put the weights in.
 
-A builder sees a `Site`: `site.layer(keras.layers.Dense, units=…, weights={"kernel": w})` gives a layer that is
+A assembly sees a `Site`: `site.layer(keras.layers.Dense, units=…, weights={"kernel": w})` gives a layer that is
 named after the torch module and is made once for the same weights and configuration, so that tied weights are one
 variable. Only this file assigns weights.
 """
@@ -21,14 +21,14 @@ import numpy as np
 import onnx_ir as ir
 from keras import ops
 
-from bridge.errors import UnsupportedError, said
-from bridge.graph.axes import moves
+from bridge.errors import Refusal, UnsupportedError, said
+from bridge.graph.axes import Perm, moves
 from bridge.graph.decimals import number
 from bridge.graph.ranges import FREE, Ranges
 from bridge.keras_compat import channels_last
+from bridge.ops.contract import Kind, Layout, Operand, Refused, Step
 from bridge.ops.dims import within
-from bridge.ops.registry import Kind, Layout, Refused
-from bridge.plan.planner import Operand, Perm, Plan, Refusal, Step
+from bridge.plan.planner import Plan
 from bridge.weights.weight import Source, Weight
 from bridge.weights.weight_map import Entry, WeightMap
 
@@ -38,7 +38,7 @@ OPERATIONS = 20  # of Keras, at most, in a row for one node
 
 
 @dataclass(frozen=True)
-class Made:
+class LayerRecord:
     """One row of the account: an ONNX node and the Keras layer or operation it became."""
 
     path: str
@@ -55,13 +55,13 @@ class Built:
 
     model: keras.Model
     weights: WeightMap
-    made: list[Made]
+    made: list[LayerRecord]
     tensors: dict[ir.Value, Any]  # the Keras tensor of each value, in its stored order
     transposes: int  # how many were put between nodes
 
 
 @dataclass
-class _Weighted:
+class PendingLayer:
     """A layer that waits for its weights until it is built."""
 
     layer: keras.layers.Layer
@@ -69,16 +69,16 @@ class _Weighted:
 
 
 @dataclass
-class Builder:
+class Assembly:
     """The model under construction."""
 
     plan: Plan
     dtype: str | None = None  # overrides every floating dtype (float64, for the proof)
     tensors: dict[ir.Value, Any] = field(default_factory=dict)
     orders: dict[tuple[ir.Value, Perm], Any] = field(default_factory=dict)
-    layers: dict[Any, _Weighted] = field(default_factory=dict)
+    layers: dict[Any, PendingLayer] = field(default_factory=dict)
     names: dict[str, int] = field(default_factory=dict)
-    made: list[Made] = field(default_factory=list)
+    made: list[LayerRecord] = field(default_factory=list)
     transposes: int = 0
     named: set[tuple[Any, int]] = field(default_factory=set)  # calls whose operations have their final name
 
@@ -157,7 +157,7 @@ class Builder:
         corner = first[tuple(slice(0, 1) for _ in first.shape)]
         return ops.cast(ops.sum(ops.zeros_like(corner, dtype=dtype)), dtype)
 
-    def donor(self, dim: ir.SymbolicDim) -> tuple[Any, int] | None:
+    def find_axis(self, dim: ir.SymbolicDim) -> tuple[Any, int] | None:
         """A tensor that has `dim` among its axes, and that axis as stored. Inputs first."""
         for value, tensor in self.tensors.items():
             stored = self.plan.perms.get(value) or range(value.shape.rank())
@@ -170,9 +170,9 @@ class Builder:
 class Site:
     """The place of one node in the model under construction: what builders work with."""
 
-    def __init__(self, step: Step, builder: Builder):
+    def __init__(self, step: Step, assembly: Assembly):
         self.step = step
-        self._builder = builder
+        self._assembly = assembly
         self._made: list[tuple[str, str, int]] = []
 
     @property
@@ -182,14 +182,14 @@ class Site:
     @property
     def dtype(self) -> str:
         """The Keras dtype of the node's first output."""
-        return self._builder.float_type(self.node.outputs[0].dtype)
+        return self._assembly.float_type(self.node.outputs[0].dtype)
 
     def shape(self, index: int = 0) -> tuple[Any, ...]:
-        """The dims of input `index` in the order in which the builder gets it."""
+        """The dims of input `index` in the order in which the assembly gets it."""
         return _stored(self.node.inputs[index], self.step.operands[index].perm)
 
     def out_shape(self, index: int = 0) -> tuple[Any, ...]:
-        """The dims of output `index` in the order in which the builder has to give it."""
+        """The dims of output `index` in the order in which the assembly has to give it."""
         return _stored(self.node.outputs[index], self.step.perms[index])
 
     def used(self, index: int) -> bool:
@@ -197,13 +197,13 @@ class Site:
 
     def array(self, value: Any) -> np.ndarray:
         """A constant in the dtype of this build."""
-        return self._builder.array(np.asarray(value))
+        return self._assembly.array(np.asarray(value))
 
     def tensor(self, weight: Weight) -> Any:
         """A weight where the graph has a tensor. A parameter is the one row of an Embedding, so that it stays
         trainable; anything else is a constant."""
         if not weight.is_parameter:
-            return self._builder.constant(weight.numpy())
+            return self._assembly.constant(weight.numpy())
         table = self.layer(
             keras.layers.Embedding,
             input_dim=1,
@@ -211,13 +211,13 @@ class Site:
             weights={"embeddings": weight.reshape(1, -1)},
             name=weight.recipe.names[0],
         )
-        return ops.reshape(table(ops.reshape(self._builder.zero("int32"), (1,))), weight.dims)
+        return ops.reshape(table(ops.reshape(self._assembly.zero("int32"), (1,))), weight.dims)
 
     def at_run_time(self, constant: np.ndarray) -> Any:
-        return self._builder.at_run_time(constant)
+        return self._assembly.at_run_time(constant)
 
     def float_type(self, dtype: ir.DataType) -> str:
-        return self._builder.float_type(dtype)
+        return self._assembly.float_type(dtype)
 
     def layer(
         self, cls: type, *, weights: dict[str, Weight] | None = None, name: str = "", **config: Any
@@ -228,23 +228,23 @@ class Site:
         """
         weights = {path: weight for path, weight in (weights or {}).items() if weight is not None}
         key = (cls, repr(sorted(config.items(), key=str)), tuple((p, w.recipe) for p, w in weights.items()))
-        found = self._builder.layers.get(key) if weights else None
+        found = self._assembly.layers.get(key) if weights else None
         if found is None:
-            dtype = self._builder.dtype or config.get("dtype") or self.dtype
+            dtype = self._assembly.dtype or config.get("dtype") or self.dtype
             config["dtype"] = dtype if "float" in dtype else "float32"  # whatever the session's is
-            layer = cls(name=self._builder.name(name or _layer_name(weights, self.step)), **config)
-            found = _Weighted(layer, weights)
-            self._builder.layers[key if weights else layer.name] = found
+            layer = cls(name=self._assembly.name(name or _layer_name(weights, self.step)), **config)
+            found = PendingLayer(layer, weights)
+            self._assembly.layers[key if weights else layer.name] = found
         self._note(found)
         return found.layer
 
-    def _note(self, found: _Weighted) -> None:
+    def _note(self, found: PendingLayer) -> None:
         size = sum(math.prod(weight.dims) for weight in found.weights.values())
         self._made.append((type(found.layer).__name__, found.layer.name, size))
 
     def length(self, dim: ir.SymbolicDim) -> Any:
         """A vector of zeros as long as `dim`, made from a tensor that has such an axis. Raises `Refused`."""
-        found = self._builder.donor(dim)
+        found = self._assembly.find_axis(dim)
         if found is None:
             raise Refused(
                 f"no tensor has the size {dim}, and how it is computed is not followed; fix the axes"
@@ -252,13 +252,13 @@ class Site:
         tensor, axis = found
         rank = len(tensor.shape)
         corner = tensor[tuple(slice(None) if i == axis else slice(0, 1) for i in range(rank))]
-        zeros = ops.zeros_like(corner, dtype=self._builder.dtype or "float32")
+        zeros = ops.zeros_like(corner, dtype=self._assembly.dtype or "float32")
         return ops.sum(zeros, axis=[i for i in range(rank) if i != axis]) if rank > 1 else zeros
 
-    def made(self) -> list[Made]:
+    def made(self) -> list[LayerRecord]:
         rows = self._made or [("keras.ops", "", 0)]
         return [
-            Made(self.step.path, self.node.op_type, layer, name, size, self.node)
+            LayerRecord(self.step.path, self.node.op_type, layer, name, size, self.node)
             for layer, name, size in rows
         ]
 
@@ -284,7 +284,7 @@ def _layer_name(weights: dict[str, Weight], step: Step) -> str:
 
 
 @contextlib.contextmanager
-def deep(plan: Plan) -> Iterator[None]:
+def raised_recursion_limit(plan: Plan) -> Iterator[None]:
     """Room for Keras to walk through the model, which it does by a call within a call for each operation in a row."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(limit + OPERATIONS * len(plan.steps))
@@ -303,25 +303,25 @@ def build(plan: Plan, *, dtype: str | None = None, name: str = "model") -> Built
 
 
 def _build(plan: Plan, dtype: str | None, name: str) -> Built:
-    builder = Builder(plan, dtype)
-    inputs = [_input(builder, value) for value in plan.model.graph.inputs]
+    assembly = Assembly(plan, dtype)
+    inputs = [_input(assembly, value) for value in plan.model.graph.inputs]
     for step in plan.steps:
-        site = Site(step, builder)
+        site = Site(step, assembly)
         try:
-            _build_step(site, builder)
+            _build_step(site, assembly)
         except Refused as refused:
             raise UnsupportedError([step.refusal(str(refused))]) from refused
         except (TypeError, ValueError) as error:
             reason = f"Keras takes no {_shapes(step)} here: {said(error)}"
             raise UnsupportedError([step.refusal(reason)]) from error
-        builder.made += site.made() if step.builder.layout is not Layout.RENAMES else []
-    outputs = [_output(builder, value) for value in plan.model.graph.outputs]
+        assembly.made += site.made() if step.operator.layout is not Layout.RENAMES else []
+    outputs = [_output(assembly, value) for value in plan.model.graph.outputs]
     for tensor in outputs:
-        _name_operations(tensor, "output", builder)
-    model = keras.Model(_one_or_all(inputs), _one_or_all(outputs), name=builder.name(name))
-    entries = [entry for weighted in builder.layers.values() for entry in _fill(weighted, dtype)]
+        _name_operations(tensor, "output", assembly)
+    model = keras.Model(_one_or_all(inputs), _one_or_all(outputs), name=assembly.name(name))
+    entries = [entry for weighted in assembly.layers.values() for entry in _fill(weighted, dtype)]
     source = plan.model.meta.get("source") or Source()
-    return Built(model, WeightMap(entries, source), builder.made, builder.tensors, builder.transposes)
+    return Built(model, WeightMap(entries, source), assembly.made, assembly.tensors, assembly.transposes)
 
 
 def _one_or_all(tensors: list[Any]) -> Any:
@@ -335,20 +335,20 @@ def _shapes(step: Step) -> str:
     return " and ".join(shapes).replace("'", "")
 
 
-def _input(builder: Builder, value: ir.Value) -> Any:
-    stored = _stored(value, builder.plan.doors.get(value))
+def _input(assembly: Assembly, value: ir.Value) -> Any:
+    stored = _stored(value, assembly.plan.signature_perms.get(value))
     dims = [dim if isinstance(dim, int) else None for dim in stored]
     tensor = keras.Input(
-        batch_shape=dims, dtype=builder.float_type(value.dtype), name=builder.name(value.name)
+        batch_shape=dims, dtype=assembly.float_type(value.dtype), name=assembly.name(value.name)
     )
-    builder.tensors[value] = _limited(builder, stored, tensor)
+    assembly.tensors[value] = _limited(assembly, stored, tensor)
     return tensor
 
 
-def _limited(builder: Builder, dims: Sequence[Any], tensor: Any) -> Any:
+def _limited(assembly: Assembly, dims: Sequence[Any], tensor: Any) -> Any:
     """The input, an error where the graph is not good for its sizes: outside of their ranges, or between the steps of
     an axis such as 4*w."""
-    enforced = Ranges.of(builder.plan.model).enforced
+    enforced = Ranges.of(assembly.plan.model).enforced
     for axis, dim in enumerate(dims):
         names = [] if isinstance(dim, int) else list(dim.free_symbols())
         if len(names) != 1:
@@ -358,62 +358,64 @@ def _limited(builder: Builder, dims: Sequence[Any], tensor: Any) -> Any:
         last = None if sizes.high is None else int(dim.evaluate({names[0]: sizes.high}))
         if (sizes.low, last, second - first) != (1, None, 1):
             tensor = within(tensor, axis, first, last, second - first)
-            _name_operations(tensor, f"limits_of_{names[0]}", builder)
+            _name_operations(tensor, f"limits_of_{names[0]}", assembly)
     return tensor
 
 
-def _output(builder: Builder, value: ir.Value) -> Any:
-    known = None if value in builder.tensors else ir.convenience.get_const_tensor(value)
+def _output(assembly: Assembly, value: ir.Value) -> Any:
+    known = None if value in assembly.tensors else ir.convenience.get_const_tensor(value)
     if isinstance(known, Weight) and known.is_parameter:
         reason = "is a parameter and nothing else; give what is computed of it"
         raise UnsupportedError([Refusal("output", value.name, reason)])
     if known is None:
-        tensor = builder.ordered(value, builder.plan.doors.get(value))
+        tensor = assembly.ordered(value, assembly.plan.signature_perms.get(value))
     else:
-        tensor = builder.array(known.numpy())
+        tensor = assembly.array(known.numpy())
     if isinstance(tensor, keras.KerasTensor):
         return tensor
     try:
-        return builder.at_run_time(np.asarray(tensor))
+        return assembly.at_run_time(np.asarray(tensor))
     except Refused as refused:
         raise UnsupportedError([Refusal("output", value.name, str(refused))]) from refused
 
 
-def _build_step(site: Site, builder: Builder) -> None:
+def _build_step(site: Site, assembly: Assembly) -> None:
     step = site.step
-    arguments = _reached(step, [_argument(operand, builder, site) for operand in step.operands], site)
-    place = [site] if step.builder.takes_site else []
-    results = step.builder.function(*place, *arguments, **step.attributes)
+    arguments = _with_model_tensor(
+        step, [_argument(operand, assembly, site) for operand in step.operands], site
+    )
+    place = [site] if step.operator.takes_site else []
+    results = step.operator.function(*place, *arguments, **step.attributes)
     if not isinstance(results, tuple | list):
         results = (results,)
     for index, value in enumerate(step.node.outputs):
         if index >= len(results) and step.used(index):
             raise Refused(f"its output {value.name} is used")
     for value, result in zip(step.node.outputs, results, strict=False):
-        _check_type(value, result, builder)
-        builder.tensors[value] = result
-        _name_operations(result, step.path, builder)
+        _check_type(value, result, assembly)
+        assembly.tensors[value] = result
+        _name_operations(result, step.path, assembly)
 
 
-def _name_operations(tensor: Any, path: str, builder: Builder) -> None:
+def _name_operations(tensor: Any, path: str, assembly: Assembly) -> None:
     """Name the operations behind `tensor` after the torch module; Keras's own numbers may be a layer's name."""
     history = getattr(tensor, "_keras_history", None)
-    if history is None or (history.operation, history.node_index) in builder.named:
+    if history is None or (history.operation, history.node_index) in assembly.named:
         return
     operation = history.operation
-    builder.named.add((operation, history.node_index))
+    assembly.named.add((operation, history.node_index))
     if not isinstance(operation, keras.layers.Layer):
         kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(operation).__name__).lower()
-        operation.name = builder.name(f"{path}_{kind}")
+        operation.name = assembly.name(f"{path}_{kind}")
     for source in operation._inbound_nodes[history.node_index].input_tensors:
-        _name_operations(source, path, builder)
+        _name_operations(source, path, assembly)
 
 
-def _check_type(value: ir.Value, result: Any, builder: Builder) -> None:
+def _check_type(value: ir.Value, result: Any, assembly: Assembly) -> None:
     """Keras has its own rules of which types give which."""
     if result is None or value.dtype is None or not value.name:
         return
-    got, want = keras.backend.standardize_dtype(result.dtype), builder.float_type(value.dtype)
+    got, want = keras.backend.standardize_dtype(result.dtype), assembly.float_type(value.dtype)
     if keras.backend.backend() != "tensorflow":  # elsewhere Keras has integers of 32 bits
         got, want = got.replace("int64", "int32"), want.replace("int64", "int32")
     if keras.backend.backend() == "jax":  # which has floats of 32 bits unless told otherwise
@@ -422,17 +424,17 @@ def _check_type(value: ir.Value, result: Any, builder: Builder) -> None:
         raise Refused(f"Keras gives {got} where the graph has {want}")
 
 
-def _argument(operand: Operand, builder: Builder, site: Site) -> Any:
+def _argument(operand: Operand, assembly: Assembly, site: Site) -> Any:
     if operand.value is None:
         return operand.known
     if operand.is_tensor:
-        return builder.ordered(operand.value, operand.perm)
+        return assembly.ordered(operand.value, operand.perm)
     if operand.kind is Kind.TENSOR:  # a parameter where the graph has a tensor
         return _ordered_beside(site.tensor(operand.known), operand.perm)
     if operand.kind is not Kind.ARRAY:
         return operand.known
     array = operand.known if operand.perm is None else _reordered(operand.known, operand.perm)
-    return builder.constant(array)
+    return assembly.constant(array)
 
 
 def _loses_sizes(array: np.ndarray) -> bool:
@@ -440,13 +442,13 @@ def _loses_sizes(array: np.ndarray) -> bool:
     return not array.size and 0 in array.shape[:-1]
 
 
-def _reached(step: Step, arguments: list[Any], site: Site) -> list[Any]:
+def _with_model_tensor(step: Step, arguments: list[Any], site: Site) -> list[Any]:
     """The arguments, the first tensor among them one of the model where others are weights: a layer that is called on
     a constant is computed at once, before it has its weights, and Keras does not count it among the model's."""
     if not any(isinstance(argument, Weight) for argument in arguments):
         return arguments
     for index, (argument, parameter) in enumerate(
-        zip(arguments, map(step.builder.parameter, range(len(arguments))), strict=False)
+        zip(arguments, map(step.operator.parameter, range(len(arguments))), strict=False)
     ):
         if parameter is None or parameter.kind.known or argument is None or isinstance(argument, Weight):
             continue
@@ -472,7 +474,7 @@ def _ordered_beside(tensor: Any, perm: Perm) -> Any:
     )
 
 
-def _fill(weighted: _Weighted, dtype: str | None) -> list[Entry]:
+def _fill(weighted: PendingLayer, dtype: str | None) -> list[Entry]:
     """Assign the weights; every variable of the layer must get one."""
     entries = []
     for path, weight in weighted.weights.items():

@@ -1,8 +1,8 @@
 """The algebra of axis orders, without graphs.
 
 An order (`Perm`) says how a value's axes are stored: stored axis i is the value's axis perm[i]; None is as stated.
-A `Mix` says the same of the elements along one axis that is a product of several: with sizes (C, H, W) and order
-(1, 2, 0) they are stored height first, then width, then channels. Dims are integers or symbols.
+A `FactorOrder` says the same of the elements along one axis that is a product of several: with sizes (C, H, W) and
+order (1, 2, 0) they are stored height first, then width, then channels. Dims are integers or symbols.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Known = TypeVar("Known", Weight, np.ndarray)
 
 
 @dataclass(frozen=True)
-class Mix:
+class FactorOrder:
     """Another order of the elements along `axis`."""
 
     axis: int
     sizes: tuple[int, ...]
     order: tuple[int, ...]
 
-    def along(self, axis: int) -> Mix:
+    def along(self, axis: int) -> FactorOrder:
         return replace(self, axis=axis)
 
     def apply(self, known: Known, axis: int) -> Known:
@@ -106,7 +106,9 @@ def _product(dims: Sequence[Dim]) -> int | None:
     return math.prod(known) if len(known) == len(dims) else None
 
 
-def reshaped(perm: Perm, before: Sequence[Dim], after: Sequence[Dim]) -> tuple[Perm, Mix | None] | None:
+def reshaped(
+    perm: Perm, before: Sequence[Dim], after: Sequence[Dim]
+) -> tuple[Perm, FactorOrder | None] | None:
     """The order of the output when a tensor stored in the order `perm` is reshaped as it stands, and the mix of an
     axis whose elements that leaves in another order; None where the parts of an axis do not lie side by side."""
     if perm is None:
@@ -122,7 +124,7 @@ def reshaped(perm: Perm, before: Sequence[Dim], after: Sequence[Dim]) -> tuple[P
             sizes: tuple[Any, ...] = tuple(before[axis] for axis in old if before[axis] != 1)
             if mix or len(wide) != 1 or _product(sizes) is None:
                 return None
-            mix = Mix(wide[0], sizes, tuple(np.argsort(places).tolist()))
+            mix = FactorOrder(wide[0], sizes, tuple(np.argsort(places).tolist()))
         parts.append((min(places, default=None), new))
     whole = sorted((part for part in parts if part[0] is not None), key=lambda part: part[0])
     empty = [part for part in parts if part[0] is None]

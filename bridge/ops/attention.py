@@ -9,13 +9,12 @@ import numpy as np
 from keras import ops
 
 from bridge.ops import dims
-from bridge.ops.registry import HEADS, op
+from bridge.ops.contract import HEADS, Site, Step
+from bridge.ops.registry import op
 from bridge.weights.weight import Weight
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-    from bridge.plan.planner import Step
 
 
 def _check_attention(step: Step) -> str | None:
@@ -37,7 +36,7 @@ def _check_attention(step: Step) -> str | None:
 
 @op("Attention", layout=HEADS, check=_check_attention)
 def attention(
-    site, q, k, v, attn_mask=None, past_key=None, past_value=None, nonpad_kv_seqlen=None,
+    site: Site, q, k, v, attn_mask=None, past_key=None, past_value=None, nonpad_kv_seqlen=None,
     *, is_causal=0, kv_num_heads=None, q_num_heads=None, qk_matmul_output_mode=0, scale=None, softcap=0.0,
     softmax_precision=None,
 ):  # fmt: skip
@@ -72,7 +71,7 @@ def attention(
     return (y, k, v) if site.used(1) or site.used(2) else y
 
 
-def _of_all_keys(site, mask: Any, k: Any) -> Any:
+def _of_all_keys(site: Site, mask: Any, k: Any) -> Any:
     """From opset 24 on, a mask may be of fewer keys than there are: the others are masked."""
     node = site.node
     if mask is None or node.graph.opset_imports[""] < 24:
@@ -104,13 +103,13 @@ def _causal(q: Any, k: Any, past: Any, mask: Any) -> Any:
     return ops.where(seen, mask, ops.cast(-1e30 if "16" not in str(mask.dtype) else -6e4, mask.dtype))
 
 
-def _heads(site, index: int, x: Any, heads: int) -> Any:
+def _heads(site: Site, index: int, x: Any, heads: int) -> Any:
     """(batch, length, heads * size) -> (batch, length, heads, size)"""
     have = site.shape(index)
     return dims.reshape(site, x, have, [*have[:2], heads, have[2] // heads])
 
 
-def _mask(site, mask: Any) -> dict[str, Any]:
+def _mask(site: Site, mask: Any) -> dict[str, Any]:
     if mask is None:
         return {}
     places = tuple(range(4 - len(mask.shape)))
@@ -132,13 +131,13 @@ def _weights(q, k, softcap: float = 0.0, *, bias=None, mask=None, is_causal: boo
     return ops.softmax(scores, axis=-1)
 
 
-def _dense(site, x: Any, w: Weight, b: Any) -> Any:
+def _dense(site: Site, x: Any, w: Weight, b: Any) -> Any:
     biased = isinstance(b, Weight)
     weights = {"kernel": w} | ({"bias": b} if biased else {})
     return site.layer(keras.layers.Dense, units=w.dims[1], use_bias=biased, weights=weights)(x)
 
 
-def _calls_read(site) -> list[ir.Node]:
+def _calls_read(site: Site) -> list[ir.Node]:
     """The calls of this node's layer of which something reads the weights."""
     node = site.node
     alike = (n for n in node.graph if (n.domain, n.op_type) == (node.domain, node.op_type))
@@ -158,7 +157,8 @@ def _misstated(node: ir.Node) -> bool:
 
 
 def _in_steps(
-    site, parts: tuple[tuple[Any, Weight, Any], ...], wo: Weight, bo: Any, heads: int, dropout: float, is_causal: int
+    site: Site, parts: tuple[tuple[Any, Weight, Any], ...], wo: Weight, bo: Any,
+    heads: int, dropout: float, is_causal: int,
 ) -> tuple[Any, Any]:  # fmt: skip
     """torch's layer in single steps, and its weights behind the dropout. `parts` are an input, a matrix and a bias."""
     width = wo.dims[0]
@@ -178,7 +178,7 @@ def _in_steps(
 
 @op("MultiHeadAttention", domain="bridge")
 def multi_head_attention(
-    site, q, k, v, wq: Weight, wk: Weight, wv: Weight, wo: Weight,
+    site: Site, q, k, v, wq: Weight, wk: Weight, wv: Weight, wo: Weight,
     bq: Weight | None, bk: Weight | None, bv: Weight | None, bo: Weight | None,
     *, heads, dropout, is_causal,
 ):  # fmt: skip

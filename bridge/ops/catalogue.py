@@ -28,9 +28,9 @@ def catalogue() -> list[Entry]:
         Entry(
             builder.family.rpartition(".")[2],
             builder.domain or "ai.onnx",
-            builder.op,
+            builder.op_type,
             builder.layout.value,
-            becomes(builder.op, builder.function),
+            becomes(builder.op_type, builder.function),
         )
         for builder in builders()
     ]

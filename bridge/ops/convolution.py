@@ -9,19 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from bridge.graph.windows import Axis, windows
+from bridge.ops.contract import CHANNELS_LAST, Ints, Site, Step
 from bridge.ops.padding import check_padding, is_same, is_valid, padded
-from bridge.ops.registry import CHANNELS_LAST, Ints, op
+from bridge.ops.registry import op
 from bridge.weights.weight import Weight
-
-if TYPE_CHECKING:
-    from bridge.plan.planner import Step
 
 layers = keras.layers
 CONV = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}
@@ -56,7 +54,7 @@ def _check_conv(step: Step) -> str | None:
 
 @op("Conv", layout=CHANNELS_LAST, check=_check_conv)
 def conv(
-    site, x, w: Weight | None, b: Weight | None = None,
+    site: Site, x, w: Weight | None, b: Weight | None = None,
     *, auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None,
 ):  # fmt: skip
     axes = windows(site.shape()[1:-1], _kernel(site.step), strides, pads, dilations, auto_pad)
@@ -72,7 +70,7 @@ def conv(
     return y[(slice(None), *(slice(None, None, step) for step in steps))] if thinned else y
 
 
-def _pad(site, x: Any, axes: Sequence[Axis], causal: bool) -> tuple[str, Any]:
+def _pad(site: Site, x: Any, axes: Sequence[Axis], causal: bool) -> tuple[str, Any]:
     """Keras's word for the padding, and x with what that word does not say."""
     if is_valid(axes):
         return "valid", x
@@ -83,7 +81,7 @@ def _pad(site, x: Any, axes: Sequence[Axis], causal: bool) -> tuple[str, Any]:
     return "valid", padded(site, x, [axis.pads for axis in axes])
 
 
-def _convolved(site, x, w, b, axes: Sequence[Axis], group: int, padding: str, depthwise: bool) -> Any:
+def _convolved(site: Site, x, w, b, axes: Sequence[Axis], group: int, padding: str, depthwise: bool) -> Any:
     config: dict[str, Any] = {
         "strides": tuple(axis.stride for axis in axes),
         "padding": padding,
@@ -114,7 +112,7 @@ def _is_bias(b: Any) -> bool:
     return b is None or isinstance(b, Weight) or (isinstance(b, np.ndarray) and not b.any())
 
 
-def _computed(site, x, w, b, axes: Sequence[Axis], config: dict[str, Any], group: int) -> Any:
+def _computed(site: Site, x, w, b, axes: Sequence[Axis], config: dict[str, Any], group: int) -> Any:
     """A convolution whose kernel or bias is a tensor; each group of channels by itself, as `ops.conv` has no groups."""
     if config["padding"] == "causal":
         x = ops.pad(x, ((0, 0), axes[0].pads, (0, 0)))
@@ -135,7 +133,7 @@ def _by_groups(convolve: Callable[[Any, Any], Any], x: Any, kernel: Any, group: 
     return ops.concatenate([convolve(*part) for part in parts], axis=-1)
 
 
-def _biased(site, y, b) -> Any:
+def _biased(site: Site, y, b) -> Any:
     return (
         y
         if _is_bias(b) and not isinstance(b, Weight)
@@ -159,7 +157,7 @@ def _check_transposed(step: Step) -> str | None:
 
 @op("ConvTranspose", layout=CHANNELS_LAST, check=_check_transposed)
 def conv_transpose(
-    site, x, w: Weight | None, b: Weight | None = None,
+    site: Site, x, w: Weight | None, b: Weight | None = None,
     *, auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, output_padding=None, output_shape=None,
     pads=None, strides=None,
 ):  # fmt: skip
@@ -214,7 +212,7 @@ def _is_same_transposed(axis: Axis, cut: tuple[int, int]) -> bool:
 
 
 def _transposed(
-    site, x, w: Weight, b: Weight | None, axes: Sequence[Axis], group: int, config: dict[str, Any]
+    site: Site, x, w: Weight, b: Weight | None, axes: Sequence[Axis], group: int, config: dict[str, Any]
 ) -> Any:
     """The whole transposed convolution, one layer for each group."""
     cls, inputs, outputs = TRANSPOSED[len(axes)], w.dims[0] // group, w.dims[1]
@@ -252,7 +250,9 @@ def _spread(x: Any, kernel: Any, axes: Sequence[Axis], more: Sequence[int]) -> A
 
 
 @op("Col2Im")
-def col2im(site, input, image_shape: Ints, block_shape: Ints, *, dilations=None, pads=None, strides=None):
+def col2im(
+    site: Site, input, image_shape: Ints, block_shape: Ints, *, dilations=None, pads=None, strides=None
+):
     """torch's fold: overlapping blocks added up, a transposed convolution whose kernel puts each cell in its place."""
     axes = windows(image_shape, block_shape, strides, pads, dilations)
     counts = [(a.size + sum(a.pads) - a.span) // a.stride + 1 for a in axes]

@@ -17,7 +17,7 @@ import onnx_ir as ir
 import sympy
 from keras import ops
 
-from bridge.ops.registry import Refused
+from bridge.ops.contract import Refused, Site
 
 Dim: TypeAlias = int | ir.SymbolicDim
 
@@ -53,7 +53,7 @@ def _adds(a: Any, b: Any) -> bool:
     )
 
 
-def length(site: Any, dim: Dim) -> Any:
+def length(site: Site, dim: Dim) -> Any:
     """A vector of zeros as long as `dim`: from a tensor that has such an axis, or joined from such vectors."""
     if isinstance(dim, int):
         return np.zeros(dim, "float32")
@@ -66,14 +66,14 @@ def length(site: Any, dim: Dim) -> Any:
         return _length(site, expression)
 
 
-def positions(site: Any, dim: Dim, dtype: str = "int32") -> Any:
+def positions(site: Site, dim: Dim, dtype: str = "int32") -> Any:
     """0, 1, … dim - 1."""
     if isinstance(dim, int):
         return np.arange(dim, dtype=dtype)
     return ops.cumsum(ops.ones_like(length(site, dim), dtype=dtype)) - 1
 
 
-def size(site: Any, dim: Dim, dtype: str = "int32") -> Any:
+def size(site: Site, dim: Dim, dtype: str = "int32") -> Any:
     """The number `dim`; a tensor where it is symbolic."""
     if isinstance(dim, int):
         return dim
@@ -83,7 +83,7 @@ def size(site: Any, dim: Dim, dtype: str = "int32") -> Any:
         return _number(site, _expression(dim), dtype)
 
 
-def _number(site: Any, expression: sympy.Expr, dtype: str) -> Any:
+def _number(site: Site, expression: sympy.Expr, dtype: str) -> Any:
     """`size` by arithmetic: sums, products and divisions of sizes, where no vector of such a length is had."""
     if expression.is_Integer:
         return int(expression)
@@ -96,7 +96,7 @@ def _number(site: Any, expression: sympy.Expr, dtype: str) -> Any:
     return ops.sum(ops.ones_like(_length(site, expression), dtype=dtype))
 
 
-def reshape(site: Any, x: Any, have: Sequence[Dim], want: Sequence[Dim]) -> Any:
+def reshape(site: Site, x: Any, have: Sequence[Dim], want: Sequence[Dim]) -> Any:
     """x, whose dims are `have`, with the dims `want`."""
     if list(have) == list(want):
         return x
@@ -115,7 +115,7 @@ def reshape(site: Any, x: Any, have: Sequence[Dim], want: Sequence[Dim]) -> Any:
     return ops.take(ops.reshape(x, [-1, *sizes[last:]]), _numbered(site, want[:last]), axis=0)
 
 
-def _numbered(site: Any, dims: Sequence[Dim]) -> Any:
+def _numbered(site: Site, dims: Sequence[Dim]) -> Any:
     """0, 1, 2, … as an array with these dims."""
     numbers = np.zeros((), "int32")
     for dim in dims:
@@ -135,7 +135,7 @@ def within(x: Any, axis: int, low: int, high: int | None, step: int = 1) -> Any:
     return ops.logical_or(x, ops.cast(zero, "bool")) if x.dtype == "bool" else x - ops.cast(zero, x.dtype)
 
 
-def broadcast(site: Any, x: Any, have: Sequence[Dim], want: Sequence[Dim]) -> Any:
+def broadcast(site: Site, x: Any, have: Sequence[Dim], want: Sequence[Dim]) -> Any:
     """x, whose dims are `have`, repeated to the dims `want`."""
     have = [1] * (len(want) - len(have)) + list(have)
     if all(isinstance(dim, int) for dim in want):
@@ -162,7 +162,7 @@ def _expression(dim: Dim) -> sympy.Expr:
     return dim._expr
 
 
-def _length(site: Any, expression: sympy.Expr) -> Any:
+def _length(site: Site, expression: sympy.Expr) -> Any:
     """`length` of sums, products, and divisions rounded down or up."""
     if expression.is_Symbol or expression.is_Integer:
         return length(site, int(expression) if expression.is_Integer else ir.SymbolicDim(expression))
@@ -199,7 +199,7 @@ def _length(site: Any, expression: sympy.Expr) -> Any:
     )
 
 
-def _joined(site: Any, expression: sympy.Expr) -> Any:
+def _joined(site: Site, expression: sympy.Expr) -> Any:
     for term in sympy.Add.make_args(expression):
         if isinstance(-term, sympy.floor):  # n - floor(x) is -floor(x - n)
             rest = -sympy.floor(sympy.expand((-term).args[0] - (expression - term)))
@@ -207,7 +207,7 @@ def _joined(site: Any, expression: sympy.Expr) -> Any:
     return _summed(site, expression)
 
 
-def _summed(site: Any, expression: sympy.Expr) -> Any:
+def _summed(site: Site, expression: sympy.Expr) -> Any:
     number, rest = expression.as_coeff_Add()
     parts = [_length(site, part) for part in sympy.Add.make_args(rest)]
     if number > 0:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from keras import layers, ops
 
 from bridge.graph.decimals import SELU, decimal
+from bridge.ops.contract import ANY, CHANNELS_LAST, FIRST, TYPES, Array, Site, Step
 from bridge.ops.dims import add, cast
-from bridge.ops.registry import ANY, CHANNELS_LAST, FIRST, TYPES, Array, op
+from bridge.ops.registry import op
 from bridge.weights.weight import Weight
-
-if TYPE_CHECKING:
-    from bridge.plan.planner import Step
 
 # --- arithmetic, comparison, logic --------------------------------------------------------------------------
 
@@ -88,7 +86,7 @@ def _binary(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _bitwise(function: Callable[..., Any]) -> Callable[..., Any]:
-    def build(site, a, b):
+    def build(site: Site, a, b):
         a, b = _typed(site, a), _typed(site, b)
         return function(ops.add(a, ops.zeros_like(b)) if _widens(b, a) else a, b)
 
@@ -101,7 +99,7 @@ def _widens(b: Any, a: Any) -> bool:
     return len(b.shape) > len(a.shape) or any(mine == 1 and other != 1 for mine, other in pairs)
 
 
-def _typed(site, x: Any) -> Any:
+def _typed(site: Site, x: Any) -> Any:
     """x; a scalar constant, which Keras would save without its type, as an array or a tensor of it."""
     if not isinstance(x, np.ndarray) or x.ndim:
         return x
@@ -116,12 +114,12 @@ def _variadic(function: Callable[..., Any], layer: type) -> Callable[..., Any]:
     return lambda site, *xs: _merged(site, function, layer, xs)
 
 
-def _merged(site, function: Callable[..., Any], layer: type, xs: tuple[Any, ...]) -> Any:
+def _merged(site: Site, function: Callable[..., Any], layer: type, xs: tuple[Any, ...]) -> Any:
     """A layer where tensors of one shape come together, as in a residual connection; otherwise a function."""
     return site.layer(layer)(list(xs)) if _is_join(site) else functools.reduce(function, xs)
 
 
-def _is_join(site) -> bool:
+def _is_join(site: Site) -> bool:
     """Whether several tensors of one shape, which is not empty, come together."""
     operands = site.step.operands
     if len(operands) < 2 or not all(operand.is_tensor for operand in operands) or "float" not in site.dtype:
@@ -146,14 +144,14 @@ for _name, _both in VARIADIC.items():
 
 
 @op("Mean", layout=ANY)
-def mean(site, *xs):
+def mean(site: Site, *xs):
     if _is_join(site):
         return site.layer(layers.Average)(list(xs))
     return functools.reduce(add, xs) / len(xs)
 
 
 @op("Div", layout=ANY)
-def div(site, a, b):
+def div(site: Site, a, b):
     """Integers are divided towards zero."""
     if "float" in site.dtype:
         return ops.divide(a, b)
@@ -171,7 +169,7 @@ def reciprocal(x):
 
 
 @op("Mod", layout=ANY)
-def mod(site, a, b, *, fmod=0):
+def mod(site: Site, a, b, *, fmod=0):
     """The sign is the divisor's, or with `fmod` the dividend's."""
     if not fmod:
         return ops.mod(a, b)
@@ -187,7 +185,7 @@ def _unlike(rest: Any, a: Any) -> Any:
 
 
 @op("Pow", layout=ANY)
-def pow_(site, x, y):
+def pow_(site: Site, x, y):
     """The type is that of the base, whatever the exponent's."""
     if np.ndim(y) == 0 and isinstance(y, np.ndarray) and y == 2:
         return ops.square(x)
@@ -200,7 +198,7 @@ def pow_(site, x, y):
 
 
 @op("BitShift", layout=ANY)
-def bit_shift(site, x, y, *, direction):
+def bit_shift(site: Site, x, y, *, direction):
     """A shift by more bits than there are, or by a negative number of them, shifts everything out."""
     x, y = _typed(site, x), _typed(site, y)
     out = ops.logical_or(ops.less(y, 0), ops.greater_equal(y, 8 * np.dtype(site.dtype).itemsize))
@@ -219,12 +217,12 @@ def is_inf(x, *, detect_negative=1, detect_positive=1):
 
 
 @op("Where", layout=ANY)
-def where(site, condition, x, y):
+def where(site: Site, condition, x, y):
     return ops.where(condition, _typed(site, x), y)
 
 
 @op("Clip", layout=ANY)
-def clip(site, x, low=None, high=None):
+def clip(site: Site, x, low=None, high=None):
     native = "float" in site.dtype and site.dtype != "float64"  # TensorFlow rounds max_value to float32
     if native and _is_scalar(low, 0) and _is_scalar(high):
         return site.layer(layers.ReLU, max_value=float(high))(x)
@@ -248,13 +246,13 @@ def _check_type(step: Step) -> str | None:
 
 
 @op("Cast", layout=ANY, check=_check_type)
-def cast_(site, x, *, to, saturate=1, round_mode="up"):
+def cast_(site: Site, x, *, to, saturate=1, round_mode="up"):
     """`saturate` and `round_mode` say how to cast to types of 8 bits and less, which Keras lacks."""
     return cast(x, site.dtype)
 
 
 @op("CastLike", layout=FIRST, check=_check_type)
-def cast_like(site, x, like, *, saturate=1, round_mode="up"):
+def cast_like(site: Site, x, like, *, saturate=1, round_mode="up"):
     return cast(x, site.dtype)
 
 
@@ -284,12 +282,12 @@ for _name, _activated in ACTIVATIONS.items():
 
 
 @op("Relu", layout=ANY)
-def relu(site, x):
+def relu(site: Site, x):
     return site.layer(layers.ReLU)(x) if "float" in site.dtype else ops.maximum(x, np.zeros((), site.dtype))
 
 
 @op("LeakyRelu", layout=ANY)
-def leaky_relu(site, x, *, alpha=0.01):
+def leaky_relu(site: Site, x, *, alpha=0.01):
     if (
         site.dtype == "float64" or alpha < 0
     ):  # TensorFlow's own rounds its slope to float32; Keras's takes none below 0
@@ -298,7 +296,7 @@ def leaky_relu(site, x, *, alpha=0.01):
 
 
 @op("PRelu", layout=ANY)
-def prelu(site, x, slope: Weight | None):
+def prelu(site: Site, x, slope: Weight | None):
     """A PReLU where each slope belongs to one index of some axes, as torch's belong to channels."""
     if not isinstance(slope, Weight):
         return ops.where(ops.less(x, 0), x * slope, x)
@@ -312,24 +310,24 @@ def prelu(site, x, slope: Weight | None):
 
 
 @op("Elu", layout=ANY)
-def elu(site, x, *, alpha=1.0):
+def elu(site: Site, x, *, alpha=1.0):
     return site.layer(layers.ELU, alpha=alpha)(x)
 
 
 @op("Celu", layout=ANY)
-def celu(site, x, *, alpha=1.0):
+def celu(site: Site, x, *, alpha=1.0):
     return site.layer(layers.Activation, activation="celu")(x) if alpha == 1 else ops.celu(x, alpha)
 
 
 @op("Selu", layout=ANY)
-def selu(site, x, *, alpha=SELU[0], gamma=SELU[1]):
+def selu(site: Site, x, *, alpha=SELU[0], gamma=SELU[1]):
     if (alpha, gamma) == SELU:
         return site.layer(layers.Activation, activation="selu")(x)
     return gamma * ops.elu(x, alpha)
 
 
 @op("Gelu", layout=ANY)
-def gelu(site, x, *, approximate="none"):
+def gelu(site: Site, x, *, approximate="none"):
     if site.dtype == "float64":  # TensorFlow's own rounds its constants to float32
         exact = approximate == "none"
         inside = x * 0.5**0.5 if exact else (2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)
@@ -340,12 +338,12 @@ def gelu(site, x, *, approximate="none"):
 
 
 @op("Swish", layout=ANY)
-def swish(site, x, *, alpha=1.0):
+def swish(site: Site, x, *, alpha=1.0):
     return site.layer(layers.Activation, activation="silu")(x) if alpha == 1 else x * ops.sigmoid(alpha * x)
 
 
 @op("Silu", domain="bridge", layout=ANY)
-def silu(site, x):
+def silu(site: Site, x):
     return site.layer(layers.Activation, activation="silu")(x)
 
 
@@ -355,12 +353,12 @@ def stop_gradient(x):
 
 
 @op("LogSigmoid", domain="bridge", layout=ANY)
-def log_sigmoid(site, x):
+def log_sigmoid(site: Site, x):
     return site.layer(layers.Activation, activation="log_sigmoid")(x)
 
 
 @op("HardSigmoid", layout=ANY)
-def hard_sigmoid(site, x, *, alpha=0.2, beta=0.5):
+def hard_sigmoid(site: Site, x, *, alpha=0.2, beta=0.5):
     if alpha == 1 / 6 and beta == 0.5:
         return site.layer(layers.Activation, activation="hard_sigmoid")(x)
     return ops.clip(alpha * x + beta, 0, 1)
@@ -372,7 +370,7 @@ def thresholded_relu(x, *, alpha=1.0):
 
 
 @op("Shrink", layout=ANY)
-def shrink(site, x, *, bias=0.0, lambd=0.5):
+def shrink(site: Site, x, *, bias=0.0, lambd=0.5):
     """Integers are compared and shifted as numbers of floating point, and rounded towards zero."""
     y = x if "float" in site.dtype else ops.cast(x, "float32")
     above = ops.where(ops.greater(y, lambd), y - bias, ops.zeros_like(y))
@@ -380,7 +378,7 @@ def shrink(site, x, *, bias=0.0, lambd=0.5):
 
 
 @op("Softmax", layout=ANY, axes="axis")
-def softmax(site, x, *, axis=-1):
+def softmax(site: Site, x, *, axis=-1):
     return site.layer(layers.Softmax, axis=axis)(x)
 
 
@@ -402,25 +400,25 @@ def _check_dropout(step: Step) -> str | None:
 
 
 @op("Dropout", layout=ANY, check=_check_dropout)
-def dropout(site, x, ratio: Array = None, training_mode: Array = None, *, seed=None):
+def dropout(site: Site, x, ratio: Array = None, training_mode: Array = None, *, seed=None):
     rate = 0.5 if ratio is None else decimal(ratio)
     y = site.layer(layers.Dropout, rate=rate)(x) if rate else x
     return (y, ops.ones_like(x, dtype="bool")) if site.used(1) else y
 
 
 @op("FeatureDropout", domain="bridge", layout=CHANNELS_LAST)
-def feature_dropout(site, x, *, ratio):
+def feature_dropout(site: Site, x, *, ratio):
     """Whole channels are dropped."""
     return site.layer(SPATIAL_DROPOUT.get(len(x.shape), layers.Dropout), rate=ratio)(x)
 
 
 @op("AlphaDropout", domain="bridge", layout=ANY)
-def alpha_dropout(site, x, *, ratio):
+def alpha_dropout(site: Site, x, *, ratio):
     return site.layer(layers.AlphaDropout, rate=ratio)(x)
 
 
 @op("FeatureAlphaDropout", domain="bridge", layout=CHANNELS_LAST)
-def feature_alpha_dropout(site, x, *, ratio):
+def feature_alpha_dropout(site: Site, x, *, ratio):
     """Whole channels take the value that a dropped element takes."""
     shape = (None, *[1] * (len(x.shape) - 2), None)
     return site.layer(layers.AlphaDropout, rate=ratio, noise_shape=shape)(x)

@@ -8,11 +8,12 @@ import numpy as np
 from keras import ops
 
 from bridge.ops import dims
-from bridge.ops.registry import Dims, Ints, Refused, op
+from bridge.ops.contract import Dims, Ints, Refused, Site
+from bridge.ops.registry import op
 
 
 @op("DFT")
-def dft(site, x, dft_length: Dims = None, axis: Ints = None, *, inverse=0, onesided=0):
+def dft(site: Site, x, dft_length: Dims = None, axis: Ints = None, *, inverse=0, onesided=0):
     """Of the last axis but one, where the others make room for it."""
     rank = len(site.shape())
     axis = (-2 if axis is None else int(np.ravel(axis)[0])) % rank
@@ -58,7 +59,7 @@ def _fitted(part: Any, have: Any, length: Any) -> Any:
 
 
 @op("STFT")
-def stft(site, signal, frame_step: Ints, window=None, frame_length: Ints = None, *, onesided=1):
+def stft(site: Site, signal, frame_step: Ints, window=None, frame_length: Ints = None, *, onesided=1):
     """Of frames of a real signal (batch, time, 1) -> (batch, frames, frequencies, 2)."""
     if len(site.shape()) == 3 and site.shape()[2] != 1:
         raise Refused("the short-time Fourier transform of complex numbers")

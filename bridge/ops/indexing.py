@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from keras import layers, ops
 
 from bridge.ops import dims
+from bridge.ops.contract import ANY, FIRST, Dims, Ints, Refused, Site, Step
 from bridge.ops.padding import padded
-from bridge.ops.registry import ANY, FIRST, Dims, Ints, Refused, op
+from bridge.ops.registry import op
 from bridge.weights.weight import Weight
-
-if TYPE_CHECKING:
-    from bridge.plan.planner import Step
 
 FAR = 1 << 30  # an index beyond means: to the end
 
@@ -23,7 +21,7 @@ FAR = 1 << 30  # an index beyond means: to the end
 
 
 @op("Gather", layout=FIRST, axes="axis")
-def gather(site, data: Weight | None, indices, *, axis=0):
+def gather(site: Site, data: Weight | None, indices, *, axis=0):
     if isinstance(data, Weight):
         return _lookup(site, data, indices, axis)
     if isinstance(indices, np.ndarray) and not indices.ndim:
@@ -31,7 +29,7 @@ def gather(site, data: Weight | None, indices, *, axis=0):
     return ops.take(data, indices, axis=axis)
 
 
-def _lookup(site, weight: Weight, indices: Any, axis: int) -> Any:
+def _lookup(site: Site, weight: Weight, indices: Any, axis: int) -> Any:
     """Rows of a parameter: an Embedding, whose vectors are the other axes flattened."""
     axis %= len(weight.dims)
     rest = [k for k in range(len(weight.dims)) if k != axis]
@@ -49,7 +47,7 @@ def _lookup(site, weight: Weight, indices: Any, axis: int) -> Any:
 
 
 @op("GatherElements", layout=ANY, axes="axis")
-def gather_elements(site, data, indices, *, axis=0):
+def gather_elements(site: Site, data, indices, *, axis=0):
     """Keras wants the two of one size along the other axes, ONNX the indices no larger."""
     axis %= len(data.shape)
     have, want = site.shape(0), site.shape(1)
@@ -59,7 +57,7 @@ def gather_elements(site, data, indices, *, axis=0):
     return ops.take_along_axis(data, _wrapped(site, indices, have[axis]), axis=axis)
 
 
-def _wrapped(site, indices: Any, dim: Any) -> Any:
+def _wrapped(site: Site, indices: Any, dim: Any) -> Any:
     """Indices with the negative ones counted from the end."""
     if isinstance(indices, np.ndarray) and (indices >= 0).all():
         return indices
@@ -71,7 +69,7 @@ def _dtype(x: Any) -> str:
 
 
 @op("GatherND")
-def gather_nd(site, data, indices, *, batch_dims=0):
+def gather_nd(site: Site, data, indices, *, batch_dims=0):
     """Elements or slices by index tuples: one gather along the indexed axes laid out as one."""
     shape, places = site.shape(0), site.shape(1)
     depth = batch_dims + _depth(places)
@@ -94,7 +92,7 @@ def _depth(places: tuple[Any, ...]) -> int:
 
 
 @op("ReverseSequence")
-def reverse_sequence(site, x, lengths, *, batch_axis=1, time_axis=0):
+def reverse_sequence(site: Site, x, lengths, *, batch_axis=1, time_axis=0):
     """Each row's first steps in the other order, as many as its length says."""
     rank = len(x.shape)
     along = [[-1 if k == axis else 1 for k in range(rank)] for axis in (time_axis, batch_axis)]
@@ -108,7 +106,7 @@ def reverse_sequence(site, x, lengths, *, batch_axis=1, time_axis=0):
 
 
 @op("Slice", layout=ANY, axes="axes")
-def slice_(site, data: Weight | None, starts: Dims, ends: Dims, axes: Ints = None, steps: Ints = None):
+def slice_(site: Site, data: Weight | None, starts: Dims, ends: Dims, axes: Ints = None, steps: Ints = None):
     rank = len(site.shape())
     axes = [axis % rank for axis in (range(len(starts)) if axes is None else axes)]
     x, key = data, [slice(None)] * rank
@@ -142,7 +140,7 @@ def _bound(bound: Any, dim: Any) -> int | None:
     return None if bound is None else max(-FAR, min(bound, FAR))
 
 
-def _window(site, x: Any, axis: int, dim: Any, start: Any, end: Any, step: int) -> Any:
+def _window(site: Site, x: Any, axis: int, dim: Any, start: Any, end: Any, step: int) -> Any:
     """`start:end` where a bound is the size of something else."""
     if step != 1 or any(isinstance(bound, int) and bound < 0 for bound in (start, end)):
         raise Refused(f"Keras cannot say the slice {start}:{end}:{step} of an axis of size {dim}")
@@ -151,12 +149,12 @@ def _window(site, x: Any, axis: int, dim: Any, start: Any, end: Any, step: int) 
     return _lookup(site, x, steps, axis) if isinstance(x, Weight) else ops.take(x, steps, axis=axis)
 
 
-def _tensor(site, x: Any) -> Any:
+def _tensor(site: Site, x: Any) -> Any:
     return site.array(x.numpy()) if isinstance(x, Weight) else x
 
 
 @op("Split", layout=ANY, axes="axis")
-def split(site, x, split: Ints = None, *, axis=0, num_outputs=None):
+def split(site: Site, x, split: Ints = None, *, axis=0, num_outputs=None):
     count = len(site.node.outputs)
     dim = site.shape()[axis]
     if count == 1:
@@ -171,7 +169,7 @@ def split(site, x, split: Ints = None, *, axis=0, num_outputs=None):
 
 
 @op("Pad", layout=ANY, axes="axes")
-def pad(site, data, pads: Dims, value=None, axes: Ints = None, *, mode="constant"):
+def pad(site: Site, data, pads: Dims, value=None, axes: Ints = None, *, mode="constant"):
     """Negative pads cut off."""
     rank = len(data.shape)
     axes = [axis % rank for axis in (range(rank) if axes is None else axes)]
@@ -197,7 +195,7 @@ def pad(site, data, pads: Dims, value=None, axes: Ints = None, *, mode="constant
     return x
 
 
-def _pad_constant(site, x: Any, widths: list[tuple[int, int]], value: Any) -> Any:
+def _pad_constant(site: Site, x: Any, widths: list[tuple[int, int]], value: Any) -> Any:
     value = 0 if value is None else value
     if not isinstance(value, int | np.ndarray):
         inside = ops.pad(ops.ones_like(x, dtype="int32"), widths)
@@ -208,7 +206,7 @@ def _pad_constant(site, x: Any, widths: list[tuple[int, int]], value: Any) -> An
     return ops.pad(x, widths, constant_values=number)
 
 
-def _pad_by_size(site, x: Any, axis: int, before: Any, value: Any) -> Any:
+def _pad_by_size(site: Site, x: Any, axis: int, before: Any, value: Any) -> Any:
     """An axis padded by symbolic sizes: each of its places takes the element that it comes from, if it is one."""
     source = dims.positions(site, site.out_shape()[axis]) - dims.size(site, before)
     last = dims.size(site, site.shape()[axis]) - 1
@@ -218,7 +216,7 @@ def _pad_by_size(site, x: Any, axis: int, before: Any, value: Any) -> Any:
     return ops.where(outside, np.zeros((), site.dtype) if value is None else value, x)
 
 
-def _sources(site, dim: Any, before: int, after: int, mode: str) -> Any:
+def _sources(site: Site, dim: Any, before: int, after: int, mode: str) -> Any:
     """Where each index of an axis padded to `dim` takes its element from."""
     source = dims.positions(site, dim) - before
     inner = dims.size(site, dim) - before - after
@@ -234,7 +232,7 @@ REDUCTIONS = {"none": None, "add": "add", "mul": "mul", "max": "max", "min": "mi
 
 
 @op("ScatterND")
-def scatter_nd(site, data, indices, updates, *, reduction="none"):
+def scatter_nd(site: Site, data, indices, updates, *, reduction="none"):
     shape, places = site.shape(0), site.shape(1)
     depth = _depth(places)
     columns = [_wrapped(site, indices[..., k], shape[k]) for k in range(depth)]
@@ -245,7 +243,7 @@ def scatter_nd(site, data, indices, updates, *, reduction="none"):
 
 
 @op("ScatterElements", layout=ANY, axes="axis")
-def scatter_elements(site, data, indices, updates, *, axis=0, reduction="none"):
+def scatter_elements(site: Site, data, indices, updates, *, axis=0, reduction="none"):
     rank = len(site.shape())
     columns = []
     for k, (dim, count) in enumerate(zip(site.shape(0), site.shape(1), strict=True)):
@@ -263,7 +261,7 @@ def scatter_elements(site, data, indices, updates, *, axis=0, reduction="none"):
 
 
 @op("OneHot")
-def one_hot(site, indices, depth: Ints, values, *, axis=-1):
+def one_hot(site: Site, indices, depth: Ints, values, *, axis=-1):
     """`values` are what stands off and on; negative indices count from the end, those beyond are off."""
     depth = int(np.ravel(depth)[0])
     axis %= len(site.shape()) + 1
@@ -275,7 +273,7 @@ def one_hot(site, indices, depth: Ints, values, *, axis=-1):
 
 
 @op("Trilu")
-def trilu(site, x, k: Ints = None, *, upper=1):
+def trilu(site: Site, x, k: Ints = None, *, upper=1):
     """TensorFlow knows no diagonal outside of the matrix."""
     k = 0 if k is None else int(np.ravel(k)[0])
     sizes = site.shape()[-2:]
@@ -290,7 +288,7 @@ def trilu(site, x, k: Ints = None, *, upper=1):
 
 
 @op("EyeLike")
-def eye_like(site, x, *, dtype=None, k=0):
+def eye_like(site: Site, x, *, dtype=None, k=0):
     rows, columns = (dims.positions(site, dim) for dim in site.shape())
     return ops.cast(ops.equal(ops.expand_dims(rows, 1) + k, columns), site.dtype)
 

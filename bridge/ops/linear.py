@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from bridge.ops.contract import LAST, PRODUCT, RENAMES, Site
 from bridge.ops.products import einsum, integers
-from bridge.ops.registry import LAST, PRODUCT, RENAMES, op
+from bridge.ops.registry import op
 from bridge.weights.weight import Weight
 
 
@@ -19,12 +20,12 @@ def transpose(x, *, perm=None):
 
 
 @op("Linear", domain="bridge", layout=LAST, features={"w": 0}, units={"w": 1, "b": 0})
-def linear(site, x, w: Weight, b: Weight):
+def linear(site: Site, x, w: Weight, b: Weight):
     return site.layer(keras.layers.Dense, units=w.dims[1], weights={"kernel": w, "bias": b})(x)
 
 
 @op("MatMul", layout=PRODUCT, features={"b": 0}, units={"b": 1})
-def matmul(site, a, b: Weight | None):
+def matmul(site: Site, a, b: Weight | None):
     """x W with a parameter is a Dense without bias; anything else is a product of tensors."""
     if isinstance(b, Weight) and len(b.dims) == 2 and len(a.shape) > 1:
         return site.layer(keras.layers.Dense, units=b.dims[1], use_bias=False, weights={"kernel": b})(a)
@@ -51,7 +52,7 @@ def _product(first: int, second: int, orders: Sequence[Sequence[int] | None]) ->
     return f"{a},{b}->{y}"
 
 
-def _tied(site, w: Weight):
+def _tied(site: Site, w: Weight):
     rows, columns = w.dims
     return site.layer(
         keras.layers.ReversibleEmbedding, input_dim=rows, output_dim=columns, weights={"embeddings": w}
@@ -59,16 +60,16 @@ def _tied(site, w: Weight):
 
 
 @op("TiedEmbedding", domain="bridge")
-def tied_embedding(site, w: Weight, ids):
+def tied_embedding(site: Site, w: Weight, ids):
     return _tied(site, w)(ids)
 
 
 @op("TiedProjection", domain="bridge", layout=LAST)
-def tied_projection(site, x, w: Weight):
+def tied_projection(site: Site, x, w: Weight):
     return _tied(site, w)(x, reverse=True)
 
 
 @op("Parameter", domain="bridge")
-def parameter(site, w: Weight):
+def parameter(site: Site, w: Weight):
     """A parameter that several products read."""
     return site.tensor(w)

@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from bridge.ops import dims
+from bridge.ops.contract import ANY, CHANNELS_LAST, FIRST, Site, Step
 from bridge.ops.halves import in_single
-from bridge.ops.registry import ANY, CHANNELS_LAST, FIRST, op
+from bridge.ops.registry import op
 from bridge.weights.weight import Weight
-
-if TYPE_CHECKING:
-    from bridge.plan.planner import Step
 
 MANY = 512  # views of one tensor that are added
 
 
-def _position(site, axis: int) -> int:
+def _position(site: Site, axis: int) -> int:
     """Where the value's axis is stored; -1 for the last, as Keras writes it."""
     perm = site.step.operands[0].perm
     rank = len(site.shape())
@@ -33,7 +31,7 @@ def _position(site, axis: int) -> int:
 
 
 def _normalised(
-    site, cls: type, x: Any, axes: Sequence[int], scale: Any, bias: Any,
+    site: Site, cls: type, x: Any, axes: Sequence[int], scale: Any, bias: Any,
     weights: dict[str, Weight] | None = None, **config,
 ) -> Any:  # fmt: skip
     """`cls(**config)` on x, with scale and bias over the stored `axes`."""
@@ -57,7 +55,7 @@ def _normalised(
     return y if bias is None else dims.add(y, bias)
 
 
-def _along(site, value: Any, places: Sequence[int], rank: int) -> Any:
+def _along(site: Site, value: Any, places: Sequence[int], rank: int) -> Any:
     """A scale or a bias over the stored axes `places`, shaped so that it broadcasts."""
     if value is None:
         return None
@@ -83,7 +81,7 @@ def _check_batch(step: Step) -> str | None:
     features={"scale": 0, "b": 0, "input_mean": 0, "input_var": 0},
 )  # fmt: skip
 def batch_normalization(
-    site, x, scale: Weight | None, b: Weight | None, input_mean: Weight | None, input_var: Weight | None,
+    site: Site, x, scale: Weight | None, b: Weight | None, input_mean: Weight | None, input_var: Weight | None,
     *, epsilon=1e-5, momentum=0.9, training_mode=0,
 ):  # fmt: skip
     """Statistics that the graph computes (of the batch, in a module that keeps none) are no layer's."""
@@ -101,7 +99,7 @@ def batch_normalization(
 
 @op("LayerNormalization", layout=FIRST, features={"scale": -1, "b": -1})
 def layer_normalization(
-    site, x, scale: Weight | None, b: Weight | None = None, *, axis=-1, epsilon=1e-5, stash_type=1
+    site: Site, x, scale: Weight | None, b: Weight | None = None, *, axis=-1, epsilon=1e-5, stash_type=1
 ):
     apart = [] if _spans(site, axis, scale) and _spans(site, axis, b) else [scale, b]
     axes, scale, b = _trailing(site, axis, *([None, None] if apart else [scale, b]))
@@ -110,7 +108,7 @@ def layer_normalization(
     return _scaled(site, y, *apart) if apart else y
 
 
-def _spans(site, axis: int, weight: Any) -> bool:
+def _spans(site: Site, axis: int, weight: Any) -> bool:
     """Whether `weight` is left out or has one element for each of the axes from `axis` on."""
     dims = tuple(site.node.inputs[0].shape)[axis % len(site.shape()) :]
     shape = weight.dims if isinstance(weight, Weight) else None if weight is None else tuple(weight.shape)
@@ -124,14 +122,14 @@ def _spans(site, axis: int, weight: Any) -> bool:
     )
 
 
-def _scaled(site, y: Any, scale: Any, bias: Any = None) -> Any:
+def _scaled(site: Site, y: Any, scale: Any, bias: Any = None) -> Any:
     """y times a scale and plus a bias that broadcast against it, last axis to last axis."""
     scale, bias = (_beside(site, value) for value in (scale, bias))
     y = y if scale is None else y * scale
     return y if bias is None else dims.add(y, bias)
 
 
-def _beside(site, value: Any) -> Any:
+def _beside(site: Site, value: Any) -> Any:
     if value is None:
         return None
     rank, perm = len(site.shape()), site.step.operands[0].perm
@@ -141,7 +139,7 @@ def _beside(site, value: Any) -> Any:
     return value if perm is None else ops.transpose(value, perm)
 
 
-def _trailing(site, axis: int, *weights: Any) -> tuple[Any, ...]:
+def _trailing(site: Site, axis: int, *weights: Any) -> tuple[Any, ...]:
     """The stored places of the axes from `axis` on, in order, and the weights over them in that order."""
     rank = len(site.shape())
     first = axis % rank
@@ -157,7 +155,7 @@ def _transposed(weight: Any, order: Sequence[int]) -> Any:
 
 
 @op("RMSNormalization", layout=FIRST, features={"scale": -1})
-def rms_normalization(site, x, scale: Weight | None, *, axis=-1, epsilon=1e-5, stash_type=1):
+def rms_normalization(site: Site, x, scale: Weight | None, *, axis=-1, epsilon=1e-5, stash_type=1):
     """Keras has its scale run along the last axes only, wherever those are that it normalises."""
     apart = None if _spans(site, axis, scale) else scale
     axes, scale = _trailing(site, axis, scale if apart is None else None)
@@ -175,7 +173,7 @@ def rms_normalization(site, x, scale: Weight | None, *, axis=-1, epsilon=1e-5, s
 
 @op("GroupNormalization", layout=FIRST, batch_first=True)
 def group_normalization(
-    site, x, scale: Weight | None, bias: Weight | None, *, num_groups, epsilon=1e-5, stash_type=1
+    site: Site, x, scale: Weight | None, bias: Weight | None, *, num_groups, epsilon=1e-5, stash_type=1
 ):
     axis = _position(site, 1)
     return _normalised(
@@ -192,7 +190,7 @@ def group_normalization(
 
 
 @op("InstanceNormalization", layout=FIRST, batch_first=True)
-def instance_normalization(site, input, scale: Weight | None, b: Weight | None, *, epsilon=1e-5):
+def instance_normalization(site: Site, input, scale: Weight | None, b: Weight | None, *, epsilon=1e-5):
     axis = _position(site, 1)
     return _normalised(
         site, keras.layers.GroupNormalization, input, [axis], scale, b, groups=-1, axis=axis, epsilon=epsilon
@@ -209,7 +207,7 @@ def _check_lrn(step: Step) -> str | None:
 
 @op("LRN", layout=CHANNELS_LAST, check=_check_lrn)
 @in_single
-def lrn(site, x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
+def lrn(site: Site, x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
     """Each element by the squares of its neighbours among the channels."""
     before = (size - 1) // 2
     squares = ops.pad(ops.square(x), [(0, 0)] * (len(x.shape) - 1) + [(before, size - 1 - before)])

@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from bridge.graph.windows import Axis
+from bridge.ops.contract import Site
 
 LARGEST = 2**31 - 1  # that the kernels below Keras take
 ZERO_PADDING = {1: keras.layers.ZeroPadding1D, 2: keras.layers.ZeroPadding2D, 3: keras.layers.ZeroPadding3D}
@@ -43,7 +44,7 @@ def is_same(axes: Sequence[Axis]) -> bool:
     return all(axis.pads is None or axis.pads == axis.same for axis in axes)
 
 
-def padded(site: Any, x: Any, pads: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
+def padded(site: Site, x: Any, pads: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
     """x with its spatial axes padded by (begin, end); negative numbers cut off."""
     name = f"{site.step.path or site.node.op_type.lower()}_pad"
     cut = tuple((max(-begin, 0), max(-end, 0)) for begin, end in pads)

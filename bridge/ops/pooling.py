@@ -13,14 +13,14 @@ from keras import ops
 
 from bridge.graph.windows import Axis, pool_windows, with_overhang
 from bridge.ops import dims
+from bridge.ops.contract import CHANNELS_LAST, Dims, Site, Step
 from bridge.ops.halves import in_single
 from bridge.ops.padding import check_padding, corners, is_same, is_valid, padded
-from bridge.ops.registry import CHANNELS_LAST, Dims, op
+from bridge.ops.registry import op
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bridge.plan.planner import Step
 
 layers = keras.layers
 LOWEST = -float("inf")
@@ -58,7 +58,9 @@ def _step_axes(step: Step) -> list[Axis]:
     return pool_windows(step.shape()[2:], *map(step.argument, names))
 
 
-def _layer(site, table: dict[int, type], axes: Sequence[Axis], padding: str, dtype: str | None = None) -> Any:
+def _layer(
+    site: Site, table: dict[int, type], axes: Sequence[Axis], padding: str, dtype: str | None = None
+) -> Any:
     return site.layer(
         table[len(axes)],
         pool_size=tuple(axis.kernel for axis in axes),
@@ -70,7 +72,7 @@ def _layer(site, table: dict[int, type], axes: Sequence[Axis], padding: str, dty
 
 @op("MaxPool", layout=CHANNELS_LAST, check=_check_max)
 def max_pool(
-    site,
+    site: Site,
     x,
     *,
     kernel_shape,
@@ -111,7 +113,7 @@ def _never_empty(axes: Sequence[Axis]) -> tuple[list[Axis], int]:
     return [*axes[:-1], replace(last, pads=(last.pads[0], last.pads[1] + more * last.stride))], more
 
 
-def _max_with_indices(site, x: Any, axes: Sequence[Axis], storage_order: int) -> tuple[Any, Any]:
+def _max_with_indices(site: Site, x: Any, axes: Sequence[Axis], storage_order: int) -> tuple[Any, Any]:
     """The maxima, and where in the whole input (channels first) each first stands."""
     perm, stored = site.step.operands[0].perm or range(len(x.shape)), site.shape()
     order = [0, 1, *(range(2, len(stored)) if not storage_order else range(2, len(stored))[::-1])]
@@ -152,7 +154,7 @@ def _unpooled(step: Step, have: Sequence[Any]) -> list[Any]:
 
 
 @op("MaxUnpool", layout=CHANNELS_LAST, check=_check_unpool)
-def max_unpool(site, x, i, output_shape: Dims = None, *, kernel_shape, pads=None, strides=None):
+def max_unpool(site: Site, x, i, output_shape: Dims = None, *, kernel_shape, pads=None, strides=None):
     """Each maximum back to its place, zeros elsewhere."""
     last = (0, *range(2, len(x.shape)), 1)
     first = _unpooled(site.step, site.step.shape())
@@ -167,7 +169,7 @@ def max_unpool(site, x, i, output_shape: Dims = None, *, kernel_shape, pads=None
 
 @op("AveragePool", layout=CHANNELS_LAST, check=_check_average)
 def average_pool(
-    site, x,
+    site: Site, x,
     *, kernel_shape, auto_pad="NOTSET", ceil_mode=0, count_include_pad=0, dilations=None, pads=None, strides=None,
 ):  # fmt: skip
     axes = pool_windows(site.shape()[1:-1], kernel_shape, strides, pads, dilations, auto_pad)
@@ -199,12 +201,12 @@ def _uneven(axes: Sequence[Axis]) -> bool:
     return any(axis.pads is not None and axis.pads[0] != axis.pads[1] for axis in axes)
 
 
-def _native(site, axes: Sequence[Axis]) -> bool:
+def _native(site: Site, axes: Sequence[Axis]) -> bool:
     """Keras has no dilated pools; TensorFlow has no pools of doubles in three dimensions."""
     return max(axis.dilation for axis in axes) == 1 and not (len(axes) == 3 and site.dtype == "float64")
 
 
-def _averaged(site, x: Any, axes: Sequence[Axis]) -> Any:
+def _averaged(site: Site, x: Any, axes: Sequence[Axis]) -> Any:
     if _native(site, axes):
         return _layer(site, AVERAGE, axes, "valid", x.dtype)(x)
     views = corners(x, axes)
@@ -212,14 +214,23 @@ def _averaged(site, x: Any, axes: Sequence[Axis]) -> Any:
 
 
 @op("GlobalAveragePool", layout=CHANNELS_LAST)
-def global_average_pool(site, x):
+def global_average_pool(site: Site, x):
     return site.layer(GLOBAL_AVERAGE[len(x.shape) - 2], keepdims=True)(x)
 
 
 @op("LpPool", layout=CHANNELS_LAST, check=_check_numbers)
 @in_single
 def lp_pool(
-    site, x, *, kernel_shape, auto_pad="NOTSET", ceil_mode=0, dilations=None, p=2, pads=None, strides=None
+    site: Site,
+    x,
+    *,
+    kernel_shape,
+    auto_pad="NOTSET",
+    ceil_mode=0,
+    dilations=None,
+    p=2,
+    pads=None,
+    strides=None,
 ):
     """The p-norm of each window: a sum is an average times the number of cells."""
     axes = pool_windows(site.shape()[1:-1], kernel_shape, strides, pads, dilations, auto_pad)
@@ -235,5 +246,5 @@ def global_lp_pool(x, *, p=2):
 
 
 @op("GlobalMaxPool", layout=CHANNELS_LAST)
-def global_max_pool(site, x):
+def global_max_pool(site: Site, x):
     return site.layer(GLOBAL_MAX[len(x.shape) - 2], keepdims=True)(x)

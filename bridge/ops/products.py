@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from bridge.ops.registry import Refused
+from bridge.ops.contract import Refused
 
 
 def integers(*xs: Any) -> bool:

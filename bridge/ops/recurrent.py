@@ -17,7 +17,8 @@ from keras import ops
 from bridge import layers
 from bridge.graph.decimals import decimal
 from bridge.graph.functions import DOMAIN, STATES, recurrent_name
-from bridge.ops.registry import Refused, op
+from bridge.ops.contract import Refused, Site, Step
+from bridge.ops.registry import op
 from bridge.weights.weight import Weight
 
 ORDER = layers.ONNX_TO_KERAS
@@ -137,7 +138,7 @@ def _bidirectional(*, name: str, native: type, sides: list[tuple[dict, dict | No
     return keras.layers.Bidirectional(forward, backward_layer=backward, name=name, **dtype)
 
 
-def _run(site, node: Node, x, w, r, b, lens, p, states, projection: Weight | None = None):
+def _run(site: Site, node: Node, x, w, r, b, lens, p, states, projection: Weight | None = None):
     """Build the layer and call it. Gives Y, the final states, and the joined last hidden states."""
     states = _started(states, lens)
     if not all(isinstance(value, Weight) for value in (w, r, b, p) if value is not None):
@@ -212,7 +213,7 @@ def _started(states, lens):
     return [ops.where(rows, state, ops.zeros_like(state)) for state in states]
 
 
-def _run_with_tensors(site, node: Node, x, w, r, b, lens, p, states):
+def _run_with_tensors(site: Site, node: Node, x, w, r, b, lens, p, states):
     """Weights that the graph computes or is given: a registered layer that takes them as inputs."""
     given = [value for value in (w, r, b, lens, p) if value is not None]
     layer = site.layer(
@@ -237,7 +238,8 @@ def _names(mode: str) -> list[str]:
 
 @op(*_names("LSTM"), domain=DOMAIN)
 def lstm(
-    site, x, w: Weight | None, r: Weight | None, b: Weight | None = None, lens=None, p: Weight | None = None, *states,
+    site: Site, x, w: Weight | None, r: Weight | None, b: Weight | None = None, lens=None, p: Weight | None = None,
+    *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
     input_forget=0,
 ):  # fmt: skip
@@ -249,7 +251,7 @@ def lstm(
 
 @op(*_names("GRU"), domain=DOMAIN)
 def gru(
-    site, x, w: Weight | None, r: Weight | None, b: Weight | None = None, lens=None, *states,
+    site: Site, x, w: Weight | None, r: Weight | None, b: Weight | None = None, lens=None, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
     linear_before_reset=0,
 ):  # fmt: skip
@@ -260,14 +262,14 @@ def gru(
 
 @op(*_names("RNN"), domain=DOMAIN)
 def rnn(
-    site, x, w: Weight | None, r: Weight | None, b: Weight | None = None, lens=None, *states,
+    site: Site, x, w: Weight | None, r: Weight | None, b: Weight | None = None, lens=None, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
 ):  # fmt: skip
     node = Node("RNN", hidden_size, direction, activations, activation_alpha, activation_beta, clip)
     return _run(site, node, x, w, r, b, lens, None, states)
 
 
-def _lengths_and_state(step) -> str | None:
+def _lengths_and_state(step: Step) -> str | None:
     if step.node.op_type == "LSTMPFrom" and step.argument("lens") is not None:
         return "a projected LSTM over packed sequences from a given state; start it from zero, or do not pack"
     return None
@@ -275,7 +277,7 @@ def _lengths_and_state(step) -> str | None:
 
 @op("LSTMP", "LSTMPFrom", domain=DOMAIN, check=_lengths_and_state)
 def lstmp(
-    site, x, w: Weight, r: Weight, b: Weight, lens, p: Weight, *states, hidden_size, direction="forward"
+    site: Site, x, w: Weight, r: Weight, b: Weight, lens, p: Weight, *states, hidden_size, direction="forward"
 ):  # fmt: skip
     """torch's projected LSTM, in ONNX's layout: X (time, batch, input), Y (time, directions, batch, projection)."""
     node = Node("LSTM", hidden_size, direction)
@@ -288,7 +290,7 @@ def lstmp(
     return y, h, c
 
 
-def _cell(site, node: Node, x, w, r, b, p, states):
+def _cell(site: Site, node: Node, x, w, r, b, p, states):
     """One step with a cell; a cell stepped by hand is one layer called at every step."""
     weights = _side_weights(node, 0, w, r, b, p)
     config = node.native(0)
@@ -303,7 +305,7 @@ def _cell(site, node: Node, x, w, r, b, p, states):
 
 @op("LSTMCell", domain=DOMAIN)
 def lstm_cell(
-    site, x, w: Weight, r: Weight, b: Weight, p: Weight, *states,
+    site: Site, x, w: Weight, r: Weight, b: Weight, p: Weight, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
     input_forget=0,
 ):  # fmt: skip
@@ -315,7 +317,7 @@ def lstm_cell(
 
 @op("GRUCell", domain=DOMAIN)
 def gru_cell(
-    site, x, w: Weight, r: Weight, b: Weight, *states,
+    site: Site, x, w: Weight, r: Weight, b: Weight, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
     linear_before_reset=0,
 ):  # fmt: skip
@@ -326,7 +328,7 @@ def gru_cell(
 
 @op("RNNCell", domain=DOMAIN)
 def rnn_cell(
-    site, x, w: Weight, r: Weight, b: Weight, *states,
+    site: Site, x, w: Weight, r: Weight, b: Weight, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
 ):  # fmt: skip
     node = Node("RNN", hidden_size, direction, activations, activation_alpha, activation_beta, clip)

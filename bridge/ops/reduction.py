@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
+from bridge.ops.contract import ANY, Dims, Ints, Site
 from bridge.ops.dims import positions, size
 from bridge.ops.halves import single
-from bridge.ops.registry import ANY, Dims, Ints, op
+from bridge.ops.registry import op
 
 
 def _same(x: Any) -> Any:
@@ -48,7 +49,7 @@ OF_NOTHING = {"ReduceMax": LOWEST, "ReduceMin": HIGHEST, "ReduceMean": 0, "Reduc
 def _reduction(name: str) -> Callable[..., Any]:
     before, reduce, after = REDUCTIONS[name]
 
-    def build(site, x, axes: Ints = None, *, keepdims=1, noop_with_empty_axes=0):
+    def build(site: Site, x, axes: Ints = None, *, keepdims=1, noop_with_empty_axes=0):
         axes = axes if len(site.node.inputs) > 1 and site.node.inputs[1] is not None else []
         if not axes and noop_with_empty_axes:
             return ops.cast(after(before(x)), site.dtype)
@@ -93,7 +94,7 @@ for _name in REDUCTIONS:
 EXTREMES = {"ArgMax": (ops.max, -np.inf), "ArgMin": (ops.min, np.inf)}
 
 
-def _where(site, name: str, x: Any, axis: int, last: bool = False, undefined: int = 0) -> Any:
+def _where(site: Site, name: str, x: Any, axis: int, last: bool = False, undefined: int = 0) -> Any:
     """The index of the first (or last) extreme, its axis kept, as onnxruntime finds it: a zero is a zero whatever its
     sign; NaN is passed over, and where it comes first the index is `undefined`."""
     reduce, nothing = EXTREMES[name]
@@ -110,7 +111,7 @@ def _where(site, name: str, x: Any, axis: int, last: bool = False, undefined: in
 
 
 def _index(name: str) -> Callable[..., Any]:
-    def build(site, x, *, axis=0, keepdims=1, select_last_index=0):
+    def build(site: Site, x, *, axis=0, keepdims=1, select_last_index=0):
         index = _where(site, name, x, axis, bool(select_last_index))
         return ops.cast(index if keepdims else ops.squeeze(index, axis=axis), site.dtype)
 
@@ -122,7 +123,7 @@ for _name in EXTREMES:
 
 
 @op("Hardmax", layout=ANY, axes="axis")
-def hardmax(site, x, *, axis=-1):
+def hardmax(site: Site, x, *, axis=-1):
     """One at the first maximum, zero elsewhere; nothing of nothing."""
     if 0 in site.shape():
         return x
@@ -132,7 +133,7 @@ def hardmax(site, x, *, axis=-1):
 
 
 @op("TopK", layout=ANY, axes="axis")
-def top_k(site, x, k: Dims, *, axis=-1, largest=1, sorted=1):
+def top_k(site: Site, x, k: Dims, *, axis=-1, largest=1, sorted=1):
     """Keras takes a known number of the largest along the last axis; as many as an axis is long are sorted."""
     count = k[0]
     mirror = ops.negative if "float" in site.dtype else ops.bitwise_not
@@ -148,7 +149,7 @@ def top_k(site, x, k: Dims, *, axis=-1, largest=1, sorted=1):
 
 
 def _cumulative(function: Callable[..., Any], start: Callable[..., Any]) -> Callable[..., Any]:
-    def build(site, x, axis: Ints, *, exclusive=0, reverse=0):
+    def build(site: Site, x, axis: Ints, *, exclusive=0, reverse=0):
         axis = int(np.ravel(axis)[0]) % len(x.shape)
         x = ops.flip(x, axis=axis) if reverse else x
         if exclusive:

@@ -5,7 +5,7 @@
 
 Positional parameters are the operator's ONNX inputs in order, keyword-only ones its attributes with ONNX's names
 and defaults (a test compares each with `onnx.defs.get_schema`). A first parameter called `site` is the place of the
-node in the model under construction (`bridge.build.builder.Site`). Annotations say what an input has to be:
+node in the model under construction (`bridge.ops.contract.Site`). Annotations say what an input has to be:
 
     none            a Keras tensor; a constant arrives as a numpy array
     Weight          a parameter, known now
@@ -41,98 +41,11 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import numpy as np
+from bridge.ops.contract import KINDS, ONNX, Kind, Layout, Operator, Parameter, Step
 
-from bridge.weights.weight import Weight
-
-if TYPE_CHECKING:
-    from bridge.plan.planner import Step
-
-Array = Annotated[np.ndarray, "constant"]
-Ints = Annotated[Any, "integers"]
-Dims = Annotated[Any, "dims"]
-
-
-TYPES = {"bool", "float16", "float32", "float64", "bfloat16"} | {
-    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
-}  # that Keras has
-
-
-class Refused(Exception):
-    """A builder found that its node cannot be said in Keras; the message is the reason."""
-
-
-class Layout(Enum):
-    ANY = "any"
-    FIRST = "any for the first input"
-    LAST = "last"
-    PRODUCT = "as stored, both of them"
-    CHANNELS_LAST = "channels last"
-    HEADS = "heads behind length"
-    ONNX = "as stated"
-    RENAMES = "renames axes"
-    RESHAPES = "regroups axes"
-
-
-ANY, FIRST, LAST, PRODUCT, CHANNELS_LAST, HEADS, ONNX, RENAMES, RESHAPES = Layout
-
-
-class Kind(Enum):
-    """What a builder's input has to be."""
-
-    TENSOR = "a tensor"
-    WEIGHT = "a parameter"
-    EITHER = "a parameter or a tensor"
-    ARRAY = "a constant"
-    INTS = "known integers"
-    DIMS = "known or symbolic integers"
-
-    @property
-    def known(self) -> bool:
-        """Whether the value is read while planning and never as a tensor."""
-        return self not in (Kind.TENSOR, Kind.EITHER)
-
-
-KINDS = {Weight: Kind.WEIGHT, Array: Kind.ARRAY, Ints: Kind.INTS, Dims: Kind.DIMS, Weight | None: Kind.EITHER}
-
-
-@dataclass(frozen=True)
-class Parameter:
-    name: str
-    kind: Kind
-    optional: bool
-    variadic: bool
-
-
-@dataclass(frozen=True)
-class Builder:
-    """A registered operator."""
-
-    op: str
-    domain: str
-    function: Callable[..., Any]
-    layout: Layout
-    axes: str | None
-    check: Callable[[Step], str | None] | None
-    takes_site: bool
-    inputs: tuple[Parameter, ...]
-    attributes: dict[str, Any]  # name -> default, `inspect.Parameter.empty` where required
-    family: str
-    features: dict[str, int] = field(default_factory=dict)
-    units: dict[str, int] = field(default_factory=dict)
-    batch_first: bool = False
-
-    def parameter(self, index: int) -> Parameter | None:
-        if index < len(self.inputs):
-            return self.inputs[index]
-        return self.inputs[-1] if self.inputs and self.inputs[-1].variadic else None
-
-
-_registry: dict[tuple[str, str], Builder] = {}
+_registry: dict[tuple[str, str], Operator] = {}
 
 
 def op(
@@ -166,7 +79,7 @@ def op(
             key = (domain, name)
             if key in _registry:
                 raise ValueError(f"{name} has two builders")
-            _registry[key] = Builder(
+            _registry[key] = Operator(
                 name, domain, function, layout, axes, check, takes_site, inputs, attributes, function.__module__,
                 features or {}, units or {}, batch_first,
             )  # fmt: skip
@@ -175,10 +88,10 @@ def op(
     return register
 
 
-def find(domain: str, name: str) -> Builder | None:
+def find(domain: str, name: str) -> Operator | None:
     return _registry.get(("" if domain == "ai.onnx" else domain, name))
 
 
-def builders() -> Iterator[Builder]:
+def builders() -> Iterator[Operator]:
     """All of them, by family and name."""
-    yield from sorted(_registry.values(), key=lambda builder: (builder.family, builder.op))
+    yield from sorted(_registry.values(), key=lambda operator: (operator.family, operator.op_type))

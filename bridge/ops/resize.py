@@ -16,12 +16,12 @@ from keras import ops
 
 from bridge.graph.decimals import fraction
 from bridge.ops import dims
-from bridge.ops.registry import CHANNELS_LAST, Array, Dims, op
+from bridge.ops.contract import CHANNELS_LAST, Array, Dims, Site, Step
+from bridge.ops.registry import op
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bridge.plan.planner import Step
 
 UPSAMPLING = {1: keras.layers.UpSampling1D, 2: keras.layers.UpSampling2D, 3: keras.layers.UpSampling3D}
 Numbers = Any  # a numpy array, or an integer tensor where a size is symbolic
@@ -70,7 +70,7 @@ def _known(step: Step) -> bool:
 
 @op("Resize", layout=CHANNELS_LAST, check=_check_resize)
 def resize(
-    site, x, roi=None, scales: Array = None, sizes: Dims = None,
+    site: Site, x, roi=None, scales: Array = None, sizes: Dims = None,
     *, antialias=0, axes=None, coordinate_transformation_mode="half_pixel", cubic_coeff_a=-0.75, exclude_outside=0,
     extrapolation_value=0.0, keep_aspect_ratio_policy="stretch", mode="nearest", nearest_mode="round_prefer_floor",
 ):  # fmt: skip
@@ -93,7 +93,7 @@ def resize(
     return x
 
 
-def _lines(site, scales: np.ndarray | None, axes: Any) -> list[Line]:
+def _lines(site: Site, scales: np.ndarray | None, axes: Any) -> list[Line]:
     """The axes that change, in stored order."""
     perm = site.step.operands[0].perm
     have, want = site.shape(), site.out_shape()
@@ -159,7 +159,7 @@ _ROUNDED: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
 
 
 def _fractions(
-    site, line: Line, where: Callable[..., tuple[Numbers, Numbers]]
+    site: Site, line: Line, where: Callable[..., tuple[Numbers, Numbers]]
 ) -> tuple[Numbers, Numbers, Numbers]:
     """Numerators, denominator, and the size of the input."""
     n, m = (size if isinstance(size, int) else dims.size(site, size) for size in (line.n, line.m))
@@ -179,7 +179,7 @@ def _clipped(numbers: Numbers, low: Numbers, high: Numbers) -> Numbers:
 # --- the modes ---------------------------------------------------------------------------------------------------
 
 
-def _nearest(site, x: Any, lines: list[Line], where: Callable, rounded: Callable) -> Any:
+def _nearest(site: Site, x: Any, lines: list[Line], where: Callable, rounded: Callable) -> Any:
     factors = {line.axis: line.factor for line in lines}
     rank = len(x.shape) - 2
     inside = all(0 < axis <= rank for axis in factors)
@@ -201,7 +201,7 @@ def _repeats(line: Line, where: Callable, rounded: Callable) -> bool:
     return np.array_equal(np.clip(rounded(top, bottom), 0, 3), np.arange(4 * k) // k)
 
 
-def _bilinear(site, x: Any, lines: list[Line]) -> Any:
+def _bilinear(site: Site, x: Any, lines: list[Line]) -> Any:
     """Keras's own, for pictures in single precision."""
     if len(x.shape) != 4 or site.dtype != "float32" or not all(line.axis in (1, 2) for line in lines):
         return None
@@ -218,7 +218,7 @@ def _bilinear(site, x: Any, lines: list[Line]) -> Any:
     return None
 
 
-def _along(site, x: Any, axis: int, weights: Numbers) -> Any:
+def _along(site: Site, x: Any, axis: int, weights: Numbers) -> Any:
     """A vector of weights that broadcasts along `axis` of x."""
     shape = [-1] + [1] * (len(x.shape) - axis - 1)
     if isinstance(weights, np.ndarray):
@@ -226,13 +226,13 @@ def _along(site, x: Any, axis: int, weights: Numbers) -> Any:
     return ops.reshape(weights, shape)
 
 
-def _ratio(site, top: Numbers, bottom: Numbers) -> Numbers:
+def _ratio(site: Site, top: Numbers, bottom: Numbers) -> Numbers:
     if isinstance(top, np.ndarray) and isinstance(bottom, int):
         return top / bottom
     return ops.cast(top, site.dtype) / ops.cast(bottom, site.dtype)
 
 
-def _linear(site, x: Any, line: Line, where: Callable) -> Any:
+def _linear(site: Site, x: Any, line: Line, where: Callable) -> Any:
     top, bottom, n = _fractions(site, line, where)
     top = _clipped(top, 0, (n - 1) * bottom)
     low = top // bottom
@@ -241,7 +241,7 @@ def _linear(site, x: Any, line: Line, where: Callable) -> Any:
     return before + (after - before) * weight
 
 
-def _interpolated(site, x: Any, line: Line, where: Callable, a: float, exclude_outside: bool) -> Any:
+def _interpolated(site: Site, x: Any, line: Line, where: Callable, a: float, exclude_outside: bool) -> Any:
     """Cubic, from four cells; what lies outside is the edge, or left out."""
     top, bottom, n = _fractions(site, line, where)
     low = top // bottom
@@ -284,7 +284,7 @@ def _cubic(a: float) -> Callable[[Numbers], Numbers]:
 
 
 def _smoothed(
-    site, x: Any, line: Line, where: Callable, curve: Callable, reach: int, exclude_outside: bool
+    site: Site, x: Any, line: Line, where: Callable, curve: Callable, reach: int, exclude_outside: bool
 ) -> Any:
     """Antialiased: every cell under the kernel, which is as wide as the output's cells; weights add up to one. What
     lies outside is left out, or is the edge."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras import ops
 
 from bridge.ops import dims
-from bridge.ops.registry import CHANNELS_LAST, op
-
-if TYPE_CHECKING:
-    from bridge.plan.planner import Step
+from bridge.ops.contract import CHANNELS_LAST, Site, Step
+from bridge.ops.registry import op
 
 CUBIC = -0.75  # torch's and ONNX's
 
@@ -25,7 +23,7 @@ def _check_grid(step: Step) -> str | None:
 
 
 @op("GridSample", layout=CHANNELS_LAST, check=_check_grid)
-def grid_sample(site, x, grid, *, align_corners=0, mode="linear", padding_mode="zeros"):
+def grid_sample(site: Site, x, grid, *, align_corners=0, mode="linear", padding_mode="zeros"):
     """The grid is as ONNX has it: (batch, positions…, coordinates), the last spatial axis first, from -1 to 1."""
     mode = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
     sizes = [dims.size(site, dim) for dim in site.shape()[1:-1]]
@@ -81,7 +79,7 @@ def _inside(place: Any, size: Any, *, mode: str, align: bool, dtype: str) -> Any
     return ops.minimum(ops.maximum(back, 0), size - 1)
 
 
-def _read(site, x: Any, sizes: list[Any], cells: list[Any]) -> Any:
+def _read(site: Site, x: Any, sizes: list[Any], cells: list[Any]) -> Any:
     """The channels at whole positions, zero outside."""
     batch = ops.reshape(dims.positions(site, site.shape()[0]), (-1, *[1] * len(sizes)))
     number, valid = batch, None

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import functools
 import string
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from keras import layers, ops
 
 from bridge.ops import dims, products
-from bridge.ops.registry import ANY, CHANNELS_LAST, RESHAPES, Dims, Ints, Refused, op
-
-if TYPE_CHECKING:
-    from bridge.plan.planner import Step
+from bridge.ops.contract import ANY, CHANNELS_LAST, RESHAPES, Dims, Ints, Refused, Site, Step
+from bridge.ops.registry import op
 
 
 @op("Reshape", layout=RESHAPES)
-def reshape(site, x, shape: Dims, *, allowzero=0):
+def reshape(site: Site, x, shape: Dims, *, allowzero=0):
     """The sizes are those that shape inference found, in which no 0 and no -1 is left."""
     return dims.reshape(site, x, site.shape(), site.out_shape())
 
 
 @op("Flatten", layout=RESHAPES)
-def flatten(site, x, *, axis=1):
+def flatten(site: Site, x, *, axis=1):
     return dims.reshape(site, x, site.shape(), site.out_shape())
 
 
 @op("Squeeze", layout=ANY, axes="axes")
-def squeeze(site, x, axes: Ints = None):
+def squeeze(site: Site, x, axes: Ints = None):
     """Without axes, an axis of unknown size stays: a Keras model has as many axes whatever their sizes, and the proof
     says where its source has not."""
     if len(site.node.inputs) < 2 or site.node.inputs[1] is None:
@@ -37,18 +35,18 @@ def squeeze(site, x, axes: Ints = None):
 
 
 @op("Unsqueeze", layout=ANY, axes="axes")
-def unsqueeze(site, x, axes: Ints):
+def unsqueeze(site: Site, x, axes: Ints):
     rank = len(site.out_shape())
     return ops.expand_dims(x, axis=sorted(axis % rank for axis in np.ravel(axes).tolist()))
 
 
 @op("Expand")
-def expand(site, x, shape: Dims):
+def expand(site: Site, x, shape: Dims):
     return dims.broadcast(site, x, site.shape(), site.out_shape())
 
 
 @op("Tile")
-def tile(site, x, repeats: Dims):
+def tile(site: Site, x, repeats: Dims):
     if all(isinstance(count, int) for count in repeats):
         return ops.tile(x, repeats)
     have = site.shape()
@@ -59,7 +57,7 @@ def tile(site, x, repeats: Dims):
 
 
 @op("Concat", layout=ANY, axes="axis")
-def concat(site, *xs, axis):
+def concat(site: Site, *xs, axis):
     if len(xs) == 1:
         return xs[0]
     tensors = all(operand.is_tensor for operand in site.step.operands)
@@ -72,7 +70,7 @@ def concat(site, *xs, axis):
 
 
 @op("Shape", layout=ANY)
-def shape_(site, x, *, start=0, end=None):
+def shape_(site: Site, x, *, start=0, end=None):
     sizes = list(site.node.inputs[0].shape)[start:end]
     if all(isinstance(size, int) for size in sizes):
         return np.array(sizes, "int64")
@@ -81,7 +79,7 @@ def shape_(site, x, *, start=0, end=None):
 
 
 @op("Size", layout=ANY)
-def size(site, x):
+def size(site: Site, x):
     sizes = list(site.node.inputs[0].shape)
     known = np.prod([size for size in sizes if isinstance(size, int)], dtype="int64")
     unknown = [dims.size(site, size, "int64") for size in sizes if not isinstance(size, int)]
@@ -89,7 +87,7 @@ def size(site, x):
 
 
 @op("ConstantOfShape")
-def constant_of_shape(site, shape: Dims, *, value=None):
+def constant_of_shape(site: Site, shape: Dims, *, value=None):
     number = site.array(np.zeros((), "float32") if value is None else value.numpy().reshape(()))
     return dims.broadcast(site, number, [], site.out_shape())
 
@@ -100,7 +98,7 @@ def _check_range(step: Step) -> str | None:
 
 
 @op("Range", check=_check_range)
-def range_(site, start: Dims, limit: Dims, delta: Dims):
+def range_(site: Site, start: Dims, limit: Dims, delta: Dims):
     (first,), (last,), (step,) = start, limit, delta
     steps = dims.positions(site, -((first - last) // step))
     return dims.cast(dims.add(steps * step, dims.size(site, first)), site.dtype)
@@ -115,7 +113,7 @@ def _check_channels(step: Step) -> str | None:
 
 
 @op("DepthToSpace", layout=CHANNELS_LAST, check=_check_channels)
-def depth_to_space(site, x, *, blocksize, mode="DCR"):
+def depth_to_space(site: Site, x, *, blocksize, mode="DCR"):
     """DCR has the channels innermost, as Keras does; CRD (torch's PixelShuffle) has them outermost."""
     if blocksize == 1:
         return x
@@ -125,7 +123,7 @@ def depth_to_space(site, x, *, blocksize, mode="DCR"):
 
 
 @op("SpaceToDepth", layout=CHANNELS_LAST, check=_check_channels)
-def space_to_depth(site, x, *, blocksize, mode="DCR"):
+def space_to_depth(site: Site, x, *, blocksize, mode="DCR"):
     if blocksize == 1:
         return x
     x = ops.space_to_depth(x, blocksize, data_format="channels_last")
@@ -143,7 +141,7 @@ def _channels(x: Any, blocks: int, outermost: bool) -> Any:
 
 
 @op("Einsum")
-def einsum(site, *xs, equation):
+def einsum(site: Site, *xs, equation):
     """Keras's own takes small letters, an output that is written out, and no axis of size 1 for a longer one."""
     shapes = [site.shape(index) for index in range(len(xs))]
     terms, result = _written_out(equation.replace(" ", ""), list(map(len, shapes)))

@@ -9,10 +9,7 @@ value has, the build inserts one transpose, shared by all such consumers.
 
 from __future__ import annotations
 
-import ast
-import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,65 +18,15 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnx_shape_inference
 
-from bridge.errors import UnsupportedError
-from bridge.graph.axes import Mix, Perm, channels_behind, moves, plain, reshaped
+from bridge.errors import Refusal, UnsupportedError
+from bridge.graph.axes import FactorOrder, Perm, channels_behind, moves, plain, reshaped
 from bridge.graph.decimals import number
-from bridge.graph.rewriting import is_onnx, used
-from bridge.ops.registry import TYPES, Builder, Kind, Layout, find
+from bridge.graph.provenance import refusal
+from bridge.graph.shapes import symbolic_contents
+from bridge.ops.contract import TYPES, Kind, Layout, Operand, Step
+from bridge.ops.registry import find
 from bridge.weights.weight import Weight
-
-
-@dataclass(frozen=True)
-class Operand:
-    """One input of a node, as its builder will get it."""
-
-    value: ir.Value | None
-    kind: Kind
-    known: Any = None  # the weight, array, integers or dims; None for a tensor made at run time
-    perm: Perm = None  # the order in which the builder wants it
-
-    @property
-    def is_tensor(self) -> bool:
-        return self.value is not None and self.known is None
-
-
-@dataclass
-class Step:
-    """A node with everything its builder needs."""
-
-    node: ir.Node
-    builder: Builder
-    operands: list[Operand]
-    attributes: dict[str, Any]
-    perms: list[Perm] = field(default_factory=list)  # of the outputs
-
-    @property
-    def path(self) -> str:
-        return torch_path(self.node)
-
-    def refusal(self, reason: str) -> Refusal:
-        """That this node cannot be built, and why."""
-        return _refusal(self.node, reason)
-
-    def argument(self, name: str) -> Any:
-        """The input or attribute `name`: what is known of it, the `ir.Value` of a tensor, or None."""
-        if name in self.attributes:
-            return self.attributes[name]
-        index = next((i for i, p in enumerate(self.builder.inputs) if p.name == name), None)
-        if index is None or index >= len(self.operands):
-            return self.builder.attributes.get(name)
-        operand = self.operands[index]
-        return operand.value if operand.is_tensor else operand.known
-
-    def shape(self, index: int = 0) -> tuple[Any, ...]:
-        """The dims of input `index` as the graph states them."""
-        return tuple(self.node.inputs[index].shape)
-
-    def used(self, index: int) -> bool:
-        """Whether anything reads output `index`."""
-        return index < len(self.node.outputs) and used(self.node.outputs[index])
 
 
 class Steps(dict[ir.Node, Step]):
@@ -87,14 +34,14 @@ class Steps(dict[ir.Node, Step]):
 
     def __init__(self, steps: Iterable[Step]):
         super().__init__((step.node, step) for step in steps)
-        self.mixes: dict[ir.Value, Mix] = {}
+        self.factor_orders: dict[ir.Value, FactorOrder] = {}
 
     @cached_property
     def images(self) -> set[ir.Value]:
         """The values that a convolution or its kin reads, perhaps behind operators that work in any order."""
         found: set[ir.Value] = set()
         for node, step in reversed(self.items()):
-            layout = step.builder.layout
+            layout = step.operator.layout
             behind = (
                 layout in (Layout.ANY, Layout.FIRST) and node.outputs[0] in found and len(node.outputs) == 1
             )
@@ -103,21 +50,6 @@ class Steps(dict[ir.Node, Step]):
                 if layout is Layout.CHANNELS_LAST or behind and _rank(value) == _rank(node.outputs[0]):
                     found.add(value)
         return found
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A node that cannot be built: where it stands, and why."""
-
-    op: str
-    path: str
-    reason: str
-    line: str = ""
-
-    def __str__(self) -> str:
-        where = f" at {self.path}" if self.path else ""
-        line = f" ({self.line})" if self.line else ""
-        return f"{self.op}{where}{line}: {self.reason}"
 
 
 @dataclass
@@ -129,13 +61,13 @@ class Plan:
     perms: dict[ir.Value, Perm]
     refusals: list[Refusal]
     # inputs and outputs not in the order of the signature
-    doors: dict[ir.Value, Perm] = field(default_factory=dict)
+    signature_perms: dict[ir.Value, Perm] = field(default_factory=dict)
     # values whose elements along an axis are reordered
-    mixes: dict[ir.Value, Mix] = field(default_factory=dict)
+    factor_orders: dict[ir.Value, FactorOrder] = field(default_factory=dict)
 
     def stored(self, value: ir.Value, array: np.ndarray) -> np.ndarray:
         """`array`, which is `value` as the graph states it, in the order in which the build stores it."""
-        mix, perm = self.mixes.get(value), self.perms.get(value)
+        mix, perm = self.factor_orders.get(value), self.perms.get(value)
         mixed = array if mix is None else mix.apply(array, mix.axis)
         return mixed if perm is None else mixed.transpose(perm)
 
@@ -150,7 +82,7 @@ def plan(model: ir.Model, *, channels_last: bool = False) -> Plan:
     """Plan the build of `model`, which `passes.simplify` has seen.
 
     With `channels_last`, inputs that a convolution reads and outputs that one gives have their channels last; which
-    ones is in `Plan.doors`. Otherwise all are as the graph states them.
+    ones is in `Plan.signature_perms`. Otherwise all are as the graph states them.
     """
     refusals = [
         Refusal("input", value.name, reason) for value in model.graph.inputs if (reason := _no_input(value))
@@ -167,16 +99,18 @@ def plan(model: ir.Model, *, channels_last: bool = False) -> Plan:
     perms: dict[ir.Value, Perm] = {}
     if channels_last:
         perms |= {v: channels_behind(_rank(v)) for v in model.graph.inputs if v in by_node.images}
-    doors = dict(perms)
+    signature_perms = dict(perms)
     for step in steps:
         _lay_out(step, perms, by_node)
-        reason = step.builder.check(step) if step.builder.check else None
+        reason = step.operator.check(step) if step.operator.check else None
         if reason:
             refusals.append(step.refusal(reason))
     if channels_last:
         given = {value: perms.get(value) for value in model.graph.outputs}
-        doors |= {value: perm for value, perm in given.items() if perm and perm == channels_behind(len(perm))}
-    return Plan(model, steps, perms, refusals, doors, by_node.mixes)
+        signature_perms |= {
+            value: perm for value, perm in given.items() if perm and perm == channels_behind(len(perm))
+        }
+    return Plan(model, steps, perms, refusals, signature_perms, by_node.factor_orders)
 
 
 def _is_known(step: Step) -> bool:
@@ -187,7 +121,7 @@ def _is_known(step: Step) -> bool:
 
 def _unknown(steps: list[Step]) -> Refusal:
     step = next(step for step in steps if not _is_known(step))
-    return _refusal(step.node, "how many axes its inputs and outputs have is not known")
+    return refusal(step.node, "how many axes its inputs and outputs have is not known")
 
 
 def _no_axes(step: Step) -> str | None:
@@ -241,14 +175,14 @@ def _needed_steps(graph: ir.Graph, refusals: list[Refusal]) -> list[Step]:
 
 
 def _step(node: ir.Node, refusals: list[Refusal]) -> Step | None:
-    builder = find(node.domain, node.op_type)
-    if builder is None:
-        refusals.append(_refusal(node, "no builder for this operator (`bridge ops` lists what there is)"))
+    operator = find(node.domain, node.op_type)
+    if operator is None:
+        refusals.append(refusal(node, "no builder for this operator (`bridge ops` lists what there is)"))
         return None
     reasons: list[str] = []
     operands = []
     for index, value in enumerate(node.inputs):
-        parameter = builder.parameter(index)
+        parameter = operator.parameter(index)
         if parameter is None:
             if value is not None:
                 reasons.append(f"input {index} is not handled")
@@ -262,16 +196,16 @@ def _step(node: ir.Node, refusals: list[Refusal]) -> Step | None:
         operands.append(operand)
     attributes = {}
     for name, attribute in node.attributes.items():
-        if name not in builder.attributes:
+        if name not in operator.attributes:
             reasons.append(f"attribute {name} is not handled")
         elif attribute.value is not None:
             attributes[name] = (
                 number(attribute.value) if attribute.type == ir.AttributeType.FLOAT else attribute.value
             )
     if reasons:
-        refusals.append(_refusal(node, "; ".join(reasons)))
+        refusals.append(refusal(node, "; ".join(reasons)))
         return None
-    return Step(node, builder, operands, attributes)
+    return Step(node, operator, operands, attributes)
 
 
 def _operand(value: ir.Value | None, kind: Kind) -> Operand | None:
@@ -295,30 +229,18 @@ def _operand(value: ir.Value | None, kind: Kind) -> Operand | None:
     return Operand(value, Kind.ARRAY, tensor.numpy())
 
 
-def symbolic_contents(value: ir.Value) -> list[int | ir.SymbolicDim] | None:
-    """The integers in `value`, some of them symbolic, from shape inference; None if not known."""
-    tensor = ir.convenience.get_const_tensor(value)
-    if tensor is not None:
-        numbers = tensor.numpy().reshape(-1).tolist()
-        return [int(item) for item in numbers] if all(float(item).is_integer() for item in numbers) else None
-    text = value.metadata_props.get(onnx_shape_inference.SYM_DATA_KEY)
-    if text is None:
-        return None
-    return [item if isinstance(item, int) else ir.SymbolicDim(item) for item in json.loads(text)]
-
-
 # --- the order of axes -------------------------------------------------------------------------------------------
 
 
 def _rank(value: ir.Value) -> int:
     if value.shape is None:
-        raise UnsupportedError([_refusal(value.producer(), f"the rank of {value.name} is not known")])
+        raise UnsupportedError([refusal(value.producer(), f"the rank of {value.name} is not known")])
     return value.shape.rank()
 
 
 def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: Steps) -> None:
     """Choose the order of every operand and output of `step`, and renumber its axes."""
-    layout = step.builder.layout
+    layout = step.operator.layout
     outputs = step.node.outputs
     if layout is Layout.RENAMES:
         source = step.operands[0].value
@@ -330,7 +252,7 @@ def _lay_out(step: Step, perms: dict[ir.Value, Perm], steps: Steps) -> None:
         step.operands[0] = _ordered(step.operands[0], channels_behind(_rank(step.operands[0].value)))
         step.perms = [channels_behind(_rank(value)) for value in outputs]
     elif layout is Layout.HEADS:
-        mask = step.builder.inputs.index(next(p for p in step.builder.inputs if "mask" in p.name))
+        mask = step.operator.inputs.index(next(p for p in step.operator.inputs if "mask" in p.name))
         step.operands = [
             _ordered(o, _heads(o.value) if i != mask else None) for i, o in enumerate(step.operands)
         ]
@@ -380,7 +302,7 @@ def _ordered(operand: Operand, perm: Perm) -> Operand:
 def _carry(step: Step, perms: dict[ir.Value, Perm], steps: Steps) -> None:
     """An operator that works in any order: all inputs of full rank take the order for which fewest of them move. Where
     two are as good, a convolution behind it decides for its own order, anything else for the order that is stated."""
-    carried = step.operands if step.builder.layout is Layout.ANY else step.operands[:1]
+    carried = step.operands if step.operator.layout is Layout.ANY else step.operands[:1]
     beside = [o for o in carried if o.value is not None and (not o.kind.known or o.kind is Kind.ARRAY)]
     rank = max((_rank(operand.value) for operand in beside), default=0)
     whole = [operand.value for operand in beside if operand.is_tensor and _rank(operand.value) == rank]
@@ -392,8 +314,8 @@ def _carry(step: Step, perms: dict[ir.Value, Perm], steps: Steps) -> None:
         return len(moved), -orders[order], (order is None) == image
 
     perm = min(orders, key=cost, default=None)
-    grown = step.builder.layout is Layout.FIRST and any(_rank(value) > rank for value in step.node.outputs)
-    if grown or (step.builder.batch_first and perm is not None and perm[0] != 0):
+    grown = step.operator.layout is Layout.FIRST and any(_rank(value) > rank for value in step.node.outputs)
+    if grown or (step.operator.batch_first and perm is not None and perm[0] != 0):
         perm = None
     step.operands = [
         _ordered(operand, perm) if not operand.kind.known or operand.kind is Kind.ARRAY else operand
@@ -423,8 +345,8 @@ def _carried(step: Step, perm: Perm, rank: int, out_rank: int) -> Perm:
 
 
 def _axes(step: Step) -> list[int] | None:
-    given = step.argument(step.builder.axes) if step.builder.axes else None
-    default = step.builder.attributes.get(step.builder.axes)
+    given = step.argument(step.operator.axes) if step.operator.axes else None
+    default = step.operator.attributes.get(step.operator.axes)
     given = default if given is None else given
     if given is None:
         return None
@@ -433,7 +355,7 @@ def _axes(step: Step) -> list[int] | None:
 
 def _renumber(step: Step, perm: tuple[int, ...], rank: int) -> None:
     """Axis numbers of the graph -> axis numbers in the stored order."""
-    name = step.builder.axes
+    name = step.operator.axes
     if name is None:
         return
     axes = _axes(step)
@@ -441,12 +363,12 @@ def _renumber(step: Step, perm: tuple[int, ...], rank: int) -> None:
     if axes is not None and out_rank > rank:
         return  # axes that are put in stand where the graph says
     stored = [perm.index(axis % rank) for axis in (range(rank) if axes is None else axes)]
-    if name in step.builder.attributes:
+    if name in step.operator.attributes:
         step.attributes[name] = stored[0] if isinstance(step.argument(name), int) else stored
         return
-    index = next(i for i, parameter in enumerate(step.builder.inputs) if parameter.name == name)
+    index = next(i for i, parameter in enumerate(step.operator.inputs) if parameter.name == name)
     while len(step.operands) <= index:
-        step.operands.append(Operand(None, step.builder.inputs[len(step.operands)].kind))
+        step.operands.append(Operand(None, step.operator.inputs[len(step.operands)].kind))
     step.operands[index] = Operand(step.operands[index].value, Kind.INTS, stored)
 
 
@@ -474,7 +396,7 @@ def _regroup(step: Step, perms: dict[ir.Value, Perm], steps: Steps) -> tuple[Per
 
 
 # An operand of a step, by its number, becomes this; or a value is mixed.
-Edit = tuple[Step, int, Any] | tuple[ir.Value, Mix]
+Edit = tuple[Step, int, Any] | tuple[ir.Value, FactorOrder]
 
 
 def _apply(edits: list[Edit], steps: Steps) -> None:
@@ -483,10 +405,10 @@ def _apply(edits: list[Edit], steps: Steps) -> None:
             case (Step() as step, index, known):
                 step.operands[index] = Operand(step.operands[index].value, step.operands[index].kind, known)
             case (value, mix):
-                steps.mixes[value] = mix
+                steps.factor_orders[value] = mix
 
 
-def _read_mixed(value: ir.Value, mix: Mix, steps: Steps) -> list[Edit] | None:
+def _read_mixed(value: ir.Value, mix: FactorOrder, steps: Steps) -> list[Edit] | None:
     """What has to change in the readers of `value`, and in theirs, if it is stored mixed; None if one of them cannot.
     Every reader stands behind what it reads, and one that reads two mixed values cannot, so no node comes twice."""
     edits: list[Edit] = []
@@ -506,14 +428,14 @@ def _read_mixed(value: ir.Value, mix: Mix, steps: Steps) -> list[Edit] | None:
     return edits
 
 
-def _reader_edits(step: Step, index: int, mix: Mix) -> tuple[list[Edit], Mix | None] | None:
+def _reader_edits(step: Step, index: int, mix: FactorOrder) -> tuple[list[Edit], FactorOrder | None] | None:
     """What has to change in a reader of a mixed value, and the mix that its output then has, if any; None if it cannot
     read one."""
-    builder = step.builder
-    if builder.layout is Layout.RENAMES:
+    operator = step.operator
+    if operator.layout is Layout.RENAMES:
         return [], mix.along(_permutation(step).index(mix.axis))
-    if builder.features and index == 0:
-        edits = _weight_edits(step, builder.features, mix) if mix.axis == _feature_axis(step) else None
+    if operator.features and index == 0:
+        edits = _weight_edits(step, operator.features, mix) if mix.axis == _feature_axis(step) else None
         kept = _keeps_features(step)
     elif _is_elementwise(step):
         edits, kept = _constant_edits(step, index, mix), True
@@ -528,16 +450,16 @@ def _feature_axis(step: Step) -> int:
 
 def _keeps_features(step: Step) -> bool:
     """Whether the features of the input are still there in the output (a normalisation), or used up (a Dense)."""
-    return step.builder.layout not in (Layout.LAST, Layout.PRODUCT, Layout.ONNX)
+    return step.operator.layout not in (Layout.LAST, Layout.PRODUCT, Layout.ONNX)
 
 
 def _is_elementwise(step: Step) -> bool:
-    return step.builder.layout is Layout.ANY and step.builder.axes is None and len(step.node.outputs) == 1
+    return step.operator.layout is Layout.ANY and step.operator.axes is None and len(step.node.outputs) == 1
 
 
-def _weight_edits(step: Step, axes: dict[str, int], mix: Mix) -> list[Edit] | None:
+def _weight_edits(step: Step, axes: dict[str, int], mix: FactorOrder) -> list[Edit] | None:
     edits: list[Edit] = []
-    for index, (parameter, operand) in enumerate(zip(step.builder.inputs, step.operands, strict=False)):
+    for index, (parameter, operand) in enumerate(zip(step.operator.inputs, step.operands, strict=False)):
         if parameter.name not in axes or operand.value is None:
             continue
         axis, known = axes[parameter.name], operand.known
@@ -548,7 +470,7 @@ def _weight_edits(step: Step, axes: dict[str, int], mix: Mix) -> list[Edit] | No
     return edits
 
 
-def _constant_edits(step: Step, index: int, mix: Mix) -> list[Edit] | None:
+def _constant_edits(step: Step, index: int, mix: FactorOrder) -> list[Edit] | None:
     """An operator on every element: its constants take the order too; another tensor beside must be the same there."""
     edits: list[Edit] = []
     rank = _rank(step.node.outputs[0])
@@ -572,7 +494,7 @@ def _spread_channels(source: ir.Value, target: ir.Value, steps: Steps) -> Perm:
         return None
     if target not in steps.images:
         return None
-    mix = Mix(1, tuple(after[1:]), (*range(1, rank - 1), 0))
+    mix = FactorOrder(1, tuple(after[1:]), (*range(1, rank - 1), 0))
     edits = _write_mixed(source, mix, steps)
     if edits is None:
         return None
@@ -580,7 +502,7 @@ def _spread_channels(source: ir.Value, target: ir.Value, steps: Steps) -> Perm:
     return channels_behind(rank)
 
 
-def _write_mixed(value: ir.Value, mix: Mix, steps: Steps) -> list[Edit] | None:
+def _write_mixed(value: ir.Value, mix: FactorOrder, steps: Steps) -> list[Edit] | None:
     """What has to change in the makers of `value`, which have one reader each, for it to be stored mixed, up to the one
     whose units they are; None if one of them cannot. Every maker stands before what it makes."""
     edits: list[Edit] = []
@@ -592,41 +514,14 @@ def _write_mixed(value: ir.Value, mix: Mix, steps: Steps) -> list[Edit] | None:
         if found is None:
             return None
         edits += [(value, mix), *found]
-        if step.builder.units:
+        if step.operator.units:
             return edits
         value = step.node.inputs[0]
 
 
-def _maker_edits(step: Step, mix: Mix) -> list[Edit] | None:
-    if step.builder.units:
-        return _weight_edits(step, step.builder.units, mix)
-    if step.builder.features and _keeps_features(step) and _feature_axis(step) == mix.axis:
-        return _weight_edits(step, step.builder.features, mix)
+def _maker_edits(step: Step, mix: FactorOrder) -> list[Edit] | None:
+    if step.operator.units:
+        return _weight_edits(step, step.operator.units, mix)
+    if step.operator.features and _keeps_features(step) and _feature_axis(step) == mix.axis:
+        return _weight_edits(step, step.operator.features, mix)
     return _constant_edits(step, 0, mix) if _is_elementwise(step) else None
-
-
-# --- where a node comes from -------------------------------------------------------------------------------------
-
-
-def torch_path(node: ir.Node) -> str:
-    """The path of the torch module that made `node` ("encoder.lstm"), or the node's own name."""
-    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
-    if scopes is None:
-        return node.name or ""
-    names = [name for name in ast.literal_eval(scopes)[:-1] if name and not name.startswith("_")]
-    return names[-1] if names else ""
-
-
-def _source_line(node: ir.Node) -> str:
-    """File and line of the innermost frame in the user's code, from torch's stack trace."""
-    frames = re.findall(
-        r'File "([^"]+)", line (\d+)', node.metadata_props.get("pkg.torch.onnx.stack_trace", "")
-    )
-    return f"{frames[-1][0].rsplit('/', 1)[-1]}:{frames[-1][1]}" if frames else ""
-
-
-def _refusal(node: ir.Node, reason: str) -> Refusal:
-    name = node.op_type if is_onnx(node) else f"{node.domain}.{node.op_type}"
-    line = _source_line(node)
-    path = torch_path(node) or ("" if line else f"output {node.outputs[0].name}")
-    return Refusal(name, path, reason, line)

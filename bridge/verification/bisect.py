@@ -12,8 +12,8 @@ import onnx_ir as ir
 
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.source import Given, as_ir
+from bridge.graph.provenance import torch_path
 from bridge.passes import simplify
-from bridge.plan.planner import torch_path
 from bridge.verification.metrics import Arrays, relative_error, worst_error
 from bridge.verification.reference import as_given
 from bridge.verification.runners import values_in

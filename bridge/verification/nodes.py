@@ -42,7 +42,9 @@ def keras_values(plan: Plan, built: Built, values: list[ir.Value], trial: Trial)
     if not values:
         return []
     model = keras.Model(built.model.inputs, [built.tensors[value] for value in values])
-    return keras_call(model, [plan.doors.get(value) for value in plan.model.graph.inputs])(trial.inputs)
+    return keras_call(model, [plan.signature_perms.get(value) for value in plan.model.graph.inputs])(
+        trial.inputs
+    )
 
 
 def onnx_values(plan: Plan, values: list[ir.Value], trial: Trial) -> Arrays:

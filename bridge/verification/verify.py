@@ -58,7 +58,7 @@ AMPLIFIES = (
 def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report:
     """`report` with every comparison of `built` to the source as it was given, and to torch."""
     tried, refused, reference = trials(opened, planned.model, odd=True)
-    graph, doors = planned.model.graph, planned.doors
+    graph, doors = planned.model.graph, planned.signature_perms
     call = keras_call(built.model, *([doors.get(v) for v in side] for side in (graph.inputs, graph.outputs)))
     simple, unrun = _simplified(planned.model, tried[0] if isinstance(reference, Evaluator) else None)
     found = list(outputs.checks(call, tried, simple))

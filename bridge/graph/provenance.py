@@ -1,0 +1,36 @@
+"""Where a node comes from: the torch module and the line of the user's code that the exporter wrote beside it."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import onnx_ir as ir
+
+from bridge.errors import Refusal
+from bridge.graph.rewriting import is_onnx
+
+
+def torch_path(node: ir.Node) -> str:
+    """The path of the torch module that made `node` ("encoder.lstm"), or the node's own name."""
+    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+    if scopes is None:
+        return node.name or ""
+    names = [name for name in ast.literal_eval(scopes)[:-1] if name and not name.startswith("_")]
+    return names[-1] if names else ""
+
+
+def source_line(node: ir.Node) -> str:
+    """File and line of the innermost frame in the user's code, from torch's stack trace."""
+    frames = re.findall(
+        r'File "([^"]+)", line (\d+)', node.metadata_props.get("pkg.torch.onnx.stack_trace", "")
+    )
+    return f"{frames[-1][0].rsplit('/', 1)[-1]}:{frames[-1][1]}" if frames else ""
+
+
+def refusal(node: ir.Node, reason: str) -> Refusal:
+    """That `node` cannot be built, and why."""
+    name = node.op_type if is_onnx(node) else f"{node.domain}.{node.op_type}"
+    line = source_line(node)
+    path = torch_path(node) or ("" if line else f"output {node.outputs[0].name}")
+    return Refusal(name, path, reason, line)
