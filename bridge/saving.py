@@ -25,9 +25,11 @@ from bridge.files.archives import BROKEN, read_arrays, read_json, reading, requi
 from bridge.files.atomic import move, require_file, settle, workshop
 from bridge.files.keras_file import require_harmless
 from bridge.report.report import Report
-from bridge.weights.recipes import Recipe, require_sound
+from bridge.weights.entry import Entry
+from bridge.weights.recipes import Recipe
+from bridge.weights.soundness import require_sound
 from bridge.weights.weight import Source, Weight
-from bridge.weights.weight_map import Entry, WeightMap
+from bridge.weights.weight_map import WeightMap
 
 if TYPE_CHECKING:
     import keras

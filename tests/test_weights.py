@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import WeightsError
-from bridge.weights.recipes import Param, Recipe, copy
+from bridge.weights.entry import Entry
+from bridge.weights.memory import copy
+from bridge.weights.recipes import Param, Recipe
 from bridge.weights.weight import Source, Weight
-from bridge.weights.weight_map import Entry, WeightMap
+from bridge.weights.weight_map import WeightMap
 
 SHAPES = [(6,), (4, 6), (2, 3, 4), (4, 1, 2, 3)]
 

@@ -29,8 +29,9 @@ from bridge.keras_compat import channels_last
 from bridge.ops.contract import Kind, Layout, Operand, Refused, Step
 from bridge.ops.dims import within
 from bridge.plan.planner import Plan
+from bridge.weights.entry import Entry
 from bridge.weights.weight import Source, Weight
-from bridge.weights.weight_map import Entry, WeightMap
+from bridge.weights.weight_map import WeightMap
 
 PARAMETRISED = r"\bparametrizations\.(\w+)\..*"  # torch's names for what makes up the weight \1
 

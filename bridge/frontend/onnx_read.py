@@ -20,12 +20,12 @@ from bridge.errors import CONTROLS, SourceError, readable, said
 from bridge.files.atomic import require_file
 from bridge.frontend.onnx_functions import check_functions
 from bridge.frontend.onnx_walk import Graph, graphs, tensors
+from bridge.graph.axes import MAX_RANK
 
 MAX_BYTES = 8 << 30  # of the file together with its external data
 MAX_SHARED_BYTES = (
     256 << 20
 )  # by which tensors may exceed the files that they are read from, where they overlap
-MAX_RANK = 64  # of numpy's arrays
 
 
 def read(path: Path) -> onnx.ModelProto:

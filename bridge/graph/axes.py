@@ -14,12 +14,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bridge.weights.weight import Weight
-
 Perm = tuple[int, ...] | None
 Dim = Hashable
 Block = tuple[list[int], list[int]]
-Known = TypeVar("Known", Weight, np.ndarray)
+MAX_RANK = 64  # of numpy's arrays
+Known = TypeVar("Known")  # weights and arrays, which spell shape, reshape and transpose alike
 
 
 @dataclass(frozen=True)
@@ -35,14 +34,13 @@ class FactorOrder:
 
     def apply(self, known: Known, axis: int) -> Known:
         """A weight or constant, with the elements along its `axis` in this order."""
-        dims: tuple[int, ...] = known.dims if isinstance(known, Weight) else known.shape
+        value: Any = known
+        dims: tuple[int, ...] = tuple(value.shape)
         axis %= len(dims)
         count: int = len(self.sizes)
         split: tuple[int, ...] = (*dims[:axis], *self.sizes, *dims[axis + 1 :])
         perm = [*range(axis), *(axis + i for i in self.order), *range(axis + count, len(split))]
-        if isinstance(known, Weight):
-            return known.reshape(*split).transpose(*perm).reshape(*dims)
-        return known.reshape(split).transpose(perm).reshape(dims)
+        return value.reshape(*split).transpose(*perm).reshape(*dims)
 
 
 def channels_behind(rank: int) -> Perm:

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext
 
 from bridge.errors import SourceError
-from bridge.frontend.onnx_read import MAX_RANK
+from bridge.graph.axes import MAX_RANK
 from bridge.passes.normal_form import depth, plain
 from bridge.passes.work import FAST, SLOW, products
 

@@ -20,7 +20,7 @@ from onnx_shape_inference import (
 )
 
 from bridge.errors import BridgeError, SourceError, said
-from bridge.frontend.onnx_read import MAX_RANK
+from bridge.graph.axes import MAX_RANK
 from bridge.graph.decimals import fraction
 from bridge.graph.rewriting import attribute, integers, is_onnx
 from bridge.passes import slice_shapes, window_shapes

@@ -9,34 +9,38 @@ import numpy as np
 from bridge.errors import WeightsError
 
 if TYPE_CHECKING:
-    from bridge.weights.recipes import Arrays
-    from bridge.weights.weight_map import Entry, WeightMap
+    from collections.abc import Iterable, Mapping
+
+    from bridge.weights.entry import Entry
 
 
-def parted(weights: WeightMap) -> dict[str, tuple[str, ...]]:
-    """The parameters of which several trained variables hold the same numbers, with the paths of those."""
+def parted(entries: Iterable[Entry], values: Mapping[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
+    """The parameters (`values`) of which several trained variables hold the same numbers, with the paths of those."""
     readers: dict[str, list[Entry]] = {}
-    for entry in weights:
+    for entry in entries:
         for name in dict.fromkeys(entry.recipe.names if entry.variable.trainable else ()):
             readers.setdefault(name, []).append(entry)
     found = {}
-    for name, entries in readers.items():
-        if len(entries) == 1:
+    for name, held in readers.items():
+        if len(held) == 1:
             continue
-        seen = np.zeros(weights.source.values[name].shape)
-        for entry in entries:
-            covered = {n: np.zeros(weights.source.values[n].shape) for n in entry.recipe.names}
+        seen = np.zeros(values[name].shape)
+        for entry in held:
+            covered = {n: np.zeros(values[n].shape) for n in entry.recipe.names}
             entry.recipe.adjoint(np.ones(entry.recipe.shape), covered)
             seen += covered[name] != 0
         if seen.max(initial=0) > 1:
-            found[name] = tuple(entry.variable.path for entry in entries)
+            found[name] = tuple(entry.variable.path for entry in held)
     return found
 
 
-def require_together(weights: WeightMap, state: Arrays) -> None:
-    """Raise `WeightsError` where variables of one parameter, which is in `state` now, hold different numbers."""
-    for name, paths in weights.parted.items():
-        for entry in (entry for entry in weights if name in entry.recipe.names):
+def require_together(
+    entries: Iterable[Entry], parameters: Mapping[str, tuple[str, ...]], state: Mapping[str, np.ndarray]
+) -> None:
+    """Raise `WeightsError` where variables of one of the parted `parameters`, which are in `state` now, hold different
+    numbers."""
+    for name, paths in parameters.items():
+        for entry in (entry for entry in entries if name in entry.recipe.names):
             held = np.asarray(entry.variable, entry.weight.dtype.numpy())
             if not np.array_equal(entry.recipe.push(state), held, equal_nan=True):
                 raise WeightsError(

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from bridge.errors import WeightsError
+from bridge.weights.entry import Entry, Variable
 from bridge.weights.weight import Source, Weight
-from bridge.weights.weight_map import Entry, Variable, WeightMap
+from bridge.weights.weight_map import WeightMap
 
 GATES = {
     "LSTMCell": (0, 1, 2, 3),

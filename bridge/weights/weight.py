@@ -15,18 +15,8 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.errors import SourceError
-from bridge.weights.recipes import (
-    Arrays,
-    Fill,
-    Param,
-    Recipe,
-    Scale,
-    Sum,
-    concat,
-    narrow,
-    reshape,
-    transpose,
-)
+from bridge.weights.algebra import concat, narrow, reshape, transpose
+from bridge.weights.recipes import Fill, Param, Recipe, Scale, Sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +30,7 @@ class Source:
     trainable. `parameters` are the names that torch knows as parameters, frozen or not.
     """
 
-    values: Arrays = field(default_factory=dict)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
     trainable: dict[str, bool] = field(default_factory=dict)
     parameters: set[str] = field(default_factory=set)
     aliases: dict[str, str] = field(default_factory=dict)  # a tied parameter's other names -> its first

@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bridge.errors import WeightsError
+from bridge.weights.memory import empty
 from bridge.weights.parted import parted, require_together
-from bridge.weights.recipes import Arrays, Computed, Recipe, Scale, Sum, empty
-from bridge.weights.weight import Source, Weight
+from bridge.weights.recipes import Computed, Scale, Sum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-
-class Variable(Protocol):
-    """What the map needs of a Keras variable."""
-
-    path: str
-    shape: tuple[int, ...]
-    trainable: bool
-
-    def assign(self, value: np.ndarray) -> Any: ...
-    def __array__(self, dtype: np.dtype | None = None) -> np.ndarray: ...
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One Keras variable, the recipe that fills it, and where it is found in the model: the layer's name and the
-    attributes below it (`lstm`, `forward_layer.cell.kernel`)."""
-
-    variable: Variable
-    weight: Weight
-    layer: str = ""
-    attribute: str = ""
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.weight.recipe
-
-    def pull(self, into: Arrays) -> None:
-        """Write the variable's value back into the parameters `into`."""
-        self.recipe.pull(np.asarray(self.variable, self.weight.dtype.numpy()), into)
+    from bridge.weights.entry import Entry
+    from bridge.weights.weight import Source
 
 
 def _numbers(name: str, tensor: Any) -> np.ndarray:
@@ -93,9 +65,9 @@ class WeightMap:
     @cached_property
     def parted(self) -> dict[str, tuple[str, ...]]:
         """The parameters that several variables hold, each of which trains by itself, with the paths of those."""
-        return parted(self)
+        return parted(self, self.source.values)
 
-    def pull(self) -> Arrays:
+    def pull(self) -> dict[str, np.ndarray]:
         """The state_dict as arrays: the source's values with every Keras variable written back into them."""
         if self.one_way:
             raise WeightsError(
@@ -108,7 +80,7 @@ class WeightMap:
         }
         for entry in self:
             entry.pull(state)
-        require_together(self, state)
+        require_together(self, self.parted, state)
         for alias, name in self.source.aliases.items():
             state[alias] = state[name]
         return state

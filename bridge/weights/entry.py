@@ -1,0 +1,42 @@
+"""`Entry`: one Keras variable, and the recipe that fills it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from bridge.weights.recipes import Recipe
+    from bridge.weights.weight import Weight
+
+
+class Variable(Protocol):
+    """What the map needs of a Keras variable."""
+
+    path: str
+    shape: tuple[int, ...]
+    trainable: bool
+
+    def assign(self, value: np.ndarray) -> Any: ...
+    def __array__(self, dtype: np.dtype | None = None) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One Keras variable, the recipe that fills it, and where it is found in the model: the layer's name and the
+    attributes below it (`lstm`, `forward_layer.cell.kernel`)."""
+
+    variable: Variable
+    weight: Weight
+    layer: str = ""
+    attribute: str = ""
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.weight.recipe
+
+    def pull(self, into: dict[str, np.ndarray]) -> None:
+        """Write the variable's value back into the parameters `into`."""
+        self.recipe.pull(np.asarray(self.variable, self.weight.dtype.numpy()), into)
