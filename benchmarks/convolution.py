@@ -30,7 +30,7 @@ from rich.table import Table
 
 import bridge
 from benchmarks.networks import NETWORKS
-from bridge.frontend.source import open_source
+from bridge.frontend.source import load_source
 
 torch.set_num_threads(1)
 SIZE = 224
@@ -74,7 +74,7 @@ def torch_call(module: torch.nn.Module, x: torch.Tensor) -> Callable[[], object]
 def onnxruntime_call(module: torch.nn.Module, x: torch.Tensor) -> Callable[[], object]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    proto = ir.to_proto(open_source(module, (x,), None, None).model)
+    proto = ir.to_proto(load_source(module, (x,), None, None).model)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
     name = session.get_inputs()[0].name
     return lambda: session.run(None, {name: x.numpy()})

@@ -21,7 +21,7 @@ from torch import nn
 
 import bridge
 from benchmarks.networks import NETWORKS
-from bridge.conversion import open_source
+from bridge.conversion import load_source
 from bridge.passes import simplify
 from bridge.verification.runners import OnnxRuntime
 from bridge.verification.work import Work
@@ -63,7 +63,7 @@ def measured(make: Callable[[], Example]) -> tuple[float, float, float, bridge.R
     """Billions of multiplications of a run, its seconds of processor time, those of the conversion, and the report."""
     torch.manual_seed(0)
     module, args, shapes = make()
-    simple = simplify(open_source(module, args, None, shapes).model)
+    simple = simplify(load_source(module, args, None, shapes).model)
     run, inputs = OnnxRuntime(simple), [x.numpy() for x in args]
     run(inputs)
     start = time.process_time()

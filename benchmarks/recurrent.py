@@ -173,7 +173,7 @@ def speed() -> None:
     import onnxruntime
 
     import bridge
-    from bridge.frontend.source import open_source
+    from bridge.frontend.source import load_source
 
     table = Table(
         "model", "converted ms", "by hand ms", "ratio", "torch ms", "onnxruntime ms",
@@ -189,7 +189,7 @@ def speed() -> None:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        proto = ir.to_proto(open_source(module, (tensor,), None, shapes).model)
+        proto = ir.to_proto(load_source(module, (tensor,), None, shapes).model)
         session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
         name = session.get_inputs()[0].name
 

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from bridge import saving
 from bridge.errors import BridgeError, MismatchError, MissingPackageError, SourceError
 from bridge.frontend.asked import Asked
-from bridge.frontend.source import Opened, as_ir, open_source
+from bridge.frontend.source import Source, as_ir, load_source
 from bridge.graph.reduce import reduce
 from bridge.passes import simplify
 from bridge.report.report import Report, Row
@@ -61,7 +61,7 @@ class Stopwatch:
     progress: Progress | None
     seconds: dict[str, float]
     source: Any = None
-    opened: Opened | None = None  # the same, as soon as it is read
+    opened: Source | None = None  # the same, as soon as it is read
 
     @contextmanager
     def room(self, name: str) -> Iterator[None]:
@@ -130,7 +130,7 @@ def convert(
     watch = Stopwatch(progress, {}, source)
     asked = Asked.of(inputs, sizes, seed)
     with watch.room("export"):
-        watch.opened = opened = open_source(source, args, kwargs, dynamic_shapes, asked)
+        watch.opened = opened = load_source(source, args, kwargs, dynamic_shapes, asked)
     planned = _planned(opened.model, watch, channels_last)
     _settle(opened, planned.model, watch)
     from bridge.build.builder import build, raised_recursion_limit
@@ -167,7 +167,7 @@ def inspect(
     _require_keras()
     watch = Stopwatch(progress, {}, source)
     with watch.room("export"):
-        watch.opened = opened = open_source(source, args, kwargs, dynamic_shapes)
+        watch.opened = opened = load_source(source, args, kwargs, dynamic_shapes)
     planned = _planned(opened.model, watch)
     _settle(opened, planned.model, watch)
     from bridge.ops.catalogue import becomes
@@ -220,7 +220,7 @@ def verify_saved(
     asked = Asked.of(inputs, sizes, seed)
     model = saving.load_keras(Path(path))
     with watch.room("export"):
-        watch.opened = opened = open_source(source, args, kwargs, dynamic_shapes, asked)
+        watch.opened = opened = load_source(source, args, kwargs, dynamic_shapes, asked)
     with watch.room("simplify"):
         simple = simplify(opened.model)
     _require_same_inputs(path, model, simple)
@@ -248,7 +248,7 @@ def smallest(
 
     Raises `SourceError` where the graph of `source` converts and is proved.
     """
-    given = open_source(source, args, kwargs, dynamic_shapes).given
+    given = load_source(source, args, kwargs, dynamic_shapes).given
     model = given if isinstance(given, onnx.ModelProto) else ir.to_proto(as_ir(given))
     failure = _failure(model)
     if failure is None:
@@ -314,7 +314,7 @@ def _signature_notes(planned: Plan) -> tuple[str, ...]:
     )
 
 
-def _settle(opened: Opened, simple: ir.Model, watch: Stopwatch) -> None:
+def _settle(opened: Source, simple: ir.Model, watch: Stopwatch) -> None:
     """What sizes the free axes may have."""
     with watch.room("compare"):
         from bridge.verification.ranges import settle

@@ -28,7 +28,7 @@ from bridge.report.report import Report
 from bridge.weights.entry import Entry
 from bridge.weights.recipes import Recipe
 from bridge.weights.soundness import require_sound
-from bridge.weights.weight import Source, Weight
+from bridge.weights.weight import State, Weight
 from bridge.weights.weight_map import WeightMap
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def save(path: Path, model: keras.Model, weights: WeightMap, report: Report) -> 
         _write_model(new, model, mark)
         header = json.dumps(_header(weights, report, mark)).encode()
         arrays: dict[str, Any] = {HEADER: np.frombuffer(header, np.uint8)}
-        arrays |= {f"state/{name}": weights.source.values[name] for name in weights.kept}
+        arrays |= {f"state/{name}": weights.state.values[name] for name in weights.kept}
         np.savez(map_, **arrays)
         old: dict[str, Any] = {f"{PREVIOUS}{name}": array for name, array in _map_of(path).items()}
         if old:
@@ -111,16 +111,16 @@ def _maps(arrays: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
 
 
 def _header(weights: WeightMap, report: Report, mark: str) -> dict[str, Any]:
-    source = weights.source
+    state = weights.state
     return {
         "format": FORMAT,
         "model": mark,
         "report": report.to_json(),
         "variables": weights.to_json(),
-        "state": {name: [list(value.shape), value.dtype.name] for name, value in source.values.items()},
-        "trainable": source.trainable,
-        "parameters": sorted(source.parameters),
-        "aliases": source.aliases,
+        "state": {name: [list(value.shape), value.dtype.name] for name, value in state.values.items()},
+        "trainable": state.trainable,
+        "parameters": sorted(state.parameters),
+        "aliases": state.aliases,
     }
 
 
@@ -140,18 +140,18 @@ def _weight_map(
     path: Path, model: keras.Model, header: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> WeightMap:
     filled = list(_filled(path, model, header["variables"]))
-    source = _source(header, arrays, sum(math.prod(variable.shape) for variable in model.variables))
-    shapes = {name: value.shape for name, value in source.values.items()}
+    state = _state(header, arrays, sum(math.prod(variable.shape) for variable in model.variables))
+    shapes = {name: value.shape for name, value in state.values.items()}
     entries = []
     for row, recipe, variable in filled:
         require_sound(recipe, shapes)
-        dtype = ir.DataType.from_numpy(np.dtype(source.values[recipe.names[0]].dtype))
+        dtype = ir.DataType.from_numpy(np.dtype(state.values[recipe.names[0]].dtype))
         variable.trainable = bool(row["trainable"])
-        entries.append(Entry(variable, Weight(recipe, source, dtype), row["layer"], row["attribute"]))
-    weights = WeightMap(entries, source)
+        entries.append(Entry(variable, Weight(recipe, state, dtype), row["layer"], row["attribute"]))
+    weights = WeightMap(entries, state)
     for entry in weights:
         if entry.recipe.invertible:
-            entry.pull(source.values)
+            entry.pull(state.values)
     return weights
 
 
@@ -175,7 +175,7 @@ def _filled(
         yield row, recipe, variable
 
 
-def _source(header: dict[str, Any], arrays: dict[str, np.ndarray], room: int) -> Source:
+def _state(header: dict[str, Any], arrays: dict[str, np.ndarray], room: int) -> State:
     """The state as the map tells it; what it does not hold is in the model's variables, of `room` elements."""
     values, aliases = {}, dict(header["aliases"])
     for name, (shape, kind) in header["state"].items():
@@ -191,7 +191,7 @@ def _source(header: dict[str, Any], arrays: dict[str, np.ndarray], room: int) ->
         raise ValueError("weights are one with themselves")
     if any(values[alias].shape != values[name].shape for alias, name in aliases.items()):
         raise ValueError("weights that are one differ in shape")
-    return Source(values, dict(header["trainable"]), set(header["parameters"]), aliases)
+    return State(values, dict(header["trainable"]), set(header["parameters"]), aliases)
 
 
 def _variable(layer: Any, attributes: str) -> Any:

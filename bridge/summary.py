@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import keras
 
     from bridge.build.builder import Built
-    from bridge.frontend.source import Opened
+    from bridge.frontend.source import Source
     from bridge.weights.weight_map import WeightMap
 
 FRAMES = 100  # of Python's, in a program that loads a model
@@ -41,7 +41,7 @@ def axes(model: ir.Model) -> tuple[str, ...]:
     return tuple(f"{value.name}: ({', '.join(map(text, value.shape))})" for value in model.graph.inputs)
 
 
-def account(opened: Opened, built: Built, seconds: dict[str, float]) -> Report:
+def account(opened: Source, built: Built, seconds: dict[str, float]) -> Report:
     """What became what, and from which parameters."""
     return replace(
         describe(opened, built.model),
@@ -77,17 +77,17 @@ def _parted(weights: WeightMap) -> tuple[str, ...]:
     )
 
 
-def describe(opened: Opened, model: keras.Model) -> Report:
+def describe(opened: Source, model: keras.Model) -> Report:
     """What can be said of any Keras model beside its source."""
     import keras
 
-    source = opened.model.meta.get("source")
+    state = opened.model.meta.get("state")
     parameters = None
-    if opened.torch is not None and source is not None:
+    if opened.torch is not None and state is not None:
         parameters = sum(
             value.size
-            for name, value in source.values.items()
-            if source.trainable[name] and name not in source.aliases
+            for name, value in state.values.items()
+            if state.trainable[name] and name not in state.aliases
         )
     return Report(
         source=opened.title,

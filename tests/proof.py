@@ -81,7 +81,7 @@ def check(
     if not one_way:
         for name, value in built.weights.pull().items():
             np.testing.assert_array_equal(
-                value, built.weights.source.values[name], f"{name} came back changed"
+                value, built.weights.state.values[name], f"{name} came back changed"
             )
     return built
 

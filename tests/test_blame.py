@@ -34,14 +34,14 @@ def soften(model: ir.Model) -> None:
 
 
 def test_a_wrong_adapter_is_named(monkeypatch):
-    open_source = source.open_source
+    load_source = source.load_source
 
     def opened(*given):
-        right = open_source(*given)
+        right = load_source(*given)
         soften(right.model)
         return right
 
-    monkeypatch.setattr("bridge.conversion.open_source", opened)
+    monkeypatch.setattr("bridge.conversion.load_source", opened)
     leg, text = blamed()
     assert leg == SIMPLIFIED
     assert text.endswith("raising the opset, first at Softplus b")
@@ -149,7 +149,7 @@ def test_a_wrong_translation_is_caught_where_torch_is_sure(monkeypatch):
     """Where the export departs from torch, so does it from torch in float64, and rounding has no part in that."""
     torch = pytest.importorskip("torch")
     module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh()).eval()
-    export = source.open_torch
+    export = source.load_torch
 
     def opened(*given):
         right = export(*given)
@@ -160,6 +160,6 @@ def test_a_wrong_translation_is_caught_where_torch_is_sure(monkeypatch):
         for node in model.graph:
             node.op_type = "Sin" if node.op_type == "Tanh" else node.op_type
 
-    monkeypatch.setattr("bridge.frontend.source.open_torch", opened)
+    monkeypatch.setattr("bridge.frontend.source.load_torch", opened)
     with pytest.raises(bridge.MismatchError, match=TORCH_ORT):
         bridge.convert(module, torch.randn(2, 4))

@@ -206,7 +206,7 @@ def test_an_exported_program_on_disk(kind: type[nn.Module], tmp_path: Path) -> N
     torch.export.save(program, path)
     conversion = bridge.convert(path)
     assert conversion.report.verified
-    assert set(conversion.weights.source.values) == set(module.state_dict())
+    assert set(conversion.weights.state.values) == set(module.state_dict())
 
 
 def test_a_file_that_is_no_program(tmp_path: Path) -> None:

@@ -459,7 +459,7 @@ def test_weights_that_come_back_wrong_are_caught(monkeypatch: pytest.MonkeyPatch
 def test_trained_weights_that_come_back_wrong_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sum of two biases comes back bit for bit where it is untouched."""
     monkeypatch.setattr(Sum, "put", lambda self, value, into: None)
-    monkeypatch.setattr(WeightMap, "kept", property(lambda self: frozenset(self.source.values)))
+    monkeypatch.setattr(WeightMap, "kept", property(lambda self: frozenset(self.state.values)))
     with pytest.raises(bridge.MismatchError, match=f"{BACK} differ by .* after step 5"):
         bridge.convert(frozen(), torch.randn(4, 7, 5), training=True)
 

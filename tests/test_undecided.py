@@ -10,7 +10,7 @@ import pytest
 from keras import ops
 
 import bridge
-from bridge.frontend.source import open_source
+from bridge.frontend.source import load_source
 from bridge.verification.reference import as_given
 from bridge.verification.sure import Alone, Sure, sure
 from bridge.verification.trials import Trial
@@ -146,7 +146,7 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
 
 
 def known(text: str, inputs: list[np.ndarray]) -> Sure:
-    opened = open_source(parsed(5 if "GlobalLpPool" in text else 23, text))
+    opened = load_source(parsed(5 if "GlobalLpPool" in text else 23, text))
     found = sure(Alone(opened), Trial({}, inputs, None, as_given(opened.given)[0](inputs)))
     assert found is not None
     return found

@@ -11,7 +11,7 @@ from bridge.errors import WeightsError
 from bridge.weights.entry import Entry
 from bridge.weights.memory import copy
 from bridge.weights.recipes import Param, Recipe
-from bridge.weights.weight import Source, Weight
+from bridge.weights.weight import State, Weight
 from bridge.weights.weight_map import WeightMap
 
 SHAPES = [(6,), (4, 6), (2, 3, 4), (4, 1, 2, 3)]
@@ -26,7 +26,7 @@ def weights(draw: st.DrawFn, depth: int = 4) -> Weight:
     """A weight over one to three parameters, through up to `depth` random steps; every parameter is used once."""
     shape = draw(st.sampled_from(SHAPES))
     names = draw(st.integers(1, 3))
-    source = Source({f"p{i}": fresh(shape, i) for i in range(names)})
+    source = State({f"p{i}": fresh(shape, i) for i in range(names)})
     weight = Weight.concat(
         [Weight.param(name, source) for name in source.values], draw(st.integers(0, len(shape) - 1))
     )
@@ -46,14 +46,14 @@ def weights(draw: st.DrawFn, depth: int = 4) -> Weight:
     return weight
 
 
-def copies(source: Source) -> dict[str, np.ndarray]:
+def copies(source: State) -> dict[str, np.ndarray]:
     return {name: value.copy() for name, value in source.values.items()}
 
 
 @given(weights(), st.integers(0, 99))
 @settings(max_examples=200, deadline=None)
 def test_push_after_pull_gives_the_value_back(weight: Weight, seed: int) -> None:
-    state = copies(weight.source)
+    state = copies(weight.state)
     value = fresh(weight.dims, 100 + seed)
     weight.recipe.pull(value, state)
     np.testing.assert_array_equal(weight.recipe.push(state), value)
@@ -62,9 +62,9 @@ def test_push_after_pull_gives_the_value_back(weight: Weight, seed: int) -> None
 @given(weights())
 @settings(max_examples=200, deadline=None)
 def test_pull_after_push_gives_the_parameters_back(weight: Weight) -> None:
-    state = {name: np.zeros_like(value) for name, value in weight.source.values.items()}
+    state = {name: np.zeros_like(value) for name, value in weight.state.values.items()}
     weight.recipe.pull(weight.numpy(), state)
-    for name, value in weight.source.values.items():
+    for name, value in weight.state.values.items():
         np.testing.assert_array_equal(state[name], value)
 
 
@@ -73,7 +73,7 @@ def test_pull_after_push_gives_the_parameters_back(weight: Weight) -> None:
 def test_adjoint_is_the_transpose_of_push(weight: Weight, seed: int) -> None:
     """<push(s), g> == <s, adjoint(g)> for linear recipes, a sum and a factor among them."""
     weight = (weight + weight.scale(3.0)).scale(-0.5)
-    state = {name: value.astype(np.float64) for name, value in weight.source.values.items()}
+    state = {name: value.astype(np.float64) for name, value in weight.state.values.items()}
     gradient = fresh(weight.dims, 300 + seed).astype(np.float64)
     gradients = {name: np.zeros_like(value) for name, value in state.items()}
     weight.recipe.adjoint(gradient, gradients)
@@ -87,14 +87,14 @@ def test_adjoint_is_the_transpose_of_push(weight: Weight, seed: int) -> None:
 def test_a_recipe_survives_json(weight: Weight) -> None:
     again = Recipe.from_json(weight.recipe.to_json())
     assert again == weight.recipe
-    np.testing.assert_array_equal(again.push(weight.source.values), weight.numpy())
+    np.testing.assert_array_equal(again.push(weight.state.values), weight.numpy())
 
 
 @given(weights(), weights(), st.integers(0, 99))
 @settings(max_examples=100, deadline=None)
 def test_an_untouched_sum_returns_bit_for_bit_and_a_changed_one_keeps_its_sum(left, right, seed) -> None:
-    right = Weight.param("q", Source({"q": fresh(left.dims, 7)}))
-    source = Source(left.source.values | right.source.values)
+    right = Weight.param("q", State({"q": fresh(left.dims, 7)}))
+    source = State(left.state.values | right.state.values)
     total = Weight(left.recipe, source, left.dtype) + Weight(right.recipe, source, left.dtype)
     state = copies(source)
     total.recipe.pull(total.numpy(), state)
@@ -107,7 +107,7 @@ def test_an_untouched_sum_returns_bit_for_bit_and_a_changed_one_keeps_its_sum(le
 
 def test_gates_reordered_twice_are_the_parameter_again() -> None:
     """torch i f g o -> ONNX i o f c -> Keras i f c o: no step is left but the transpose."""
-    weight = Weight.param("w", Source({"w": fresh((20, 3), 0)}))
+    weight = Weight.param("w", State({"w": fresh((20, 3), 0)}))
     onnx = weight.blocks([0, 3, 1, 2]).reshape(1, 20, 3)
     keras = onnx.select(0, 0).blocks([0, 2, 3, 1]).rearrange("g i -> i g")
     assert keras.recipe == weight.transpose(1, 0).recipe
@@ -127,7 +127,7 @@ class Variable:
 
 
 def one_entry_map() -> WeightMap:
-    source = Source({"w": fresh((4, 3), 0), "unused": fresh((2,), 1)})
+    source = State({"w": fresh((4, 3), 0), "unused": fresh((2,), 1)})
     weight = Weight.param("w", source).transpose(1, 0)
     return WeightMap([Entry(Variable(weight.numpy()), weight)], source)
 
@@ -136,7 +136,7 @@ def test_a_map_returns_what_no_variable_holds() -> None:
     weights = one_entry_map()
     state = weights.pull()
     assert set(state) == {"w", "unused"}
-    np.testing.assert_array_equal(state["unused"], weights.source.values["unused"])
+    np.testing.assert_array_equal(state["unused"], weights.state.values["unused"])
 
 
 def test_a_wrong_state_changes_nothing_and_lists_everything() -> None:
@@ -161,7 +161,7 @@ def test_a_state_goes_in_and_comes_out() -> None:
 
 
 def test_the_text_of_a_recipe() -> None:
-    source = Source({"conv.weight": fresh((2, 3, 4, 5), 0), "b": fresh((4,), 1), "c": fresh((4,), 2)})
+    source = State({"conv.weight": fresh((2, 3, 4, 5), 0), "b": fresh((4,), 1), "c": fresh((4,), 2)})
     weight = Weight.param("conv.weight", source)
     assert str(weight.rearrange("o i h w -> h w i o").recipe) == "conv.weight: o i h w -> h w i o"
     assert str((Weight.param("b", source) + Weight.param("c", source)).recipe) == "b + c"
@@ -169,7 +169,7 @@ def test_the_text_of_a_recipe() -> None:
 
 
 def test_a_parameter_used_in_part_is_kept_whole() -> None:
-    source = Source({"table": fresh((6, 3), 0), "rest": fresh((2,), 1)})
+    source = State({"table": fresh((6, 3), 0), "rest": fresh((2,), 1)})
     weight = Weight.param("table", source).narrow(0, 0, 4)
     weights = WeightMap([Entry(Variable(weight.numpy()), weight)], source)
     assert weights.kept == {"table", "rest"}
@@ -188,7 +188,7 @@ def test_a_state_that_is_stepped_afterwards_does_not_change_the_map() -> None:
 
 
 def test_tied_weights_that_differ_are_refused() -> None:
-    source = Source({"a": fresh((3,), 0), "b": fresh((3,), 0)}, aliases={"b": "a"})
+    source = State({"a": fresh((3,), 0), "b": fresh((3,), 0)}, aliases={"b": "a"})
     weight = Weight.param("a", source)
     weights = WeightMap([Entry(Variable(weight.numpy()), weight)], source)
     weights.push({"a": fresh((3,), 1)})

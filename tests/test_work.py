@@ -11,7 +11,7 @@ from proof import parse
 from torch.utils.flop_counter import FlopCounterMode
 
 import bridge
-from bridge.conversion import open_source
+from bridge.conversion import load_source
 from bridge.frontend.onnx_load import load
 from bridge.passes import simplify
 from bridge.passes.work import FAST
@@ -49,7 +49,7 @@ def test_work_of_an_operator(name):
 )
 def test_work_of_a_network_is_what_torch_counts(name):
     module, args, shapes = importlib.import_module(f"models.{name}").make()
-    simple = simplify(open_source(module, args, None, shapes).model)
+    simple = simplify(load_source(module, args, None, shapes).model)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(*args)
     found = work.Work(simple.graph)(Sampler.of(simple, [x.numpy() for x in args]).exported())

@@ -14,7 +14,7 @@ from benchmarks.fuzz.draft import session
 from bridge.errors import BridgeError, NotRun
 from bridge.frontend.onnx_double import in_double
 from bridge.frontend.onnx_load import load
-from bridge.frontend.source import open_source
+from bridge.frontend.source import load_source
 from bridge.passes import simplify
 from bridge.verification.metrics import Arrays, cast, only, relative_error, worst_error
 from bridge.verification.reference import in_float64
@@ -74,7 +74,7 @@ def unsure(model: onnx.ModelProto, call: Run, feed: Feed, want: Arrays) -> bool:
 
 def known_of(model: onnx.ModelProto, feed: Feed, want: Arrays) -> Sure | None:
     """Of what the source is sure."""
-    return sure(Alone(open_source(model)), Trial({}, list(feed.values()), None, want))
+    return sure(Alone(load_source(model)), Trial({}, list(feed.values()), None, want))
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:

@@ -30,7 +30,7 @@ from bridge.ops.contract import Kind, Layout, Operand, Refused, Step
 from bridge.ops.dims import within
 from bridge.plan.planner import Plan
 from bridge.weights.entry import Entry
-from bridge.weights.weight import Source, Weight
+from bridge.weights.weight import State, Weight
 from bridge.weights.weight_map import WeightMap
 
 PARAMETRISED = r"\bparametrizations\.(\w+)\..*"  # torch's names for what makes up the weight \1
@@ -280,7 +280,7 @@ def _layer_name(weights: dict[str, Weight], step: Step) -> str:
         return step.path or step.node.op_type.lower()
     module, leaf = names[0].rsplit(".", 1)
     number = re.search(r"_l(\d+)(_reverse)?$", leaf)
-    stacked = f"{module}.weight_ih_l1" in next(iter(weights.values())).source.values
+    stacked = f"{module}.weight_ih_l1" in next(iter(weights.values())).state.values
     return f"{module}_l{number[1]}" if number and stacked else module
 
 
@@ -321,8 +321,8 @@ def _build(plan: Plan, dtype: str | None, name: str) -> Built:
         _name_operations(tensor, "output", assembly)
     model = keras.Model(_one_or_all(inputs), _one_or_all(outputs), name=assembly.name(name))
     entries = [entry for weighted in assembly.layers.values() for entry in _fill(weighted, dtype)]
-    source = plan.model.meta.get("source") or Source()
-    return Built(model, WeightMap(entries, source), assembly.made, assembly.tensors, assembly.transposes)
+    state = plan.model.meta.get("state") or State()
+    return Built(model, WeightMap(entries, state), assembly.made, assembly.tensors, assembly.transposes)
 
 
 def _one_or_all(tensors: list[Any]) -> Any:

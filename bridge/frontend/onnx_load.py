@@ -20,7 +20,7 @@ from bridge.frontend.onnx_opsets import raise_opset
 from bridge.frontend.onnx_read import check_in_memory, read
 from bridge.graph.functions import add_functions
 from bridge.graph.rewriting import unused
-from bridge.weights.weight import Source
+from bridge.weights.weight import State
 
 
 def load(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
@@ -62,16 +62,16 @@ def _with_weights(model: ir.Model) -> ir.Model:
     graph or of a branch."""
     stored = {value for graph in model.graphs() for value in graph.initializers.values()}
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    source = Source()
+    state = State()
     for graph in model.graphs():
         for value in list(graph.initializers.values()):
             tensor = value.const_value
             if tensor is None or not tensor.dtype.is_floating_point():
                 continue
             if value in stored or _is_learnt(tensor.numpy().astype("float64")):
-                value.name = unused(value.name, source.values)
-                source.values[value.name] = tensor.numpy()
-    source.enter(model)
+                value.name = unused(value.name, state.values)
+                state.values[value.name] = tensor.numpy()
+    state.enter(model)
     add_functions(model)
     return model
 

@@ -32,7 +32,7 @@ def as_ir(given: Given) -> ir.Model:
 
 
 @dataclass(frozen=True)
-class Opened:
+class Source:
     """A source as ONNX IR, with the torch side where there is one."""
 
     model: ir.Model
@@ -53,7 +53,7 @@ class Opened:
         return self.torch if self.retraceable else None
 
     @cached_property
-    def double(self) -> Opened:
+    def double(self) -> Source:
         """The same in float64: a module exported again, a graph as it was given with all its numbers widened. Raises
         one of `bridge`'s errors where it is none in float64, as where forward names a dtype."""
         if self.module is None:
@@ -64,25 +64,25 @@ class Opened:
             return replace(self, model=load(wide), given=wide, torch=None)
         double = self.module.double()
         args, kwargs = double.arguments
-        return replace(open_torch(double.module, args, kwargs, self.dynamic_shapes), asked=self.asked)
+        return replace(load_torch(double.module, args, kwargs, self.dynamic_shapes), asked=self.asked)
 
 
-def open_source(
+def load_source(
     source: Any,
     args: Any = None,
     kwargs: dict[str, Any] | None = None,
     dynamic_shapes: Any = None,
     asked: Asked | None = None,
-) -> Opened:
+) -> Source:
     """Whatever `convert` takes, as ONNX IR. Raises `SourceError` where what is asked of its inputs does not fit it."""
-    opened = _opened(source, args, kwargs, dynamic_shapes)
+    loaded = _loaded(source, args, kwargs, dynamic_shapes)
     if asked is None:
-        return opened
-    asked.require(opened.model.graph.inputs)
-    return replace(opened, asked=asked)
+        return loaded
+    asked.require(loaded.model.graph.inputs)
+    return replace(loaded, asked=asked)
 
 
-def _opened(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Opened:
+def _loaded(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Source:
     if isinstance(source, str | os.PathLike) and Path(source).suffix == ".pt2":
         _torch()
         from bridge.frontend.torch_export import load_program
@@ -99,11 +99,11 @@ def _opened(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shape
         model = load(source)
         title = Path(source).stem if isinstance(source, str | os.PathLike) else model.graph.name or "model"
         given = os.fspath(source) if isinstance(source, os.PathLike) else source
-        return Opened(model, title, given, notes=renamed(model))
-    return open_torch(source, args, kwargs, dynamic_shapes)
+        return Source(model, title, given, notes=renamed(model))
+    return load_torch(source, args, kwargs, dynamic_shapes)
 
 
-def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Opened:
+def load_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Source:
     """An `nn.Module` with its example inputs, or an `ExportedProgram`."""
     torch = _torch()
     from bridge.frontend.torch_export import export_module, export_program
@@ -115,7 +115,7 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
         example_args, example_kwargs = source.example_inputs
         module = source.module()
         module.training = False  # an exported program has one mode, and refuses eval()
-        return Opened(
+        return Source(
             exported.model,
             "program",
             exported.model,
@@ -141,7 +141,7 @@ def open_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
         kind = type(error.__cause__).__name__
         raise ExportError(f"{title} does not run on the args given: {kind}: {error}") from error
     exported = export_module(apart(source), args, kwargs, dynamic_shapes)
-    return Opened(
+    return Source(
         exported.model,
         title,
         exported.model,

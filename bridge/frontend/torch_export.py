@@ -29,7 +29,7 @@ from bridge.frontend.torch_registry import read_once
 from bridge.frontend.torch_translations import TRANSLATIONS
 from bridge.graph.functions import OPSET, add_functions
 from bridge.graph.ranges import Range
-from bridge.weights.weight import Source
+from bridge.weights.weight import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -259,19 +259,19 @@ def _axis_dicts(shapes: Any) -> Iterator[dict[int, Any]]:
         yield {}
 
 
-def _with_weights(model: ir.Model, state: dict[str, torch.Tensor]) -> ir.Model:
+def _with_weights(model: ir.Model, tensors: dict[str, torch.Tensor]) -> ir.Model:
     """Every initializer that the state_dict names becomes a `Weight`; other ones stay constants."""
-    source = Source()
+    state = State()
     owners: dict[tuple[int, tuple[int, ...]], str] = {}
-    for name, tensor in state.items():
+    for name, tensor in tensors.items():
         key = (tensor.data_ptr(), tuple(tensor.shape))
-        source.values[name] = tensor.detach().cpu().numpy().copy()
+        state.values[name] = tensor.detach().cpu().numpy().copy()
         if tensor.numel() and key in owners:
-            source.aliases[name] = owners[key]
+            state.aliases[name] = owners[key]
         owners.setdefault(key, name)
-        source.trainable[name] = isinstance(tensor, torch.nn.Parameter) and tensor.requires_grad
+        state.trainable[name] = isinstance(tensor, torch.nn.Parameter) and tensor.requires_grad
         if isinstance(tensor, torch.nn.Parameter):
-            source.parameters.add(name)
-    source.enter(model)
+            state.parameters.add(name)
+    state.enter(model)
     add_functions(model)
     return model

@@ -162,7 +162,7 @@ def _fold_node(node: ir.Node, inputs: Sequence[Any]) -> list[Any]:
         return []
     parameters = tuple(dict.fromkeys(p for weight in weights for p in weight.recipe.parameters))
     return [
-        Weight(Computed(t.numpy(), parameters, node.op_type.lower()), weights[0].source, t.dtype)
+        Weight(Computed(t.numpy(), parameters, node.op_type.lower()), weights[0].state, t.dtype)
         if t.dtype.is_floating_point()
         else t
         for t in _evaluate(node, inputs)

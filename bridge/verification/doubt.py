@@ -22,7 +22,7 @@ from bridge.verification.trials import Run, Trial, uncut
 
 if TYPE_CHECKING:
     from bridge.build.builder import Built
-    from bridge.frontend.source import Opened
+    from bridge.frontend.source import Source
     from bridge.plan.planner import Plan
     from bridge.verification.runners import OnnxRuntime
 
@@ -42,7 +42,7 @@ class Compared:
 
 
 def settled(
-    found: Sequence[Check], tried: Sequence[Trial], opened: Opened, compared: Compared
+    found: Sequence[Check], tried: Sequence[Trial], opened: Source, compared: Compared
 ) -> list[Check]:
     """`found` without what says nothing of the model, and with the limits that the source's own rounding sets. What
     comes after the first that fails for good is left as it is."""

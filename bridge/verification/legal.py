@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from bridge.errors import SourceError
-from bridge.frontend.source import Opened
+from bridge.frontend.source import Source
 from bridge.passes import inline
 from bridge.passes.infer_shapes import infer_shapes
 from bridge.verification.inputs import Sampler
@@ -19,7 +19,7 @@ from bridge.verification.trials import running
 ENDLESS = frozenset({"Loop", "Scan"})  # operators that the file itself says how often to repeat
 
 
-def why_never_run(source: Any, opened: Opened | None) -> str | None:
+def why_never_run(source: Any, opened: Source | None) -> str | None:
     """What onnxruntime, or else ONNX's reference evaluator, says of a file that it runs at no sizes; None of one that
     it runs, and where that cannot be told. `opened` is the source once it has been read."""
     try:
@@ -35,7 +35,7 @@ def why_never_run(source: Any, opened: Opened | None) -> str | None:
     return None
 
 
-def _require_run(opened: Opened) -> None:
+def _require_run(opened: Source) -> None:
     reference, _ = as_given(opened.given)
     model = opened.model.clone()
     inline(model)

@@ -27,7 +27,7 @@ from bridge.verification.trials import Run, Trial, running, uncut
 from bridge.verification.work import Budget
 
 if TYPE_CHECKING:
-    from bridge.frontend.source import Opened
+    from bridge.frontend.source import Source
 
 LIMIT_DOUBLE = 1e-10
 FLOOR = 10  # times the source's own rounding, by which values may be off where a network amplifies it
@@ -78,7 +78,7 @@ def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], doubles: d
 
 
 def compare_double(
-    leg: str, model: keras.Model, source: Opened, double: Run, single: Run, dtype: str, sampler: Sampler,
+    leg: str, model: keras.Model, source: Source, double: Run, single: Run, dtype: str, sampler: Sampler,
     budget: Budget, refused: list[str],
 ) -> Iterator[Check]:  # fmt: skip
     """A `source` in float64, which `double` runs, against the Keras model made from it, at the sizes that `trials`

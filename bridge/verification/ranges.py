@@ -26,7 +26,7 @@ from bridge.verification.reference import as_given
 from bridge.verification.sizes import LARGE, elements
 
 if TYPE_CHECKING:
-    from bridge.frontend.source import Opened
+    from bridge.frontend.source import Source
     from bridge.frontend.torch_ranges import Assumption
 
 ROUNDING = 100  # times the limit, by which the exported graph may be off before it counts as another branch
@@ -42,7 +42,7 @@ class Beyond(Enum):
     BRANCH = "the source gives something else"
 
 
-def settle(opened: Opened, simple: ir.Model) -> None:
+def settle(opened: Source, simple: ir.Model) -> None:
     """Find the ranges of the free sizes of `opened`, of which `simple` is the simplified graph, and enter them
     into both models. Raises `ExportError` where that is less than was asked for."""
     told, enforced = dict(opened.declared), {}
@@ -61,13 +61,13 @@ def settle(opened: Opened, simple: ir.Model) -> None:
         Ranges(told, enforced).enter(model)
 
 
-def _enforced(opened: Opened, found: dict[Assumption, Beyond]) -> list[Assumption]:
+def _enforced(opened: Source, found: dict[Assumption, Beyond]) -> list[Assumption]:
     """A program is defined where its assumptions hold and nowhere else."""
     beyond = {Beyond.BRANCH} if opened.retraceable else {Beyond.BRANCH, Beyond.REFUSED}
     return [assumption for assumption, what in found.items() if what in beyond]
 
 
-def _require_less(opened: Opened, assumption: Assumption, enforced: dict[str, Range]) -> None:
+def _require_less(opened: Source, assumption: Assumption, enforced: dict[str, Range]) -> None:
     """Raise `ExportError` unless the user asked for no more than `enforced`, or for nothing in particular."""
     name = assumption.sizes[0]
     sizes = enforced.get(name, FREE)
@@ -89,7 +89,7 @@ def _way_out(name: str, sizes: Range) -> str:
     return fix if sizes.step == 1 else f"ask for {sizes.step} * torch.export.Dim({name!r}), {fix}"
 
 
-def _axes(opened: Opened, assumption: Assumption) -> str:
+def _axes(opened: Source, assumption: Assumption) -> str:
     """The axes whose sizes the assumption is about, in words."""
     found = (
         f"axis {axis} ({dim}) of input {value.name}"
@@ -163,7 +163,7 @@ def _tried(assumption: Assumption, here: int) -> list[int]:
 class _Probe:
     """The source and its graph, run at sizes at which an assumption does not hold."""
 
-    def __init__(self, opened: Opened, sampler: Sampler):
+    def __init__(self, opened: Source, sampler: Sampler):
         assert opened.torch is not None
         self._torch, self._sampler = opened.torch, sampler
         self._onnx = as_given(opened.model, opened.torch.examples)[0]

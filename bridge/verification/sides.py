@@ -258,7 +258,7 @@ class KerasSide:
         return gradients
 
     def _zeros(self) -> ByName:
-        values = self.weights.source.values.items()
+        values = self.weights.state.values.items()
         return {name: np.zeros_like(value) for name, value in values if value.dtype.kind == "f"}
 
 

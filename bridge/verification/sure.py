@@ -19,7 +19,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from bridge.errors import BridgeError, NotRun, SourceError
-from bridge.frontend.source import Opened, as_ir
+from bridge.frontend.source import Source, as_ir
 from bridge.report.report import LIMIT
 from bridge.verification.metrics import Arrays, cast, distance, only, same, worst_error
 from bridge.verification.odd import NUDGED
@@ -66,7 +66,7 @@ class Form:
 class Alone:
     """A source by itself: in its newest form, as it is given, and in float64, by torch where that runs it."""
 
-    opened: Opened
+    opened: Source
 
     @cached_property
     def newest(self) -> Form:

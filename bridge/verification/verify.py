@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bridge.build.builder import Built
-    from bridge.frontend.source import Opened
+    from bridge.frontend.source import Source
     from bridge.plan.planner import Plan
     from bridge.verification.training import Trainable
     from bridge.weights.weight_map import WeightMap
@@ -55,7 +55,7 @@ AMPLIFIES = (
 )
 
 
-def prove(report: Report, opened: Opened, planned: Plan, built: Built) -> Report:
+def prove(report: Report, opened: Source, planned: Plan, built: Built) -> Report:
     """`report` with every comparison of `built` to the source as it was given, and to torch."""
     tried, refused, reference = trials(opened, planned.model, odd=True)
     graph, doors = planned.model.graph, planned.signature_perms
@@ -81,14 +81,14 @@ def not_back(weights: WeightMap) -> Iterator[Check]:
     if not all(entry.recipe.invertible for entry in weights):
         return
     state = weights.pull()
-    for name, value in weights.source.values.items():
+    for name, value in weights.state.values.items():
         if state[name].dtype != value.dtype or state[name].tobytes() != value.tobytes():
             yield Check(BACK, "as converted", math.inf, 0.0, failure=f"{name} does not come back")
             return
 
 
 def judged(
-    report: Report, found: list[Check], tried: list[Trial], opened: Opened, compared: Compared
+    report: Report, found: list[Check], tried: list[Trial], opened: Source, compared: Compared
 ) -> Report:
     """`report` with the checks that were `found`, as far as they say something of what is `compared`, and what the
     trials were worth."""
@@ -109,7 +109,7 @@ def _simplified(model: ir.Model, legal: Trial | None) -> tuple[OnnxRuntime | Non
         return None, [f"neither passes nor single nodes are compared: {error}"]
 
 
-def _unvaried(opened: Opened, tried: list[Trial]) -> Iterator[str]:
+def _unvaried(opened: Source, tried: list[Trial]) -> Iterator[str]:
     """The outputs that were one number throughout, such as the zeros of a last ReLU."""
     for index, value in enumerate(opened.model.graph.outputs):
         arrays = [trial.onnx[index] for trial in tried if trial.odd is None]
@@ -117,7 +117,7 @@ def _unvaried(opened: Opened, tried: list[Trial]) -> Iterator[str]:
             yield f"{value.name} ({arrays[0].flat[0]})"
 
 
-def allowing_rounding(checks: list[Check], opened: Opened, tried: list[Trial]) -> list[Check]:
+def allowing_rounding(checks: list[Check], opened: Source, tried: list[Trial]) -> list[Check]:
     """`checks`, those that do not pass judged by the source's own rounding: a network may amplify it beyond any fixed
     limit. That of torch is looked at first, then that of the graph, whose formulas may lose digits that torch's keep
     (ONNX's Selu of tiny numbers is one). That they are equal is then for float64 to show (`prove_double`)."""
@@ -135,18 +135,18 @@ def allowing_rounding(checks: list[Check], opened: Opened, tried: list[Trial]) -
     return allowed
 
 
-def _doubles(opened: Opened) -> Iterator[tuple[str, Run]]:
+def _doubles(opened: Source) -> Iterator[tuple[str, Run]]:
     """What runs a source in float64: torch where it can, then its graph, for which a module is exported once more."""
     if opened.module is not None:
         yield "torch", opened.module.double()
     yield "onnx", in_float64(as_ir(opened.double.given))
 
 
-def _examples(opened: Opened) -> list[np.ndarray] | None:
+def _examples(opened: Source) -> list[np.ndarray] | None:
     return opened.torch.examples if opened.torch else None
 
 
-def trials(opened: Opened, simple: ir.Model, odd: bool = False) -> tuple[list[Trial], list[str], Runner]:
+def trials(opened: Source, simple: ir.Model, odd: bool = False) -> tuple[list[Trial], list[str], Runner]:
     """What torch and the source as given say at several sizes, and at odd values if asked; what there is to say of it;
     and what runs the source as given. `simple` is the source as the passes left it."""
     sampler = Sampler.of(simple, _examples(opened), opened.asked)
@@ -166,7 +166,7 @@ def trials(opened: Opened, simple: ir.Model, odd: bool = False) -> tuple[list[Tr
     return tried, [*by, *refused], reference
 
 
-def _rounding(opened: Opened, dtype: str, double: Run) -> Run:
+def _rounding(opened: Source, dtype: str, double: Run) -> Run:
     """What shows the rounding of a source that computes in `dtype`: itself on inputs in float64; or, of one that does
     so in float64, `double` on inputs off by their last bit."""
     if dtype == "float64":
@@ -176,7 +176,7 @@ def _rounding(opened: Opened, dtype: str, double: Run) -> Run:
     return lambda inputs: source([x.astype(dtype) for x, dtype in zip(inputs, dtypes, strict=True)])
 
 
-def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) -> Report:
+def prove_double(report: Report, opened: Source, planned: Plan, training: bool) -> Report:
     """The whole path once more in float64: exported, built and compared; and the training compared, if asked."""
     from bridge.verification.sides import require_comparable
     from bridge.verification.training import parity, single_precision
@@ -218,7 +218,7 @@ def prove_double(report: Report, opened: Opened, planned: Plan, training: bool) 
     )
 
 
-def in_double_too(report: Report, opened: Opened, planned: Plan) -> Report:
+def in_double_too(report: Report, opened: Source, planned: Plan) -> Report:
     """`prove_double` where rounding, of the precision or the network's, leaves room for a wrong formula; and what to
     say where the source does not run in float64, as where forward names a dtype."""
     try:
@@ -227,7 +227,7 @@ def in_double_too(report: Report, opened: Opened, planned: Plan) -> Report:
         return replace(report, notes=(*report.notes, f"compared in {report.dtype} alone: {error}"))
 
 
-def gradients_of(trained: Trainable, opened: Opened, simple: ir.Model) -> Check:
+def gradients_of(trained: Trainable, opened: Source, simple: ir.Model) -> Check:
     """The gradients of a Keras model with its weight map against torch's, in float32. Steps the model: give a copy."""
     from bridge.verification.sides import require_comparable
     from bridge.verification.training import exact_gradients, single_precision
@@ -248,7 +248,7 @@ def gradients_of(trained: Trainable, opened: Opened, simple: ir.Model) -> Check:
     return single_precision(trained, single, sampler, wanted)
 
 
-def _blame(report: Report, opened: Opened, compared: Compared, tried: list[Trial], reference: Runner) -> str:
+def _blame(report: Report, opened: Source, compared: Compared, tried: list[Trial], reference: Runner) -> str:
     """The leg that failed first, and the step or node that departs on it where onnxruntime runs the graph; the step
     after which it does not, though it runs the source."""
     failed = first_failed(report)

@@ -25,7 +25,7 @@ import numpy as np
 
 from bridge.errors import WeightsError
 from bridge.weights.entry import Entry, Variable
-from bridge.weights.weight import Source, Weight
+from bridge.weights.weight import State, Weight
 from bridge.weights.weight_map import WeightMap
 
 GATES = {
@@ -57,11 +57,11 @@ def transfer(torch_part: Any, keras_target: Any, *, prefix: str = "") -> WeightM
             a module (not with a `state_dict`, which does not know them) also settings that make the two
             differ although their weights are equal: `eps`, and an RNN's `nonlinearity`.
     """
-    source = Source(_named_arrays(torch_part, prefix))
-    if not source.values:
+    state = State(_named_arrays(torch_part, prefix))
+    if not state.values:
         raise WeightsError(f"no weights below {prefix!r}" if prefix else "the torch part has no weights")
     settings = dict(torch_part.named_modules()) if hasattr(torch_part, "named_modules") else {}
-    parts = list(_parts(source, settings, prefix.rstrip(".")))
+    parts = list(_parts(state, settings, prefix.rstrip(".")))
     layers = list(_weighted_layers(keras_target))
     problems: list[str] = []
     entries = [entry for layer, part in _matched(layers, parts) for entry in _entries(layer, part, problems)]
@@ -69,7 +69,7 @@ def transfer(torch_part: Any, keras_target: Any, *, prefix: str = "") -> WeightM
         raise WeightsError("; ".join(problems))
     for entry in entries:
         entry.variable.assign(entry.weight.numpy())
-    return WeightMap(entries, source)
+    return WeightMap(entries, state)
 
 
 # --- the torch side -----------------------------------------------------------------------------------------
@@ -114,13 +114,13 @@ def _array(value: Any) -> np.ndarray:
         return np.array(tensor.float().numpy())
 
 
-def _parts(source: Source, settings: Mapping[str, Any], prefix: str) -> Iterator[Part]:
+def _parts(state: State, settings: Mapping[str, Any], prefix: str) -> Iterator[Part]:
     """The modules in the order of the state_dict; an RNN gives one part for each of its layers."""
     modules: dict[str, dict[str, Weight]] = {}
-    for name in source.values:
+    for name in state.values:
         path, _, leaf = name.rpartition(".")
         if leaf != UNCOUNTED:
-            modules.setdefault(path, {})[leaf] = Weight.param(name, source)
+            modules.setdefault(path, {})[leaf] = Weight.param(name, state)
     for path, weights in modules.items():
         shown = path.removeprefix(prefix).lstrip(".")
         stack: dict[str, dict[str, Weight]] = {}
@@ -353,7 +353,7 @@ def _place(variable: Variable) -> str:
 
 
 def _described(weight: Weight) -> str:
-    return " and ".join(f"{name} {weight.source.values[name].shape}" for name in weight.recipe.names)
+    return " and ".join(f"{name} {weight.state.values[name].shape}" for name in weight.recipe.names)
 
 
 def _differing_settings(layer: Any, part: Part) -> Iterator[str]:

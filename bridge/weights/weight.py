@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Source:
+class State:
     """The named values weights draw from, and what torch says of them.
 
     `trainable` is False for a buffer and for `requires_grad=False`; a name it lacks (an ONNX file says nothing) is
@@ -45,7 +45,7 @@ class Source:
             for name, value in graph.initializers.items():
                 if name in self.values:
                     value.const_value = Weight.param(name, self)
-        model.meta["source"] = self
+        model.meta["state"] = self
 
     def _refuse_nan(self) -> None:
         """Raise `SourceError` naming the weights that hold NaN: no proof can be had of such a model."""
@@ -63,11 +63,11 @@ class Source:
 class Weight(ir.LazyTensor):
     """An ONNX IR tensor that is a recipe over named parameters; computed when looked at."""
 
-    __slots__ = ("recipe", "source")
+    __slots__ = ("recipe", "state")
 
-    def __init__(self, recipe: Recipe, source: Source, dtype: ir.DataType):
+    def __init__(self, recipe: Recipe, state: State, dtype: ir.DataType):
         self.recipe = recipe
-        self.source = source
+        self.state = state
         super().__init__(
             lambda: ir.tensor(np.ascontiguousarray(self.numpy())),
             dtype,
@@ -76,16 +76,16 @@ class Weight(ir.LazyTensor):
         )
 
     @classmethod
-    def param(cls, name: str, source: Source) -> Weight:
-        name = source.aliases.get(name, name)
-        value = source.values[name]
-        return cls(Param(name, value.shape), source, ir.DataType.from_numpy(value.dtype))
+    def param(cls, name: str, state: State) -> Weight:
+        name = state.aliases.get(name, name)
+        value = state.values[name]
+        return cls(Param(name, value.shape), state, ir.DataType.from_numpy(value.dtype))
 
     def numpy(self, dtype: str | None = None) -> np.ndarray:
         """The value; with `dtype`, worked out from the parameters in that precision."""
         if dtype is None:
-            return np.asarray(self.recipe.push(self.source.values), self.dtype.numpy())
-        return self.recipe.push({name: self.source.values[name].astype(dtype) for name in self.recipe.names})
+            return np.asarray(self.recipe.push(self.state.values), self.dtype.numpy())
+        return self.recipe.push({name: self.state.values[name].astype(dtype) for name in self.recipe.names})
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -101,8 +101,8 @@ class Weight(ir.LazyTensor):
             case Sum(left, right):
                 return self._trains(left) or self._trains(right)
             case Param(name):
-                return self.source.trainable.get(name, True)
-        parameters = self.source.parameters
+                return self.state.trainable.get(name, True)
+        parameters = self.state.parameters
         counted = [part for part in recipe.sources if parameters.intersection(part.names)]
         return all(map(self._trains, counted or [part for part in recipe.sources if part.names]))
 
@@ -121,10 +121,10 @@ class Weight(ir.LazyTensor):
 
     @property
     def is_parameter(self) -> bool:
-        return any(name in self.source.parameters for name in self.recipe.names)
+        return any(name in self.state.parameters for name in self.recipe.names)
 
     def _with(self, recipe: Recipe) -> Weight:
-        return Weight(recipe, self.source, self.dtype)
+        return Weight(recipe, self.state, self.dtype)
 
     def transpose(self, *perm: int) -> Weight:
         return self._with(transpose(self.recipe, perm))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from bridge.weights.entry import Entry
-    from bridge.weights.weight import Source
+    from bridge.weights.weight import State
 
 
 def _numbers(name: str, tensor: Any) -> np.ndarray:
@@ -33,13 +33,13 @@ def _numbers(name: str, tensor: Any) -> np.ndarray:
 class WeightMap:
     """Which Keras variable is made from which torch parameters, and how; both ways.
 
-    `source` holds every entry of the state_dict the conversion started from, converted or not, so that what no
+    `state` holds every entry of the state_dict the conversion started from, converted or not, so that what no
     variable shows (an unused parameter, `num_batches_tracked`) comes back as it was.
     """
 
-    def __init__(self, entries: Sequence[Entry], source: Source):
+    def __init__(self, entries: Sequence[Entry], state: State):
         self.entries = tuple(entries)
-        self.source = source
+        self.state = state
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
@@ -56,24 +56,24 @@ class WeightMap:
     def kept(self) -> frozenset[str]:
         """The entries of the state that variables alone do not give back: those that no recipe uses or uses in part,
         and those that are summed, scaled or computed with."""
-        covered = {name: np.zeros(value.shape, bool) for name, value in self.source.values.items()}
+        covered = {name: np.zeros(value.shape, bool) for name, value in self.state.values.items()}
         for entry in self:
             if not entry.recipe.contains(Sum, Scale, Computed):
                 entry.recipe.adjoint(np.ones(entry.recipe.shape, bool), covered)
-        return frozenset(n for n, seen in covered.items() if not seen.all() and n not in self.source.aliases)
+        return frozenset(n for n, seen in covered.items() if not seen.all() and n not in self.state.aliases)
 
     @cached_property
     def parted(self) -> dict[str, tuple[str, ...]]:
         """The parameters that several variables hold, each of which trains by itself, with the paths of those."""
-        return parted(self, self.source.values)
+        return parted(self, self.state.values)
 
     def pull(self) -> dict[str, np.ndarray]:
-        """The state_dict as arrays: the source's values with every Keras variable written back into them."""
+        """The state_dict as arrays: the state's values with every Keras variable written back into them."""
         if self.one_way:
             raise WeightsError(
                 f"cannot go back to torch: {', '.join(self.one_way)} were folded into other weights"
             )
-        values = self.source.values.items()
+        values = self.state.values.items()
         state = {
             name: np.array(value) if name in self.kept else np.empty(value.shape, value.dtype)
             for name, value in values
@@ -81,7 +81,7 @@ class WeightMap:
         for entry in self:
             entry.pull(state)
         require_together(self, self.parted, state)
-        for alias, name in self.source.aliases.items():
+        for alias, name in self.state.aliases.items():
             state[alias] = state[name]
         return state
 
@@ -98,13 +98,13 @@ class WeightMap:
             array = empty(entry.recipe.shape, entry.weight.dtype.numpy())  # Keras may keep what it is given
             entry.recipe.write(state, array)
             entry.variable.assign(array)
-        values = self.source.values
+        values = self.state.values
         values.update(
             {name: np.array(state[name], values[name].dtype) for name in self.kept if name in state}
         )
 
     def _misfits(self, state: Mapping[str, np.ndarray]) -> Iterator[str]:
-        values, aliases = self.source.values, self.source.aliases
+        values, aliases = self.state.values, self.state.aliases
         yield from (f"{name} is missing" for name in values if name not in state and name not in aliases)
         yield from (f"{name} is not of this model" for name in state if name not in values)
         for name in (name for name in values if name in state):
