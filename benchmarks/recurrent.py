@@ -53,9 +53,9 @@ def rooms() -> None:
 
 
 def bridge_rooms() -> tuple[str, ...]:
-    from bridge.conversion import ROOMS
+    from bridge.stages import STAGES
 
-    return ROOMS
+    return STAGES
 
 
 def _converter(bridge: Any) -> Callable[[str], dict[str, float]]:

@@ -26,18 +26,21 @@ from bridge.errors import (
 )
 
 if TYPE_CHECKING:
-    from bridge.conversion import Conversion, convert
+    from bridge.conversion import Conversion, convert, inspect
     from bridge.conversion import load_saved as load
     from bridge.conversion import verify_saved as verify
     from bridge.report.report import Report
+    from bridge.verification.options import Verify
     from bridge.weights.transfer import transfer
     from bridge.weights.weight_map import WeightMap
 
 _LAZY = {
     "Conversion": "bridge.conversion",
     "convert": "bridge.conversion",
+    "inspect": "bridge.conversion",
     "load": "bridge.conversion",
     "Report": "bridge.report.report",
+    "Verify": "bridge.verification.options",
     "WeightMap": "bridge.weights.weight_map",
     "transfer": "bridge.weights.transfer",
     "verify": "bridge.conversion",
@@ -57,9 +60,11 @@ __all__ = [
     "Report",
     "SourceError",
     "UnsupportedError",
+    "Verify",
     "WeightMap",
     "WeightsError",
     "convert",
+    "inspect",
     "load",
     "transfer",
     "verify",

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +16,10 @@ from bridge.frontend.asked import Asked
 from bridge.frontend.source import Source, as_ir, load_source
 from bridge.graph.reduce import reduce
 from bridge.passes import simplify
-from bridge.report.report import Report, Row
-from bridge.summary import account, axes, describe
+from bridge.report.report import Report
+from bridge.stages import Progress, Stopwatch
+from bridge.summary import summarize, summarize_model, summarize_plan
+from bridge.verification.options import Verify
 from bridge.weights.weight_map import WeightMap
 
 if TYPE_CHECKING:
@@ -28,13 +27,22 @@ if TYPE_CHECKING:
 
     from bridge.plan.planner import Plan
 
-ROOMS = ("export", "simplify", "plan", "build", "compare")
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Conversion:
-    """A finished conversion: the Keras model, the way its weights came, and the proof."""
+    """A finished conversion: the Keras model, the way its weights came, and the proof.
+
+    Attributes:
+        model: the `keras.Model`. Its inputs and outputs have torch's order of axes, unless it was converted with
+            `channels_last=True`.
+        weights: the `WeightMap`: which torch parameters every Keras variable is made of, forwards and backwards.
+        report: the `Report`: what became what, and what comparing the two found.
+
+    Example:
+        >>> result = bridge.convert(module, args)
+        >>> result.save("model.keras")
+        >>> module.load_state_dict(result.weights.to_torch())
+    """
 
     model: keras.Model
     weights: WeightMap
@@ -42,46 +50,43 @@ class Conversion:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model as one `.keras` file, which plain Keras loads, and the weight map beside it, from which
-        `bridge.load` finds the way back to torch. Nothing is left half-written."""
+        `bridge.load` finds the way back to torch. Nothing is left half-written.
+
+        Args:
+            path: of the model, ending in `.keras`; the map gets `.bridge.npz` instead.
+
+        Returns:
+            The path of the model.
+
+        Raises:
+            OutputError: a file cannot be written there.
+
+        Example:
+            >>> bridge.convert(module, args).save("model.keras")
+        """
         saving.save(Path(path), self.model, self.weights, self.report)
         return Path(path)
 
 
 def load_saved(path: str | os.PathLike[str]) -> Conversion:
-    """What `Conversion.save` wrote: the model, its weight map and the report, as `bridge.load`."""
+    """Read what `Conversion.save` wrote; as `bridge.load`.
+
+    Args:
+        path: of the `.keras` file, with its weight map beside it.
+
+    Returns:
+        The model, its weight map and the report of its conversion.
+
+    Raises:
+        SourceError: a file is missing, is not what it should be, or was written by another version of `bridge`.
+        WeightsError: the weight map belongs to another model.
+        MissingPackageError: the Keras backend is not installed.
+
+    Example:
+        >>> bridge.load("model.keras").weights.to_torch()
+    """
     _require_keras()
     return Conversion(*saving.load(Path(path)))
-
-
-@dataclass
-class Stopwatch:
-    """Seconds spent in each room; tells `progress` when one is entered. What goes wrong there unexpectedly becomes
-    one of our errors: the source's fault where nothing runs it."""
-
-    progress: Progress | None
-    seconds: dict[str, float]
-    source: Any = None
-    opened: Source | None = None  # the same, as soon as it is read
-
-    @contextmanager
-    def room(self, name: str) -> Iterator[None]:
-        if self.progress is not None:
-            self.progress(name)
-        start = time.perf_counter()
-        try:
-            yield
-        except BridgeError:
-            raise
-        except Exception as error:
-            raise self._blamed(name, error) from error
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-    def _blamed(self, room: str, error: Exception) -> BridgeError:
-        from bridge.faults import fault
-        from bridge.verification.legal import why_never_run
-
-        reason = why_never_run(self.source, self.opened)
-        return fault(room, error) if reason is None else SourceError(reason)
 
 
 def convert(
@@ -90,13 +95,8 @@ def convert(
     kwargs: dict[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,
-    inputs: Any = None,
-    sizes: Mapping[str, Any] | None = None,
-    seed: int = 0,
     channels_last: bool = False,
-    verify: bool = True,
-    float64: bool = False,
-    training: bool = False,
+    verify: bool | Verify = True,
     progress: Progress | None = None,
 ) -> Conversion:
     """Convert a trained model to Keras and prove the result.
@@ -107,51 +107,41 @@ def convert(
         args: the module's example inputs; a single tensor stands for a tuple of one.
         kwargs: keyword inputs of the module.
         dynamic_shapes: as `torch.onnx.export` takes them. Without them the batch axis is free wherever torch allows.
-        inputs: what the proof runs first, where the source has no example inputs or other ones are wanted: arrays by
-            name or in order, the path of an `.npz` or `.npy` file, or a function that gives such arrays. A function
-            of one argument is called for every choice of sizes, `{"batch": 3, "time": 7}`.
-        sizes: of free axes, those that the proof is to try: `{"height": (320, 640)}`. Otherwise it finds legal ones.
-        seed: of all inputs that are drawn; the report records it.
         channels_last: give the Keras model image inputs and outputs with their channels last (N H W C), where torch
             has them first; the report's notes say which. Otherwise its signature is torch's own.
-        verify: compare torch, onnxruntime and Keras at several sizes.
-        float64: also compare torch and Keras in double precision, which tells rounding from a wrong formula. Done in
-            any case where a module amplifies rounding so far that float32 cannot tell.
-        training: also compare gradients, steps of SGD and BatchNorm's statistics (implies float64).
-        progress: called with the name of each room as it is entered.
+        verify: compare torch, onnxruntime and Keras at several sizes; a `Verify` says at which inputs and what else.
+        progress: called with the name of each stage as it is entered.
+
+    Returns:
+        The Keras model, the map of its weights and the report.
 
     Raises:
-        SourceError, ExportError: the source cannot be read or exported; `inputs` or `sizes` do not fit it.
+        SourceError, ExportError: the source cannot be read or exported; what `verify` asks for does not fit it.
         UnsupportedError: with every node that cannot be built.
         MismatchError: the proof failed; carries the report.
         MissingPackageError: torch, onnxruntime or the Keras backend is needed and not installed.
+
+    Example:
+        >>> result = bridge.convert(module, torch.randn(1, 3, 224, 224), verify=bridge.Verify(float64=True))
+        >>> print(result.report)
     """
     _require_keras()
-    watch = Stopwatch(progress, {}, source)
-    asked = Asked.of(inputs, sizes, seed)
-    with watch.room("export"):
-        watch.opened = opened = load_source(source, args, kwargs, dynamic_shapes, asked)
-    planned = _planned(opened.model, watch, channels_last)
-    _settle(opened, planned.model, watch)
+    options, watch = Verify.of(verify), Stopwatch(progress, source)
+    opened = _opened(watch, (source, args, kwargs, dynamic_shapes), options)
+    planned = _planned(opened, watch, channels_last)
     from bridge.build.builder import build, raised_recursion_limit
 
-    with watch.room("build"), raised_recursion_limit(planned):
+    with watch.stage("build"), raised_recursion_limit(planned):
         built = build(planned, name=opened.title)
-    report = account(opened, built, watch.seconds)
-    report = replace(report, notes=(*report.notes, *_signature_notes(planned)))
-    if verify:
-        with watch.room("compare"), raised_recursion_limit(planned):
-            from bridge.verification.verify import failed_leg, in_double_too, prove, prove_double
+    found = None
+    if options is not None:
+        with watch.stage("compare"), raised_recursion_limit(planned):
+            from bridge.verification.verify import verify_conversion
 
-            report = prove(report, opened, planned, built)
-            if float64 or training:
-                report = prove_double(report, opened, planned, training)
-            elif report.verified and (report.amplifies or report.dtype != "float32"):
-                report = in_double_too(report, opened, planned)
-        report = replace(report, seconds=watch.seconds)
-        if not report.verified:
-            report = replace(report, blame=report.blame or "; ".join((failed_leg(report), *opened.departs)))
-            raise MismatchError(f"{opened.title}: {report.blame}", report)
+            found = verify_conversion(opened, planned, built, options)
+    report = summarize(opened, planned, built, found, watch.seconds)
+    if found is not None:
+        _require_verified(opened.title, report)
     return Conversion(built.model, built.weights, report)
 
 
@@ -163,32 +153,25 @@ def inspect(
     dynamic_shapes: Any = None,
     progress: Progress | None = None,
 ) -> Report:
-    """The plan as a report: what becomes what, and every refusal; builds nothing."""
-    _require_keras()
-    watch = Stopwatch(progress, {}, source)
-    with watch.room("export"):
-        watch.opened = opened = load_source(source, args, kwargs, dynamic_shapes)
-    planned = _planned(opened.model, watch)
-    _settle(opened, planned.model, watch)
-    from bridge.ops.catalogue import becomes
+    """Plan a conversion without building anything: what would become what, and every refusal.
 
-    return Report(
-        opened.title,
-        axes=axes(opened.model),
-        notes=opened.notes,
-        rows=tuple(
-            Row(
-                step.path,
-                step.node.op_type,
-                ", ".join(becomes(step.node.op_type, step.operator.function)),
-                "",
-                0,
-            )
-            for step in planned.steps
-        ),
-        refusals=tuple(map(str, planned.refusals)),
-        seconds=watch.seconds,
-    )
+    Args:
+        source, args, kwargs, dynamic_shapes, progress: as `convert` takes them.
+
+    Returns:
+        A report with a row for each node, and in `refusals` a line for each that cannot be built.
+
+    Raises:
+        SourceError, ExportError: the source cannot be read or exported.
+        MissingPackageError: torch or the Keras backend is needed and not installed.
+
+    Example:
+        >>> print(bridge.inspect("model.onnx"))
+    """
+    _require_keras()
+    watch = Stopwatch(progress, source)
+    opened = _opened(watch, (source, args, kwargs, dynamic_shapes))
+    return summarize_plan(opened, _planned(opened, watch), watch.seconds)
 
 
 def verify_saved(
@@ -198,46 +181,52 @@ def verify_saved(
     kwargs: dict[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,
-    inputs: Any = None,
-    sizes: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    training: bool = False,
+    options: Verify | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Prove a `.keras` file, loaded in safe mode, against what it was made from; as `bridge.verify`.
 
-    `training` also compares its gradients with torch's, mapped through the weight map beside the file; `inputs`,
-    `sizes` and `seed` are those of `convert`.
-    Raises `MismatchError` with the report if they differ, `SourceError` if one of them cannot be read.
+    Args:
+        path: of the `.keras` file.
+        source, args, kwargs, dynamic_shapes, progress: as `convert` took them.
+        options: at which inputs the two are compared. With `training=True` their gradients in float32 are too, which
+            needs the weight map beside the file. A saved model computes in its own precision only: there is no
+            `float64` for it.
+
+    Returns:
+        The report of the comparison.
+
+    Raises:
+        MismatchError: the two differ; carries the report.
+        SourceError, ExportError: one of them cannot be read, or what `options` asks for does not fit them.
+        WeightsError: the weight map belongs to another model.
+        MissingPackageError: torch, onnxruntime or the Keras backend is needed and not installed.
+
+    Example:
+        >>> bridge.verify("model.keras", module, args, options=bridge.Verify(sizes={"batch": (1, 64)}))
     """
     _require_keras()
-    from bridge.verification import outputs
-    from bridge.verification.doubt import Compared
-    from bridge.verification.runners import keras_call
-    from bridge.verification.verify import failed_leg, gradients_of, judged, trials
-
-    watch = Stopwatch(progress, {}, source)
-    asked = Asked.of(inputs, sizes, seed)
+    options, watch = options or Verify(), Stopwatch(progress, source)
+    if options.float64:
+        raise SourceError(
+            f"{path} computes in the precision that it was saved in: convert(source, verify=Verify(float64=True)) "
+            f"compares in float64"
+        )
     model = saving.load_keras(Path(path))
-    with watch.room("export"):
-        watch.opened = opened = load_source(source, args, kwargs, dynamic_shapes, asked)
-    with watch.room("simplify"):
-        simple = simplify(opened.model)
+    opened = _opened(watch, (source, args, kwargs, dynamic_shapes), options)
+    simple = _simplified(opened, watch)
     _require_same_inputs(path, model, simple)
     _require_room(path, model)
-    _settle(opened, simple, watch)
-    with watch.room("compare"):
-        tried, refused, _ = trials(opened, simple, odd=True)
-        call = keras_call(model)
-        report = describe(opened, model)
-        report = replace(report, notes=(*report.notes, *refused))
-        report = judged(report, list(outputs.checks(call, tried)), tried, opened, Compared(call))
-        if training:
-            report = replace(report, checks=(*report.checks, gradients_of(load_saved(path), opened, simple)))
-    report = replace(report, seconds=watch.seconds)
-    if not report.verified:
-        report = replace(report, blame=failed_leg(report))
-        raise MismatchError(f"{path}: {report.blame}", report)
+    with watch.stage("compare"):
+        from bridge.verification.ranges import settle
+        from bridge.verification.verify import verify_gradients, verify_model
+
+        settle(opened, simple)
+        found = verify_model(model, opened, simple)
+        if options.training:
+            found = found.joined(verify_gradients(load_saved(path), opened, simple))
+    report = summarize_model(opened, model, found, watch.seconds)
+    _require_verified(path, report)
     return report
 
 
@@ -302,31 +291,34 @@ def _require_keras() -> None:
         ) from error
 
 
-def _signature_notes(planned: Plan) -> tuple[str, ...]:
-    """The inputs and outputs of the Keras model whose axes are in another order than torch's."""
-    graph = planned.model.graph
-    sides = (("input", graph.inputs), ("output", graph.outputs))
-    moved = (
-        (side, value.name, planned.signature_perms.get(value)) for side, values in sides for value in values
-    )
-    return tuple(
-        f"{side} {name} has its channels last: torch's axes {perm}" for side, name, perm in moved if perm
-    )
+def _opened(watch: Stopwatch, source: tuple[Any, Any, Any, Any], options: Verify | None = None) -> Source:
+    """The source (with its example inputs and dynamic shapes), and what is asked of the inputs of its proof."""
+    asked = None if options is None else Asked.of(options.inputs, options.sizes, options.seed)
+    with watch.stage("export"):
+        watch.opened = opened = load_source(*source, asked)
+    return opened
 
 
-def _settle(opened: Source, simple: ir.Model, watch: Stopwatch) -> None:
-    """What sizes the free axes may have."""
-    with watch.room("compare"):
-        from bridge.verification.ranges import settle
-
-        settle(opened, simple)
+def _simplified(opened: Source, watch: Stopwatch) -> ir.Model:
+    with watch.stage("simplify"):
+        return simplify(opened.model)
 
 
-def _planned(model: ir.Model, watch: Stopwatch, channels_last: bool = False) -> Plan:
-    with watch.room("simplify"):
-        simple = simplify(model)
-    with watch.room("plan"):
+def _planned(opened: Source, watch: Stopwatch, channels_last: bool = False) -> Plan:
+    """The plan of the simplified graph, with what sizes the free axes may have."""
+    simple = _simplified(opened, watch)
+    with watch.stage("plan"):
         import bridge.ops  # noqa: F401 - registers the operators
         from bridge.plan.planner import plan
 
-        return plan(simple, channels_last=channels_last)
+        planned = plan(simple, channels_last=channels_last)
+    with watch.stage("compare"):
+        from bridge.verification.ranges import settle
+
+        settle(opened, planned.model)
+    return planned
+
+
+def _require_verified(title: Any, report: Report) -> None:
+    if not report.verified:
+        raise MismatchError(f"{title}: {report.first_mismatch}", report)

@@ -1,11 +1,11 @@
-"""What a report says of a conversion before anything is compared."""
+"""What a conversion has to say for itself, made once: from its source, what was built and what comparing them found."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
-from dataclasses import replace
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from bridge.graph.ranges import FREE, Ranges
 from bridge.report.report import Report, Row, Variable
+from bridge.verification.checks import Verification
 from bridge.verification.precision import precision
 
 if TYPE_CHECKING:
@@ -20,9 +21,114 @@ if TYPE_CHECKING:
 
     from bridge.build.builder import Built
     from bridge.frontend.source import Source
+    from bridge.plan.planner import Plan
     from bridge.weights.weight_map import WeightMap
 
 FRAMES = 100  # of Python's, in a program that loads a model
+
+
+def summarize(
+    opened: Source, planned: Plan, built: Built, verification: Verification | None, seconds: dict[str, float]
+) -> Report:
+    """The report of a conversion; of one that was not compared without a `verification`."""
+    found = verification or Verification(dtype=precision(opened.model.graph))
+    told = (*opened.notes, *_depth(built.model), *_parted(built.weights), *_signature_notes(planned))
+    return Report(
+        **_source(opened),
+        **_keras(built.model),
+        **_compared(found),
+        notes=(*told, *found.notes),
+        rows=tuple(
+            Row(made.path, made.op, made.layer, made.name, made.parameters, found.errors.get(made.node))
+            for made in built.made
+        ),
+        variables=tuple(
+            Variable(
+                e.variable.path, e.weight.dims, e.variable.trainable, str(e.recipe), not e.recipe.invertible
+            )
+            for e in built.weights
+        ),
+        transposes=built.transposes,
+        seconds=seconds,
+    )
+
+
+def summarize_model(
+    opened: Source, model: keras.Model, verification: Verification, seconds: dict[str, float]
+) -> Report:
+    """The report of a Keras model that was made some time before, compared to its source."""
+    return Report(
+        **_source(opened),
+        **_keras(model),
+        **_compared(verification),
+        notes=(*opened.notes, *verification.notes),
+        seconds=seconds,
+    )
+
+
+def summarize_plan(opened: Source, planned: Plan, seconds: dict[str, float]) -> Report:
+    """The report of what would be built."""
+    from bridge.ops.catalogue import becomes
+
+    return Report(
+        source=opened.title,
+        axes=axes(opened.model),
+        notes=opened.notes,
+        rows=tuple(
+            Row(
+                step.path,
+                step.node.op_type,
+                ", ".join(becomes(step.node.op_type, step.operator.function)),
+                "",
+                0,
+            )
+            for step in planned.steps
+        ),
+        refusals=tuple(map(str, planned.refusals)),
+        seconds=seconds,
+    )
+
+
+# --- the fields of a report, by what they come from -------------------------------------------------------------
+
+
+def _source(opened: Source) -> dict[str, Any]:
+    state = opened.model.meta.get("state")
+    parameters = None
+    if opened.torch is not None and state is not None:
+        parameters = sum(
+            value.size
+            for name, value in state.values.items()
+            if state.trainable[name] and name not in state.aliases
+        )
+    return {
+        "source": opened.title,
+        "axes": axes(opened.model),
+        "seed": opened.asked.seed,
+        "source_parameters": parameters,
+    }
+
+
+def _keras(model: keras.Model) -> dict[str, Any]:
+    import keras
+
+    return {
+        "backend": keras.backend.backend(),
+        "versions": {name: version(name) for name in ("onnx", "onnx-ir", "keras", "numpy")},
+        "trainable": _count(model.trainable_variables),
+        "non_trainable": _count(model.non_trainable_variables),
+        "custom_layers": tuple(layer.name for layer in model.layers if _is_custom(layer)),
+    }
+
+
+def _compared(found: Verification) -> dict[str, Any]:
+    return {
+        "checks": found.checks,
+        "gradients": found.gradients,
+        "unvaried": found.unvaried,
+        "dtype": found.dtype,
+        "first_mismatch": found.first_mismatch,
+    }
 
 
 def axes(model: ir.Model) -> tuple[str, ...]:
@@ -41,21 +147,13 @@ def axes(model: ir.Model) -> tuple[str, ...]:
     return tuple(f"{value.name}: ({', '.join(map(text, value.shape))})" for value in model.graph.inputs)
 
 
-def account(opened: Source, built: Built, seconds: dict[str, float]) -> Report:
-    """What became what, and from which parameters."""
-    return replace(
-        describe(opened, built.model),
-        rows=tuple(Row(made.path, made.op, made.layer, made.name, made.parameters) for made in built.made),
-        variables=tuple(
-            Variable(
-                e.variable.path, e.weight.dims, e.variable.trainable, str(e.recipe), not e.recipe.invertible
-            )
-            for e in built.weights
-        ),
-        transposes=built.transposes,
-        notes=(*opened.notes, *_depth(built.model), *_parted(built.weights)),
-        seconds=seconds,
-    )
+def _signature_notes(planned: Plan) -> Iterator[str]:
+    """The inputs and outputs of the Keras model whose axes are in another order than torch's."""
+    graph = planned.model.graph
+    for side, values in (("input", graph.inputs), ("output", graph.outputs)):
+        for value in values:
+            if perm := planned.signature_perms.get(value):
+                yield f"{side} {value.name} has its channels last: torch's axes {perm}"
 
 
 def _depth(model: keras.Model) -> tuple[str, ...]:
@@ -74,33 +172,6 @@ def _parted(weights: WeightMap) -> tuple[str, ...]:
     return tuple(
         f"{name} is {' and '.join(paths)}: the same numbers, which Keras trains apart"
         for name, paths in weights.parted.items()
-    )
-
-
-def describe(opened: Source, model: keras.Model) -> Report:
-    """What can be said of any Keras model beside its source."""
-    import keras
-
-    state = opened.model.meta.get("state")
-    parameters = None
-    if opened.torch is not None and state is not None:
-        parameters = sum(
-            value.size
-            for name, value in state.values.items()
-            if state.trainable[name] and name not in state.aliases
-        )
-    return Report(
-        source=opened.title,
-        backend=keras.backend.backend(),
-        versions={name: version(name) for name in ("onnx", "onnx-ir", "keras", "numpy")},
-        axes=axes(opened.model),
-        notes=opened.notes,
-        seed=opened.asked.seed,
-        dtype=precision(opened.model.graph),
-        source_parameters=parameters,
-        trainable=_count(model.trainable_variables),
-        non_trainable=_count(model.non_trainable_variables),
-        custom_layers=tuple(layer.name for layer in model.layers if _is_custom(layer)),
     )
 
 

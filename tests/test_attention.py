@@ -100,7 +100,10 @@ def proved(module: Any, args: tuple[Tensor, ...], path: Any) -> Any:
     last = {**BATCH, 1: "keys"}
     shapes = tuple([BATCH, last, last][: len(args)] if module.attention.batch_first else [None] * len(args))
     result = bridge.convert(
-        module, args, dynamic_shapes=shapes, float64=True, training=not module.attention.dropout
+        module,
+        args,
+        dynamic_shapes=shapes,
+        verify=bridge.Verify(float64=True, training=not module.attention.dropout),
     )
     assert result.report.verified
     state = result.weights.to_torch()
@@ -150,7 +153,9 @@ def test_heads_of_one_number_as_many_as_there_are_steps(read: bool) -> None:
     """Keras's layer then takes their biases for those of the steps."""
     module = filled(Attend(plain, read=read))
     module.attention = filled(nn.MultiheadAttention(WIDTH, WIDTH, batch_first=True))
-    assert bridge.convert(module, (random(3, WIDTH, WIDTH),), float64=True, training=True).report.verified
+    assert bridge.convert(
+        module, (random(3, WIDTH, WIDTH),), verify=bridge.Verify(float64=True, training=True)
+    ).report.verified
 
 
 PRESENT_FORM = {
@@ -180,14 +185,14 @@ def test_weights_of_fixed_lengths_have_their_shape() -> None:
             out, weights = self.attention(x, y, y)
             return out + weights @ y
 
-    result = bridge.convert(filled(Reads(plain)), CROSS, float64=True, training=True)
+    result = bridge.convert(filled(Reads(plain)), CROSS, verify=bridge.Verify(float64=True, training=True))
     assert result.report.verified
     assert not [layer for layer in result.model.layers if isinstance(layer, keras.layers.MultiHeadAttention)]
 
 
 def test_a_new_layer_trains_alike() -> None:
     """The bias of its keys is zero and has no gradient."""
-    assert bridge.convert(Attend(plain).eval(), SELF, training=True).report.verified
+    assert bridge.convert(Attend(plain).eval(), SELF, verify=bridge.Verify(training=True)).report.verified
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -205,7 +210,7 @@ def test_calls_of_one_layer_are_one_layer_whichever_gives_its_weights(read: Any,
                 found += [weights] if wanted else []
             return x, *found
 
-    result = bridge.convert(filled(Twice()), SELF, float64=True, training=not dropout)
+    result = bridge.convert(filled(Twice()), SELF, verify=bridge.Verify(float64=True, training=not dropout))
     assert result.report.verified
     kinds = [type(layer).__name__ for layer in result.model.layers if layer.weights]
     assert kinds == (["Dense"] * 4 if dropout else ["MultiHeadAttention"])

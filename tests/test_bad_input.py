@@ -243,7 +243,7 @@ def test_a_module_that_cannot_be_copied():
     x = (torch.randn(3, 4),)
     assert bridge.convert(Uncopied().eval(), x).report.proved
     with pytest.raises(bridge.SourceError, match="Uncopied cannot be copied, which comparing in float64 and"):
-        bridge.convert(Uncopied().eval(), x, training=True)
+        bridge.convert(Uncopied().eval(), x, verify=bridge.Verify(training=True))
 
 
 def test_dynamic_shapes_that_do_not_fit():

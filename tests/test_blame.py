@@ -13,7 +13,7 @@ from bridge import passes
 from bridge.conversion import smallest
 from bridge.frontend import source
 from bridge.frontend.onnx_adapters import ADAPTERS
-from bridge.report.report import ORT_KERAS, SIMPLIFIED, TORCH_ORT
+from bridge.verification.checks import ORT_KERAS, SIMPLIFIED, TORCH_ORT
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] x) => (float[N, 4] y)
 { a = Tanh (x)  b = Relu (a)  y = Add (b, x) }"""

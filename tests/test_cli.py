@@ -15,8 +15,9 @@ import onnx
 import pytest
 
 from bridge.cli import commands
-from bridge.conversion import ROOMS
-from bridge.report.report import ORT_KERAS, Report
+from bridge.report.report import Report
+from bridge.stages import STAGES
+from bridge.verification.checks import ORT_KERAS
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "tensorflow", "keras", "onnx", "onnx_ir", "onnxruntime", "numpy", "jinja2")
@@ -404,7 +405,7 @@ def test_progress_on_a_terminal(model, tmp_path, quiet):
     if quiet:
         assert (shown, out) == ("", b"")
     else:
-        assert [room for room in ROOMS if room in shown]
+        assert [room for room in STAGES if room in shown]
         assert b"proved equal" in out
 
 

@@ -168,7 +168,7 @@ class Alike(nn.Module):
 
 
 def test_parameters_called_as_values_are() -> None:
-    result = bridge.convert(Alike().eval(), torch.randn(3, 4), training=True)
+    result = bridge.convert(Alike().eval(), torch.randn(3, 4), verify=bridge.Verify(training=True))
     assert result.report.trainable == 24
     assert {name for entry in result.weights for name in entry.recipe.names} == set(Alike.names)
 
@@ -192,7 +192,7 @@ class Keeps(nn.Module):
 
 def test_what_a_module_keeps_between_calls_is_no_constant() -> None:
     module = Keeps().eval()
-    report = bridge.convert(module, torch.randn(2, 4), training=True).report
+    report = bridge.convert(module, torch.randn(2, 4), verify=bridge.Verify(training=True)).report
     assert report.trainable == report.source_parameters == 15
     assert not module.kept
 

@@ -41,7 +41,7 @@ def npz(**arrays: Any) -> bytes:
 
 def asked(path: Path) -> Callable[[], Any]:
     def work() -> None:
-        bridge.convert(onnx.parser.parse_model(TEXT), inputs=path)
+        bridge.convert(onnx.parser.parse_model(TEXT), verify=bridge.Verify(inputs=path))
 
     return work
 

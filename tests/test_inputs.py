@@ -57,7 +57,7 @@ ZEROS = "g (float[n,4] x) => (float[n,4] y) { s = Sub (x, x)  y = Abs (s) }"
 
 
 def converted(text: str, **options) -> bridge.Conversion:
-    return bridge.convert(parse(text, {}), **options)
+    return bridge.convert(parse(text, {}), verify=bridge.Verify(**options))
 
 
 def tried(conversion: bridge.Conversion) -> list[str]:
@@ -228,7 +228,9 @@ def test_inputs_from_files(name, tmp_path):
 
 def test_an_example_of_a_module_gives_way_to_inputs():
     result = bridge.convert(
-        nn.Linear(4, 3).eval(), torch.randn(3, 4), inputs=[np.ones((7, 4), np.float32)], float64=True
+        nn.Linear(4, 3).eval(),
+        torch.randn(3, 4),
+        verify=bridge.Verify(inputs=[np.ones((7, 4), np.float32)], float64=True),
     )
     assert tried(result)[0].endswith("=7")
 

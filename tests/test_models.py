@@ -62,7 +62,11 @@ def example(name: str):
 @functools.cache
 def converted(name: str) -> tuple[bridge.Conversion, torch.nn.Module, tuple]:
     module, args, dynamic_shapes = example(name)
-    return bridge.convert(module, args, dynamic_shapes=dynamic_shapes, float64=True), module, args
+    return (
+        bridge.convert(module, args, dynamic_shapes=dynamic_shapes, verify=bridge.Verify(float64=True)),
+        module,
+        args,
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -19,7 +19,7 @@ ROWS = [
 
 @pytest.mark.parametrize(("module", "shape"), ROWS)
 def test_a_layer_in_float64_too(module, shape) -> None:
-    report = bridge.convert(module, torch.randn(shape), float64=True).report
+    report = bridge.convert(module, torch.randn(shape), verify=bridge.Verify(float64=True)).report
     assert max(check.error for check in report.checks if check.dtype == "float64") < 1e-10
 
 
@@ -46,7 +46,7 @@ def test_bfloat16_is_refused_with_the_way_out() -> None:
 
 def test_training_without_parameters_compares_what_there_is() -> None:
     module = nn.Sequential(nn.Dropout(0.3), nn.BatchNorm1d(4, affine=False)).eval()
-    report = bridge.convert(module, torch.randn(6, 4), training=True).report
+    report = bridge.convert(module, torch.randn(6, 4), verify=bridge.Verify(training=True)).report
     assert {"running statistics", "dropout rates"} <= {check.leg for check in report.checks}
 
 
@@ -62,11 +62,11 @@ def test_an_instance_norm_by_its_running_statistics(norm, shape) -> None:
     norm.running_mean.normal_()
     norm.running_var.uniform_(0.3, 2.0)
     module = nn.Sequential(norm, nn.Tanh()).eval()
-    result = bridge.convert(module, torch.randn(shape), float64=True)
+    result = bridge.convert(module, torch.randn(shape), verify=bridge.Verify(float64=True))
     assert result.report.verified
     assert [type(layer).__name__ for layer in result.model.layers[1:2]] == ["BatchNormalization"]
     assert any("torch takes those of each instance" in note for note in result.report.notes)
     state = result.weights.to_torch()
     assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
     with pytest.raises(bridge.SourceError, match="training differs at 0: an InstanceNorm that keeps running"):
-        bridge.convert(module, torch.randn(shape), training=True)
+        bridge.convert(module, torch.randn(shape), verify=bridge.Verify(training=True))

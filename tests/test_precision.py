@@ -12,6 +12,7 @@ from torch import nn
 
 import bridge
 from bridge.report import html
+from bridge.verification.checks import GRADIENTS
 
 torch.set_num_threads(1)
 HALF, DOUBLE, BRAIN = torch.float16, torch.float64, torch.bfloat16
@@ -128,18 +129,16 @@ def test_a_half_file_is_proved_in_float64() -> None:
 def test_training_in_half_is_compared_in_float64() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 4)).half()
-    report = bridge.convert(module, torch.randn(2, 8).half(), training=True).report
+    report = bridge.convert(module, torch.randn(2, 8).half(), verify=bridge.Verify(training=True)).report
     assert report.verified
-    assert {check.dtype for check in report.checks if check.leg == bridge.report.report.GRADIENTS} == {
-        "float64"
-    }
+    assert {check.dtype for check in report.checks if check.leg == GRADIENTS} == {"float64"}
 
 
 def test_gradients_of_what_was_saved_in_half_are_refused(tmp_path) -> None:
     module, x = nn.Linear(8, 4).half(), torch.randn(2, 8).half()
     bridge.convert(module, x).save(tmp_path / "half.keras")
     with pytest.raises(bridge.SourceError, match="float16 says nothing of the gradients"):
-        bridge.verify(tmp_path / "half.keras", module, x, training=True)
+        bridge.verify(tmp_path / "half.keras", module, x, options=bridge.Verify(training=True))
 
 
 def test_several_precisions_are_proved_within_the_coarsest() -> None:
@@ -176,7 +175,7 @@ def test_a_cell_gives_a_tuple_while_torch_traces() -> None:
 
 def test_training_without_parameters_compares_what_there_is() -> None:
     module = nn.Sequential(nn.Dropout(0.3), nn.BatchNorm1d(4, affine=False)).eval()
-    report = bridge.convert(module, torch.randn(6, 4), training=True).report
+    report = bridge.convert(module, torch.randn(6, 4), verify=bridge.Verify(training=True)).report
     assert {"running statistics", "dropout rates"} <= {check.leg for check in report.checks}
 
 

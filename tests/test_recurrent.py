@@ -211,7 +211,9 @@ def test_torch(case: tuple[str, dict[str, Any], bool, str]) -> None:
     sizes = [options.get("proj_size") or HIDDEN, *([HIDDEN] if kind == "LSTM" else [])] if with_state else []
     args += [torch.randn(rows, batch, size) for size in sizes]
     shapes = (axes, tuple({1: "batch"} for _ in sizes)) if sizes else (axes,)
-    conversion = bridge.convert(module, tuple(args), dynamic_shapes=shapes, float64=True)
+    conversion = bridge.convert(
+        module, tuple(args), dynamic_shapes=shapes, verify=bridge.Verify(float64=True)
+    )
     report = conversion.report
     assert report.verified
     made = [row for row in report.rows if kind in row.op]

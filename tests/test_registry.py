@@ -81,12 +81,13 @@ def test_every_body_has_a_builder():
 
 ROOMS = (
     "errors",
-    "files graph keras_compat report weights",
+    "files graph keras_compat weights",
     "frontend layers ops passes",
     "plan",
     "build",
-    "faults saving verification",
-    "summary",
+    "faults verification",
+    "report",
+    "saving stages summary",
     "backend conversion",
     "cli",
 )

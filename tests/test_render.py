@@ -6,18 +6,8 @@ from html.parser import HTMLParser
 import pytest
 
 from bridge.report import html, text
-from bridge.report.report import (
-    GRADIENTS,
-    ORT_KERAS,
-    STEPS,
-    TORCH_KERAS,
-    TORCH_ORT,
-    Check,
-    Gradient,
-    Report,
-    Row,
-    Variable,
-)
+from bridge.report.report import Report, Row, Variable
+from bridge.verification.checks import GRADIENTS, ORT_KERAS, STEPS, TORCH_KERAS, TORCH_ORT, Check, Gradient
 
 SIZES = ("batch=3, time=7", "batch=4, time=8", "batch=1, time=21")
 REPORT = Report(
@@ -55,7 +45,7 @@ FAILED = replace(
     REPORT,
     checks=(Check(ORT_KERAS, SIZES[1], 4e-3, 1e-5),),
     rows=(*REPORT.rows[:3], replace(REPORT.rows[3], error=3e-3)),
-    blame="onnxruntime ↔ Keras differ by 0.004",
+    first_mismatch="onnxruntime ↔ Keras differ by 0.004",
 )
 TRAINED = replace(
     REPORT,

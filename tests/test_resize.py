@@ -34,7 +34,10 @@ def proved(function, rank: int, free: bool = True) -> bridge.Conversion:
     torch.manual_seed(0)
     shapes = FREE[rank] if free else None
     result = bridge.convert(
-        Calls(function, rank).eval(), torch.randn(SHAPES[rank]), dynamic_shapes=shapes, float64=True
+        Calls(function, rank).eval(),
+        torch.randn(SHAPES[rank]),
+        dynamic_shapes=shapes,
+        verify=bridge.Verify(float64=True),
     )
     assert result.report.transposes <= 2  # at the doors
     assert not result.report.custom_layers

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import bridge
 from bridge.frontend.onnx_double import in_double
-from bridge.report.report import LIMIT
+from bridge.verification.checks import LIMIT, ORT_KERAS, TORCH_KERAS
 from bridge.verification.metrics import cast, worst_error
 from bridge.verification.reference import as_given, in_float64
 
@@ -41,7 +41,7 @@ def test_it_is_proved_in_float64(module, tmp_path):
     assert report.verified
     assert report.amplifies
     assert max(c.error for c in report.checks if c.dtype == "float32") > LIMIT
-    assert {c.leg for c in report.checks if c.dtype == "float64"} == {bridge.report.report.TORCH_KERAS}
+    assert {c.leg for c in report.checks if c.dtype == "float64"} == {TORCH_KERAS}
     assert report.verdict.startswith("proved equal in float64")
     result.save(tmp_path / "m.keras")
     again = bridge.verify(tmp_path / "m.keras", module, torch.randn(3, 5))
@@ -104,10 +104,11 @@ SPECTRUM = """<ir_version: 8, opset_import: ["": 17]> g (float[n,t,1] x) => (flo
 @pytest.mark.parametrize("text", [AMPLIFIES, SPECTRUM])
 def test_a_file_is_proved_in_float64(text):
     report = bridge.convert(
-        onnx.parser.parse_model(text), sizes={"t": (480, 1000)} if "t," in text else None
+        onnx.parser.parse_model(text),
+        verify=bridge.Verify(sizes={"t": (480, 1000)} if "t," in text else None),
     ).report
     assert max(c.error for c in report.checks if c.dtype == "float32") > LIMIT
-    assert {c.leg for c in report.checks if c.dtype == "float64"} == {bridge.report.report.ORT_KERAS}
+    assert {c.leg for c in report.checks if c.dtype == "float64"} == {ORT_KERAS}
     assert report.verdict.startswith("proved equal in float64")
 
 
@@ -128,7 +129,7 @@ WRITTEN = {  # numbers of 32 bits that the layers take for what was meant
 @pytest.mark.parametrize("body", WRITTEN.values(), ids=WRITTEN)
 def test_numbers_are_in_float64_what_was_written(body):
     text = AMPLIFIES.replace("s = Sigmoid (x)", body)
-    report = bridge.convert(onnx.parser.parse_model(text), float64=True).report
+    report = bridge.convert(onnx.parser.parse_model(text), verify=bridge.Verify(float64=True)).report
     assert max(check.error for check in report.checks if check.dtype == "float64") < 1e-10
 
 
@@ -147,10 +148,10 @@ def test_a_wrong_formula_of_a_file_is_caught(build_with):
 def test_a_file_can_be_asked_to_be_proved_in_float64_but_not_in_training():
     model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
         g (float[n,5] x) => (float[n,5] y) { y = Tanh (x) }""")
-    report = bridge.convert(model, float64=True).report
+    report = bridge.convert(model, verify=bridge.Verify(float64=True)).report
     assert {c.limit for c in report.checks if c.dtype == "float64"} == {1e-10}
     with pytest.raises(bridge.SourceError, match="training needs the nn.Module itself"):
-        bridge.convert(model, training=True)
+        bridge.convert(model, verify=bridge.Verify(training=True))
 
 
 def test_statistics_that_onnxruntime_takes_in_32_bits_are_in_float64_what_was_meant():

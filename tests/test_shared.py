@@ -40,7 +40,7 @@ PRODUCTS = {
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_products_share_one_variable(name: str, shape: tuple[int, ...], tmp_path) -> None:
     module = Reads(PRODUCTS[name]).eval()
-    result = bridge.convert(module, torch.randn(shape), training=True)
+    result = bridge.convert(module, torch.randn(shape), verify=bridge.Verify(training=True))
     assert result.report.verified
     assert len([e for e in result.weights if "first.weight" in e.recipe.names]) == 1
     assert result.report.trainable <= result.report.source_parameters
@@ -59,7 +59,7 @@ def test_variables_that_train_apart_are_named_and_do_not_go_back_unlike() -> Non
     """A kernel that is a number beside the layer, too, is no single variable."""
     module = Reads(lambda m, x: m.first(x) * m.first.weight.sum()).eval()
     result = bridge.convert(module, torch.randn(3, 4))
-    report = bridge.convert(module, torch.randn(3, 4), training=True).report
+    report = bridge.convert(module, torch.randn(3, 4), verify=bridge.Verify(training=True)).report
     assert "first.weight: trains apart in Keras: only the gradients were compared" in report.notes
     (entry, _) = [e for e in result.weights if "first.weight" in e.recipe.names]
     assert any(n.startswith("first.weight is ") and "trains apart" in n for n in result.report.notes)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import bridge
-from bridge.report.report import BACK, GRADIENTS, STATISTICS, STEPS
+from bridge.verification.checks import BACK, GRADIENTS, STATISTICS, STEPS
 from bridge.weights.recipes import Sum, Transpose
 from bridge.weights.weight_map import WeightMap
 
@@ -77,7 +77,7 @@ EVERY = [*SHORT, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)]
 def trained(name: str) -> tuple[bridge.Conversion, nn.Module]:
     module, _, maker = name.partition(":")
     network, args, shapes = getattr(importlib.import_module(f"models.{module}"), maker or "make")()
-    return bridge.convert(network, args, dynamic_shapes=shapes, training=True), network
+    return bridge.convert(network, args, dynamic_shapes=shapes, verify=bridge.Verify(training=True)), network
 
 
 def worst(conversion: bridge.Conversion, leg: str, dtype: str = "float64") -> float:
@@ -192,7 +192,9 @@ def test_what_plain_keras_keeps_of_it(tmp_path: Path) -> None:
 
 def test_a_frozen_batchnorm_goes_on_looking_at_the_batch() -> None:
     """As in torch, where requires_grad=False is not eval(); Keras would stop where the layer is frozen."""
-    result = bridge.convert(frozen("norm", "lstm.bias_hh"), torch.randn(4, 7, 5), training=True)
+    result = bridge.convert(
+        frozen("norm", "lstm.bias_hh"), torch.randn(4, 7, 5), verify=bridge.Verify(training=True)
+    )
     assert result.model.get_layer("norm").trainable
     assert not any(
         "twice" in note for note in result.report.notes
@@ -207,7 +209,12 @@ def test_buffers_never_train() -> None:
 
 def test_a_batchnorm_without_parameters_trains_its_statistics() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False), nn.ReLU()).eval()
-    assert worst(bridge.convert(module, torch.randn(2, 3, 8, 9), training=True), STATISTICS) <= 1e-8
+    assert (
+        worst(
+            bridge.convert(module, torch.randn(2, 3, 8, 9), verify=bridge.Verify(training=True)), STATISTICS
+        )
+        <= 1e-8
+    )
 
 
 class KeyWithoutBias(nn.Module):
@@ -226,7 +233,7 @@ class KeyWithoutBias(nn.Module):
 @pytest.mark.parametrize("kept", [torch.zeros(2), torch.tensor([1.0, 2.0])], ids=["zeros", "numbers"])
 def test_constants_among_parameters_do_not_train(kept: Tensor) -> None:
     module = KeyWithoutBias(kept).eval()
-    conversion = bridge.convert(module, torch.randn(3, 4), training=True)
+    conversion = bridge.convert(module, torch.randn(3, 4), verify=bridge.Verify(training=True))
     assert conversion.report.verified
     assert conversion.report.trainable == sum(p.numel() for p in module.parameters())
 
@@ -250,7 +257,7 @@ class Stopped(nn.Module):
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 def test_what_torch_gives_no_gradient_does_not_train() -> None:
     ids = torch.tensor([[0, 1, 4], [3, 1, 4]])
-    result = bridge.convert(Stopped().eval(), ids, training=True)
+    result = bridge.convert(Stopped().eval(), ids, verify=bridge.Verify(training=True))
     assert result.report.verified
     before = result.weights.to_torch()
     result.model.compile("adam", "mse")
@@ -285,7 +292,9 @@ def test_a_table_that_keras_cannot_train_as_torch_does(
     module: nn.Module, error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error, match=says):
-        bridge.convert(module.eval(), torch.tensor([[0, 1, 4], [3, 1, 4]]), training=True)
+        bridge.convert(
+            module.eval(), torch.tensor([[0, 1, 4], [3, 1, 4]]), verify=bridge.Verify(training=True)
+        )
 
 
 def test_a_gradient_that_differs_is_named() -> None:
@@ -296,7 +305,9 @@ def test_a_gradient_that_differs_is_named() -> None:
     with pytest.raises(
         bridge.MismatchError, match=r"gradients differ.*: weight; an embedding with scale_grad_by_freq"
     ):
-        bridge.convert(Frequent(5, 4).eval(), torch.tensor([[0, 1, 4], [3, 1, 4]]), training=True)
+        bridge.convert(
+            Frequent(5, 4).eval(), torch.tensor([[0, 1, 4], [3, 1, 4]]), verify=bridge.Verify(training=True)
+        )
 
 
 def test_tied_weights_are_one_variable() -> None:
@@ -382,7 +393,9 @@ def test_dropout_that_evaluation_mode_does_not_show_is_named() -> None:
         y = F.scaled_dot_product_attention(q, q, q, dropout_p=0.25 if module.training else 0.0)
         return y.transpose(1, 2).flatten(2)
 
-    notes = bridge.convert(Calls(attend).eval(), torch.randn(2, 5, 4), training=True).report.notes
+    notes = bridge.convert(
+        Calls(attend).eval(), torch.randn(2, 5, 4), verify=bridge.Verify(training=True)
+    ).report.notes
     assert any("scaled_dot_product_attention drops with p=0.25 in training" in note for note in notes)
 
 
@@ -399,9 +412,9 @@ def test_a_wrong_gradient_behind_right_values_is_caught(build_with: Callable[...
         return x + keras.ops.stop_gradient(keras.ops.relu(x) - x)
 
     build_with("Relu", straight_through)
-    bridge.convert(linear_relu(), torch.randn(2, 4), float64=True)
+    bridge.convert(linear_relu(), torch.randn(2, 4), verify=bridge.Verify(float64=True))
     with pytest.raises(bridge.MismatchError, match=f"{GRADIENTS} differ by") as caught:
-        bridge.convert(linear_relu(), torch.randn(2, 4), training=True)
+        bridge.convert(linear_relu(), torch.randn(2, 4), verify=bridge.Verify(training=True))
     errors = {g.name: g.error for g in caught.value.report.gradients}
     assert errors["0.weight"] > 1e-2 >= 1e-8 > errors["2.weight"]
 
@@ -409,27 +422,27 @@ def test_a_wrong_gradient_behind_right_values_is_caught(build_with: Callable[...
 def test_a_recipe_that_gives_a_gradient_to_one_bias_only_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Sum, "add", lambda self, gradient, into: self.left.adjoint(gradient, into))
     with pytest.raises(bridge.MismatchError, match=f"{GRADIENTS} differ by 1 "):
-        bridge.convert(frozen(), torch.randn(4, 7, 5), training=True)
+        bridge.convert(frozen(), torch.randn(4, 7, 5), verify=bridge.Verify(training=True))
 
 
 def test_a_wrong_rate_of_dropout_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridge.ops.elementwise.decimal", lambda number: 0.5)
     network = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.3), nn.Linear(6, 3)).eval()
-    bridge.convert(network, torch.randn(2, 4), float64=True)
+    bridge.convert(network, torch.randn(2, 4), verify=bridge.Verify(float64=True))
     with pytest.raises(
         bridge.MismatchError, match="dropout rates .*torch drops 0.3 at 1, .*Keras drops 0.5 at 1"
     ):
-        bridge.convert(network, torch.randn(2, 4), training=True)
+        bridge.convert(network, torch.randn(2, 4), verify=bridge.Verify(training=True))
 
 
 def test_dropping_numbers_where_torch_drops_channels_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridge.ops.elementwise.SPATIAL_DROPOUT", {})
     network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Dropout2d(0.3), nn.Conv2d(3, 2, 2)).eval()
-    bridge.convert(network, torch.randn(2, 2, 6, 5), float64=True)
+    bridge.convert(network, torch.randn(2, 2, 6, 5), verify=bridge.Verify(float64=True))
     with pytest.raises(
         bridge.MismatchError, match="dropout rates .*torch decides 6 times at 1, Keras does not"
     ):
-        bridge.convert(network, torch.randn(2, 2, 6, 5), training=True)
+        bridge.convert(network, torch.randn(2, 2, 6, 5), verify=bridge.Verify(training=True))
 
 
 def test_a_wrong_variance_of_one_channel_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -445,7 +458,7 @@ def test_a_wrong_variance_of_one_channel_is_caught(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(keras.layers.BatchNormalization, "call", wrong)
     network = nn.Sequential(nn.Linear(4, 1), nn.BatchNorm1d(1), nn.Linear(1, 3)).eval()
     with pytest.raises(bridge.MismatchError, match=f"{STATISTICS} differ by 0.0"):
-        bridge.convert(network, torch.randn(8, 4), training=True)
+        bridge.convert(network, torch.randn(8, 4), verify=bridge.Verify(training=True))
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -453,7 +466,7 @@ def test_weights_that_come_back_wrong_are_caught(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Transpose, "view", lambda self, into: self.source.view(into))
     network = nn.Sequential(nn.Linear(4, 4), nn.Tanh()).eval()
     with pytest.raises(bridge.MismatchError, match=f"{BACK}.*0.weight"):
-        bridge.convert(network, torch.randn(2, 4), training=training)
+        bridge.convert(network, torch.randn(2, 4), verify=bridge.Verify(training=training))
 
 
 def test_trained_weights_that_come_back_wrong_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,7 +474,7 @@ def test_trained_weights_that_come_back_wrong_are_caught(monkeypatch: pytest.Mon
     monkeypatch.setattr(Sum, "put", lambda self, value, into: None)
     monkeypatch.setattr(WeightMap, "kept", property(lambda self: frozenset(self.state.values)))
     with pytest.raises(bridge.MismatchError, match=f"{BACK} differ by .* after step 5"):
-        bridge.convert(frozen(), torch.randn(4, 7, 5), training=True)
+        bridge.convert(frozen(), torch.randn(4, 7, 5), verify=bridge.Verify(training=True))
 
 
 @pytest.mark.parametrize("setting", ["momentum", "epsilon"])
@@ -474,7 +487,7 @@ def test_a_wrong_setting_of_batch_norm_is_caught(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(keras.layers.BatchNormalization, "__init__", wrong)
     network = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6, eps=1e-2), nn.Linear(6, 3)).eval()
     with pytest.raises(bridge.MismatchError):
-        bridge.convert(network, torch.randn(8, 4), training=True)
+        bridge.convert(network, torch.randn(8, 4), verify=bridge.Verify(training=True))
 
 
 # --- one way ------------------------------------------------------------------------------------------------
@@ -515,7 +528,7 @@ else:
     module, _, maker = sys.argv[1].partition(":")
     network, args, shapes = getattr(importlib.import_module(f"models.{module}"), maker or "make")()
 before = keras.backend.result_type("float64", "float64")
-bridge.convert(network, args, dynamic_shapes=shapes, training=True)
+bridge.convert(network, args, dynamic_shapes=shapes, verify=bridge.Verify(training=True))
 assert keras.backend.result_type("float64", "float64") == before
 assert keras.ops.zeros(1, "float64").dtype != "float64" or keras.backend.backend() != "jax"
 print("proved on", keras.backend.backend())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import bridge
-from bridge.report.report import GRADIENTS, STEPS
+from bridge.verification.checks import GRADIENTS, STEPS
 from bridge.verification.shaken import Shaken
 from bridge.verification.training import gradient_errors
 
@@ -35,7 +35,9 @@ def test_a_gradient_that_rounding_alone_decides_is_named_and_not_compared(
     build_with: Callable[..., None],
 ) -> None:
     build_with("Sigmoid", lambda x: 1.0 - keras.ops.sigmoid(-x))  # which keeps the digits that torch's loses
-    report = bridge.convert(Saturated(1e-12).eval(), torch.randn(2, 4), training=True).report
+    report = bridge.convert(
+        Saturated(1e-12).eval(), torch.randn(2, 4), verify=bridge.Verify(training=True)
+    ).report
     assert report.verified
     assert {check.limit for check in report.checks if check.dtype == "float64"} <= {1e-10, 1e-8}
     named = "rounding alone decides the gradient of gate.weight, gate.bias: not compared"
@@ -50,7 +52,7 @@ def test_a_wrong_gradient_beside_it_is_caught(build_with: Callable[..., None]) -
 
     build_with("Relu", straight_through)
     with pytest.raises(bridge.MismatchError, match=f"{GRADIENTS} differ by .* .limit 1e-0"):
-        bridge.convert(Saturated(1e-12).eval(), torch.randn(2, 4), training=True)
+        bridge.convert(Saturated(1e-12).eval(), torch.randn(2, 4), verify=bridge.Verify(training=True))
 
 
 class Root(nn.Module):
@@ -66,7 +68,7 @@ class Root(nn.Module):
 
 
 def test_where_torch_has_no_gradient_none_is_compared() -> None:
-    report = bridge.convert(Root().eval(), torch.randn(8, 4), training=True).report
+    report = bridge.convert(Root().eval(), torch.randn(8, 4), verify=bridge.Verify(training=True)).report
     assert report.verified
     assert any("after step 1 torch's parameters are no numbers" in note for note in report.notes)
     assert {check.leg for check in report.checks} >= {GRADIENTS}
@@ -81,7 +83,7 @@ def test_nan_where_torch_has_a_gradient_is_caught(build_with: Callable[..., None
     build_with("Relu", wrong)
     network = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
     with pytest.raises(bridge.MismatchError, match=f"{GRADIENTS} differ by inf"):
-        bridge.convert(network, torch.randn(8, 4), training=True)
+        bridge.convert(network, torch.randn(8, 4), verify=bridge.Verify(training=True))
 
 
 def test_the_error_of_a_gradient() -> None:
@@ -94,7 +96,7 @@ def test_the_error_of_a_gradient() -> None:
 @pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm])
 def test_a_weight_that_torch_computes_leaves_the_others_to_compare(norm: Callable[..., nn.Module]) -> None:
     network = nn.Sequential(norm(nn.Linear(4, 6)), nn.Softsign(), nn.Linear(6, 3)).eval()
-    report = bridge.convert(network, torch.randn(8, 4), training=True).report
+    report = bridge.convert(network, torch.randn(8, 4), verify=bridge.Verify(training=True)).report
     assert report.verified
     assert {gradient.name for gradient in report.gradients} == {"0.bias", "2.weight", "2.bias"}
     assert any("trains by itself" in note for note in report.notes)

@@ -56,7 +56,9 @@ def example(name: str):
 @functools.cache
 def converted(name: str) -> tuple[bridge.Conversion, torch.nn.Module]:
     module, args, dynamic_shapes = example(name)
-    return bridge.convert(module, args, dynamic_shapes=dynamic_shapes, float64=True), module
+    return bridge.convert(
+        module, args, dynamic_shapes=dynamic_shapes, verify=bridge.Verify(float64=True)
+    ), module
 
 
 @pytest.mark.parametrize("name", NETWORKS)

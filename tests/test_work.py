@@ -15,8 +15,8 @@ from bridge.conversion import load_source
 from bridge.frontend.onnx_load import load
 from bridge.passes import simplify
 from bridge.passes.work import FAST
-from bridge.report.report import ORT_KERAS, TORCH_KERAS
 from bridge.verification import work
+from bridge.verification.checks import ORT_KERAS, TORCH_KERAS
 from bridge.verification.inputs import Sampler
 
 SIZES = {"n": 3, "h": 8, "w": 6}
@@ -85,14 +85,14 @@ def test_small_sizes_come_first_where_others_take_much(monkeypatch):
 
 def test_sizes_that_the_user_gave_are_all_tried(monkeypatch):
     monkeypatch.setattr(work, "BUDGET", 100)
-    report = bridge.convert(parse(HEAVY, {}), sizes={"t": (7, 11, 30)}).report
+    report = bridge.convert(parse(HEAVY, {}), verify=bridge.Verify(sizes={"t": (7, 11, 30)})).report
     assert {7, 11, 30} <= {int(check.sizes.rpartition("=")[2]) for check in report.checks}
 
 
 def test_the_examples_of_a_module_are_always_tried(monkeypatch):
     monkeypatch.setattr(work, "BUDGET", 100)
     module = torch.nn.Sequential(torch.nn.Linear(9, 9), torch.nn.Tanh())
-    report = bridge.convert(module.eval(), torch.randn(50, 9), training=True).report
+    report = bridge.convert(module.eval(), torch.randn(50, 9), verify=bridge.Verify(training=True)).report
     batches = [
         check.sizes.rpartition("=")[2]
         for check in report.checks

@@ -25,7 +25,7 @@ from benchmarks.fuzz.operators import DRAWS
 from benchmarks.fuzz.workers import ALARM, CRASHED, EQUAL, INVALID, LOST, REFUSED, WRONG, Outcome
 from bridge.errors import BridgeError, InternalError, MismatchError
 from bridge.graph.reduce import reduce
-from bridge.report.report import LIMIT
+from bridge.verification.checks import LIMIT
 from bridge.verification.runners import keras_call
 
 OPSETS = range(5, 29)  # those that onnxruntime runs nodes of
@@ -74,7 +74,7 @@ class Graph:
 
     def converted(self, verify: bool = True) -> bridge.Conversion:
         keras.utils.clear_session(free_memory=False)
-        return bridge.convert(self.model, inputs=next(self._feeds()), verify=verify)
+        return bridge.convert(self.model, verify=verify and bridge.Verify(inputs=next(self._feeds())))
 
     def fault(self, converted: bridge.Conversion, wanted: list[Ran]) -> str:
         """What differs in the Keras model, or nothing."""

@@ -112,7 +112,9 @@ class Module:
             except RuntimeError as error:  # as where torch has no kernel in this precision
                 return Outcome(INVALID, str(error))
             return outcome(
-                lambda: bridge.convert(module, inputs, dynamic_shapes=shapes, training=self.training),
+                lambda: bridge.convert(
+                    module, inputs, dynamic_shapes=shapes, verify=bridge.Verify(training=self.training)
+                ),
                 module,
                 inputs,
             )

@@ -30,7 +30,7 @@ from benchmarks.fuzz.subjects import KINDS, Kind, Subject
 from benchmarks.fuzz.switches import Line, Switch, forget, switches, traced
 from benchmarks.fuzz.workers import CAUGHT, EQUAL, INVALID, REFUSED, WRONG, Outcome
 from bridge.errors import BridgeError, InternalError, MismatchError
-from bridge.report.report import (
+from bridge.verification.checks import (
     BACK,
     DROPOUT,
     GRADIENTS,
@@ -139,7 +139,7 @@ def _ended(subject: Subject, wanted: Any) -> Outcome:
     try:
         subject.converted()
     except MismatchError as error:
-        return Outcome(CAUGHT, error.report.blame)
+        return Outcome(CAUGHT, error.report.first_mismatch)
     except BridgeError as error:
         return Outcome(REFUSED, _said(error))
     return Outcome(WRONG, fault)

@@ -102,7 +102,7 @@ class Old:
         for value, array in zip(model.graph.output, self.wanted()[0][1], strict=True):
             kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
             value.type.CopyFrom(onnx.helper.make_tensor_type_proto(kind, array.shape))
-        return bridge.convert(model, inputs=self.row.feeds(), verify=verify)
+        return bridge.convert(model, verify=verify and bridge.Verify(inputs=self.row.feeds()))
 
     def fault(self, converted: bridge.Conversion, wanted: list[Run]) -> str:
         return _unlike(converted, wanted)
@@ -172,7 +172,9 @@ class Module:
         keras.utils.clear_session(free_memory=False)
         source, inputs, shapes = self._made()
         training = verify and self.drawn.training
-        return bridge.convert(source, inputs, dynamic_shapes=shapes, verify=verify, training=training)
+        return bridge.convert(
+            source, inputs, dynamic_shapes=shapes, verify=verify and bridge.Verify(training=training)
+        )
 
     def fault(self, converted: bridge.Conversion, wanted: Any) -> str:
         runs, known = wanted

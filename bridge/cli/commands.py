@@ -32,8 +32,8 @@ from bridge.errors import (
 )
 
 if TYPE_CHECKING:
-    from bridge.conversion import Progress
     from bridge.report.report import Report
+    from bridge.stages import Progress
 
 EXIT_CODES: dict[type[BaseException], int] = {
     MismatchError: 1,
@@ -165,18 +165,13 @@ def convert(
     def work(progress: Progress) -> Report:
         check_writable(output)
         given = read_source(source, trust)
-        from bridge import convert
+        from bridge import Verify, convert
 
         result = convert(
             *given[:2],
             dynamic_shapes=given[2],
-            inputs=inputs,
-            sizes=dict(sizes),
-            seed=seed,
             channels_last=channels_last,
-            verify=verify,
-            float64=float64,
-            training=training,
+            verify=verify and Verify(dict(sizes), inputs, seed, float64, training),
             progress=progress,
         )
         result.save(output)
@@ -216,18 +211,10 @@ def verify(
 
     def work(progress: Progress) -> Report:
         given = read_source(source, trust)
-        from bridge.conversion import verify_saved
+        from bridge import Verify, verify
 
-        return verify_saved(
-            model,
-            *given[:2],
-            dynamic_shapes=given[2],
-            inputs=inputs,
-            sizes=dict(sizes),
-            seed=seed,
-            training=training,
-            progress=progress,
-        )
+        options = Verify(dict(sizes), inputs, seed, training=training)
+        return verify(model, *given[:2], dynamic_shapes=given[2], options=options, progress=progress)
 
     answer(work, debug, report, quiet, as_json)
 
@@ -244,7 +231,7 @@ def inspect(debug: bool, source: str, trust: bool, report: Path | None, quiet: b
 
     def work(progress: Progress) -> Report:
         given = read_source(source, trust)
-        from bridge.conversion import inspect
+        from bridge import inspect
 
         return inspect(*given[:2], dynamic_shapes=given[2], progress=progress)
 
@@ -418,9 +405,9 @@ def hushed(debug: bool) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def progress_bar(stderr: TextIO, quiet: bool) -> Iterator[Progress]:
-    """The rooms as they are entered, on a terminal's stderr; gone when done."""
+    """The stages as they are entered, on a terminal's stderr; gone when done."""
     if quiet or not stderr.isatty():
-        yield lambda room: None
+        yield lambda stage: None
         return
     from rich.console import Console
     from rich.progress import (
@@ -432,7 +419,7 @@ def progress_bar(stderr: TextIO, quiet: bool) -> Iterator[Progress]:
         TimeElapsedColumn,
     )
 
-    from bridge.conversion import ROOMS
+    from bridge.stages import STAGES
 
     columns = (
         SpinnerColumn(),
@@ -444,8 +431,8 @@ def progress_bar(stderr: TextIO, quiet: bool) -> Iterator[Progress]:
     with Progress(
         *columns, console=Console(file=stderr), transient=True, redirect_stdout=False, redirect_stderr=False
     ) as bar:
-        task = bar.add_task("reading", total=len(ROOMS))
-        yield lambda room: bar.update(task, description=room, completed=ROOMS.index(room))
+        task = bar.add_task("reading", total=len(STAGES))
+        yield lambda stage: bar.update(task, description=stage, completed=STAGES.index(stage))
 
 
 def show(report: Report) -> None:

@@ -134,9 +134,9 @@ def load_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
     args = tuple(args) if isinstance(args, tuple | list) else (args,)
     title = type(source).__name__
     _require_numbers(title, {**dict(enumerate(args)), **(kwargs or {}), **source.state_dict()})
-    witness = Torch(source, args, kwargs)
+    reference = Torch(source, args, kwargs)
     try:
-        witness(witness.examples)
+        reference(reference.examples)
     except NotRun as error:
         kind = type(error.__cause__).__name__
         raise ExportError(f"{title} does not run on the args given: {kind}: {error}") from error
@@ -145,7 +145,7 @@ def load_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
         exported.model,
         title,
         exported.model,
-        witness,
+        reference,
         exported.notes,
         dynamic_shapes,
         True,

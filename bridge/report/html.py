@@ -11,8 +11,9 @@ from importlib import resources
 
 import jinja2
 
-from bridge.report.report import LEGS, Check, Report, Row
+from bridge.report.report import Report, Row
 from bridge.report.text import facts, sized
+from bridge.verification.checks import LEGS, Check
 
 LEVELS = (  # class, largest error as a part of the limit, what the legend says
     ("close", 1e-2, "at most a hundredth of the limit"),

@@ -10,22 +10,9 @@ import types
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
-TORCH_ORT, ORT_KERAS, TORCH_KERAS = "torch ↔ onnxruntime", "onnxruntime ↔ Keras", "torch ↔ Keras"
-SIMPLIFIED = (
-    "as given ↔ as simplified"  # the graph that the user gave, or torch exported, and the one that is built
-)
-LEGS = (TORCH_ORT, SIMPLIFIED, ORT_KERAS, TORCH_KERAS)  # where outputs are compared
-LIMIT = 1e-5  # of the relative error of float32 values
-LIMITS = {"float16": 1e-2, "bfloat16": 8e-2}  # of types that round ten thousand times as much
+from bridge.verification.checks import LEGS, Check, Gradient, all_pass, amplified, limit_of
+
 FREE = re.compile(r" free|: \d+ (to|or) ")  # in what is said of the axes of an input
-GRADIENTS, STEPS, STATISTICS = "gradients", "steps of SGD", "running statistics"  # training, torch ↔ Keras
-DROPOUT = "dropout rates"  # training
-BACK = "weights back to torch"
-
-
-def limit_of(dtype: str) -> float:
-    """Of the relative error of values in this precision."""
-    return LIMITS.get(dtype, LIMIT)
 
 
 @dataclass(frozen=True)
@@ -38,36 +25,6 @@ class Row:
     name: str  # of the Keras layer
     parameters: int
     error: float | None = None
-
-
-@dataclass(frozen=True)
-class Check:
-    """One comparison: largest relative error over all outputs on one leg, at one choice of sizes."""
-
-    leg: str
-    sizes: str  # "batch=3, time=7"
-    error: float
-    limit: float
-    dtype: str = "float32"
-    failure: str = ""  # what one of the two said instead of giving outputs
-    values: str = ""  # what is odd about the values of the inputs: "large numbers"
-
-    @property
-    def at(self) -> str:
-        """Sizes and values, in words."""
-        return f"{self.sizes}; {self.values}" if self.values else self.sizes
-
-    @property
-    def passed(self) -> bool:
-        return self.error <= self.limit
-
-
-@dataclass(frozen=True)
-class Gradient:
-    """The relative error of the gradient of one torch parameter, in float64."""
-
-    name: str
-    error: float
 
 
 @dataclass(frozen=True)
@@ -86,7 +43,7 @@ class Report:
     """Frozen account of one conversion.
 
     `axes` says of every input which axes are free and which are fixed; `notes` are conditions that hold beyond the
-    checks (a simplification that is exact only for valid input, for instance). `seconds` is the time of each room.
+    checks (a simplification that is exact only for valid input, for instance). `seconds` is the time of each stage.
     """
 
     source: str
@@ -103,7 +60,7 @@ class Report:
     non_trainable: int = 0
     transposes: int = 0  # between nodes of the built model
     custom_layers: tuple[str, ...] = ()  # layers that plain Keras cannot load
-    blame: str = ""  # leg and first node that departs, when a check failed
+    first_mismatch: str = ""  # leg and first node that departs, when a check failed
     refusals: tuple[str, ...] = ()
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     seed: int = 0  # of the inputs that were drawn
@@ -112,7 +69,7 @@ class Report:
 
     @property
     def verified(self) -> bool:
-        return bool(self.checks) and all(check.passed for check in self.checks)
+        return all_pass(self.checks)
 
     @property
     def proved(self) -> bool:
@@ -128,8 +85,7 @@ class Report:
     @property
     def amplifies(self) -> bool:
         """Whether the network amplifies rounding, so that its values were judged by the source's own."""
-        random = (c for c in self.checks if c.leg in LEGS and c.dtype == self.dtype and not c.values)
-        return any(check.limit > limit_of(check.dtype) for check in random)
+        return amplified(self.checks, self.dtype)
 
     @property
     def summed(self) -> int:
@@ -144,7 +100,7 @@ class Report:
         if not self.checks:
             return "planned, not built" if not self.backend else "converted, not compared"
         if not self.verified:
-            return f"NOT equal: {self.blame or ', '.join(leg for leg in self.worst)}"
+            return f"NOT equal: {self.first_mismatch or ', '.join(leg for leg in self.worst)}"
         sizes = len({check.sizes for check in self.checks if check.leg in LEGS})
         worst = max(check.error for check in self.checks)
         where = f"{sizes} choices of sizes" if sizes > 1 else "the exported sizes"

@@ -11,7 +11,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from bridge.report.report import Check, Report, Row
+from bridge.report.report import Report, Row
+from bridge.verification.checks import Check
 
 WIDTH = 110
 
@@ -134,8 +135,8 @@ def facts(report: Report) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "custom layers", (", ".join(report.custom_layers) or "none: loads with plain Keras",)
     yield "notes", report.notes
     if report.seconds:
-        rooms = ", ".join(f"{room} {seconds:.2f} s" for room, seconds in report.seconds.items())
-        yield "time", (f"{rooms}; {sum(report.seconds.values()):.2f} s in all",)
+        stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in report.seconds.items())
+        yield "time", (f"{stages}; {sum(report.seconds.values()):.2f} s in all",)
     if report.checks:
         yield "drawn with", (f"seed {report.seed}",)
     if report.backend:

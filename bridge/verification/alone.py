@@ -13,7 +13,7 @@ from bridge.plan.planner import Plan
 from bridge.verification.metrics import Arrays, only, worst_error
 from bridge.verification.nodes import keras_values, node_errors, onnx_values
 from bridge.verification.odd import NUDGED, nudged
-from bridge.verification.outputs import FLOOR
+from bridge.verification.outputs import ROUNDING_FACTOR
 from bridge.verification.reference import Evaluator
 from bridge.verification.runners import OnnxRuntime
 from bridge.verification.steps import single
@@ -39,7 +39,7 @@ def _at_fault(plan: Plan, built: Built, node: ir.Node, trial: Trial, limit: floa
     run = OnnxRuntime(model)
     theirs = run(arrays)
     if trial.odd in NUDGED:
-        limit = max(limit, FLOOR * worst_error(run(nudged(arrays)), theirs))
+        limit = max(limit, ROUNDING_FACTOR * worst_error(run(nudged(arrays)), theirs))
     decided = _decided(node, given, arrays, run, theirs)
     if worst_error(only(ours, decided), only(theirs, decided)) <= limit:
         return False

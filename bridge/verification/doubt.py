@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bridge.errors import NotRun, SourceError
-from bridge.report.report import LIMIT, ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.alone import excused
+from bridge.verification.checks import LIMIT, ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.metrics import cast, worst_error
 from bridge.verification.odd import Odd
 from bridge.verification.outputs import checks

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from bridge.frontend.torch_patches import DROPPING, replaced
-from bridge.report.report import DROPOUT, LIMIT, Check
+from bridge.verification.checks import DROPOUT, LIMIT, Check
 from bridge.verification.metrics import Arrays
 from bridge.verification.runners import keras_call
 
@@ -42,9 +42,9 @@ class Drops:
                 self.decisions[path, decisions] += times
 
 
-def check_dropout(built: Built, witness: Torch, inputs: Arrays) -> Check | None:
+def check_dropout(built: Built, reference: Torch, inputs: Arrays) -> Check | None:
     """Whether every call that drops in torch is a layer that drops as much; None where nothing does."""
-    want, got = torch_drops(witness, inputs), keras_drops(built, inputs)
+    want, got = torch_drops(reference, inputs), keras_drops(built, inputs)
     if not want.rates and not got.rates:
         return None
     missing, extra = want.rates - got.rates, got.rates - want.rates
@@ -113,12 +113,12 @@ def _varies(array: np.ndarray, axis: int) -> bool:
 # --- torch ---------------------------------------------------------------------------------------------------------
 
 
-def torch_drops(witness: Torch, inputs: Arrays) -> Drops:
+def torch_drops(reference: Torch, inputs: Arrays) -> Drops:
     """What each call drops, by the path of the innermost module that makes it. Where torch drops inside stacked
-    recurrent layers, each layer but the last counts as one call. Trains `witness`: give a copy."""
+    recurrent layers, each layer but the last counts as one call. Trains `reference`: give a copy."""
     import torch
 
-    paths = {module: path for path, module in witness.module.named_modules()}
+    paths = {module: path for path, module in reference.module.named_modules()}
     drops, running = Drops(), list[Any]()
     attend = torch.nn.functional.scaled_dot_product_attention
 
@@ -161,6 +161,6 @@ def torch_drops(witness: Torch, inputs: Arrays) -> Drops:
         hooks.register_module_forward_hook(leave, always_call=True),
         torch.no_grad(),
     ):
-        witness.module.train()
-        witness.outputs(inputs)
+        reference.module.train()
+        reference.outputs(inputs)
     return drops

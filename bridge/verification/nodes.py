@@ -15,7 +15,7 @@ from bridge.verification.metrics import Arrays, relative_error
 from bridge.verification.runners import keras_call, values_in
 from bridge.verification.trials import Trial
 
-AT_ONCE = 1 << 29  # bytes of the values between nodes that are compared in one run
+MAX_COMPARED_BYTES = 1 << 29  # bytes of the values between nodes that are compared in one run
 
 
 def node_errors(plan: Plan, built: Built, trial: Trial) -> dict[ir.Node, float]:
@@ -56,12 +56,12 @@ def _portions(
 ) -> Iterator[list[tuple[ir.Node, ir.Value]]]:
     """The values in runs that fit into memory together."""
     portion: list[tuple[ir.Node, ir.Value]] = []
-    room = AT_ONCE
+    room = MAX_COMPARED_BYTES
     for node, value in shown:
         size = _bytes(value, sizes)
         if portion and size > room:
             yield portion
-            portion, room = [], AT_ONCE
+            portion, room = [], MAX_COMPARED_BYTES
         portion.append((node, value))
         room -= size
     yield portion

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 import keras
 
 from bridge.errors import NotRun, SourceError
-from bridge.report.report import LEGS, ORT_KERAS, SIMPLIFIED, TORCH_KERAS, TORCH_ORT, Check
+from bridge.verification.checks import (
+    LEGS,
+    LIMIT_FLOAT64,
+    ORT_KERAS,
+    SIMPLIFIED,
+    TORCH_KERAS,
+    TORCH_ORT,
+    Check,
+)
 from bridge.verification.inputs import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, error_where, worst_error
 from bridge.verification.odd import Odd
@@ -29,8 +37,9 @@ from bridge.verification.work import Budget
 if TYPE_CHECKING:
     from bridge.frontend.source import Source
 
-LIMIT_DOUBLE = 1e-10
-FLOOR = 10  # times the source's own rounding, by which values may be off where a network amplifies it
+ROUNDING_FACTOR = (
+    10  # times the source's own rounding, by which values may be off where a network amplifies it
+)
 
 
 def checks(call: Run, tried: Sequence[Trial], simple: OnnxRuntime | None = None) -> Iterator[Check]:
@@ -58,9 +67,9 @@ def _compared(run: Run, trial: Trial, wanted: dict[str, Arrays | None], name: st
 
 
 def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], doubles: dict[str, Run]) -> list[Check]:
-    """`found`, where one fails with a limit of at least `FLOOR` times what a reference's own rounding is at the same
-    inputs, by the magnitude that the leg is measured by; `doubles` runs some of the references ("torch", "onnx") in
-    float64."""
+    """`found`, where one fails with a limit of at least `ROUNDING_FACTOR` times what a reference's own rounding is at
+    the same inputs, by the magnitude that the leg is measured by; `doubles` runs some of the references ("torch",
+    "onnx") in float64."""
     failed = {check.at for check in found if not check.passed}
     limits: dict[tuple[str, str], float] = {}
     for trial in tried:
@@ -73,7 +82,7 @@ def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], doubles: d
             for leg in LEGS:
                 wanted = trial.torch if leg in (TORCH_ORT, TORCH_KERAS) else trial.onnx
                 off = max(worst_error(getattr(trial, name) or [], y, wanted) for name, y in exact.items())
-                limits[at, leg] = FLOOR * off if math.isfinite(off) else 0.0
+                limits[at, leg] = ROUNDING_FACTOR * off if math.isfinite(off) else 0.0
     return [c if c.passed else replace(c, limit=max(c.limit, limits.get((c.at, c.leg), 0.0))) for c in found]
 
 
@@ -100,5 +109,5 @@ def compare_double(
 def _in_double(leg: str, trial: Trial, got: Arrays, rounded: Arrays, finer: float) -> Check:
     """How far Keras, which `got` it, is off; `rounded` is the source in a precision that float64 is `finer` than."""
     off, rounding = (error_where(x, trial.onnx, trial.room) for x in (got, rounded))
-    limit = FLOOR * rounding * finer if math.isfinite(rounding) else 0.0
-    return Check(leg, sizes_text(trial.sizes), off, max(limit, LIMIT_DOUBLE), "float64")
+    limit = ROUNDING_FACTOR * rounding * finer if math.isfinite(rounding) else 0.0
+    return Check(leg, sizes_text(trial.sizes), off, max(limit, LIMIT_FLOAT64), "float64")

@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from bridge.errors import ExportError, NotRun
 from bridge.graph.ranges import FREE, Range, Ranges
-from bridge.report.report import limit_of
+from bridge.verification.checks import limit_of
 from bridge.verification.inputs import Sampler, Sizes
 from bridge.verification.metrics import worst_error
 from bridge.verification.reference import as_given

@@ -14,7 +14,7 @@ from bridge.errors import MissingPackageError, NotRun, SourceError, calling, sai
 from bridge.graph.axes import Perm
 from bridge.verification.metrics import Arrays
 
-INSIDE = 1 << 10  # bytes of an initializer that onnxruntime gets within the model
+MAX_INLINE_BYTES = 1 << 10  # bytes of an initializer that onnxruntime gets within the model
 
 
 class OnnxRuntime:
@@ -94,7 +94,7 @@ def _without_weights(model: ir.Model) -> tuple[ir.Model, dict[str, np.ndarray]]:
     light, arrays = model.clone(), {}
     for name, value in light.graph.initializers.items():
         tensor = value.const_value
-        if tensor is not None and tensor.nbytes > INSIDE:
+        if tensor is not None and tensor.nbytes > MAX_INLINE_BYTES:
             arrays[name] = np.ascontiguousarray(tensor.numpy())
             value.const_value = ir.ExternalTensor(
                 "beside", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name, base_dir=""

@@ -120,18 +120,20 @@ def require_comparable(module: Any) -> None:
 def _refuse(module: Any, differs: Callable[[Any], bool], why: str) -> None:
     paths = [path or type(layer).__name__ for path, layer in module.named_modules() if differs(layer)]
     if paths:
-        raise SourceError(f"training differs at {', '.join(paths)}: {why}; convert without training=True")
+        raise SourceError(
+            f"training differs at {', '.join(paths)}: {why}; convert without Verify(training=True)"
+        )
 
 
 class TorchSide:
     """A copy of the module that is stepped with plain SGD."""
 
-    def __init__(self, witness: Torch, shaken: int | None = None):
+    def __init__(self, reference: Torch, shaken: int | None = None):
         """With a seed for `shaken`, what torch rounds is off by its last bits in the steps."""
         import torch
 
-        self._torch, self.witness, self.shaken = torch, witness, shaken
-        self.module = witness.module
+        self._torch, self.reference, self.shaken = torch, reference, shaken
+        self.module = reference.module
         self.training = True
         self.dropped: set[float] = set()
         self.first: ByName = {}  # the gradients of the first step
@@ -142,11 +144,11 @@ class TorchSide:
         self.module.load_state_dict({name: self._torch.from_numpy(value) for name, value in state.items()})
         self.training = training
 
-    def settle(self, inputs: Arrays) -> bool:
+    def check_deterministic(self, inputs: Arrays) -> bool:
         """Whether training mode gives the same twice; where it does not, go on in evaluation mode."""
         state = copy.deepcopy(self.module.state_dict())
         with _trained(self.module) as self.dropped, self._torch.no_grad():
-            first, *others = (self.witness.outputs(inputs) for _ in range(RUNS))
+            first, *others = (self.reference.outputs(inputs) for _ in range(RUNS))
         self.module.load_state_dict(state)
         self.training = all(self._torch.equal(a, b) for y in others for a, b in zip(first, y, strict=True))
         return self.training
@@ -164,7 +166,7 @@ class TorchSide:
         torch = self._torch
         self.module.zero_grad(set_to_none=True)
         with _trained(self.module, self.training), self._rounding(), batches(self.module) as self.normalised:
-            outputs = self.witness.outputs(inputs)
+            outputs = self.reference.outputs(inputs)
             loss = sum(
                 (y * (1 + y / 2) * torch.from_numpy(r)).sum()
                 for y, r in zip(outputs, factors, strict=True)
@@ -262,10 +264,10 @@ class KerasSide:
         return {name: np.zeros_like(value) for name, value in values if value.dtype.kind == "f"}
 
 
-def factors(witness: Torch, inputs: Arrays, dtype: str, seed: int) -> Factors:
-    """Random ones, for the outputs that `witness` gives."""
+def factors(reference: Torch, inputs: Arrays, dtype: str, seed: int) -> Factors:
+    """Random ones, for the outputs that `reference` gives."""
     rng = np.random.default_rng(2000 + seed)
-    outputs = witness(inputs)
+    outputs = reference(inputs)
     return [
         rng.standard_normal(y.shape).astype(dtype) / max(y.size, 1) if y.dtype.kind == "f" else None
         for y in outputs

@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from bridge.errors import BridgeError, NotRun, SourceError
 from bridge.frontend.source import Source, as_ir
-from bridge.report.report import LIMIT
+from bridge.verification.checks import LIMIT
 from bridge.verification.metrics import Arrays, cast, distance, only, same, worst_error
 from bridge.verification.odd import NUDGED
 from bridge.verification.reference import in_float64, without_unused_functions

@@ -21,17 +21,24 @@ import numpy as np
 
 from bridge.build.builder import Built
 from bridge.frontend.torch_module import Torch
-from bridge.report.report import BACK, GRADIENTS, STATISTICS, STEPS, Check, Gradient
-from bridge.report.report import LIMIT as LIMIT_SINGLE
+from bridge.verification.checks import (
+    BACK,
+    GRADIENTS,
+    LIMIT,
+    LIMIT_TRAINING,
+    STATISTICS,
+    STEPS,
+    Check,
+    Gradient,
+)
 from bridge.verification.dropout import check_dropout
 from bridge.verification.inputs import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, relative_error
-from bridge.verification.outputs import FLOOR
+from bridge.verification.outputs import ROUNDING_FACTOR
 from bridge.verification.sides import ByName, Factors, KerasSide, TorchSide, Trainable, factors
 from bridge.verification.statistics import biased
 from bridge.weights.weight_map import WeightMap
 
-LIMIT = 1e-8  # float64
 SMALL = 1e-3  # a gradient that is smaller than this share of the largest is judged by that share
 ALONE = 0.1  # of a gradient's size: what rounding moves by so much says nothing
 SHAKES = 3  # runs of torch with its last bits moved
@@ -62,7 +69,7 @@ class Departure:
         """That of them which comes closest to its limit, or goes furthest beyond, which is then named: `limit`,
         or what rounding allows where there are `doubts`. What rounding alone decides is none of them."""
         names = [name for name in self.errors if doubts.get(name, 0.0) < ALONE]
-        limits = {name: max(limit, FLOOR * doubts.get(name, 0.0)) for name in names}
+        limits = {name: max(limit, ROUNDING_FACTOR * doubts.get(name, 0.0)) for name in names}
         worst = max(names, key=lambda name: self.errors[name] / limits[name], default="")
         check = Check(self.leg, self.at, self.errors.get(worst, 0.0), limits.get(worst, limit), dtype)
         return check if check.passed else replace(check, sizes=f"{self.at}: {worst}")
@@ -100,35 +107,37 @@ class Course:
                     yield Departure(STATISTICS, f"{self.sizes}, after one step", errors, values)
             yield Departure(STEPS, f"after step {number + 1}", _moved(self.weights, have, want))
 
-    def doubts(self, witness: Torch, start: ByName, training: bool) -> list[dict[str, float]]:
+    def doubts(self, reference: Torch, start: ByName, training: bool) -> list[dict[str, float]]:
         """The errors of each comparison that rounding alone makes in torch, from the parameters `start` on."""
         runs = []
         for seed in range(SHAKES):
-            sides = [TorchSide(witness.copy(), shaken) for shaken in (seed, None)]
+            sides = [TorchSide(reference.copy(), shaken) for shaken in (seed, None)]
             for side in sides:
                 side.start(start, training)
             runs.append([departure.errors for departure in self.departures(*sides)])
         return [_largest(errors) for errors in zip(*runs, strict=False)]
 
 
-def parity(built: Built, witness: Torch, sampler: Sampler, steps: int = 5) -> Parity:
+def parity(built: Built, reference: Torch, sampler: Sampler, steps: int = 5) -> Parity:
     """Compare gradients in float64, and the parameters after each of `steps` steps, at the exported sizes.
 
-    `built` and `witness` are in float64 and are trained: give copies.
+    `built` and `reference` are in float64 and are trained: give copies.
     """
-    theirs, sizes = TorchSide(witness), sampler.exported()
-    theirs.settle(witness.examples)
-    checks = [check] if (check := check_dropout(built, witness.copy(), witness.examples)) else []
+    theirs, sizes = TorchSide(reference), sampler.exported()
+    theirs.check_deterministic(reference.examples)
+    checks = [check] if (check := check_dropout(built, reference.copy(), reference.examples)) else []
     draws = [cast(sampler.draw(sizes, 1000 + number), "float64") for number in range(steps)]
-    batches = [(inputs, factors(witness, inputs, "float64", k)) for k, inputs in enumerate(draws)]
+    batches = [(inputs, factors(reference, inputs, "float64", k)) for k, inputs in enumerate(draws)]
     course, start = Course(built.weights, sizes_text(sizes), batches), theirs.state()
     found = list(course.departures(KerasSide(built, "float64", theirs.training), theirs))
-    judged = [one.check(LIMIT, "float64", {}) for one in found]
+    judged = [one.check(LIMIT_TRAINING, "float64", {}) for one in found]
     back = _back(built.weights, found)
     notes = _conditions(theirs, built.weights, found, steps)
     if not all(check.passed for check in judged):
-        doubts = course.doubts(witness, start, theirs.training)
-        judged = [one.check(LIMIT, "float64", doubt) for one, doubt in zip(found, doubts, strict=False)]
+        doubts = course.doubts(reference, start, theirs.training)
+        judged = [
+            one.check(LIMIT_TRAINING, "float64", doubt) for one, doubt in zip(found, doubts, strict=False)
+        ]
         notes += _doubted(found[0], doubts[0])
     table = tuple(Gradient(name, error) for name, error in sorted(found[0].errors.items()))
     return Parity((*checks, *judged, *back), table, tuple(notes), theirs.first)
@@ -140,7 +149,7 @@ def _back(weights: WeightMap, found: Sequence[Departure]) -> list[Check]:
         return []
     state, held = weights.pull(), [np.array(entry.variable) for entry in weights]
     errors = _moved(weights, [np.array(entry.recipe.push(state)) for entry in weights], held)
-    return [Departure(BACK, found[-1].at, errors).check(LIMIT, "float64", {})]
+    return [Departure(BACK, found[-1].at, errors).check(LIMIT_TRAINING, "float64", {})]
 
 
 def _conditions(side: TorchSide, weights: WeightMap, found: Sequence[Departure], steps: int) -> list[str]:
@@ -178,7 +187,9 @@ def _conditions(side: TorchSide, weights: WeightMap, found: Sequence[Departure],
 def _doubted(gradients: Departure, doubts: dict[str, float]) -> list[str]:
     """Which gradients rounding moves so far that they have a limit of their own, or none."""
     alone = [name for name in gradients.errors if doubts.get(name, 0.0) >= ALONE]
-    moved = [name for name in gradients.errors if ALONE > doubts.get(name, 0.0) > LIMIT / FLOOR]
+    moved = [
+        name for name in gradients.errors if ALONE > doubts.get(name, 0.0) > LIMIT_TRAINING / ROUNDING_FACTOR
+    ]
     said = (
         (alone, "rounding alone decides the gradient of {}: not compared"),
         (moved, "rounding moves the gradient of {} in torch too: it was allowed to be off by ten times that"),
@@ -190,29 +201,29 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def exact_gradients(witness: Torch, sampler: Sampler) -> ByName:
-    """torch's gradients by name, of the inputs and the loss that `single_precision` takes. `witness` is in float64."""
-    side, inputs = TorchSide(witness), sampler.draw(sampler.exported(), 1000)
-    side.settle(inputs)
-    return side.step(inputs, factors(witness, inputs, "float64", 0))
+def exact_gradients(reference: Torch, sampler: Sampler) -> ByName:
+    """torch's gradients by name, of the inputs and loss that `single_precision` takes. `reference` is in float64."""
+    side, inputs = TorchSide(reference), sampler.draw(sampler.exported(), 1000)
+    side.check_deterministic(inputs)
+    return side.step(inputs, factors(reference, inputs, "float64", 0))
 
 
-def single_precision(built: Trainable, witness: Torch, sampler: Sampler, wanted: ByName) -> Check:
+def single_precision(built: Trainable, reference: Torch, sampler: Sampler, wanted: ByName) -> Check:
     """Gradients in float32 against the exact ones, `wanted`: Keras's rounding may be a small multiple of torch's."""
     inputs = sampler.draw(sampler.exported(), 1000)
-    batch = inputs, factors(witness, inputs, "float32", 0)
-    theirs = TorchSide(witness)
-    training, start = theirs.settle(inputs), theirs.state()
+    batch = inputs, factors(reference, inputs, "float32", 0)
+    theirs = TorchSide(reference)
+    training, start = theirs.check_deterministic(inputs), theirs.state()
     known = {name: gradient for name, gradient in wanted.items() if name not in built.weights.one_way}
     ours = KerasSide(built, "float32", training).step(*batch)
     found = Departure(GRADIENTS, sizes_text(sampler.exported()), gradient_errors(ours, known))
     doubts = gradient_errors(theirs.step(*batch), known)
-    check = found.check(LIMIT_SINGLE, "float32", doubts)
+    check = found.check(LIMIT, "float32", doubts)
     for seed in range(0 if check.passed else SHAKES):
-        side = TorchSide(witness.copy(), seed)
+        side = TorchSide(reference.copy(), seed)
         side.start(start, training)
         doubts = _largest([doubts, gradient_errors(side.step(*batch), known)])
-    return check if check.passed else found.check(LIMIT_SINGLE, "float32", doubts)
+    return check if check.passed else found.check(LIMIT, "float32", doubts)
 
 
 def _largest(errors: Sequence[dict[str, float]]) -> dict[str, float]:

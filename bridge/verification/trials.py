@@ -12,14 +12,14 @@ import onnx_ir as ir
 
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.torch_module import Torch
-from bridge.report.report import Check, limit_of
+from bridge.verification.checks import Check, limit_of
 from bridge.verification.inputs import Draw, Sampler, Sizes, sizes_text
 from bridge.verification.metrics import Arrays, worst_error
 from bridge.verification.odd import Odd
 from bridge.verification.reference import Runner
 from bridge.verification.work import KINDS, OTHERS, Budget
 
-RANDOM = 1e-3  # by which two runs on the same inputs differ only where chance has a part
+NONDETERMINISM = 1e-3  # by which two runs on the same inputs differ only where chance has a part
 SECONDS = 30.0  # that a search for legal sizes may take
 SECONDS_VARYING = 10.0  # and where legal ones are known, at which the outputs are one number throughout
 
@@ -30,7 +30,7 @@ Run = Callable[[Arrays], Arrays]
 
 @dataclass(frozen=True)
 class Trial:
-    """Inputs at one choice of sizes, with what the reference witnesses say."""
+    """Inputs at one choice of sizes, with what the references say."""
 
     sizes: Sizes
     inputs: Arrays
@@ -81,7 +81,7 @@ def trials(
     refused: list[str] = []
     done: list[Trial] = []
     for draw, outputs in running(source, sampler, refused, budget):
-        if not done and worst_error(source(draw.inputs), outputs) > RANDOM:
+        if not done and worst_error(source(draw.inputs), outputs) > NONDETERMINISM:
             raise SourceError(
                 "the source gives other outputs each time it runs, in evaluation mode too: something in it is random "
                 "or remembers, such as a dropout that is not told training=self.training"

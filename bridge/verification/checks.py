@@ -1,0 +1,105 @@
+"""What a proof consists of, as plain data: one `Check`, its limit, and all that was found, a `Verification`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+TORCH_ORT, ORT_KERAS, TORCH_KERAS = "torch ↔ onnxruntime", "onnxruntime ↔ Keras", "torch ↔ Keras"
+SIMPLIFIED = (
+    "as given ↔ as simplified"  # the graph that the user gave, or torch exported, and the one that is built
+)
+LEGS = (TORCH_ORT, SIMPLIFIED, ORT_KERAS, TORCH_KERAS)  # where outputs are compared
+GRADIENTS, STEPS, STATISTICS = "gradients", "steps of SGD", "running statistics"  # training, torch ↔ Keras
+DROPOUT = "dropout rates"  # training
+BACK = "weights back to torch"
+
+LIMIT = 1e-5  # of the relative error of values, in any type that has no limit of its own
+LIMITS = {"float16": 1e-2, "bfloat16": 8e-2}  # of types that round ten thousand times as much
+LIMIT_FLOAT64 = 1e-10  # where a source in less is computed in float64, to tell a wrong formula from rounding
+LIMIT_TRAINING = 1e-8  # of gradients, steps and statistics in float64
+
+
+def limit_of(dtype: str) -> float:
+    """Of the relative error of values in this precision."""
+    return LIMITS.get(dtype, LIMIT)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: largest relative error over all outputs on one leg, at one choice of sizes."""
+
+    leg: str
+    sizes: str  # "batch=3, time=7"
+    error: float
+    limit: float
+    dtype: str = "float32"
+    failure: str = ""  # what one of the two said instead of giving outputs
+    values: str = ""  # what is odd about the values of the inputs: "large numbers"
+
+    @property
+    def at(self) -> str:
+        """Sizes and values, in words."""
+        return f"{self.sizes}; {self.values}" if self.values else self.sizes
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.limit
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The relative error of the gradient of one torch parameter, in float64."""
+
+    name: str
+    error: float
+
+
+def all_pass(checks: Sequence[Check]) -> bool:
+    """Whether there are checks and none of them fails."""
+    return bool(checks) and all(check.passed for check in checks)
+
+
+def amplified(checks: Sequence[Check], dtype: str) -> bool:
+    """Whether a network that computes in `dtype` amplifies rounding, so that its values were judged by the source's
+    own."""
+    random = (c for c in checks if c.leg in LEGS and c.dtype == dtype and not c.values)
+    return any(check.limit > limit_of(check.dtype) for check in random)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What comparing a Keras model with its source found."""
+
+    checks: tuple[Check, ...] = ()
+    errors: Mapping[ir.Node, float] = field(
+        default_factory=dict
+    )  # relative, against onnxruntime given the same
+    gradients: tuple[Gradient, ...] = ()
+    notes: tuple[str, ...] = ()  # conditions that hold beyond the checks
+    unvaried: tuple[str, ...] = ()  # outputs that were one number at all inputs, and it: "features (0.0)"
+    dtype: str = "float32"  # the coarsest precision of floating point that the source computes in
+    first_mismatch: str = ""  # leg and first node that departs, when a check failed
+
+    @property
+    def verified(self) -> bool:
+        return all_pass(self.checks)
+
+    @property
+    def amplifies(self) -> bool:
+        """Whether the network amplifies rounding, so that its values were judged by the source's own."""
+        return amplified(self.checks, self.dtype)
+
+    def joined(self, other: Verification) -> Verification:
+        """With the checks of another kind, their gradients, and what they note that is not noted yet."""
+        return replace(
+            self,
+            checks=(*self.checks, *other.checks),
+            gradients=(*self.gradients, *other.gradients),
+            notes=(*self.notes, *(note for note in other.notes if note not in self.notes)),
+            first_mismatch=self.first_mismatch or other.first_mismatch,
+        )

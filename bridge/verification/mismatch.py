@@ -1,0 +1,59 @@
+"""Where a conversion departs from its source first: the leg, and the step or the node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bridge.verification.bisect import departure
+from bridge.verification.checks import LEGS, SIMPLIFIED, TORCH_ORT, Check
+from bridge.verification.doubt import Compared
+from bridge.verification.nodes import node_errors
+from bridge.verification.reference import Runner
+from bridge.verification.runners import OnnxRuntime
+from bridge.verification.trials import Trial
+
+if TYPE_CHECKING:
+    from bridge.frontend.source import Source
+
+
+def first_mismatch(
+    checks: Sequence[Check], opened: Source, compared: Compared, tried: list[Trial], reference: Runner
+) -> str:
+    """The leg that failed first, and the step or node that departs on it where onnxruntime runs the graph; the step
+    after which it does not, though it runs the source."""
+    failed, leg = first_failed(checks), failed_leg(checks)
+    if failed.leg not in LEGS:
+        return leg
+    trial = next((trial for trial in tried if trial.check(failed.leg, 0.0).at == failed.at), tried[0])
+    unrun = compared.simple is None and isinstance(reference, OnnxRuntime)  # which may be what a pass did
+    if failed.leg == SIMPLIFIED or unrun and failed.leg != TORCH_ORT:
+        step = departure(opened.given, opened.model, trial, failed.limit)
+        return leg + (f": {step}" if step else "")
+    if failed.leg == TORCH_ORT:
+        return "; ".join((leg, *opened.departs))
+    return leg + _first_node(compared, trial, failed.limit)
+
+
+def _first_node(compared: Compared, trial: Trial, limit: float) -> str:
+    """ "; first at" the first node whose value departs, where nodes can be compared."""
+    if compared.plan is None or compared.built is None:
+        return ""
+    errors = node_errors(compared.plan, compared.built, trial)
+    first = next((step for step in compared.plan.steps if errors.get(step.node, 0.0) > limit), None)
+    if first is None:
+        return ""
+    where = f"{first.node.op_type} {first.path or first.node.name}"
+    return f"; first at {where} (error {errors[first.node]:.2g})"
+
+
+def first_failed(checks: Sequence[Check]) -> Check:
+    return next(check for check in checks if not check.passed)
+
+
+def failed_leg(checks: Sequence[Check]) -> str:
+    """The first comparison that failed, in words."""
+    failed = first_failed(checks)
+    if failed.failure:
+        return f"{failed.leg} at {failed.at}: {failed.failure}"
+    return f"{failed.leg} differ by {failed.error:.2g} (limit {failed.limit:.0e}) at {failed.at}"
