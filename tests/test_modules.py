@@ -14,7 +14,47 @@ ROWS = [
     (nn.CELU(1.3), (4, 8)),
     (nn.AvgPool2d(2, (1, 2), padding=1, divisor_override=3), (2, 3, 7, 8)),
     (nn.AvgPool3d(2, divisor_override=3), (2, 3, 4, 4, 4)),
+    (nn.AvgPool2d(2, (1, 2), padding=1, ceil_mode=True, divisor_override=3), (2, 3, 8, 8)),
+    (nn.AvgPool2d(2, 3, ceil_mode=True, divisor_override=3), (2, 3, 9, 7)),
+    (nn.AdaptiveAvgPool2d((3, 2)), (3, 9, 7)),
+    (nn.AdaptiveMaxPool3d((3, 2, 3)), (2, 3, 5, 4, 6)),
 ]
+
+
+class Places(nn.Module):
+    """The maxima of windows that adapt, and where they stand."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return nn.functional.adaptive_max_pool2d(x, (3, 2), return_indices=True)
+
+
+class Area(nn.Module):
+    def __init__(self, more: int | None = None, factor: float | None = None) -> None:
+        super().__init__()
+        self.more, self.factor = more, factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        size = None if self.more is None else [n + self.more for n in x.shape[2:]]
+        return nn.functional.interpolate(x, size, self.factor, mode="area")
+
+
+FREE = {
+    "windows of several lengths": (nn.AdaptiveAvgPool2d((3, 2)), (2, 3, 9, 7)),
+    "one window along an axis": (nn.AdaptiveMaxPool3d((3, 1, 2)), (2, 3, 9, 7, 5)),
+    "maxima and their places": (Places(), (2, 3, 9, 7)),
+    "more windows than places": (Area(more=3), (2, 3, 9, 7)),
+    "a part of the places": (Area(factor=0.5), (2, 3, 9)),
+    "more output padding than stride": (
+        nn.ConvTranspose1d(3, 2, 3, padding=1, output_padding=2, dilation=3),
+        (2, 3, 7),
+    ),
+}
+
+
+@pytest.mark.parametrize(("module", "shape"), FREE.values(), ids=FREE)
+def test_a_layer_over_free_axes(module, shape) -> None:
+    axes = {axis: name for axis, name in enumerate("ncdhw"[: len(shape)]) if axis != 1}
+    assert bridge.convert(module, torch.randn(shape), dynamic_shapes=(axes,)).report.verified
 
 
 @pytest.mark.parametrize(("module", "shape"), ROWS)

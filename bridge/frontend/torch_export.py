@@ -24,7 +24,7 @@ from bridge.frontend.pt2 import require_harmless, weights_only
 from bridge.frontend.torch_module import without_fast_paths
 from bridge.frontend.torch_patches import Note, patched
 from bridge.frontend.torch_ranges import Assumption, Sizes, declared, guards
-from bridge.frontend.torch_refusals import reason
+from bridge.frontend.torch_refusals import Place, fixing, reason
 from bridge.frontend.torch_registry import read_once
 from bridge.frontend.torch_translations import TRANSLATIONS
 from bridge.graph.functions import OPSET, add_functions
@@ -32,7 +32,7 @@ from bridge.graph.ranges import Range
 from bridge.weights.weight import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 TALKATIVE = ("torch.onnx", "torch.fx.experimental.symbolic_shapes")
@@ -65,14 +65,14 @@ def export_module(
     module.eval()
     try:
         asked = dynamic_shapes if dynamic_shapes is not None else _batch_axes(module, args, kwargs or {})
-        with patched(), without_fast_paths():
-            exported = _onnx_export(module, args, kwargs, asked)
+        with patched(), without_fast_paths(), fixing(module) as places:
+            exported = _onnx_export(module, args, kwargs, asked, places)
     finally:
         module.train(training)
     model = _with_weights(exported.model, module.state_dict(keep_vars=True))
     if dynamic_shapes is None:
         return replace(exported, notes=(*exported.notes, *_name_axes(model)))
-    _refuse_frozen(model, dynamic_shapes)
+    _refuse_frozen(model, dynamic_shapes, places)
     exported = replace(exported, notes=(*exported.notes, *_merged(model, dynamic_shapes)))
     return replace(exported, declared=declared(model, _axis_dicts(dynamic_shapes)))
 
@@ -102,8 +102,9 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
 
 
 def _onnx_export(
-    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, dynamic_shapes: Any
-) -> Exported:
+    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, dynamic_shapes: Any,
+    places: Mapping[Place, str] = {},
+) -> Exported:  # fmt: skip
     try:
         with (
             _quiet(),
@@ -123,7 +124,7 @@ def _onnx_export(
         return Exported(program.model, departs, sizes.assumptions(), departs=departs)
     except Exception as error:
         raise ExportError(
-            _frozen(error) or f"torch cannot export {_title(model)}: {_clash(model) or reason(error)}"
+            _frozen(error, places) or f"torch cannot export {_title(model)}: {_clash(model) or reason(error)}"
         ) from error
 
 
@@ -150,18 +151,21 @@ def _title(model: Any) -> str:
     return type(model).__name__
 
 
-def _frozen(error: BaseException) -> str | None:
+def _frozen(error: BaseException, places: Mapping[Place, str]) -> str | None:
     """Which axis torch fixed although it was to be dynamic, if that is what the error says."""
     while error.__cause__ is not None:
         error = error.__cause__
-    found = re.search(r"static shape of (\d+) for dimension inputs\['?(.+?)'?\]\.shape\[(\d+)\]", str(error))
-    return _fixed(found[3], found[2], found[1]) if found else None
+    found = re.search(r"static shape of (\d+) for dimension inputs(\[.+?\])\.shape\[(\d+)\]", str(error))
+    if found is None:
+        return None
+    name, axis = "_".join(re.findall(r"\w+", found[2])), int(found[3])
+    return _fixed(found[3], name, found[1], places.get((name, axis), ""))
 
 
-def _fixed(axis: str, name: str, size: str) -> str:
+def _fixed(axis: str, name: str, size: str, place: str) -> str:
     return (
-        f"torch fixed axis {axis} of input {name} to {size}: something in forward depends on its size; "
-        f"leave the axis out of dynamic_shapes or make forward independent of it"
+        f"torch fixed axis {axis} of input {name} to {size}{place}: something {'there' if place else 'in forward'} "
+        f"depends on its size; leave the axis out of dynamic_shapes or make forward independent of it"
     )
 
 
@@ -223,12 +227,13 @@ def _name_axes(model: ir.Model) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _refuse_frozen(model: ir.Model, dynamic_shapes: Any) -> None:
+def _refuse_frozen(model: ir.Model, dynamic_shapes: Any, places: Mapping[Place, str]) -> None:
     for value, axes in zip(model.graph.inputs, _axis_dicts(dynamic_shapes), strict=False):
         for axis, name in axes.items():
             if name is not None and isinstance(value.shape[axis], int):
                 label = f"{axis} ({getattr(name, '__name__', name)})"
-                raise ExportError(_fixed(label, value.name, str(value.shape[axis])))
+                place = places.get((value.name, axis), "")
+                raise ExportError(_fixed(label, value.name, str(value.shape[axis]), place))
 
 
 def _merged(model: ir.Model, dynamic_shapes: Any) -> Iterator[str]:

@@ -16,6 +16,7 @@ from torch.nn.utils import rnn
 from bridge.frontend.torch_istft import istft
 from bridge.frontend.torch_lookups import embedding_bag, take_along_dim
 from bridge.frontend.torch_ops import DROPOUTS
+from bridge.frontend.torch_pools import adaptive_avg_pool1d, max_pool1d
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,19 +24,6 @@ if TYPE_CHECKING:
 DROPPING = tuple(
     name + suffix for name in ("dropout", *DROPOUTS) for suffix in ("", "_")
 )  # "_": works in place
-
-
-def _max_pool1d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
-    """Replaces `torch.max_pool1d`."""
-
-    def one(value: Any) -> int:
-        return int(value[0] if isinstance(value, tuple | list) else value)
-
-    kernel = one(kernel_size)
-    step = one(stride) if stride not in (None, [], ()) else kernel
-    batched = x if x.dim() == 3 else x.unsqueeze(0)
-    y = torch.ops.bridge.max_pool1d(batched, kernel, step, one(padding), one(dilation), bool(ceil_mode))
-    return y if x.dim() == 3 else y.squeeze(0)
 
 
 def _recurrent(mode: str):
@@ -295,7 +283,11 @@ PATCHES: tuple[tuple[Any, str, Any, str], ...] = (
         (torch._VF, name, _dropout(name.removesuffix("_")), "vanishes in eval mode, its rate with it")
         for name in DROPPING
     ),
-    (torch, "max_pool1d", _max_pool1d, "the length is frozen"),
+    (torch, "max_pool1d", max_pool1d, "the length is frozen"),
+    *(
+        (owner, "adaptive_avg_pool1d", adaptive_avg_pool1d, "the number of windows is frozen")
+        for owner in (torch, torch.nn.functional)
+    ),
     (torch.nn.functional, "embedding_bag", embedding_bag, "written as loops"),
     (torch.nn.functional, "rrelu", _rrelu, "has no translation"),
     (

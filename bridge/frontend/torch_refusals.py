@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import re
 import traceback
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from bridge.errors import said
+from bridge.frontend.torch_patches import replaced
 
 TORCH = str(Path(torch.__file__).parent)
 OURS = str(Path(__file__).parent)
@@ -41,6 +44,42 @@ def reason(error: BaseException) -> str:
     if type(last).__name__ in ON_NUMBERS:
         return f"{NUMBERS}{_raised_in(last)}"
     return f"{type(last).__name__}: {said(last)}"
+
+
+Place = tuple[str, int]  # an input, as the graph calls it, and an axis of it
+
+
+@contextlib.contextmanager
+def fixing(module: Any) -> Iterator[dict[Place, str]]:
+    """Where in `module` torch fixes sizes that were to be free, while it traces."""
+    places: dict[Place, str] = {}
+    update = ShapeEnv._update_var_to_range
+
+    def updated(sizes: ShapeEnv, symbol: Any, *args: Any, **options: Any) -> None:
+        update(sizes, symbol, *args, **options)
+        allowed = sizes.var_to_range[symbol]
+        if allowed.lower == allowed.upper:
+            for source in sizes.var_to_sources.get(symbol, ()):
+                _, *name, axis = re.findall(r"\w+", source.name.replace("size", ""))
+                if axis.isdigit():
+                    places.setdefault(("_".join(name), int(axis)), _running(module))
+
+    with replaced([(ShapeEnv, "_update_var_to_range", updated, "says where a size was fixed")]):
+        yield places
+
+
+def _running(module: Any) -> str:
+    """The submodule whose forward runs, and the line in the user's source that does."""
+    modules = module.named_modules() if isinstance(module, torch.nn.Module) else ()
+    paths = {id(one): path for path, one in modules}
+    frames = [frame for frame, _ in traceback.walk_stack(None)]
+    callers = [frame.f_locals.get("self") for frame in frames if frame.f_code.co_name == "forward"]
+    path = next((paths[id(caller)] for caller in callers if id(caller) in paths), None)
+    if path is None:
+        return ""
+    theirs = (frame for frame in frames if not frame.f_code.co_filename.startswith((TORCH, OURS, "<")))
+    line = next(theirs)
+    return (f" at {path}" if path else "") + _line(line.f_code.co_filename, line.f_lineno)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -104,5 +143,8 @@ def _raised_in(error: BaseException) -> str:
     ]
     if not theirs:
         return ""
-    path, line = theirs[-1]
+    return _line(*theirs[-1])
+
+
+def _line(path: str, line: int) -> str:
     return f" ({Path(path).name}:{line}, `{linecache.getline(path, line).strip()}`)"

@@ -10,12 +10,13 @@ import onnx.numpy_helper
 import onnx_ir as ir
 import torch
 from onnxscript import opset23 as op
-from onnxscript.function_libs.torch_lib.ops import core, nn
+from onnxscript.function_libs.torch_lib.ops import core
 
 from bridge.frontend.torch_axes import ALONG_AXES, ints
 from bridge.frontend.torch_formulas import FORMULAS, number
 from bridge.frontend.torch_gradients import GRADIENTS
 from bridge.frontend.torch_ops import DROPOUTS, LSTMP, MULTI_HEAD
+from bridge.frontend.torch_pools import POOLS
 from bridge.frontend.torch_positions import BY_POSITION
 from bridge.frontend.torch_special import SPECIAL
 
@@ -122,30 +123,30 @@ def _onnx_aten(mode: str):
     return translate
 
 
+def _onnx_convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups):
+    """More output padding than the stride, which runtimes refuse, is so much less padding behind the input, and zeros
+    behind it where there is not so much."""
+    rank = len(x.shape) - 2
+    steps, pads, more = ([*given] * (rank // len(given)) for given in (stride, padding, output_padding))
+    if not transposed or all(extra < step for extra, step in zip(more, steps, strict=True)):
+        return core.aten_convolution(
+            x, weight, bias, stride, padding, dilation, transposed, output_padding, groups
+        )
+    lacking = [extra - pad for extra, pad in zip(more, pads, strict=True)]
+    zeros = [max(0, -(-lack // step)) for lack, step in zip(lacking, steps, strict=True)]
+    ends = [zero * step - lack for zero, step, lack in zip(zeros, steps, lacking, strict=True)]
+    if any(zeros):
+        x = op.Pad(x, ints(*[0] * (rank + 4), *zeros))
+    spread = [*dilation] * (rank // len(dilation))
+    return op.ConvTranspose(
+        x, weight, bias, strides=steps, pads=[*pads, *ends], dilations=spread, group=groups
+    )
+
+
 def _onnx_conv3d(x, weight, bias=None, stride=(1, 1, 1), padding=(0, 0, 0), dilation=(1, 1, 1), groups=1):
     """The stock one makes up a missing bias, in a shape that onnxruntime refuses."""
     pads = [*padding, *padding]
     return op.Conv(x, weight, bias, strides=list(stride), pads=pads, dilations=list(dilation), group=groups)
-
-
-def _onnx_average(rank: int):
-    """`aten.avg_pool*d`. The stock one leaves out a divisor that is given."""
-    stock = getattr(nn, f"aten_avg_pool{rank}d")
-
-    def translate(
-        x, kernel, stride=(), padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
-    ):
-        if divisor_override is None:
-            return stock(x, kernel, stride, padding, ceil_mode, count_include_pad)
-        if ceil_mode:
-            raise NotImplementedError(
-                "pooling with a divisor of its own and ceil_mode; leave one of them out"
-            )
-        count = np.prod([*kernel] * (rank // len(kernel)))
-        averages = stock(x, kernel, stride, padding, False, True)
-        return op.Mul(averages, number(float(count / divisor_override), x))
-
-    return translate
 
 
 def _onnx_celu(x, alpha=1.0):
@@ -241,6 +242,7 @@ TRANSLATIONS: dict[Any, Any] = {
     **ALONG_AXES,
     **BY_POSITION,
     **GRADIENTS,
+    **POOLS,
     torch.ops.aten.linspace.default: _onnx_linspace,
     torch.ops.aten.upsample_linear1d.vec: _onnx_resize(mode="linear"),
     **{
@@ -251,8 +253,6 @@ TRANSLATIONS: dict[Any, Any] = {
         )
         for rank in (1, 2, 3)
     },
-    torch.ops.aten.avg_pool2d.default: _onnx_average(2),
-    torch.ops.aten.avg_pool3d.default: _onnx_average(3),
     torch.ops.aten.celu.default: _onnx_celu,
     torch.ops.aten.rms_norm.default: _onnx_rms_norm,
     torch.ops.aten.scalar_tensor.default: _onnx_scalar,
@@ -260,6 +260,7 @@ TRANSLATIONS: dict[Any, Any] = {
     torch.ops.bridge.multi_head.default: _onnx_multi_head,
     torch.ops.bridge.dropout.default: _onnx_dropout,
     torch.ops.aten.conv3d.default: _onnx_conv3d,
+    torch.ops.aten.convolution.default: _onnx_convolution,
     torch.ops.bridge.max_pool1d.default: _onnx_max_pool1d,
     torch.ops.aten.lstm.input: _onnx_aten("LSTM"),
     torch.ops.aten.gru.input: _onnx_aten("GRU"),

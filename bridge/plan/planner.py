@@ -92,7 +92,7 @@ def plan(model: ir.Model, *, channels_last: bool = False) -> Plan:
     steps = _needed_steps(model.graph, refusals)
     if not all(map(_is_known, steps)):
         return Plan(model, steps, {}, refusals or [_unknown(steps)])
-    misplaced = [step.refusal(reason) for step in steps if (reason := _no_axes(step))]
+    misplaced = [step.refusal(reason) for step in steps if (reason := _no_axes(step) or _free_features(step))]
     if misplaced:
         return Plan(model, steps, {}, refusals + misplaced)
     by_node = Steps(steps)
@@ -134,6 +134,22 @@ def _no_axes(step: Step) -> str | None:
         return f"its axes {axes} are not all among the {rank} that there are"
     if len({axis % max(rank, 1) for axis in axes}) < len(axes):
         return f"its axes {axes} name one twice"
+    return None
+
+
+def _free_features(step: Step) -> str | None:
+    """Why a product with a parameter has not the size that the parameter has, or None."""
+    if not step.operator.units:
+        return None
+    features = step.shape()[_feature_axis(step)]
+    for parameter, operand in zip(step.operator.inputs, step.operands, strict=False):
+        axis = step.operator.features.get(parameter.name)
+        if axis is not None and operand.known is not None and not isinstance(features, int):
+            return (
+                f"its weights are for {operand.known.dims[axis]} numbers, and how many it is given is free: "
+                f"{features}; fix the axes that this is about (leave them out of dynamic_shapes), or make them one "
+                f"size before, as by a pool"
+            )
     return None
 
 
