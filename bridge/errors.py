@@ -15,6 +15,7 @@ The text of each is one line that says what, where and the way out; `Unsupported
 
 from __future__ import annotations
 
+import importlib
 import re
 import textwrap
 from contextlib import contextmanager
@@ -112,6 +113,16 @@ class InternalError(BridgeError):
 
 class MissingPackageError(BridgeError):
     """A package outside the core is needed; the text names the extra that installs it."""
+
+
+def imported(name: str, needed_by: str, extra: str) -> Any:
+    """The module `name`, which `needed_by` needs. Raises `MissingPackageError` with the extra to install."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{needed_by} needs {error.name}, which is not installed: pip install 'onnx-keras-bridge[{extra}]'"
+        ) from error
 
 
 class NotRun(Exception):

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
+PACKAGE = "onnx_keras_bridge"  # under which Keras knows the layers, in saved files too
 Function = tuple[str, float, float]  # an activation of ONNX in lower case, its alpha and its beta
 
 ACTIVATIONS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
@@ -92,7 +93,7 @@ def _rnn_step(x, states, v, cell):
 STEPS = {"LSTM": (_lstm_step, 4), "GRU": (_gru_step, 3), "RNN": (_rnn_step, 1)}
 
 
-@keras.saving.register_keras_serializable(package="bridge")
+@keras.saving.register_keras_serializable(package=PACKAGE)
 class Cell(keras.layers.Layer):
     """A recurrent cell for `keras.layers.RNN`. `x` is (batch, input); states are (batch, units), the hidden state
     (batch, projection) where there is one. `functions` are ONNX's activations with alpha and beta."""
@@ -164,7 +165,7 @@ class Cell(keras.layers.Layer):
 ONNX_TO_KERAS = {"LSTM": (0, 2, 3, 1), "GRU": (0, 1, 2), "RNN": (0,)}
 
 
-@keras.saving.register_keras_serializable(package="bridge")
+@keras.saving.register_keras_serializable(package=PACKAGE)
 class Recurrent(keras.layers.Layer):
     """A recurrent layer whose weights are inputs: `[x, W, R, B, lens, P, *states]` as ONNX shapes them, those for
     which `has` is False left out. x is (batch, time, input); gives Y (batch, time, directions * units) and the

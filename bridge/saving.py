@@ -34,7 +34,7 @@ from bridge.weights.weight_map import WeightMap
 if TYPE_CHECKING:
     import keras
 
-FORMAT = 1
+FORMAT = 2
 HEADER = "header"
 PREVIOUS = "previous/"  # before the names of a map's arrays
 MARK = b"bridge:"  # in a `.keras` archive's comment, before what its map is known by
@@ -132,8 +132,14 @@ def load(path: Path) -> tuple[keras.Model, WeightMap, Report]:
     with reading(map_path(path), "a weight map"):
         weights = _weight_map(path, model, header, arrays)
         require_printable(read_json(header["report"]))
-        report = Report.from_json(header["report"])
-    return model, weights, report
+    return model, weights, _report(path, header["report"])
+
+
+def _report(path: Path, text: str) -> Report:
+    try:
+        return Report.from_json(text)
+    except SourceError as error:
+        raise SourceError(f"{map_path(path)}: not a weight map: {error}") from error
 
 
 def _weight_map(
@@ -249,5 +255,7 @@ def _parse_header(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     header = read_json(arrays[HEADER].tobytes())
     require_printable({**header, "report": None})
     if header["format"] != FORMAT:
-        raise ValueError(f"it has format {header['format']}, this version reads {FORMAT}")
+        raise ValueError(
+            f"it has format {header['format']}, this version of bridge reads {FORMAT}: convert again"
+        )
     return {"model": None, **header}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from bridge.files.archives import entries
 from bridge.graph.ranges import FREE, Ranges
 from bridge.report.report import Report, Row, Variable
 from bridge.verification.checks import Verification
@@ -179,7 +179,14 @@ def _is_custom(layer: Any) -> bool:
     """Whether plain Keras cannot load the layer: it, its cell or its activation is registered by this package."""
     import keras
 
-    return '"bridge>' in json.dumps(keras.saving.serialize_keras_object(layer))
+    from bridge.layers import PACKAGE
+
+    named = (
+        x.get("registered_name")
+        for x in entries(keras.saving.serialize_keras_object(layer))
+        if isinstance(x, dict)
+    )
+    return any(str(name).startswith(f"{PACKAGE}>") for name in named)
 
 
 def _count(variables: list[Any]) -> int:

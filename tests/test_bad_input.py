@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import bridge
-from bridge.cli.commands import EXIT_CODES
+from bridge.cli.console import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
 HEAD = '<ir_version: 10, opset_import: ["": 23, "com.acme": 1]>'

@@ -14,7 +14,8 @@ import numpy as np
 import onnx
 import pytest
 
-from bridge.cli import commands
+from bridge.cli import commands, console
+from bridge.report import SUFFIXES
 from bridge.report.report import Report
 from bridge.stages import STAGES
 from bridge.verification.checks import ORT_KERAS
@@ -89,7 +90,7 @@ def test_every_command_has_help(run, command):
 def test_help_lists_the_exit_codes(run):
     _, out, _ = run("--help")
     listed = {line.split()[0] for line in out.partition("Exit codes:")[2].splitlines() if line.strip()}
-    assert listed == {"0", "2"} | {str(code) for code in commands.EXIT_CODES.values()} - {"130"}
+    assert listed == {"0", "2"} | {str(code) for code in console.EXIT_CODES.values()} - {"130"}
 
 
 def test_version(run):
@@ -181,7 +182,7 @@ def test_inputs_sizes_and_seeds_that_are_none(run, model, options, code, says):
     assert not Path("out.keras").exists()
 
 
-@pytest.mark.parametrize("suffix", commands.REPORTS)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_reports(run, model, suffix):
     run("convert", model, "-o", "out.keras", "--quiet", "--report", f"r{suffix}")
     text = Path(f"r{suffix}").read_text()

@@ -6,46 +6,26 @@ whatever the frameworks print is kept away: stderr has progress and errors, stdo
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
 import re
-import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge.errors import (
-    BridgeError,
-    ExportError,
-    MismatchError,
-    MissingPackageError,
-    OutputError,
-    SourceError,
-    UnsupportedError,
-    WeightsError,
-)
+from bridge.cli.console import answer, check_writable, finishing
+from bridge.errors import MissingPackageError, SourceError
+from bridge.report import SUFFIXES
 
 if TYPE_CHECKING:
     from bridge.report.report import Report
     from bridge.stages import Progress
 
-EXIT_CODES: dict[type[BaseException], int] = {
-    MismatchError: 1,
-    SourceError: 3,
-    ExportError: 3,
-    WeightsError: 3,
-    UnsupportedError: 4,
-    MissingPackageError: 5,
-    OutputError: 6,
-    Exception: 70,
-    KeyboardInterrupt: 130,
-}
 EPILOG = """\b
 Exit codes:
    0  done, and proved where proof was asked for
@@ -60,7 +40,6 @@ Exit codes:
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 EXTRAS = ("torch", "tensorflow", "jax")
-REPORTS = (".html", ".json", ".txt")
 WIDTH = 110  # of tables where there is no terminal
 
 
@@ -78,7 +57,7 @@ class Sizes(click.ParamType):
 
 file_type = click.Path(dir_okay=False, path_type=Path)
 report_option = click.option(
-    "--report", type=file_type, metavar="FILE", help=f"Write the report to a file: {', '.join(REPORTS)}."
+    "--report", type=file_type, metavar="FILE", help=f"Write the report to a file: {', '.join(SUFFIXES)}."
 )
 inputs_option = click.option(
     "--inputs",
@@ -325,124 +304,6 @@ def short(layers: Sequence[str]) -> str:
     return ", ".join(name.format("/".join(found)) for name, found in ranks.items())
 
 
-# --- running and answering ----------------------------------------------------------------------------------
-
-
-def answer(
-    work: Callable[[Progress], Report], debug: bool, report_file: Path | None, quiet: bool, as_json: bool
-) -> None:
-    """Run `work`, show and write its report, and leave with the exit code of what went wrong."""
-    if report_file is not None and report_file.suffix not in REPORTS:
-        raise click.UsageError(f"{report_file}: a report is written as {', '.join(REPORTS)}")
-    with finishing(debug) as stderr:
-        failure: BridgeError | None = None
-        if report_file is not None:
-            check_writable(report_file)
-        try:
-            with progress_bar(stderr, quiet) as progress:
-                report = work(progress)
-        except MismatchError as error:
-            report, failure = error.report, error
-        if report_file is not None:
-            from bridge.files.atomic import write_atomically
-
-            text = rendered(report, report_file.suffix)
-            write_atomically(report_file, lambda part: part.write_text(text, encoding="utf-8"))
-        if as_json:
-            click.echo(report.to_json(), file=sys.__stdout__)
-        elif not quiet:
-            show(report)
-        if report.refusals:
-            failure = UnsupportedError(report.refusals)
-        if failure is not None:
-            raise failure
-
-
-@contextlib.contextmanager
-def finishing(debug: bool) -> Iterator[TextIO]:
-    """Hand out stderr while the frameworks are kept quiet; an error becomes lines there and an exit code."""
-    with hushed(debug) as stderr:
-        try:
-            yield stderr
-        except (Exception, KeyboardInterrupt) as error:
-            if debug and not isinstance(error, KeyboardInterrupt):
-                raise
-            for line in error_lines(error):
-                click.echo(f"bridge: {line}", file=stderr)
-            raise SystemExit(
-                next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
-            ) from None
-
-
-def error_lines(error: BaseException) -> list[str]:
-    if isinstance(error, UnsupportedError):
-        return str(error).splitlines()
-    if isinstance(error, KeyboardInterrupt):
-        return ["interrupted"]
-    text = " ".join(str(error).split())
-    return [
-        text if isinstance(error, BridgeError) else f"this is a bug: {type(error).__name__}: {text[:300]}"
-    ]
-
-
-@contextlib.contextmanager
-def hushed(debug: bool) -> Iterator[TextIO]:
-    """What Python and native libraries print goes nowhere; gives the real stderr."""
-    if debug:
-        yield sys.stderr
-        return
-    python_stderr = sys.__stderr__ or sys.stderr
-    descriptor = python_stderr.fileno()
-    python_stderr.flush()
-    with os.fdopen(os.dup(descriptor), "w") as stderr, open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), descriptor)
-        try:
-            with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-                yield stderr
-        finally:
-            os.dup2(stderr.fileno(), descriptor)
-
-
-@contextlib.contextmanager
-def progress_bar(stderr: TextIO, quiet: bool) -> Iterator[Progress]:
-    """The stages as they are entered, on a terminal's stderr; gone when done."""
-    if quiet or not stderr.isatty():
-        yield lambda stage: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-
-    from bridge.stages import STAGES
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description:9}"),
-        BarColumn(24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(
-        *columns, console=Console(file=stderr), transient=True, redirect_stdout=False, redirect_stderr=False
-    ) as bar:
-        task = bar.add_task("reading", total=len(STAGES))
-        yield lambda stage: bar.update(task, description=stage, completed=STAGES.index(stage))
-
-
-def show(report: Report) -> None:
-    from bridge.report import text
-
-    terminal = sys.__stdout__ is not None and sys.__stdout__.isatty()
-    width = shutil.get_terminal_size().columns if terminal else text.WIDTH
-    click.echo(text.render(report, width=width, color=terminal), file=sys.__stdout__)
-
-
 # --- the source ---------------------------------------------------------------------------------------------
 
 
@@ -476,24 +337,3 @@ def read_source(source: str, trust: bool) -> tuple[Any, Any, Any]:
     if not isinstance(returned, tuple) or len(returned) not in (2, 3):
         raise SourceError(f"{source} has to return (module, args) or (module, args, dynamic_shapes)")
     return (*returned, None)[:3]
-
-
-# --- files --------------------------------------------------------------------------------------------------
-
-
-def rendered(report: Report, suffix: str) -> str:
-    if suffix == ".json":
-        return report.to_json()
-    if suffix == ".txt":
-        return str(report)
-    from bridge.report.html import render
-
-    return render(report)
-
-
-def check_writable(path: Path) -> None:
-    """Raise `OutputError` now rather than after the work."""
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise OutputError(f"{path}: cannot be written: permission denied")

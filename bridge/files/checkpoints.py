@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO, Any
 
-from bridge.errors import MissingPackageError, SourceError, said
+from bridge.errors import SourceError, imported, said
 from bridge.files.archives import measured
 from bridge.files.atomic import require_file, write_atomically
 
@@ -18,8 +18,9 @@ def read_state(path: Path) -> dict[str, Any]:
     """A state_dict from a `.pt`/`.pth` file (tensors only) or a `.safetensors` file. Raises `SourceError`."""
     require_file(path)
     if path.suffix == ".safetensors":
+        safetensors = _safetensors()
         try:
-            return dict(_safetensors().load_file(path))
+            return dict(safetensors.load_file(path))
         except Exception as error:  # its own, and torch's
             raise SourceError(f"{path}: not a .safetensors file: {said(error)}") from error
     torch = _torch()
@@ -62,28 +63,20 @@ def _pickles(file: IO[bytes]) -> list[bytes]:
 
 
 def _torch() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingPackageError("checkpoints need torch: pip install 'onnx-keras-bridge[torch]'") from error
-    return torch
+    return imported("torch", "a checkpoint", "torch")
 
 
 def _safetensors() -> Any:
-    """`safetensors.torch`, or `MissingPackageError` with the way to get it."""
     _torch()
-    try:
-        import safetensors.torch
-    except ImportError as error:
-        raise MissingPackageError("a .safetensors file needs safetensors: pip install safetensors") from error
-    return safetensors.torch
+    return imported("safetensors.torch", "a .safetensors file", "safetensors")
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """A state_dict as `.pt` or `.safetensors`."""
     if path.suffix == ".safetensors":
+        safetensors = _safetensors()
         whole = {name: value.contiguous() for name, value in state.items()}
-        write_atomically(path, lambda part: part.write_bytes(_safetensors().save(whole)))
+        write_atomically(path, lambda part: part.write_bytes(safetensors.save(whole)))
         return
     torch = _torch()
 

@@ -27,6 +27,9 @@ CLASSES = re.compile(
     r"keras|keras\.(src\.)?(layers|ops|models|initializers|regularizers|constraints|dtype_policies|activations)(\.\w+)*"
 )
 FUNCTIONS = re.compile(r"builtins|keras\.(activations|ops|initializers|regularizers|constraints)(\.\w+)*")
+FORMER = (
+    "bridge>"  # before the names of our layers, in files saved before they were registered as they are now
+)
 # Layers that run what is no Keras, or read files; some make tables as large as a number in their config
 FOREIGN = {
     "Lambda", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper", "IndexLookup", "StringLookup",
@@ -75,6 +78,10 @@ def _require_known(value: dict[str, Any]) -> None:
     registered = config if name == "function" else value.get("registered_name") or name
     if keras.saving.get_registered_object(str(registered)) is not None:
         return
+    if str(registered).startswith(FORMER):
+        raise ValueError(
+            f"its layer {name} was saved by a version of bridge that called it otherwise: convert again"
+        )
     known = (FUNCTIONS if name == "function" else CLASSES).fullmatch(str(module))
     if not known or name in FOREIGN or str(name).startswith("__"):
         raise ValueError(

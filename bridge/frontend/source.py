@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import onnx
 import onnx_ir as ir
 
-from bridge.errors import ExportError, MissingPackageError, NotRun, SourceError, said
+from bridge.errors import ExportError, NotRun, SourceError, imported, said
 from bridge.frontend.asked import Asked
 
 if TYPE_CHECKING:
@@ -170,14 +170,8 @@ def _require_numbers(title: str, tensors: dict[Any, Any]) -> None:
 
 def _torch() -> Any:
     """torch, or `MissingPackageError` with the way to get what its export needs."""
-    try:
-        import onnxscript  # noqa: F401
-        import torch
-    except ImportError as error:
-        raise MissingPackageError(
-            f"converting a torch model needs {error.name}: pip install 'onnx-keras-bridge[torch]'"
-        ) from error
-    return torch
+    imported("onnxscript", "converting a torch model", "torch")
+    return imported("torch", "converting a torch model", "torch")
 
 
 def trusted_program(path: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import math
 import re
 from collections.abc import Iterator
@@ -37,6 +38,12 @@ def render(report: Report) -> str:
         number=number,
         sized=sized,
     )
+
+
+def framed(report: Report) -> str:
+    """The page in a frame of its own, for a page that has styles of its own."""
+    title, page = html.escape(report.source), html.escape(render(report))
+    return f'<iframe title="{title}" srcdoc="{page}" style="width: 100%; height: 40em; border: 0"></iframe>'
 
 
 @functools.cache

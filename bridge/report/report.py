@@ -1,17 +1,24 @@
-"""What a conversion has to say for itself, as frozen dataclasses that go to JSON and back. Knows nobody."""
+"""What a conversion has to say for itself, as frozen dataclasses that go to JSON and back, and print themselves."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
+import os
 import re
 import types
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from bridge.errors import OutputError, SourceError, said
+from bridge.files.archives import BROKEN
+from bridge.files.atomic import write_atomically
+from bridge.report import SUFFIXES
 from bridge.verification.checks import LEGS, Check, Gradient, all_pass, amplified, limit_of
 
+FORMAT = 1  # of the JSON
 FREE = re.compile(r" free|: \d+ (to|or) ")  # in what is said of the axes of an input
 
 
@@ -40,10 +47,23 @@ class Variable:
 
 @dataclass(frozen=True)
 class Report:
-    """Frozen account of one conversion.
+    """What one conversion did, and what comparing its result with its source found. Frozen; prints as text.
 
-    `axes` says of every input which axes are free and which are fixed; `notes` are conditions that hold beyond the
-    checks (a simplification that is exact only for valid input, for instance). `seconds` is the time of each stage.
+    Attributes:
+        axes: of every input, which axes are free, within which range, and which are fixed.
+        notes: conditions that hold beyond the checks, such as a simplification that is exact only for valid input.
+        rows: what every node of the graph became; `error` is that of its output, relative to the largest magnitude.
+        checks: the comparisons, each with its error, its limit (both relative) and the sizes it was made at.
+        variables: the Keras variables, and the torch parameters that each is made from.
+        gradients: the relative error of the gradient of each torch parameter, if training was compared.
+        first_mismatch: the leg and the first node that departs, if a check failed.
+        refusals: the nodes that cannot be built, a line each.
+        seconds: the time of each stage.
+
+    Example:
+        >>> report = bridge.convert(module, args).report
+        >>> print(report.verdict)
+        >>> report.save("report.html")
     """
 
     source: str
@@ -106,7 +126,7 @@ class Report:
         where = f"{sizes} choices of sizes" if sizes > 1 else "the exported sizes"
         odd = len({check.values for check in self.checks if check.values})
         if odd:
-            where += f" and {odd} kinds of odd values"
+            where += f" and {odd} kind{'s' * (odd > 1)} of odd values"
         if sizes == 1 and any(FREE.search(axes) for axes in self.axes):
             where += " only: the source ran at no other"
         if any(check.leg not in LEGS for check in self.checks):
@@ -133,18 +153,93 @@ class Report:
             legs[check.leg] = max(legs.get(check.leg, 0.0), check.error)
         return legs
 
+    def to_text(self, *, width: int | None = None, color: bool = False) -> str:
+        """The report as lines for a terminal.
+
+        Args:
+            width: the most characters of a line; 110 if it is not given.
+            color: whether to add ANSI colours.
+
+        Example:
+            >>> print(report.to_text(color=True))
+        """
+        from bridge.report import text
+
+        return text.render(self, width=width or text.WIDTH, color=color)
+
+    def to_html(self) -> str:
+        """The report as one HTML page that needs no other file.
+
+        Example:
+            >>> Path("report.html").write_text(report.to_html(), encoding="utf-8")
+        """
+        from bridge.report.html import render
+
+        return render(self)
+
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+        """The report as JSON, which `from_json` reads: its fields by name, and the number of the format.
+
+        Example:
+            >>> json.loads(report.to_json())["checks"]
+        """
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Report:
-        """Raises `TypeError`, `ValueError` or `KeyError` for what is no report."""
-        return _read(cls, json.loads(text))
+        """Read what `to_json` wrote.
+
+        Args:
+            text: the JSON.
+
+        Raises:
+            SourceError: it is no report, or one of another format.
+
+        Example:
+            >>> Report.from_json(Path("report.json").read_text(encoding="utf-8")).verified
+        """
+        try:
+            data = json.loads(text)
+            found = data.pop("format", None)
+            if found == FORMAT:
+                return _read(cls, data)
+        except BROKEN as error:
+            raise SourceError(f"not a report: {said(error)}") from error
+        which = "no format" if found is None else f"format {found}"
+        raise SourceError(
+            f"a report of {which}, of which this version of bridge reads {FORMAT}: convert again"
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report in the format that the path's suffix names.
+
+        Args:
+            path: ends in `.html`, `.json` or `.txt`.
+
+        Returns:
+            The path.
+
+        Raises:
+            OutputError: the suffix is another one, or the file cannot be written; nothing is left half-written.
+
+        Example:
+            >>> report.save("report.html")
+        """
+        path = Path(path)
+        if path.suffix not in SUFFIXES:
+            raise OutputError(f"{path}: a report is written as {', '.join(SUFFIXES)}")
+        text = {".html": self.to_html, ".json": self.to_json, ".txt": self.to_text}[path.suffix]()
+        write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+        return path
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from bridge.report.html import framed
+
+        return framed(self)
 
     def __str__(self) -> str:
-        from bridge.report.text import render
-
-        return render(self)
+        return self.to_text()
 
 
 def _read(kind: Any, data: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bridge.errors import WeightsError
+from bridge.errors import WeightsError, imported
 from bridge.weights.memory import empty
 from bridge.weights.parted import parted, require_together
 from bridge.weights.recipes import Computed, Scale, Sum
@@ -117,8 +117,7 @@ class WeightMap:
 
     def to_torch(self) -> dict[str, Any]:
         """A state_dict of torch tensors that `module.load_state_dict(strict=True)` takes."""
-        import torch
-
+        torch = imported("torch", "a state_dict", "torch")
         return {name: torch.from_numpy(np.asarray(value, order="C")) for name, value in self.pull().items()}
 
     def load_torch(self, state_dict: Mapping[str, Any]) -> None:
