@@ -181,12 +181,9 @@ def _is_custom(layer: Any) -> bool:
 
     from bridge.layers import PACKAGE
 
-    named = (
-        x.get("registered_name")
-        for x in entries(keras.saving.serialize_keras_object(layer))
-        if isinstance(x, dict)
-    )
-    return any(str(name).startswith(f"{PACKAGE}>") for name in named)
+    config = keras.saving.serialize_keras_object(layer)
+    parts = (part for part in entries(config) if isinstance(part, dict))
+    return any(str(part.get("registered_name")).startswith(f"{PACKAGE}>") for part in parts)
 
 
 def _count(variables: list[Any]) -> int:

@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import onnx.parser
 import pytest
 
 import bridge
+from bridge import saving
 
 KINDS = (
     bridge.SourceError,
@@ -25,6 +27,10 @@ KINDS = (
     bridge.ExportError,
     bridge.UnsupportedError,
 )  # of what a file can be guilty
+DENSE = (
+    '<ir_version: 10, opset_import: ["": 23]> g (float[N,4] x) => (float[N,3] y) '
+    "<float[4,3] w = {1,2,3,4,5,6,7,8,9,10,11,12}, float[3] b = {1,2,3}> { m = MatMul (x, w) y = Add (m, b) }"
+)
 SECONDS = 20
 MEBIBYTES = 700
 
@@ -199,3 +205,16 @@ def archived(change: Callable[[bytes], bytes]) -> Break:
 ANY_ARCHIVE: dict[str, Break] = {
     **NO_FILES, **BROKEN, **{name: archived(change) for name, change in ARCHIVES.items()},
 }  # fmt: skip
+
+
+def saved_pair(path: Path) -> tuple[bytes, bytes]:
+    """A model with one layer of weights, and its map, as they are saved at `path`."""
+    bridge.convert(onnx.parser.parse_model(DENSE)).save(path)
+    return path.read_bytes(), saving.map_path(path).read_bytes()
+
+
+def read_saved(path: Path) -> None:
+    """What reads a model and its map, and all of them."""
+    conversion = bridge.load(path)
+    conversion.weights.to_torch()
+    str(conversion.report), str(conversion.weights)

@@ -398,3 +398,14 @@ def test_without_onnxruntime(tmp_path):
     result = run_without("onnxruntime", "convert", path, "-o", tmp_path / "out.keras")
     one_line(result, bridge.MissingPackageError, "onnxruntime")
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("absent", "extra"), [("safetensors", "safetensors"), ("torch", "torch")])
+@pytest.mark.parametrize("way", ["--to-torch", "--from-torch"])
+def test_without_what_reads_checkpoints(tmp_path, way, absent, extra):
+    model, state = tmp_path / "m.keras", tmp_path / "state.safetensors"
+    bridge.convert(with_weight(weight()), verify=False).save(model)
+    if way == "--from-torch":
+        state.write_bytes(b"")
+    result = run_without(absent, "weights", model, way, state)
+    one_line(result, bridge.MissingPackageError, f"needs {absent}", f"onnx-keras-bridge[{extra}]")

@@ -1,5 +1,7 @@
 """The public interface, and who may import what."""
 
+import inspect
+import re
 import subprocess
 import sys
 
@@ -17,6 +19,34 @@ def test_every_public_name_is_there():
     assert all(getattr(bridge, name) is not None for name in bridge.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = bridge.nothing
+
+
+def _documented():
+    for name in bridge.__all__:
+        thing = getattr(bridge, name)
+        if isinstance(thing, type) and issubclass(thing, Exception | bridge.Refusal):
+            continue
+        yield name, thing
+        for method, function in vars(thing).items() if isinstance(thing, type) else ():
+            if not method.startswith("_") and inspect.isfunction(function) and f"{name}.{method}" in METHODS:
+                yield f"{name}.{method}", function
+
+
+METHODS = {
+    "Conversion.save", "Report.save", "Report.to_html", "Report.to_json", "Report.to_text", "WeightMap.load_torch",
+    "WeightMap.to_torch",
+}  # fmt: skip
+
+
+def test_every_public_name_says_what_it_takes_and_shows_how():
+    documented = dict(_documented())
+    assert documented.keys() >= METHODS
+    for name, thing in documented.items():
+        text = inspect.getdoc(thing)
+        assert "Example:\n    >>> " in text, name
+        if inspect.isfunction(thing):
+            taken = set(inspect.signature(thing).parameters) - {"self"}
+            assert all(re.search(rf"^    .*\b{parameter}\b.*: ", text, re.M) for parameter in taken), name
 
 
 def test_import_loads_no_framework():

@@ -139,6 +139,8 @@ def test_gradients_of_what_was_saved_in_half_are_refused(tmp_path) -> None:
     bridge.convert(module, x).save(tmp_path / "half.keras")
     with pytest.raises(bridge.SourceError, match="float16 says nothing of the gradients"):
         bridge.verify(tmp_path / "half.keras", module, x, options=bridge.Verify(training=True))
+    with pytest.raises(bridge.SourceError, match="in the precision that it was saved in"):
+        bridge.verify(tmp_path / "half.keras", module, x, options=bridge.Verify(float64=True))
 
 
 def test_several_precisions_are_proved_within_the_coarsest() -> None:

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+import bridge
 from bridge.report import html, text
 from bridge.report.report import Report, Row, Variable
 from bridge.verification.checks import GRADIENTS, ORT_KERAS, STEPS, TORCH_KERAS, TORCH_ORT, Check, Gradient
@@ -69,6 +70,51 @@ PLANNED = Report("net", rows=(Row("conv", "Conv", "conv", "", 0),))
 @pytest.mark.parametrize("report", [REPORT, TRAINED, FAILED, REFUSED, PLANNED])
 def test_json_round_trip(report):
     assert Report.from_json(report.to_json()) == report
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            '{"source": "net"}',
+            "a report of no format, of which this version of bridge reads 1: convert again",
+        ),
+        ('{"format": 99, "source": "net"}', "a report of format 99"),
+        ('{"format": 1, "source": 7}', "not a report"),
+        ('{"format": 1, "blame": ""}', "not a report"),
+        ("[1]", "not a report"),
+        ("{", "not a report"),
+    ],
+)
+def test_json_that_is_no_report(text, says):
+    with pytest.raises(bridge.SourceError, match=says):
+        Report.from_json(text)
+
+
+def test_a_report_is_saved_in_the_format_of_its_suffix(tmp_path):
+    for suffix, written in {
+        ".txt": str(REPORT),
+        ".json": REPORT.to_json(),
+        ".html": REPORT.to_html(),
+    }.items():
+        assert REPORT.save(tmp_path / f"r{suffix}").read_text(encoding="utf-8") == written
+    with pytest.raises(bridge.OutputError, match=r"a report is written as \.html, \.json, \.txt"):
+        REPORT.save(tmp_path / "r.pdf")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_notebook_shows_the_page_in_a_frame_of_its_own():
+    found = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: found.append((tag, dict(attributes)))
+    parser.feed(REPORT._repr_html_())
+    assert [tag for tag, _ in found] == ["iframe"]
+    assert found[0][1]["srcdoc"] == REPORT.to_html()
+
+
+def test_one_kind_is_not_kinds():
+    odd = replace(REPORT.checks[0], values="large numbers")
+    assert "and 1 kind of odd values" in replace(REPORT, checks=(*REPORT.checks, odd)).verdict
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,9 @@ def transfer(torch_part: Any, keras_target: Any, *, prefix: str = "") -> WeightM
         WeightsError: parts or shapes that do not fit, each named on both sides; nothing is changed then. With
             a module (not with a `state_dict`, which does not know them) also settings that make the two
             differ although their weights are equal: `eps`, and an RNN's `nonlinearity`.
+
+    Example:
+        >>> weights = bridge.transfer(module.encoder, [keras_lstm, keras_dense])
     """
     state = State(_named_arrays(torch_part, prefix))
     if not state.values:

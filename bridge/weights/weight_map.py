@@ -35,6 +35,10 @@ class WeightMap:
 
     `state` holds every entry of the state_dict the conversion started from, converted or not, so that what no
     variable shows (an unused parameter, `num_batches_tracked`) comes back as it was.
+
+    Example:
+        >>> result.model.fit(x, y)
+        >>> module.load_state_dict(result.weights.to_torch())
     """
 
     def __init__(self, entries: Sequence[Entry], state: State):
@@ -116,12 +120,36 @@ class WeightMap:
                 yield f"{name} differs from {aliases[name]}, with which it is one weight in this model"
 
     def to_torch(self) -> dict[str, Any]:
-        """A state_dict of torch tensors that `module.load_state_dict(strict=True)` takes."""
+        """Take the weights, trained or not, back to torch.
+
+        Returns:
+            A state_dict of torch tensors that `module.load_state_dict(strict=True)` takes: every entry of the module,
+            in its shape and type.
+
+        Raises:
+            WeightsError: a recipe cannot be run backwards (`one_way`), or one parameter has become unlike in several
+                variables.
+            MissingPackageError: torch is not installed.
+
+        Example:
+            >>> module.load_state_dict(bridge.load("model.keras").weights.to_torch())
+        """
         torch = imported("torch", "a state_dict", "torch")
         return {name: torch.from_numpy(np.asarray(value, order="C")) for name, value in self.pull().items()}
 
     def load_torch(self, state_dict: Mapping[str, Any]) -> None:
-        """Fill the Keras model from a newer state_dict of the same network; changes nothing if it does not fit."""
+        """Fill the Keras model from a newer state_dict of the same network.
+
+        Args:
+            state_dict: torch tensors by name, in the shapes that the module had when it was converted.
+
+        Raises:
+            WeightsError: an entry is missing, unknown or does not fit, or a recipe cannot be run backwards; nothing
+                is changed then.
+
+        Example:
+            >>> result.weights.load_torch(torch.load("newer.pt"))
+        """
         self.push({name: _numbers(name, value) for name, value in state_dict.items()})
 
     def to_json(self) -> list[dict[str, Any]]:
