@@ -34,8 +34,8 @@ def pair(number: int) -> tuple[Any, Any, Any]:
             archive.writestr("config.json", bytes(SIZE))
 
     values = {"number": np.full(SIZE, number, np.int32)}
-    source = SimpleNamespace(values=values, trainable={}, parameters=set(), aliases={})
-    weights = SimpleNamespace(source=source, kept={"number"}, to_json=list)
+    state = SimpleNamespace(values=values, trainable={}, parameters=set(), aliases={})
+    weights = SimpleNamespace(state=state, kept={"number"}, to_json=list)
     return SimpleNamespace(save=write), weights, SimpleNamespace(to_json=str)
 
 
