@@ -15,6 +15,8 @@ from bridge.errors import ExportError, NotRun, SourceError, imported, said
 from bridge.frontend.asked import Asked
 
 if TYPE_CHECKING:
+    from bridge.frontend.torch_examples import Example
+    from bridge.frontend.torch_export import Exported
     from bridge.frontend.torch_module import Torch
     from bridge.frontend.torch_ranges import Assumption
     from bridge.graph.ranges import Range
@@ -106,8 +108,9 @@ def _loaded(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shape
 def load_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Source:
     """An `nn.Module` with its example inputs, or an `ExportedProgram`."""
     torch = _torch()
-    from bridge.frontend.torch_export import export_module, export_program
-    from bridge.frontend.torch_module import Torch, apart
+    from bridge.frontend.torch_examples import as_tensors
+    from bridge.frontend.torch_export import export_program
+    from bridge.frontend.torch_module import Torch
 
     if isinstance(source, torch.export.ExportedProgram):
         _require_numbers("program", {**source.state_dict, **source.constants})
@@ -131,21 +134,21 @@ def load_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
         )
     if args is None:
         raise SourceError(f"{type(source).__name__} needs example inputs: convert(module, args)")
-    args = tuple(args) if isinstance(args, tuple | list) else (args,)
+    args, kwargs = as_tensors((tuple(args) if isinstance(args, tuple | list) else (args,), kwargs or {}))
     title = type(source).__name__
-    _require_numbers(title, {**dict(enumerate(args)), **(kwargs or {}), **source.state_dict()})
-    reference = Torch(source, args, kwargs)
+    _require_numbers(title, {**dict(enumerate(args)), **kwargs, **source.state_dict()})
+    given = Torch(source, args, kwargs)
     try:
-        reference(reference.examples)
+        given(given.examples)
     except NotRun as error:
         kind = type(error.__cause__).__name__
         raise ExportError(f"{title} does not run on the args given: {kind}: {error}") from error
-    exported = export_module(apart(source), args, kwargs, dynamic_shapes)
+    exported, example = _exported(source, args, kwargs, dynamic_shapes)
     return Source(
         exported.model,
         title,
         exported.model,
-        reference,
+        Torch(source, example.args, example.kwargs),
         exported.notes,
         dynamic_shapes,
         True,
@@ -153,6 +156,30 @@ def load_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
         exported.declared,
         exported.departs,
     )
+
+
+def _exported(
+    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
+) -> tuple[Exported, Example]:
+    """The module as torch exports it, and what it was traced with: where no axes are named with the batch free, if
+    torch allows it."""
+    from bridge.frontend.torch_examples import Example
+    from bridge.frontend.torch_export import export_module
+    from bridge.frontend.torch_module import apart
+
+    given = Example(args, kwargs)
+    if dynamic_shapes is not None:
+        return export_module(apart(module), given, dynamic_shapes), given
+    example = Example.with_batch(apart(module), args, kwargs)
+    try:
+        exported = export_module(apart(module), example)
+    except ExportError:
+        if not example.repeated:
+            raise
+        return export_module(apart(module), given), given
+    if not example.is_free(exported.model):
+        return export_module(apart(module), given), given
+    return replace(exported, notes=(*exported.notes, *example.notes)), example
 
 
 def _require_numbers(title: str, tensors: dict[Any, Any]) -> None:

@@ -6,7 +6,6 @@ The only door to torch.onnx. The module is traced in eval mode, unoptimised, wit
 from __future__ import annotations
 
 import contextlib
-import inspect
 import io
 import itertools
 import logging
@@ -21,7 +20,9 @@ import torch
 from bridge.errors import ExportError, SourceError
 from bridge.files.atomic import require_file
 from bridge.frontend.pt2 import require_harmless, weights_only
+from bridge.frontend.torch_examples import Example, time_major
 from bridge.frontend.torch_module import without_fast_paths
+from bridge.frontend.torch_names import name_axes
 from bridge.frontend.torch_patches import Note, patched
 from bridge.frontend.torch_ranges import Assumption, Sizes, declared, guards
 from bridge.frontend.torch_refusals import Place, fixing, reason
@@ -50,28 +51,24 @@ class Exported:
     departs: tuple[str, ...] = ()  # which functions compute otherwise than in torch, of the notes
 
 
-def export_module(
-    module: torch.nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any] | None = None,
-    dynamic_shapes: Any = None,
-) -> Exported:
-    """Export `module`, called as `module(*args, **kwargs)`.
+def export_module(module: torch.nn.Module, example: Example, dynamic_shapes: Any = None) -> Exported:
+    """Export `module`, called as the example says.
 
-    `dynamic_shapes` is what `torch.onnx.export` takes; without it the batch axis is free wherever torch allows it.
-    Raises `ExportError` with torch's own reason, or naming the axis that torch fixed although it was to be dynamic.
+    `dynamic_shapes` is what `torch.onnx.export` takes; without it the axes of the example are free wherever torch
+    allows it. Raises `ExportError` with torch's own reason, or naming the axis that torch fixed although it was to be
+    dynamic.
     """
     training = module.training
     module.eval()
     try:
-        asked = dynamic_shapes if dynamic_shapes is not None else _batch_axes(module, args, kwargs or {})
+        asked = dynamic_shapes if dynamic_shapes is not None else example.axes
         with patched(), without_fast_paths(), fixing(module) as places:
-            exported = _onnx_export(module, args, kwargs, asked, places)
+            exported = _onnx_export(module, example.args, example.kwargs, asked, places)
     finally:
         module.train(training)
     model = _with_weights(exported.model, module.state_dict(keep_vars=True))
     if dynamic_shapes is None:
-        return replace(exported, notes=(*exported.notes, *_name_axes(model)))
+        return replace(exported, notes=(*exported.notes, *_told_axes(model)))
     _refuse_frozen(model, dynamic_shapes, places)
     exported = replace(exported, notes=(*exported.notes, *_merged(model, dynamic_shapes)))
     return replace(exported, declared=declared(model, _axis_dicts(dynamic_shapes)))
@@ -87,7 +84,7 @@ def export_program(program: torch.export.ExportedProgram) -> Exported:
     model = _with_weights(exported.model, state)
     read, told = guards(program, model)
     assumptions = (*exported.assumptions, *read)
-    return replace(exported, notes=(*exported.notes, *told, *_name_axes(model)), assumptions=assumptions)
+    return replace(exported, notes=(*exported.notes, *told, *_told_axes(model)), assumptions=assumptions)
 
 
 def load_program(path: Path) -> torch.export.ExportedProgram:
@@ -114,9 +111,10 @@ def _onnx_export(
         ):
             warnings.simplefilter("always")
             program: Any = torch.onnx.export(
-                model, args, kwargs=kwargs, dynamo=True, optimize=False, opset_version=OPSET, verbose=False,
-                dynamic_shapes=dynamic_shapes, custom_translation_table=TRANSLATIONS,
+                model, _positional(args, kwargs), kwargs=kwargs, dynamo=True, optimize=False, opset_version=OPSET,
+                verbose=False, dynamic_shapes=dynamic_shapes, custom_translation_table=TRANSLATIONS,
             )  # fmt: skip
+        name_axes(program.model, isinstance(model, torch.nn.Module) and time_major(model))
         sizes = Sizes.of(program.model, program.exported_program)
         _fix_axes(program.model, sizes.fixed)
         _rename_clashes(program.model.graph)
@@ -126,6 +124,11 @@ def _onnx_export(
         raise ExportError(
             _frozen(error, places) or f"torch cannot export {_title(model)}: {_clash(model) or reason(error)}"
         ) from error
+
+
+def _positional(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> tuple[Any, ...]:
+    """`args` for torch.onnx, which takes a dict at their end for the keyword inputs where none are given."""
+    return (*args, {}) if args and isinstance(args[-1], dict) and not kwargs else args
 
 
 @contextlib.contextmanager
@@ -169,29 +172,6 @@ def _fixed(axis: str, name: str, size: str, place: str) -> str:
     )
 
 
-def _batch_axes(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """`Dim.AUTO` on every axis as long as the batch: axis 0 of the first tensor, or axis 1 where a recurrent layer
-    of the module is time-major."""
-    tensors = [
-        leaf for leaf in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)
-    ]
-    first = next((tensor for tensor in tensors if tensor.ndim), None)
-    if first is None:
-        return None
-    sizes = {first.shape[0]}
-    if any(isinstance(m, torch.nn.RNNBase) and not m.batch_first for m in module.modules()):
-        sizes.update(first.shape[1:2])
-    auto = torch.export.Dim.AUTO
-
-    def axes(leaf: Any) -> Any:
-        if not isinstance(leaf, torch.Tensor):
-            return None
-        return {axis: auto for axis, size in enumerate(leaf.shape) if size in sizes and size > 1}
-
-    bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-    return {name: torch.utils._pytree.tree_map(axes, value) for name, value in bound.items()}
-
-
 def _rename_clashes(graph: ir.Graph) -> None:
     """torch may call an input or a result as a parameter is called (`x`, `index`); the parameter keeps its name."""
     values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
@@ -215,7 +195,7 @@ def _fix_axes(model: ir.Model, fixed: dict[str, int]) -> None:
             value.shape = ir.Shape([plain(dim) for dim in value.shape])
 
 
-def _name_axes(model: ir.Model) -> tuple[str, ...]:
+def _told_axes(model: ir.Model) -> tuple[str, ...]:
     """Say of each input which axes torch left free and which it fixed."""
     notes = []
     for value in model.graph.inputs:
@@ -230,7 +210,7 @@ def _name_axes(model: ir.Model) -> tuple[str, ...]:
 def _refuse_frozen(model: ir.Model, dynamic_shapes: Any, places: Mapping[Place, str]) -> None:
     for value, axes in zip(model.graph.inputs, _axis_dicts(dynamic_shapes), strict=False):
         for axis, name in axes.items():
-            if name is not None and isinstance(value.shape[axis], int):
+            if name not in (None, torch.export.Dim.STATIC) and isinstance(value.shape[axis], int):
                 label = f"{axis} ({getattr(name, '__name__', name)})"
                 place = places.get((value.name, axis), "")
                 raise ExportError(_fixed(label, value.name, str(value.shape[axis]), place))
