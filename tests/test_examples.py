@@ -1,0 +1,98 @@
+"""Example inputs as people give them: one of a batch, numpy arrays, one dict; and what the free axes are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+import bridge
+
+torch.set_num_threads(1)
+DRAW = np.random.default_rng(0)
+
+
+class Call(nn.Module):
+    """A module from a function over its parts."""
+
+    def __init__(self, function: Callable[..., Any], **parts: nn.Module):
+        super().__init__()
+        self.function = function
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, *args: Any) -> Any:
+        return self.function(self, *args)
+
+
+class Tagger(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(3, 5, num_layers=2, batch_first=True), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor, h: Tensor | None = None, c: Tensor | None = None) -> Tensor:
+        return self.head(self.lstm(x, None if h is None else (h, c))[0])
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(20, 8), nn.Embedding(10, 8)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, ids: Tensor, places: Tensor, mask: Tensor) -> Tensor:
+        return self.layer(self.words(ids) + self.places(places), src_key_padding_mask=mask)
+
+
+class Named(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+
+    def forward(self, batch: dict[str, Any]) -> Tensor:
+        return self.linear(batch["x"]) + batch["more"][0]
+
+
+CONV = nn.Sequential(
+    nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
+)
+IDS, PLACES, KEPT = torch.randint(0, 20, (1, 6)), torch.arange(6)[None], torch.zeros(1, 6, dtype=torch.bool)
+ONE = {  # a module, an example of one, and the shapes of the Keras model's inputs
+    "an image": (CONV, (torch.randn(1, 3, 9, 8),), [(None, 3, 9, 8)]),
+    "an array": (CONV, DRAW.normal(size=(1, 3, 9, 8)).astype("f"), [(None, 3, 9, 8)]),
+    "a sequence of one": (Tagger(), torch.randn(1, 1, 3), [(None, 1, 3)]),
+    "with states": (Tagger(), (torch.randn(1, 7, 3), *torch.randn(2, 2, 1, 5)), [(None, 7, 3), *[(2, None, 5)] * 2]),
+    "time first": (nn.GRU(3, 4, 2, bidirectional=True), (torch.randn(1, 1, 3), torch.randn(4, 1, 4)), [(1, None, 3), (4, None, 4)]),
+    "a mask and places": (Encoder(), (IDS, PLACES, KEPT), [(None, 6)] * 3),
+    "a dict": (Named(), {"x": torch.randn(1, 3), "more": [torch.randn(1, 4)]}, [(None, 3), (None, 4)]),
+    "over the batch": (Call(lambda self, x: x - x.mean(0) + self.linear(x), linear=nn.Linear(3, 3)), torch.randn(1, 3), [(None, 3)]),
+    # where a batch means something else than every row by itself, it stays what it is
+    "no axis left": (Call(lambda self, x: self.linear(x).squeeze(), linear=nn.Linear(3, 1)), torch.randn(1, 3), [(1, 3)]),
+    "by the batch": (Call(lambda self, x: self.linear(x) * (2 if len(x) > 1 else 1), linear=nn.Linear(3, 3)), torch.randn(1, 3), [(1, 3)]),
+    "a row more": (Call(lambda self, x: torch.cat([self.linear(x), x]), linear=nn.Linear(3, 3)), torch.randn(1, 3), [(1, 3)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "example", "shapes"), ONE.values(), ids=ONE)
+def test_an_example_of_one(module: nn.Module, example: Any, shapes: list[tuple[int | None, ...]]) -> None:
+    result = bridge.convert(module.eval(), example)
+    assert result.report.verified
+    assert [tuple(x.shape) for x in result.model.inputs] == shapes
+    free = any(None in shape for shape in shapes)
+    assert any("the example holds one of a batch" in note for note in result.report.notes) == free
+
+
+CHANNELS = {"image": (torch.randn(2, 3, 9, 8), {0: Dim.AUTO, 2: Dim.DYNAMIC, 3: Dim.AUTO}), "mixed": (torch.randn(2, 3, 9, 8), {0: "rows", 1: Dim.STATIC, 3: Dim.AUTO})}  # fmt: skip
+CALLED = {"image": "x: (batch free, 3 fixed, height free, width free)", "mixed": "x: (rows free, 3 fixed, 9 fixed, width free)"}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CHANNELS)
+def test_what_free_axes_are_called(case: str) -> None:
+    example, axes = CHANNELS[case]
+    report = bridge.convert(nn.Conv2d(3, 4, 1).eval(), example, dynamic_shapes=(axes,)).report
+    assert [line.partition(": ")[2] for line in report.axes] == [CALLED[case].partition(": ")[2]]
