@@ -12,6 +12,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from bridge.graph.recurrent import STATES, gate_order
+
 PACKAGE = "onnx_keras_bridge"  # under which Keras knows the layers, in saved files too
 Function = tuple[str, float, float]  # an activation of ONNX in lower case, its alpha and its beta
 
@@ -162,9 +164,6 @@ class Cell(keras.layers.Layer):
         return super().get_config() | self.settings
 
 
-ONNX_TO_KERAS = {"LSTM": (0, 2, 3, 1), "GRU": (0, 1, 2), "RNN": (0,)}
-
-
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Recurrent(keras.layers.Layer):
     """A recurrent layer whose weights are inputs: `[x, W, R, B, lens, P, *states]` as ONNX shapes them, those for
@@ -199,7 +198,7 @@ class Recurrent(keras.layers.Layer):
         x, *rest = inputs
         w, r, b, lens, p = (rest.pop(0) if present else None for present in self.settings["has"])
         sides = len(self.settings["functions"])
-        count = 2 if self.settings["mode"] == "LSTM" else 1
+        count = len(STATES[self.settings["mode"]])
         zero = ops.zeros_like(x[:, 0, :1]) * ops.zeros((1, self.settings["units"]), dtype=x.dtype)
         finals, sequences = [], []
         for side in range(sides):
@@ -211,7 +210,7 @@ class Recurrent(keras.layers.Layer):
         return [sequences[0] if sides == 1 else ops.concatenate(sequences, axis=-1), *finals]
 
     def _variables(self, side: int, w: Any, r: Any, b: Any, p: Any) -> dict[str, Any]:
-        order = ONNX_TO_KERAS[self.settings["mode"]]
+        order = gate_order(self.settings["mode"], "onnx", "keras")
 
         def gates(value: Any) -> Any:
             blocks = ops.split(value, len(order), axis=0)
@@ -250,7 +249,7 @@ class Recurrent(keras.layers.Layer):
     def compute_output_spec(self, inputs: Sequence[Any]) -> list[Any]:
         x, units = inputs[0], self.settings["units"]
         sides = len(self.settings["functions"])
-        count = 2 if self.settings["mode"] == "LSTM" else 1
+        count = len(STATES[self.settings["mode"]])
         y = keras.KerasTensor((x.shape[0], x.shape[1], sides * units), dtype=x.dtype)
         return [y, *(keras.KerasTensor((x.shape[0], units), dtype=x.dtype) for _ in range(sides * count))]
 

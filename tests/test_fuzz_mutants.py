@@ -6,8 +6,7 @@ from benchmarks.fuzz.mutants import IS, Mutant, totals
 from benchmarks.fuzz.subjects import FUNCTION, GRAPH, OLD
 from benchmarks.fuzz.switches import switches, traced
 from benchmarks.fuzz.workers import CAUGHT, EQUAL, WRONG, Outcome
-from bridge.frontend import torch_translations
-from bridge.graph import axes
+from bridge.graph import axes, recurrent
 from bridge.ops import elementwise  # noqa: F401 - registers its operators
 from bridge.ops.registry import find
 
@@ -55,13 +54,13 @@ def test_wrong_models_are_caught():
 
 
 def test_tables_are_switched_wherever_they_are():
-    lines = {(torch_translations.__file__, line) for line in range(1, 400)}
-    right = torch_translations.GATES
-    found = [switch for switch in switches(lines, 0, ("frontend/torch_t",)) if switch.name == "GATES"]
+    lines = {(recurrent.__file__, line) for line in range(1, 400)}
+    right = recurrent.GATES
+    found = [switch for switch in switches(lines, 0, ("graph/recurrent",)) if switch.name == "GATES"]
     with found[0].thrown():
-        assert right != torch_translations.GATES
+        assert right != recurrent.GATES
     assert found
-    assert torch_translations.GATES is right
+    assert recurrent.GATES is right
 
 
 def test_totals_count_each_switch_once():

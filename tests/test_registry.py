@@ -1,19 +1,15 @@
-"""What builders promise by their form: signatures are ONNX's schemas, and rooms import only what they may."""
+"""What builders promise by their form: signatures are ONNX's schemas."""
 
-import ast
 import inspect
-from pathlib import Path
 
 import numpy as np
 import onnx.defs
 import pytest
 
-import bridge
 from bridge.graph.decimals import number
 from bridge.graph.functions import OPSET, functions
 from bridge.ops import builders
 
-ROOT = Path(bridge.__file__).parent
 BUILDERS = {f"{b.domain or 'onnx'}.{b.op_type}": b for b in builders()}
 ONNX = {name: builder for name, builder in BUILDERS.items() if not builder.domain}
 OURS = {name: builder for name, builder in BUILDERS.items() if builder.domain}
@@ -75,84 +71,6 @@ def test_our_operators_match_their_bodies(builder):
 
 def test_every_body_has_a_builder():
     assert set(BODIES) <= {builder.op_type for builder in OURS.values()}
-
-
-# --- who may import what --------------------------------------------------------------------------------------
-
-ROOMS = (
-    "errors",
-    "files graph keras_compat weights",
-    "frontend layers ops passes",
-    "plan",
-    "build",
-    "faults verification",
-    "report",
-    "saving stages summary",
-    "backend conversion",
-    "cli",
-)
-FRAMEWORKS = {
-    "keras": set(
-        "backend build conversion files keras_compat layers ops saving summary verification weights".split()
-    ),
-    "torch": set("files frontend verification weights".split()),
-    "onnxruntime": {"verification"},
-    "tensorflow": set(),
-    "jax": {"keras_compat"},
-}
-FAMILIES = {builder.family for builder in BUILDERS.values()}
-
-
-def _room(path: Path) -> str:
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
-
-
-FILES = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*.py"))}
-
-
-def _imports(path: Path) -> set[str]:
-    """The modules that a file names, those for type checking left out."""
-    found = set()
-    wanted = [ast.parse(path.read_text())]
-    while wanted:
-        node = wanted.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
-        wanted += ast.iter_child_nodes(node)
-    return found
-
-
-@pytest.mark.parametrize("path", FILES.values(), ids=FILES)
-def test_frameworks_stay_in_their_rooms(path):
-    named = {name.split(".")[0] for name in _imports(path)}
-    for framework, rooms in FRAMEWORKS.items():
-        assert framework not in named or _room(path) in rooms, framework
-
-
-@pytest.mark.parametrize("path", FILES.values(), ids=FILES)
-def test_rooms_import_only_earlier_rooms(path):
-    order = {room: place for place, rooms in enumerate(ROOMS) for room in rooms.split()}
-    room = _room(path)
-    for name in _imports(path):
-        parts = name.split(".")
-        if (
-            parts[0] == "bridge"
-            and len(parts) > 1
-            and parts[1] in order
-            and room in order
-            and parts[1] != room
-        ):
-            assert order[parts[1]] <= order[room], f"{room} imports {name}"
-
-
-@pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_no_family_imports_another(family):
-    path = ROOT / "ops" / f"{family.rpartition('.')[2]}.py"
-    assert not (_imports(path) & FAMILIES - {family})
 
 
 def test_defaults_are_plain():

@@ -24,13 +24,14 @@ from benchmarks.fuzz.variants import changed, telling, variants
 
 ROOT = Path(bridge.__file__).parent
 SWITCHED = (  # of the package's files
-    "ops/", "passes/", "graph/axes", "graph/functions", "graph/rewriting", "graph/windows", "frontend/onnx_",
-    "frontend/torch_", "plan/", "weights/", "build/", "layers",
+    "ops/", "passes/", "graph/axes", "graph/functions", "graph/recurrent", "graph/rewriting", "graph/windows",
+    "frontend/onnx_", "frontend/torch_", "plan/", "weights/", "build/", "layers",
 )  # fmt: skip
 NOT = (  # read no model, or are what it is compared with
     "ops/registry.py", "ops/catalogue.py", "frontend/onnx_read.py", "frontend/torch_module.py", "passes/settle.py",
     "passes/bounds.py", "frontend/torch_registry.py", "frontend/torch_refusals.py", "frontend/onnx_functions.py",
     "frontend/onnx_walk.py", "frontend/onnx_names.py", "weights/transfer.py",
+    "weights/transfer_rules.py",
 )  # fmt: skip
 Start = str | tuple[str, ...]  # of the names of files, one of several
 Put = tuple[Any, str, Any]  # an object, an attribute of it, and what that is

@@ -13,7 +13,7 @@ import torch
 from onnxscript import opset23 as op
 from onnxscript.function_libs.torch_lib.ops import core
 
-from bridge.frontend.torch_ops import ATAN2, EXPM1, LOG1P, LOG_ADD_EXP, LOG_SIGMOID
+from bridge.frontend.torch_own_ops import ATAN2, EXPM1, LOG1P, LOG_ADD_EXP, LOG_SIGMOID
 
 aten: Any = torch.ops.aten
 

@@ -9,7 +9,7 @@ from onnxscript import opset23 as op
 
 from bridge.frontend.torch_axes import ints
 from bridge.frontend.torch_formulas import aten, is_float, number
-from bridge.frontend.torch_ops import STOP_GRADIENT
+from bridge.frontend.torch_own_ops import STOP_GRADIENT
 from bridge.frontend.torch_patches import Note
 
 

@@ -15,100 +15,16 @@ from onnxscript.function_libs.torch_lib.ops import core
 from bridge.frontend.torch_axes import ALONG_AXES, ints
 from bridge.frontend.torch_formulas import FORMULAS, number
 from bridge.frontend.torch_gradients import GRADIENTS
-from bridge.frontend.torch_ops import DROPOUTS, LSTMP, MULTI_HEAD
+from bridge.frontend.torch_ops import OPS, onnx_recurrent
 from bridge.frontend.torch_pools import POOLS
 from bridge.frontend.torch_positions import BY_POSITION
 from bridge.frontend.torch_special import SPECIAL
 
-GATES = {
-    "LSTM": (0, 3, 1, 2),
-    "GRU": (1, 0, 2),
-    "RNN_TANH": (0,),
-    "RNN_RELU": (0,),
-}  # torch's blocks in ONNX's order
 WHOLE = 41  # 1 / 41 is the first fraction of which float32 makes 41 / 41 < 1
 
 
 def _number(value: float, dtype: ir.DataType):
     return op.Constant(value=onnx.helper.make_tensor("", int(dtype), (1,), [value]))
-
-
-def _onnx_recurrent(x, lengths, hx, weights, mode, bias, layers, dropout, bidirectional):
-    """`bridge::recurrent` as one ONNX LSTM, GRU or RNN node (or a projected LSTM of ours) for each layer."""
-    directions = 2 if bidirectional else 1
-    per_direction = len(weights) // (layers * directions)
-    projected = per_direction == (5 if bias else 3)
-    order = GATES[mode]
-
-    def gates(w):
-        if len(order) == 1:
-            return w
-        blocks = op.Split(w, axis=0, num_outputs=len(order))
-        return op.Concat(*(blocks[i] for i in order), axis=0)
-
-    def stack(rows):
-        return op.Concat(*(op.Unsqueeze(row, ints(0)) for row in rows), axis=0)
-
-    finals: list[list[Any]] = [[] for _ in hx]
-    lens = None if lengths is None else op.Cast(lengths, to=ir.DataType.INT32)
-    for layer in range(layers):
-        rows = [
-            weights[per_direction * i :][:per_direction]
-            for i in range(directions * layer, directions * (layer + 1))
-        ]
-        w = stack([gates(row[0]) for row in rows])
-        r = stack([gates(row[1]) for row in rows])
-        b = stack([op.Concat(gates(row[2]), gates(row[3]), axis=0) for row in rows]) if bias else None
-        initial = [op.Slice(h, ints(directions * layer), ints(directions * (layer + 1)), ints(0)) for h in hx]
-        common = {
-            "hidden_size": _hidden(rows[0][1], mode),
-            "direction": "bidirectional" if bidirectional else "forward",
-        }
-        if projected:
-            y, *final = LSTMP(x, w, r, b, lens, stack([row[-1] for row in rows]), *initial, **common)
-        elif mode == "LSTM":
-            y, *final = op.LSTM(x, w, r, b, lens, *initial, **common)
-        elif mode == "GRU":
-            y, *final = op.GRU(x, w, r, b, lens, *initial, linear_before_reset=1, **common)
-        else:
-            y, *final = op.RNN(
-                x, w, r, b, lens, *initial, activations=[mode[4:].capitalize()] * directions, **common
-            )
-        x = op.Reshape(op.Transpose(y, perm=[0, 2, 1, 3]), ints(0, 0, -1))
-        if dropout and layer < layers - 1:
-            x = _onnx_dropout(x, dropout)
-        for states, state in zip(finals, final, strict=False):
-            states.append(state)
-    return [x, *(op.Concat(*states, axis=0) if layers > 1 else states[0] for states in finals)]
-
-
-def _hidden(r: Any, mode: str) -> int:
-    return int(r.shape[0]) // len(GATES[mode])
-
-
-def _onnx_multi_head(q, k, v, weights, biases, heads, dropout, causal):
-    """No bias is zeros."""
-    width = int(weights[-1].shape[0])
-    zeros = op.Constant(value=onnx.helper.make_tensor("", int(q.dtype), (width,), [0.0] * width))
-    turned = [op.Transpose(w, perm=[1, 0]) for w in weights]
-    return MULTI_HEAD(
-        q, k, v, *turned, *(biases or [zeros] * 4), heads=heads, dropout=dropout, is_causal=int(causal)
-    )  # fmt: skip
-
-
-def _onnx_dropout(x, p, kind="dropout"):
-    return DROPOUTS[kind](x, ratio=p) if kind in DROPOUTS else op.Dropout(x, op.Constant(value_float=p))[0]
-
-
-def _onnx_max_pool1d(x, kernel, stride, padding, dilation, ceil_mode):
-    return op.MaxPool(
-        x,
-        kernel_shape=[kernel],
-        strides=[stride],
-        pads=[padding, padding],
-        dilations=[dilation],
-        ceil_mode=int(ceil_mode),
-    )[0]
 
 
 def _onnx_aten(mode: str):
@@ -117,7 +33,7 @@ def _onnx_aten(mode: str):
     def translate(x, hx, weights, bias, layers, dropout, train, bidirectional, batch_first):
         states = list(hx) if mode == "LSTM" else [hx]
         x = op.Transpose(x, perm=[1, 0, 2]) if batch_first else x
-        y, *finals = _onnx_recurrent(x, None, states, weights, mode, bias, layers, dropout, bidirectional)
+        y, *finals = onnx_recurrent(x, None, states, weights, mode, bias, layers, dropout, bidirectional)
         return (op.Transpose(y, perm=[1, 0, 2]) if batch_first else y), *finals
 
     return translate
@@ -243,6 +159,7 @@ TRANSLATIONS: dict[Any, Any] = {
     **BY_POSITION,
     **GRADIENTS,
     **POOLS,
+    **{own.overload: own.translation for own in OPS},
     torch.ops.aten.linspace.default: _onnx_linspace,
     torch.ops.aten.upsample_linear1d.vec: _onnx_resize(mode="linear"),
     **{
@@ -256,12 +173,8 @@ TRANSLATIONS: dict[Any, Any] = {
     torch.ops.aten.celu.default: _onnx_celu,
     torch.ops.aten.rms_norm.default: _onnx_rms_norm,
     torch.ops.aten.scalar_tensor.default: _onnx_scalar,
-    torch.ops.bridge.recurrent.default: _onnx_recurrent,
-    torch.ops.bridge.multi_head.default: _onnx_multi_head,
-    torch.ops.bridge.dropout.default: _onnx_dropout,
     torch.ops.aten.conv3d.default: _onnx_conv3d,
     torch.ops.aten.convolution.default: _onnx_convolution,
-    torch.ops.bridge.max_pool1d.default: _onnx_max_pool1d,
     torch.ops.aten.lstm.input: _onnx_aten("LSTM"),
     torch.ops.aten.gru.input: _onnx_aten("GRU"),
     torch.ops.aten.rnn_tanh.input: _onnx_aten("RNN_TANH"),

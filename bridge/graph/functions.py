@@ -31,9 +31,10 @@ import onnx
 import onnx.parser
 import onnx_ir as ir
 
+from bridge.graph.recurrent import LAYERS, STATES, RecurrentOp
+
 DOMAIN = "bridge"
 OPSET = 23  # of ONNX's own operators, in these bodies and in every graph that the passes see
-STATES = {"LSTM": ("h", "c"), "GRU": ("h",), "RNN": ("h",)}
 EXTRA = {"LSTM": {"input_forget": "int"}, "GRU": {"linear_before_reset": "int"}, "RNN": {}}
 COMMON = {
     "hidden_size": "int",
@@ -65,12 +66,8 @@ def _cell(op: str) -> str:
 }}"""
 
 
-def recurrent_name(op: str, directions: int, given_state: bool) -> str:
-    """The operator of ours for ONNX's `op`."""
-    return f"{'Bi' if directions == 2 else ''}{op}{'From' if given_state else ''}"
-
-
-def _recurrent(op: str, directions: int, given_state: bool) -> str:
+def _recurrent(layer: RecurrentOp) -> str:
+    op, directions, given_state = layer.mode, layer.directions, layer.given_state
     sides = range(directions)
     kinds = STATES[op]
     peepholes = ", P" if op == "LSTM" else ""
@@ -97,7 +94,7 @@ def _recurrent(op: str, directions: int, given_state: bool) -> str:
     lines.append(f"last = Concat <axis = 1> ({', '.join(f'h_{side}' for side in sides)})")
     body = "\n".join(lines)
     return f"""
-{recurrent_name(op, directions, given_state)} <{", ".join(attributes)}>
+{layer.name} <{", ".join(attributes)}>
 (X, W, R, B, lens{peepholes}{"".join(f", {name}" for name in given)}) => (Y, {", ".join(finals)}, last)
 {{ {body} }}"""
 
@@ -264,10 +261,7 @@ _SMALL = (
 @functools.cache
 def functions() -> tuple[onnx.FunctionProto, ...]:
     """The bodies of all operators of our domain."""
-    recurrent = [
-        _recurrent(op, directions, given) for op in STATES for directions in (1, 2) for given in (False, True)
-    ]
-    bodies = [*recurrent, *map(_cell, STATES), _LSTMP, _LSTMP_FROM, *_SMALL]
+    bodies = [*map(_recurrent, LAYERS), *map(_cell, STATES), _LSTMP, _LSTMP_FROM, *_SMALL]
     heading = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>'
     return tuple(onnx.parser.parse_function(heading + body) for body in bodies)
 

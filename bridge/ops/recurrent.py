@@ -16,12 +16,12 @@ from keras import ops
 
 from bridge import layers
 from bridge.graph.decimals import decimal
-from bridge.graph.functions import DOMAIN, STATES, recurrent_name
+from bridge.graph.functions import DOMAIN
+from bridge.graph.recurrent import LAYERS, STATES, gate_order
 from bridge.ops.contract import Refused, Site, Step
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
 
-ORDER = layers.ONNX_TO_KERAS
 DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 NATIVE = {
     "LSTM": (keras.layers.LSTM, keras.layers.LSTMCell),
@@ -100,7 +100,7 @@ def _side_weights(
     node: Node, side: int, w: Weight, r: Weight, b: Weight | None, p: Weight | None
 ) -> dict[str, Weight]:
     """The variables of one direction's cell."""
-    order = ORDER[node.mode]
+    order = gate_order(node.mode, "onnx", "keras")
     weights = {
         "kernel": w.select(0, side).blocks(order).rearrange("g i -> i g"),
         "recurrent_kernel": r.select(0, side).blocks(order).rearrange("g h -> h g"),
@@ -233,7 +233,7 @@ def _run_with_tensors(site: Site, node: Node, x, w, r, b, lens, p, states):
 
 
 def _names(mode: str) -> list[str]:
-    return [recurrent_name(mode, directions, given) for directions in (1, 2) for given in (False, True)]
+    return [layer.name for layer in LAYERS if layer.mode == mode]
 
 
 @op(*_names("LSTM"), domain=DOMAIN)

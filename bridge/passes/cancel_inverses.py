@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from bridge.graph.functions import DOMAIN, STATES
+from bridge.graph.functions import DOMAIN
+from bridge.graph.recurrent import LAYERS, RECURRENT, STATES, RecurrentOp
 from bridge.graph.rewriting import Emitter, attribute, integers, is_onnx, replace, used
 from bridge.passes.settle import settle
 
@@ -82,12 +83,18 @@ def _gather(node: ir.Node) -> ir.Value | None:
     return _last_step(source, axis, row, size)
 
 
+def _recurrent(node: ir.Node | None) -> RecurrentOp | None:
+    """Which recurrent operator of ours `node` is."""
+    return RECURRENT.get(node.op_type) if node is not None and node.domain == DOMAIN else None
+
+
 def _last_step(y: ir.Value, axis: int, row: int, size: int | None) -> ir.Value | None:
     """The last step of a forward recurrent layer over whole sequences is its final state."""
     layer = y.producer()
-    if axis != 1 or row != (-1 if size is None else size - 1) or layer is None or layer.domain != DOMAIN:
+    kind = _recurrent(layer)
+    if axis != 1 or row != (-1 if size is None else size - 1) or kind is None:
         return None
-    if layer.op_type.removesuffix("From") not in STATES or attribute(layer, "direction") == "reverse":
+    if kind not in LAYERS or kind.directions != 1 or attribute(layer, "direction") == "reverse":
         return None
     return layer.outputs[-1] if y is layer.outputs[0] and layer.inputs[4] is None else None
 
@@ -95,10 +102,10 @@ def _last_step(y: ir.Value, axis: int, row: int, size: int | None) -> ir.Value |
 def _concat(node: ir.Node) -> ir.Value | None:
     """Both directions' final hidden states side by side are what the layer itself gives last."""
     layer = node.inputs[0].producer()
-    if layer is None or layer.domain != DOMAIN or not layer.op_type.startswith("Bi"):
+    kind = _recurrent(layer)
+    if kind is None or kind.directions != 2:
         return None
-    kinds = len(STATES[layer.op_type.removeprefix("Bi").removesuffix("From")])
-    hidden = list(layer.outputs[1:-1:kinds])
+    hidden = list(layer.outputs[1 : -1 : len(STATES[kind.mode])])
     return layer.outputs[-1] if list(node.inputs) == hidden and _axis(node, 0, 2) == 1 else None
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bridge.graph.functions import DOMAIN, STATES, recurrent_name
+from bridge.graph.functions import DOMAIN
+from bridge.graph.recurrent import STATES, RecurrentOp
 from bridge.graph.rewriting import Emitter, attribute, constant, integers, is_onnx, replace, used
 from bridge.weights.weight import Weight
 
@@ -73,7 +74,7 @@ def _rewrite(node: ir.Node) -> None:
     else:
         given = _initial(emit, states, directions, batch_first)
         y, *finals, last = emit(
-            recurrent_name(op, directions, bool(given)),
+            RecurrentOp(op, directions, bool(given)).name,
             x if batch_first else emit("Transpose", x, perm=[1, 0, 2]),
             w, r, b, lens, *peepholes, *given,
             domain=DOMAIN, outputs=2 + directions * len(states), **attributes,

@@ -8,13 +8,12 @@ from typing import TypeAlias
 import onnx_ir as ir
 
 from bridge.graph.functions import DOMAIN
+from bridge.graph.recurrent import RECURRENT
 from bridge.graph.rewriting import attribute
 
 Dims: TypeAlias = tuple[int | ir.SymbolicDim, ...]
-CELLS = [f"{kind}{end}" for kind in ("LSTM", "GRU", "RNN", "LSTMP") for end in ("", "From", "Cell")]
-RECURRENT = frozenset([*CELLS, *(f"Bi{cell}" for cell in CELLS)])
 # Products of matrices
-FAST = frozenset({"MatMul", "Gemm", "Linear", "TiedProjection", "Conv", "ConvTranspose"}) | RECURRENT
+FAST = frozenset({"MatMul", "Gemm", "Linear", "TiedProjection", "Conv", "ConvTranspose", *RECURRENT})
 SLOW = 64  # times as long takes one step of all others
 
 

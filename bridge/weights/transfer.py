@@ -4,20 +4,15 @@
     transfer(state_dict, [keras_lstm_1, keras_lstm_2], prefix="encoder.lstm")
     transfer(module, keras_model)
 
-`RULES` says for each Keras class which variable is made from which torch parameter. Classes are known by
-name, so that layers of `keras` and of `tf_keras` (Keras 2, `CuDNNLSTM` and `CuDNNGRU` among them) are filled
-alike.
-
-Gates: torch's LSTM has i f g o, Keras's i f c o, which is the same; torch's GRU r z n, Keras's z r h. cuDNN
-keeps both biases, the input's then the recurrent one's, and torch's matrices as they lie in memory, gate by
-gate.
+`transfer_rules.RULES` says for each Keras class which variable is made from which torch parameter. Here parts of torch
+meet layers of Keras, and what does not fit is named.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,16 +20,10 @@ import numpy as np
 
 from bridge.errors import WeightsError
 from bridge.weights.entry import Entry, Variable
+from bridge.weights.transfer_rules import Part, nearest, rule_of
 from bridge.weights.weight import State, Weight
 from bridge.weights.weight_map import WeightMap
 
-GATES = {
-    "LSTMCell": (0, 1, 2, 3),
-    "GRUCell": (1, 0, 2),
-    "SimpleRNNCell": (0,),
-    "CuDNNLSTM": (0, 1, 2, 3),
-    "CuDNNGRU": (1, 0, 2),
-}
 NEUTRAL = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "scale": 1.0}  # what a missing one amounts to
 UNCOUNTED = "num_batches_tracked"
 
@@ -76,21 +65,6 @@ def transfer(torch_part: Any, keras_target: Any, *, prefix: str = "") -> WeightM
 
 
 # --- the torch side -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Part:
-    """The parameters of one torch module, or of one layer of a torch RNN, by their names below it."""
-
-    path: str
-    weights: dict[str, Weight]
-    module: Any = None
-
-    def __str__(self) -> str:
-        return self.path or "the torch part"
-
-    def get(self, name: str) -> Weight | None:
-        return self.weights.get(name)
 
 
 def _named_arrays(torch_part: Any, prefix: str) -> dict[str, np.ndarray]:
@@ -145,9 +119,9 @@ def _weighted_layers(target: Any) -> Iterator[Any]:
     if isinstance(target, Sequence):
         for item in target:
             yield from _weighted_layers(item)
-    elif _kind(target, {"Model"}):
+    elif nearest(target, {"Model"}):
         yield from _weighted_layers(list(target.layers))
-    elif _kind(target, {"TimeDistributed"}):
+    elif nearest(target, {"TimeDistributed"}):
         yield from _weighted_layers(target.layer)
     elif hasattr(getattr(target, "cell", None), "cells"):
         yield from _weighted_layers(list(target.cell.cells))
@@ -155,13 +129,8 @@ def _weighted_layers(target: Any) -> Iterator[Any]:
         raise WeightsError(
             f"cannot fill a {type(target).__name__}; give a Keras layer or model, or a list of them"
         )
-    elif target.weights or (_rule(target) and not target.built):
+    elif target.weights or (rule_of(target) and not target.built):
         yield target
-
-
-def _kind(layer: Any, names: Iterable[str]) -> str | None:
-    """The nearest of `layer`'s classes that has one of the names."""
-    return next((cls.__name__ for cls in type(layer).__mro__ if cls.__name__ in names), None)
 
 
 def _matched(layers: list[Any], parts: list[Part]) -> list[tuple[Any, Part]]:
@@ -181,139 +150,12 @@ def _listed(things: Sequence[Any]) -> str:
     return f"{count} ({', '.join(map(str, things))})" if things else count
 
 
-# --- which variable is made from which parameter ------------------------------------------------------------
-
-Holding = dict[str, Weight | None]  # variable path below the layer -> what fills it, if torch has it
-Rule = Callable[[Any, Part], Holding]
-
-
-def _renamed(**recipes: str) -> Rule:
-    """A rule that says for each variable the parameter and, einops-like, how its axes are ordered."""
-
-    def rule(layer: Any, part: Part) -> Holding:
-        holding: Holding = {}
-        for variable, recipe in recipes.items():
-            name, _, pattern = recipe.partition(": ")
-            weight = part.get(name)
-            axes = pattern.partition("->")[0].replace("...", "").split()
-            fits = weight is not None and pattern and len(weight.dims) >= len(axes)
-            holding[variable] = weight.rearrange(pattern) if weight is not None and fits else weight
-        return holding
-
-    return rule
-
-
-def _depthwise(layer: Any, part: Part) -> Holding:
-    weight = part.get("weight")
-    variable = "depthwise_kernel" if hasattr(layer, "depthwise_kernel") else "kernel"
-    if weight is not None and len(weight.dims) > 2 and weight.dims[0] % layer.depth_multiplier == 0:
-        weight = weight.reshape(-1, layer.depth_multiplier, *weight.dims[2:]).rearrange("i m ... -> ... i m")
-    return {variable: weight, "bias": part.get("bias")}
-
-
-def _einsum_dense(layer: Any, part: Part) -> Holding:
-    """torch's rows are the kernel's axes that stay in the output, its columns those that are summed over."""
-    given, kernel, made = re.split(",|->", layer.equation.replace(".", "").replace(" ", ""))
-    order = [axis for axis in made if axis in kernel] + [
-        axis for axis in given if axis in kernel and axis not in made
-    ]
-    sizes = dict(zip(kernel, layer.kernel.shape, strict=True))
-    weight = _shaped(part.get("weight"), [sizes[axis] for axis in order])
-    if weight is not None and len(weight.dims) == len(order):
-        weight = weight.rearrange(f"{' '.join(order)} -> {' '.join(kernel)}")
-    return {
-        "kernel": weight,
-        "bias": _shaped(part.get("bias"), layer.bias.shape if layer.bias is not None else ()),
-    }
-
-
-def _prelu(layer: Any, part: Part) -> Holding:
-    return {"alpha": _shaped(part.get("weight"), layer.alpha.shape)}
-
-
-def _shaped(weight: Weight | None, shape: Sequence[int]) -> Weight | None:
-    fits = weight is not None and math.prod(shape) == math.prod(weight.dims)
-    return weight.reshape(*shape) if weight is not None and fits else weight
-
-
-def _recurrent(layer: Any, part: Part) -> Holding:
-    if not _kind(layer, {"Bidirectional"}):
-        return _one_direction(layer, "", part, "")
-    forward = _one_direction(layer.forward_layer, "forward_layer.", part, "")
-    return forward | _one_direction(layer.backward_layer, "backward_layer.", part, "_reverse")
-
-
-def _one_direction(layer: Any, path: str, part: Part, suffix: str) -> Holding:
-    celled = hasattr(getattr(layer, "cell", None), "kernel")
-    holder, path = (layer.cell, f"{path}cell.") if celled else (layer, path)
-    kind = _kind(holder, GATES)
-    if kind is None:
-        raise WeightsError(f"no rule fills {type(holder).__name__} {layer.name!r} from torch")
-    order = GATES[kind]
-    w, r, b_w, b_r = (part.get(name + suffix) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-    kernel, recurrent_kernel = (_gates(kind, weight, order) for weight in (w, r))
-    bias = None
-    if b_w is not None and b_r is not None:
-        b_w, b_r = b_w.blocks(order), b_r.blocks(order)
-        if kind.startswith("CuDNN"):
-            bias = Weight.concat([b_w, b_r])
-        elif kind == "GRUCell":
-            bias = Weight.concat([b_w.reshape(1, -1), b_r.reshape(1, -1)])
-        else:
-            bias = b_w + b_r
-    return {f"{path}kernel": kernel, f"{path}recurrent_kernel": recurrent_kernel, f"{path}bias": bias}
-
-
-def _gates(kind: str, weight: Weight | None, order: Sequence[int]) -> Weight | None:
-    if weight is None or weight.dims[0] % len(order):
-        return weight
-    if not kind.startswith("CuDNN"):
-        return weight.blocks(order).rearrange("g i -> i g")
-    units, size = weight.dims[0] // len(order), weight.dims[1]
-    gates = [weight.narrow(0, i * units, (i + 1) * units).reshape(size, units) for i in order]
-    return Weight.concat(gates, axis=1)
-
-
-_convolution = _renamed(kernel="weight: o i ... -> ... i o", bias="bias")
-_transposed = _renamed(kernel="weight: i o ... -> ... o i", bias="bias")
-_normalization = _renamed(gamma="weight", beta="bias")
-
-RULES: dict[str, Rule] = {
-    "Dense": _renamed(kernel="weight: o i -> i o", bias="bias"),
-    "EinsumDense": _einsum_dense,
-    "Embedding": _renamed(embeddings="weight"),
-    "Conv1D": _convolution,
-    "Conv2D": _convolution,
-    "Conv3D": _convolution,
-    "Conv1DTranspose": _transposed,
-    "Conv2DTranspose": _transposed,
-    "Conv3DTranspose": _transposed,
-    "DepthwiseConv1D": _depthwise,
-    "DepthwiseConv2D": _depthwise,
-    "BatchNormalization": _renamed(
-        gamma="weight", beta="bias", moving_mean="running_mean", moving_variance="running_var"
-    ),
-    "LayerNormalization": _normalization,
-    "GroupNormalization": _normalization,
-    "RMSNormalization": _renamed(scale="weight"),
-    "PReLU": _prelu,
-    "Bidirectional": _recurrent,
-    "RNN": _recurrent,
-    **dict.fromkeys(GATES, _recurrent),
-}
-
-
-def _rule(layer: Any) -> Rule | None:
-    kind = _kind(layer, RULES)
-    return RULES[kind] if kind else None
-
-
 # --- whether they fit ---------------------------------------------------------------------------------------
 
 
 def _entries(layer: Any, part: Part, problems: list[str]) -> Iterator[Entry]:
     """The variables of `layer` with the weights that fit them; whatever does not fit goes to `problems`."""
-    rule = _rule(layer)
+    rule = rule_of(layer)
     if rule is None or not layer.built:
         reason = "is not built; call it once" if rule else "is of a class that no rule fills from torch"
         problems.append(f"{type(layer).__name__} {layer.name!r} {reason}")
@@ -360,14 +202,14 @@ def _described(weight: Weight) -> str:
 
 
 def _differing_settings(layer: Any, part: Part) -> Iterator[str]:
-    sides = [layer.forward_layer, layer.backward_layer] if _kind(layer, {"Bidirectional"}) else [layer]
+    sides = [layer.forward_layer, layer.backward_layer] if nearest(layer, {"Bidirectional"}) else [layer]
     for side in sides:
         cell = getattr(side, "cell", side)
-        if _kind(cell, {"GRUCell"}) and not cell.reset_after:
+        if nearest(cell, {"GRUCell"}) and not cell.reset_after:
             yield f"GRU {side.name!r} has reset_after=False; torch resets after: use reset_after=True"
         activation = getattr(getattr(cell, "activation", None), "__name__", None)
         wanted = getattr(part.module, "nonlinearity", activation)
-        if _kind(cell, {"SimpleRNNCell"}) and activation != wanted:
+        if nearest(cell, {"SimpleRNNCell"}) and activation != wanted:
             yield f"{side.name!r} has activation={activation!r}, torch's {part} nonlinearity={wanted!r}"
     epsilon, eps = getattr(layer, "epsilon", None), getattr(part.module, "eps", None)
     if epsilon is not None and eps is not None and not math.isclose(epsilon, eps, rel_tol=1e-6):

@@ -1,0 +1,180 @@
+"""Who may import what. Every import counts, those for type checking and those within functions too."""
+
+import ast
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+import bridge
+from bridge.ops import builders
+
+ROOT = Path(bridge.__file__).parent
+# From the top: a line imports lines below it, what stands apart on a line not each other. A name covers its folder;
+# `__init__` are the public names.
+LAW = """
+    __main__
+    cli
+    __init__
+    conversion | backend
+    summary | saving | stages
+    report
+    verification | faults
+    build
+    plan
+    ops
+    frontend | passes | layers
+    weights | files
+    graph | keras_compat
+    errors
+"""
+SANCTIONED = {("report.report", "report.text")}  # a report prints itself
+FRAMEWORKS = {
+    "torch": "frontend.source frontend.pt2 frontend.torch_* files.checkpoints weights.weight_map verification.*",
+    "onnxscript": "frontend.source frontend.torch_*",
+    "onnxruntime": "verification.runners",
+    "keras": "layers ops.* build.* keras_compat files.keras_file saving summary verification.* backend conversion",
+    "jax": "keras_compat",
+    "tensorflow": "",
+    "sympy": "graph.* frontend.torch_ranges passes.* ops.dims verification.*",
+    "safetensors": "files.checkpoints",
+    "h5py": "files.keras_file",
+    "google": "frontend.onnx_read",
+    "click": "cli.*",
+    "rich": "cli.* report.text",
+    "jinja2": "report.html",
+}
+PRIVATES = {  # what others keep to themselves: Keras's, torch's, and the formula behind a size
+    "keras.src": "keras_compat",
+    "_flatten_layers": "keras_compat verification.*",
+    "_inbound_nodes": "keras_compat build.*",
+    "_inverse_sqrt_key_dim": "ops.attention",
+    "_nodes_by_depth": "keras_compat summary",
+    "_VF": "frontend.torch_patches verification.*",
+    "_BatchNorm": "verification.*",
+    "_InstanceNorm": "verification.*",
+    "_cdist_forward": "frontend.torch_axes",
+    "_check": "frontend.torch_patches",
+    "_constants": "frontend.torch_registry",
+    "_export": "frontend.torch_registry",
+    "_internal": "frontend.torch_registry",
+    "_materialize_cpp_cia_ops": "frontend.torch_registry",
+    "_opset_version": "frontend.torch_registry",
+    "_registration": "frontend.torch_registry",
+    "_package": "frontend.pt2",
+    "_parameters": "frontend.torch_patches",
+    "_qkv_same_embed_dim": "frontend.torch_patches",
+    "_python_dispatch": "verification.*",
+    "_pytree": "frontend.torch_export frontend.torch_module verification.*",
+    "_schema": "verification.*",
+    "_context": "passes.infer_shapes",
+    "_expr": "passes.* ops.dims verification.*",
+}
+
+
+def _named(path: Path) -> str:
+    """The module in a file, below `bridge`: "graph.axes"; a package by its `__init__`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+MODULES = {_named(path): ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
+LINES = [line.split(" | ") for line in LAW.strip().splitlines()]
+PLACES = {room.strip(): place for place, rooms in enumerate(LINES) for room in rooms}
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """The full names that a module imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _module(name: str) -> str | None:
+    """The module of ours that a full name stands in; None for other packages'."""
+    package, *parts = name.split(".")
+    if package != "bridge":
+        return None
+    for end in range(len(parts), 0, -1):
+        for module in (".".join(parts[:end]), ".".join([*parts[:end], "__init__"])):
+            if module in MODULES:
+                return module
+    return "__init__"
+
+
+OURS = {
+    name: {found for target in _imports(tree) if (found := _module(target)) and found != name}
+    for name, tree in MODULES.items()
+}
+
+
+def _room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _allowed(module: str, patterns: str) -> bool:
+    return any(fnmatch(module, pattern) for pattern in patterns.split())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_what_stands_below_it(module):
+    room = _room(module)
+    assert room in PLACES, f"{module} stands on no line of the law"
+    for other in OURS[module]:
+        assert _room(other) == room or PLACES[room] < PLACES.get(_room(other), -1), (
+            f"{module} imports {other}"
+        )
+
+
+def test_every_line_of_the_law_is_there():
+    assert {_room(module) for module in MODULES} == set(PLACES)
+
+
+def test_nothing_imports_in_a_circle():
+    left = {module: {(module, other) for other in others} - SANCTIONED for module, others in OURS.items()}
+    while free := {module for module, pairs in left.items() if all(other not in left for _, other in pairs)}:
+        left = {module: pairs for module, pairs in left.items() if module not in free}
+    assert not left, f"circles among {', '.join(left)}"
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_frameworks_stay_in_their_rooms(framework):
+    users = {
+        module for module, tree in MODULES.items() if framework in {n.split(".")[0] for n in _imports(tree)}
+    }
+    assert {module for module in users if not _allowed(module, FRAMEWORKS[framework])} == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_privates_of_others_have_a_home(module):
+    for name in _privates(MODULES[module]):
+        assert _allowed(module, PRIVATES.get(name, "")), f"{module} reaches for {name}"
+
+
+def _privates(tree: ast.Module) -> Iterator[str]:
+    """What a module reads of others that begins with an underscore, and Keras's source."""
+    for name in _imports(tree):
+        if name.startswith("keras.src"):
+            yield "keras.src"
+        if not name.startswith(("bridge.", "__future__")):
+            yield from (part for part in name.split(".") if _is_private(part))
+    own = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    own |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    read = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and _is_private(node.attr)]
+    own |= {node.attr for node in read if ast.unparse(node.value) in ("self", "cls")}
+    yield from (node.attr for node in read if node.attr not in own)
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+FAMILIES = {_module(builder.family) for builder in builders()}
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_no_family_of_operators_imports_another(family):
+    assert not OURS[family] & FAMILIES
