@@ -69,7 +69,7 @@ PRIVATES = {  # what others keep to themselves: Keras's, torch's, and the formul
     "_pytree": "frontend.torch_export frontend.torch_module verification.*",
     "_schema": "verification.*",
     "_context": "passes.infer_shapes",
-    "_expr": "passes.* ops.dims verification.*",
+    "_expr": "graph.shapes",
 }
 
 

@@ -16,7 +16,7 @@ from bridge import BridgeError, UnsupportedError
 from bridge.build.builder import build
 from bridge.frontend.onnx_load import load
 from bridge.graph.functions import OPSET
-from bridge.passes import inline
+from bridge.passes.common import inline
 from bridge.verification.old_forms import NEWER
 from bridge.verification.reference import NodeByNode
 

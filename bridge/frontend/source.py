@@ -108,25 +108,8 @@ def _loaded(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shape
 def load_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Source:
     """An `nn.Module` with its example inputs, or an `ExportedProgram`."""
     torch = _torch()
-    from bridge.frontend.torch_examples import as_tensors
-    from bridge.frontend.torch_export import export_program
-    from bridge.frontend.torch_module import Torch
-
     if isinstance(source, torch.export.ExportedProgram):
-        _require_numbers("program", {**source.state_dict, **source.constants})
-        exported = export_program(source)
-        example_args, example_kwargs = source.example_inputs
-        module = source.module()
-        module.training = False  # an exported program has one mode, and refuses eval()
-        return Source(
-            exported.model,
-            "program",
-            exported.model,
-            Torch(module, example_args, example_kwargs),
-            exported.notes,
-            assumptions=exported.assumptions,
-            departs=exported.departs,
-        )
+        return _load_program(source)
     if not isinstance(source, torch.nn.Module):
         raise SourceError(
             f"cannot convert a {type(source).__name__}; give an nn.Module with args, an ExportedProgram, an .onnx or "
@@ -134,21 +117,48 @@ def load_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
         )
     if args is None:
         raise SourceError(f"{type(source).__name__} needs example inputs: convert(module, args)")
-    args, kwargs = as_tensors((tuple(args) if isinstance(args, tuple | list) else (args,), kwargs or {}))
-    title = type(source).__name__
-    _require_numbers(title, {**dict(enumerate(args)), **kwargs, **source.state_dict()})
-    given = Torch(source, args, kwargs)
+    args = tuple(args) if isinstance(args, tuple | list) else (args,)
+    return _load_module(source, args, kwargs or {}, dynamic_shapes)
+
+
+def _load_program(program: Any) -> Source:
+    from bridge.frontend.torch_export import export_program
+    from bridge.frontend.torch_module import Torch
+
+    _require_numbers("program", {**program.state_dict, **program.constants})
+    exported = export_program(program)
+    module = program.module()
+    module.training = False  # an exported program has one mode, and refuses eval()
+    return Source(
+        exported.model,
+        "program",
+        exported.model,
+        Torch(module, *program.example_inputs),
+        exported.notes,
+        assumptions=exported.assumptions,
+        departs=exported.departs,
+    )
+
+
+def _load_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any) -> Source:
+    from bridge.frontend.torch_examples import as_tensors
+    from bridge.frontend.torch_module import Torch
+
+    args, kwargs = as_tensors((args, kwargs))
+    title = type(module).__name__
+    _require_numbers(title, {**dict(enumerate(args)), **kwargs, **module.state_dict()})
+    given = Torch(module, args, kwargs)
     try:
         given(given.examples)
     except NotRun as error:
         kind = type(error.__cause__).__name__
         raise ExportError(f"{title} does not run on the args given: {kind}: {error}") from error
-    exported, example = _exported(source, args, kwargs, dynamic_shapes)
+    exported, example = _exported(module, args, kwargs, dynamic_shapes)
     return Source(
         exported.model,
         title,
         exported.model,
-        Torch(source, example.args, example.kwargs),
+        Torch(module, example.args, example.kwargs),
         exported.notes,
         dynamic_shapes,
         True,

@@ -112,7 +112,9 @@ def reshaped(
     if perm is None:
         return None, None
     stored = [axis for axis in perm if before[axis] != 1]
-    parts, mix = [], None
+    whole: list[tuple[int, list[int]]] = []
+    empty: list[list[int]] = []
+    mix = None
     for old, new in blocks(before, after):
         places = [stored.index(axis) for axis in old if before[axis] != 1]
         if places and max(places) - min(places) != len(places) - 1:
@@ -123,11 +125,12 @@ def reshaped(
             if mix or len(wide) != 1 or _product(sizes) is None:
                 return None
             mix = FactorOrder(wide[0], sizes, tuple(np.argsort(places).tolist()))
-        parts.append((min(places, default=None), new))
-    whole = sorted((part for part in parts if part[0] is not None), key=lambda part: part[0])
-    empty = [part for part in parts if part[0] is None]
-    order = [axis for _, new in whole for axis in new]
-    for _, new in empty:  # axes of size one stand anywhere
+        if places:
+            whole.append((min(places), new))
+        else:
+            empty.append(new)
+    order = [axis for _, new in sorted(whole) for axis in new]
+    for new in empty:  # axes of size one stand anywhere
         for axis in new:
             order.insert(min(axis, len(order)), axis)
     return plain(order), mix

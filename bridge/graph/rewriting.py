@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Container, Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import onnx_ir as ir
@@ -60,7 +60,7 @@ def typed(value: ir.Value, dims: Iterable[int | ir.SymbolicDim], like: ir.Value)
     return value
 
 
-def is_onnx(node: ir.Node | None, *ops: str) -> bool:
+def is_onnx(node: ir.Node | None, *ops: str) -> TypeGuard[ir.Node]:
     """Whether `node` is one of the operators `ops` (or any, if none is named) of ONNX itself."""
     return node is not None and node.domain in ("", "ai.onnx") and (not ops or node.op_type in ops)
 

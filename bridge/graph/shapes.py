@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import onnx_ir as ir
 import onnx_shape_inference
+
+
+def formula(dim: ir.SymbolicDim) -> Any:
+    """The expression of sympy behind a size, or None where its name is no formula."""
+    return dim._expr
 
 
 def symbolic_contents(value: ir.Value) -> list[int | ir.SymbolicDim] | None:

@@ -17,6 +17,7 @@ import onnx_ir as ir
 import sympy
 from keras import ops
 
+from bridge.graph.shapes import formula
 from bridge.ops.contract import Refused, Site
 
 Dim: TypeAlias = int | ir.SymbolicDim
@@ -159,7 +160,7 @@ def _expression(dim: Dim) -> sympy.Expr:
         return sympy.Integer(dim)
     if dim.value is None:
         raise Refused("a size that nothing is known of")
-    return dim._expr
+    return formula(dim)
 
 
 def _length(site: Site, expression: sympy.Expr) -> Any:

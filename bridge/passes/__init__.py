@@ -9,70 +9,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
-from onnx_ir.passes import common
 
-from bridge.errors import SourceError, said
-from bridge.graph.functions import DOMAIN
 from bridge.passes.cancel_inverses import cancel_inverses
-from bridge.passes.compress_to_gather import compress_to_gather
-from bridge.passes.fold_constants import fold_constants
+from bridge.passes.common import drop_functions, drop_unused, inline, lift_constants
 from bridge.passes.fuse_activation import fuse_activation
 from bridge.passes.fuse_linear import fuse_linear
 from bridge.passes.fuse_normalization import fuse_normalization
 from bridge.passes.fuse_pad import fuse_pad
+from bridge.passes.infer_and_fold import infer_and_fold
 from bridge.passes.infer_shapes import infer_shapes
 from bridge.passes.lower_recurrent import lower_recurrent
 from bridge.passes.remove_identities import remove_identities
-from bridge.passes.resolve_branches import resolve_branches
-from bridge.passes.resolve_casts import resolve_casts
 from bridge.passes.scatter_to_concat import scatter_to_concat
 from bridge.passes.scatter_to_where import scatter_to_where
-from bridge.passes.sequence_to_split import sequence_to_split
-from bridge.passes.settle import settle
 from bridge.passes.share_kernels import share_kernels
 from bridge.passes.simplify_reshapes import simplify_reshapes
 from bridge.passes.tie_embedding import tie_embedding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-def inline(model: ir.Model) -> None:
-    """Raises `SourceError` where a call does not fit its function."""
-    try:
-        common.InlinePass(criteria=lambda function: function.domain != DOMAIN)(model)
-    except ValueError as error:
-        raise SourceError(f"a function cannot be written out: {said(error)}") from error
-
-
-def lift_constants(model: ir.Model) -> None:
-    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-
-
-def drop_unused(model: ir.Model) -> None:
-    common.RemoveUnusedNodesPass()(model)
-
-
-def drop_functions(model: ir.Model) -> None:
-    common.RemoveUnusedFunctionsPass()(model)
-
-
-def infer_and_fold(model: ir.Model) -> None:
-    """Shapes, and what follows from constants; one reveals the other, until neither does."""
-    settle("infer_and_fold", model, _learn)
-
-
-def _learn(model: ir.Model) -> set[ir.Node]:
-    """Gives the nodes that came or went."""
-    before = set(model.graph)
-    infer_shapes(model)  # shapes, and the symbolic contents of shape arithmetic
-    sequence_to_split(model)  # needs the size that is split
-    resolve_casts(model)  # CastLike names its type, so that constants behind it fold; needs the types
-    fold_constants(model)  # needs the shapes, for Reshape and Slice
-    resolve_branches(model)  # needs the condition folded
-    compress_to_gather(model)  # as does this
-    drop_unused(model)
-    return before ^ set(model.graph)
 
 
 PASSES: tuple[Callable[[ir.Model], None], ...] = (

@@ -55,7 +55,7 @@ def _is_sixth(node: ir.Node) -> bool:
 def _gelu(product: Monomial, gate: ir.Value) -> Found:
     """`gate` is 1 + erf(…) or 1 + tanh(…)."""
     one, curve = one_more(gate) or (None, None)
-    node = curve.producer() if one == 1 else None
+    node = curve.producer() if curve is not None and one == 1 else None
     if not is_onnx(node, "Erf", "Tanh"):
         return None
     argument, exact = node.inputs[0], node.op_type == "Erf"

@@ -73,7 +73,7 @@ def _single_steps(node: ir.Node) -> Norm | None:
     for variance in (value for value, power in product.powers.items() if power == -0.5):
         epsilon, mean = one_more(variance) or (0.0, None)
         axes = None if mean is None else _mean_axes(mean)
-        if axes is None or epsilon <= 0:
+        if mean is None or axes is None or epsilon <= 0:
             continue
         found = _normalised(product, variance, mean.producer().inputs[0], axes)
         if found is not None and found[1].shape == out.shape:
@@ -111,7 +111,12 @@ def _grouped(node: ir.Node) -> Norm | None:
     """Groups of channels as the channels of an InstanceNormalization that neither scales nor shifts."""
     norm = node.inputs[0].producer() if is_onnx(node, "Reshape") else None
     merge = norm.inputs[0].producer() if is_onnx(norm, "InstanceNormalization") else None
-    if not is_onnx(merge, "Reshape") or not _holds(norm.inputs[1], 1) or not _holds(norm.inputs[2], 0):
+    if (
+        norm is None
+        or not is_onnx(merge, "Reshape")
+        or not _holds(norm.inputs[1], 1)
+        or not _holds(norm.inputs[2], 0)
+    ):
         return None
     x, merged, out = merge.inputs[0], norm.inputs[0], node.outputs[0]
     if x.shape is None or x.shape != out.shape or merged.shape is None or merged.shape.rank() != 3:

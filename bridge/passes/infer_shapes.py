@@ -23,6 +23,7 @@ from bridge.errors import BridgeError, SourceError, said
 from bridge.graph.axes import MAX_RANK
 from bridge.graph.decimals import fraction
 from bridge.graph.rewriting import attribute, integers, is_onnx
+from bridge.graph.shapes import formula
 from bridge.passes import slice_shapes, window_shapes
 from bridge.passes.bounds import MAX_CONTENTS, ROOM, Bounded, Room, require_bounds
 from bridge.passes.normal_form import plain
@@ -255,7 +256,7 @@ def _infer_range(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([ctx.new_symbolic_dim()]), node.inputs[0].dtype)
         return
     count = -((start - limit) // step)
-    count = max(count, 0) if isinstance(count, int) else ir.SymbolicDim(sympy.Max(0, count._expr))
+    count = max(count, 0) if isinstance(count, int) else ir.SymbolicDim(sympy.Max(0, formula(count)))
     ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([plain(count)]), node.inputs[0].dtype)
 
 

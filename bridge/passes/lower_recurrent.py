@@ -7,6 +7,9 @@ stepped by hand) becomes a cell.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 
@@ -60,16 +63,8 @@ def _rewrite(node: ir.Node) -> None:
 
     step = _single_step(x) if directions == 1 and not batch_first and lens is None else None
     if step is not None:
-        given = [
-            _rows(emit, s, 1, 0)[0]
-            if s is not None
-            else _zeros(emit, _state(emit, step, attributes), x.dtype)
-            for s in states
-        ]
-        finals = emit(
-            f"{op}Cell", step, w, r, b, *peepholes, *given, domain=DOMAIN, outputs=len(states), **attributes
-        )
-        finals = (finals,) if len(states) == 1 else finals
+        weights = (w, r, b, *peepholes)
+        finals = _cell(emit, op, step, weights, states, x.dtype, attributes)
         y = emit("Unsqueeze", finals[0], emit.constant([1]))
     else:
         given = _initial(emit, states, directions, batch_first)
@@ -89,6 +84,20 @@ def _rewrite(node: ir.Node) -> None:
             rows = [emit("Unsqueeze", finals[side * len(states) + kind], axis) for side in range(directions)]
             replace(old, rows[0] if directions == 1 else emit("Concat", *rows, axis=1 if batch_first else 0))
     emit.graph.remove(node, safe=True)
+
+
+def _cell(
+    emit: Emitter, op: str, step: ir.Value, weights: Sequence[ir.Value | None], states: Sequence[ir.Value | None],
+    dtype: ir.DataType, attributes: dict[str, Any],
+) -> tuple[ir.Value, ...]:  # fmt: skip
+    """One step of a cell: the new states."""
+    given = [
+        _zeros(emit, _state(emit, step, attributes), dtype) if state is None else _rows(emit, state, 1, 0)[0]
+        for state in states
+    ]
+    name = RecurrentOp(op, is_cell=True).name
+    finals = emit(name, step, *weights, *given, domain=DOMAIN, outputs=len(states), **attributes)
+    return (finals,) if len(states) == 1 else finals
 
 
 def _single_step(x: ir.Value) -> ir.Value | None:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 import sympy
 
 from bridge.graph.decimals import fraction
+from bridge.graph.shapes import formula
 
 Dim: TypeAlias = int | ir.SymbolicDim
 LONGEST = 1 << 20  # a denominator that is larger was a binary fraction
@@ -24,7 +25,7 @@ def plain(dim: Dim) -> Dim:
     if not any(function in dim.value for function in ROUNDING):
         return dim
     try:
-        return ir.SymbolicDim(normal(dim._expr))
+        return ir.SymbolicDim(normal(formula(dim)))
     except ValueError:  # text that has lost its expression, and that the library cannot read
         return dim
 
@@ -90,7 +91,7 @@ def depth(dim: ir.SymbolicDim) -> int:
     if dim.value is None or "(" not in dim.value:
         return 0
     try:
-        return _depth(dim._expr)
+        return _depth(formula(dim))
     except ValueError:  # as in `plain`
         return 0
 

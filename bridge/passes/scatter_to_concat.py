@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 
 from bridge.graph.rewriting import Emitter, attribute, integers, is_onnx, replace, typed
@@ -16,10 +18,8 @@ def scatter_to_concat(model: ir.Model) -> None:
 def _rewrite(node: ir.Node) -> None:
     data, indices, updates = node.inputs
     size = data.shape[0] if data.shape is not None else None
-    if isinstance(size, int):
-        span = _span(indices, size)
-    else:
-        span = (0, size) if _is_every_row(indices, size) else None
+    every: tuple[Any, Any] | None = (0, size) if _is_every_row(indices, size) else None
+    span = _span(indices, size) if isinstance(size, int) else every
     if span is None:
         return
     emit = Emitter(node)

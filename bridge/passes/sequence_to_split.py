@@ -16,13 +16,9 @@ def sequence_to_split(model: ir.Model) -> None:
 def _rewrite(node: ir.Node) -> None:
     source = node.inputs[0]
     readers = [use.node for use in node.outputs[0].uses()]
-    places = [integers(reader.inputs[1]) for reader in readers if reader.op_type == "SequenceAt"]
-    if (
-        source.shape is None
-        or len(places) < len(readers)
-        or None in places
-        or node.outputs[0].is_graph_output()
-    ):
+    found = [integers(reader.inputs[1]) for reader in readers if reader.op_type == "SequenceAt"]
+    places = [place for place in found if place is not None]
+    if source.shape is None or len(places) < len(readers) or node.outputs[0].is_graph_output():
         return
     axis = attribute(node, "axis", 0) % source.shape.rank()
     sizes = part_sizes(node, source.shape[axis])

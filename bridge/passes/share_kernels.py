@@ -21,10 +21,11 @@ def share_kernels(model: ir.Model) -> None:
         for name in dict.fromkeys(name for weight in _weights(node) for name in weight.recipe.names):
             readers.setdefault(name, []).append(node)
     for nodes in readers.values():
-        kernels = [_kernel(node) for node in nodes]
-        whole = {_whole(kernel.recipe) if kernel is not None else None for kernel in kernels}
-        if None not in whole and len(whole) == 1 and len({_layer(node) for node in nodes}) > 1:
-            _share(nodes)
+        kernels = [kernel for node in nodes if (kernel := _kernel(node)) is not None]
+        whole = {_whole(kernel.recipe) for kernel in kernels}
+        alike = len(kernels) == len(nodes) and len(whole) == 1 and None not in whole
+        if alike and len({_layer(node) for node in nodes}) > 1:
+            _share(nodes, kernels)
 
 
 def _weights(node: ir.Node) -> Iterator[Weight]:
@@ -51,13 +52,13 @@ def _layer(node: ir.Node) -> tuple[Recipe, ...]:
     return tuple(weight.recipe for weight in _weights(node))
 
 
-def _share(nodes: list[ir.Node]) -> None:
+def _share(nodes: list[ir.Node], kernels: list[Weight]) -> None:
     """`nodes`, in order, on one tensor; a bias is added behind the product."""
-    emit, kernel = Emitter(nodes[0]), _kernel(nodes[0])
+    emit, kernel = Emitter(nodes[0]), kernels[0]
     stored = emit.tensor(kernel if isinstance(kernel.recipe, Param) else kernel.transpose(1, 0))
     parameter = typed(emit("Parameter", stored, domain=DOMAIN), stored.shape, stored)
-    for node in nodes:
-        emit, recipe = Emitter(node), _kernel(node).recipe
+    for node, recipe in zip(nodes, [kernel.recipe for kernel in kernels], strict=True):
+        emit = Emitter(node)
         turned = typed(emit("Transpose", parameter, perm=[1, 0]), stored.shape[::-1], stored)
         out = emit("MatMul", node.inputs[0], parameter if isinstance(recipe, Param) else turned)
         typed(out, node.outputs[0].shape, node.outputs[0])

@@ -33,8 +33,10 @@ def _sweep(model: ir.Model) -> list[ir.Node]:
     return [node for node in reshapes if node.outputs[0].uses() and any(rule(node) for rule in RULES)]
 
 
-def _dims(value: ir.Value) -> list[Dim] | None:
-    return None if value.shape is None else list(value.shape)
+def _all_dims(*values: ir.Value) -> list[list[Dim]] | None:
+    """The dims of all of them, or None where one is not known."""
+    dims = [list(value.shape) for value in values if value.shape is not None]
+    return dims if len(dims) == len(values) else None
 
 
 def _before(node: ir.Node, *ops: str) -> ir.Node | None:
@@ -61,11 +63,10 @@ def _part(split: ir.Node) -> bool:
     merge = _before(transpose, "Reshape") if transpose else None
     if merge is None:
         return False
-    source, merged, swapped, wanted = map(
-        _dims, (merge.inputs[0], merge.outputs[0], split.inputs[0], split.outputs[0])
-    )
-    if None in (source, merged, swapped, wanted):
+    dims = _all_dims(merge.inputs[0], merge.outputs[0], split.inputs[0], split.outputs[0])
+    if dims is None:
         return False
+    _, _, swapped, wanted = dims
     finer: list[list[Dim]] = [[dim] for dim in swapped]
     for old, new in blocks(swapped, wanted):
         if len(old) == 1 and len(new) > 1:
@@ -91,9 +92,10 @@ def _shuffle(join: ir.Node) -> bool:
     """split one axis, swap, merge it again"""
     transpose = _before(join, "Transpose")
     split = _before(transpose, "Reshape") if transpose else None
-    if split is None or _dims(split.inputs[0]) is None or _dims(split.inputs[0]) != _dims(join.outputs[0]):
+    dims = _all_dims(split.inputs[0], split.outputs[0], join.outputs[0]) if split is not None else None
+    if split is None or dims is None or dims[0] != dims[2]:
         return False
-    whole, apart = _dims(split.inputs[0]), _dims(split.outputs[0])
+    whole, apart, _ = dims
     perm = list(attribute(transpose, "perm"))
     mixed = [(old, new) for old, new in blocks(whole, apart) if [perm[axis] for axis in new] != new]
     if len(mixed) != 1 or len(mixed[0][0]) != 1:
@@ -117,10 +119,10 @@ def _linear(split: ir.Node) -> bool:
     merge = _before(dense, "Reshape")
     if merge is None or len(dense.outputs[0].uses()) > 1 or dense.outputs[0].is_graph_output():
         return False
-    source, merged, wanted = map(_dims, (merge.inputs[0], merge.outputs[0], split.outputs[0]))
-    kernel = dense.inputs[1].const_value
-    if None in (source, merged, wanted) or kernel is None or len(kernel.shape) != 2:
+    dims, kernel = _all_dims(merge.inputs[0], merge.outputs[0], split.outputs[0]), dense.inputs[1].const_value
+    if dims is None or kernel is None or len(kernel.shape) != 2:
         return False
+    source, merged, wanted = dims
     old, new = blocks(source, merged)[-1]
     if source[-1] == merged[-1]:  # axes of size one before it belong to the rows
         old = [len(source) - 1]

@@ -7,6 +7,7 @@ import sympy
 from onnx_shape_inference import ShapeInferenceContext, registry
 
 from bridge.graph.rewriting import integers
+from bridge.graph.shapes import formula
 from bridge.passes.normal_form import plain
 
 FAR = 1 << 30  # a bound beyond means: to the end
@@ -34,7 +35,7 @@ def register() -> None:
             if isinstance(dim, int) and step:
                 dims[axis] = len(range(*slice(start, end, step).indices(dim)))
             elif not isinstance(dim, int) and dim.value is not None and step:
-                dims[axis] = _extent(dim._expr, start, end, step)
+                dims[axis] = _extent(formula(dim), start, end, step)
         node.outputs[0].shape = ir.Shape([plain(dim) for dim in dims])
 
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from bridge.errors import SourceError
 from bridge.frontend.source import Source
-from bridge.passes import inline
+from bridge.passes.common import inline
 from bridge.passes.infer_shapes import infer_shapes
 from bridge.verification.inputs import Sampler
 from bridge.verification.reference import as_given

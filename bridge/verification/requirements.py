@@ -12,6 +12,8 @@ import numpy as np
 import onnx_ir as ir
 import sympy
 
+from bridge.graph.shapes import formula
+
 BROADCAST = frozenset(
     "Add And BitwiseAnd BitwiseOr BitwiseXor Div Equal Expand Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod "
     "Mul Or Pow Sub Sum Where Xor".split()
@@ -88,7 +90,7 @@ def _dims(value: ir.Value | None) -> tuple[Any, ...] | None:
     if value is None or value.shape is None:
         return None
     return tuple(
-        d if isinstance(d, int) else d._expr if d._expr is not None else sympy.Dummy() for d in value.shape
+        d if isinstance(d, int) else sympy.Dummy() if formula(d) is None else formula(d) for d in value.shape
     )
 
 

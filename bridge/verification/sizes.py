@@ -12,6 +12,7 @@ import onnx_ir as ir
 import sympy
 
 from bridge.graph.ranges import FREE, Range
+from bridge.graph.shapes import formula
 from bridge.verification.requirements import Requirements
 
 Sizes = dict[str, int]
@@ -47,8 +48,8 @@ def solve(values: Sequence[ir.Value], arrays: Sequence[np.ndarray]) -> Sizes:
     for dim, size in pairs:
         if isinstance(dim, int) or len(missing := dim.free_symbols() - found.keys()) != 1:
             continue
-        (symbol,) = (s for s in dim._expr.free_symbols if str(s) in missing)
-        for number in sympy.solve(dim._expr - size, symbol)[:1]:
+        (symbol,) = (s for s in formula(dim).free_symbols if str(s) in missing)
+        for number in sympy.solve(formula(dim) - size, symbol)[:1]:
             if number.is_Integer:
                 found[str(symbol)] = int(number)
     return {name: found[name] for name in symbols(values) if name in found}
