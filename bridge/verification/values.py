@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from bridge.graph.functions import DOMAIN
+from bridge.graph.recurrent import RECURRENT
 from bridge.verification.sizes import Sizes, evaluate
 
 SAME = frozenset(
     "Cast Expand Identity Reshape Slice Squeeze Transpose Unsqueeze".split()
 )  # the same numbers, moved
 COMPARED = frozenset("Less LessOrEqual Greater GreaterOrEqual".split())
-CELLS = frozenset("LSTMCell GRUCell RNNCell".split())
 WHOLE = 10  # integers of which nothing is known are drawn below it, or up to the largest size
 
 
@@ -128,8 +129,9 @@ def _lengths(graph: ir.Graph) -> dict[str, Any]:
     found = {}
     for node in graph:
         pairs = []
-        if node.domain == "bridge" and len(node.inputs) > 4 and node.op_type not in CELLS:
-            time = 0 if node.op_type.startswith("LSTMP") else 1
+        layer = RECURRENT.get(node.op_type) if node.domain == DOMAIN else None
+        if layer is not None and len(node.inputs) > 4 and not layer.is_cell:
+            time = 0 if layer.is_projected else 1
             pairs.append((node.inputs[4], node.inputs[0].shape[time]))
         elif node.op_type in COMPARED:
             one, other = node.inputs
