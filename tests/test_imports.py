@@ -54,7 +54,6 @@ PRIVATES = {  # what others keep to themselves: Keras's, torch's, and the formul
     "_VF": "frontend.torch_patches verification.*",
     "_BatchNorm": "verification.*",
     "_InstanceNorm": "verification.*",
-    "_cdist_forward": "frontend.torch_axes",
     "_check": "frontend.torch_patches",
     "_constants": "frontend.torch_registry",
     "_export": "frontend.torch_registry",
@@ -68,6 +67,7 @@ PRIVATES = {  # what others keep to themselves: Keras's, torch's, and the formul
     "_python_dispatch": "verification.*",
     "_pytree": "frontend.torch_export frontend.torch_module verification.*",
     "_schema": "verification.*",
+    "_update_var_to_range": "frontend.torch_refusals",
     "_context": "passes.infer_shapes",
     "_expr": "graph.shapes",
 }
@@ -165,7 +165,10 @@ def _privates(tree: ast.Module) -> Iterator[str]:
     own |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     read = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and _is_private(node.attr)]
     own |= {node.attr for node in read if ast.unparse(node.value) in ("self", "cls")}
-    yield from (node.attr for node in read if node.attr not in own)
+    operators = {
+        id(node) for node in read if ast.unparse(node.value).endswith("aten")
+    }  # of torch, by their names
+    yield from (node.attr for node in read if node.attr not in own and id(node) not in operators)
 
 
 def _is_private(name: str) -> bool:
