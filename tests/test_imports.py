@@ -29,7 +29,7 @@ LAW = """
     graph | keras_compat
     errors
 """
-SANCTIONED = {("report.report", "report.text")}  # a report prints itself
+SANCTIONED = {("report.report", f"report.{form}") for form in ("text", "html")}  # a report prints itself
 FRAMEWORKS = {
     "torch": "frontend.source frontend.pt2 frontend.torch_* files.checkpoints weights.weight_map verification.*",
     "onnxscript": "frontend.source frontend.torch_*",
@@ -91,6 +91,10 @@ def _imports(tree: ast.Module) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, "a relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif (
+            isinstance(node, ast.Call) and ast.unparse(node.func) == "imported"
+        ):  # from `errors`, with the name
+            yield from (arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant))
 
 
 def _module(name: str) -> str | None:
