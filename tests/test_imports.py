@@ -65,7 +65,7 @@ PRIVATES = {  # what others keep to themselves: Keras's, torch's, and the formul
     "_parameters": "frontend.torch_patches",
     "_qkv_same_embed_dim": "frontend.torch_patches",
     "_python_dispatch": "verification.*",
-    "_pytree": "frontend.torch_export frontend.torch_module verification.*",
+    "_pytree": "frontend.torch_* verification.*",
     "_schema": "verification.*",
     "_update_var_to_range": "frontend.torch_refusals",
     "_context": "passes.infer_shapes",
