@@ -1,4 +1,7 @@
-"""What each Keras backend needs to be told."""
+"""What each Keras backend needs to be told, and every attribute of Keras that is not public.
+
+`tests/test_keras_compat.py` fails where Keras no longer needs it.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from bridge.errors import BridgeError
 
+# What Keras has not in float64, or rounds to float32 there: builders take another way in its place (`Site.twin`)
+TWINS = {
+    "ReLU": "TensorFlow rounds max_value",
+    "LeakyReLU": "TensorFlow rounds negative_slope",
+    "gelu": "TensorFlow rounds its constants",
+    "dot_product_attention": "TensorFlow rounds the scale",
+    "MultiHeadAttention": "TensorFlow rounds the scale of its scores",
+    "pooling of three axes": "TensorFlow has none",
+}
 ITEMSIZE = 4  # bytes of a number, as good as any
 
 
@@ -52,10 +65,37 @@ def double_precision() -> Iterator[None]:
         yield
 
 
+def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of `model`, and those inside of them: `model.layers` has only its own."""
+    return list(model._flatten_layers(include_self=False))
+
+
+def depth(model: keras.Model) -> int:
+    """How many operations stand in a row in `model`, each of which reads what the one before it gives."""
+    return len(model._nodes_by_depth)
+
+
+def made_by(tensor: Any) -> tuple[keras.Operation, int] | None:
+    """The operation that a symbolic tensor comes from, and which of its calls; None if it comes from none."""
+    history = getattr(tensor, "_keras_history", None)
+    return None if history is None else (history.operation, history.node_index)
+
+
+def read_by(operation: keras.Operation, call: int) -> list[Any]:
+    """The tensors that a call of `operation` reads."""
+    return list(operation._inbound_nodes[call].input_tensors)
+
+
+def with_exact_scale(attention: keras.layers.MultiHeadAttention) -> keras.layers.MultiHeadAttention:
+    """The layer, which is in float64, with the scale of its scores in float64: TensorFlow rounds a Python number."""
+    attention._inverse_sqrt_key_dim = np.float64(attention._inverse_sqrt_key_dim)
+    return attention
+
+
 def largest_bytes(model: keras.Model) -> int:
     """What the largest value between the layers of `model` takes, of the models inside it too, where every free axis
     is 1."""
-    found = {id(step): step for step in model._flatten_layers()}
+    found: dict[int, Any] = {id(step): step for step in (model, *all_layers(model))}
     for layer in list(found.values()):
         found.update((id(step), step) for step in getattr(layer, "operations", ()))
     values = [

@@ -158,12 +158,14 @@ def _signature_notes(planned: Plan) -> Iterator[str]:
 
 def _depth(model: keras.Model) -> tuple[str, ...]:
     """Keras reads a file by a call within a call for each operation in a row."""
-    depth, limit = len(model._nodes_by_depth), sys.getrecursionlimit()
-    if depth < limit - FRAMES:
+    from bridge.keras_compat import depth
+
+    rows, limit = depth(model), sys.getrecursionlimit()
+    if rows < limit - FRAMES:
         return ()
-    needed = f"sys.setrecursionlimit({depth + limit})"
+    needed = f"sys.setrecursionlimit({rows + limit})"
     return (
-        f"{depth} operations stand in a row, more than Keras reads from a file without {needed} before it",
+        f"{rows} operations stand in a row, more than Keras reads from a file without {needed} before it",
     )
 
 

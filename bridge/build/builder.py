@@ -25,7 +25,7 @@ from bridge.errors import Refusal, UnsupportedError, said
 from bridge.graph.axes import Perm, moves
 from bridge.graph.decimals import number
 from bridge.graph.ranges import FREE, Ranges
-from bridge.keras_compat import channels_last
+from bridge.keras_compat import channels_last, made_by, read_by
 from bridge.ops.contract import Kind, Layout, Operand, Refused, Step
 from bridge.ops.dims import within
 from bridge.plan.planner import Plan
@@ -59,6 +59,7 @@ class Built:
     made: list[LayerRecord]
     tensors: dict[ir.Value, Any]  # the Keras tensor of each value, in its stored order
     transposes: int  # how many were put between nodes
+    twins: tuple[str, ...] = ()  # of `keras_compat.TWINS`, those in whose place another way was taken
 
 
 @dataclass
@@ -81,6 +82,7 @@ class Assembly:
     names: dict[str, int] = field(default_factory=dict)
     made: list[LayerRecord] = field(default_factory=list)
     transposes: int = 0
+    twins: dict[str, None] = field(default_factory=dict)
     named: set[tuple[Any, int]] = field(default_factory=set)  # calls whose operations have their final name
 
     def name(self, wanted: str) -> str:
@@ -195,6 +197,13 @@ class Site:
 
     def used(self, index: int) -> bool:
         return self.step.used(index)
+
+    def twin(self, name: str) -> bool:
+        """Whether another way is to be taken in the place of `name`, one of `keras_compat.TWINS`."""
+        if self.dtype != "float64":
+            return False
+        self._assembly.twins[name] = None
+        return True
 
     def array(self, value: Any) -> np.ndarray:
         """A constant in the dtype of this build."""
@@ -322,7 +331,14 @@ def _build(plan: Plan, dtype: str | None, name: str) -> Built:
     model = keras.Model(_one_or_all(inputs), _one_or_all(outputs), name=assembly.name(name))
     entries = [entry for weighted in assembly.layers.values() for entry in _fill(weighted, dtype)]
     state = plan.model.meta.get("state") or State()
-    return Built(model, WeightMap(entries, state), assembly.made, assembly.tensors, assembly.transposes)
+    return Built(
+        model,
+        WeightMap(entries, state),
+        assembly.made,
+        assembly.tensors,
+        assembly.transposes,
+        tuple(assembly.twins),
+    )
 
 
 def _one_or_all(tensors: list[Any]) -> Any:
@@ -400,15 +416,15 @@ def _build_step(site: Site, assembly: Assembly) -> None:
 
 def _name_operations(tensor: Any, path: str, assembly: Assembly) -> None:
     """Name the operations behind `tensor` after the torch module; Keras's own numbers may be a layer's name."""
-    history = getattr(tensor, "_keras_history", None)
-    if history is None or (history.operation, history.node_index) in assembly.named:
+    call = made_by(tensor)
+    if call is None or call in assembly.named:
         return
-    operation = history.operation
-    assembly.named.add((operation, history.node_index))
+    assembly.named.add(call)
+    operation, _ = call
     if not isinstance(operation, keras.layers.Layer):
         kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(operation).__name__).lower()
         operation.name = assembly.name(f"{path}_{kind}")
-    for source in operation._inbound_nodes[history.node_index].input_tensors:
+    for source in read_by(*call):
         _name_operations(source, path, assembly)
 
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from bridge.keras_compat import with_exact_scale
 from bridge.ops import dims
 from bridge.ops.contract import HEADS, Site, Step
 from bridge.ops.registry import op
@@ -52,7 +53,7 @@ def attention(
     if is_causal and (given or past_key is not None):
         attn_mask, is_causal = _causal(q, k, past_key, attn_mask), 0
     scale = float(scale) if scale is not None else q.shape[-1] ** -0.5
-    if site.dtype == "float64":  # TensorFlow takes the scale in single precision
+    if site.twin("dot_product_attention"):
         q, scale = q * scale, 1.0
     options = _mask(site, attn_mask) | {"is_causal": bool(is_causal), "scale": scale}
     groups = 1 if q.shape[2] is None else q.shape[2] // k.shape[2]  # which Keras has not on every backend
@@ -207,8 +208,8 @@ def multi_head_attention(
         keras.layers.MultiHeadAttention,
         num_heads=heads, key_dim=size, dropout=dropout, use_bias=biased, weights=weights,
     )  # fmt: skip
-    double = site.dtype == "float64"
-    if double:  # TensorFlow takes the scale in single precision
-        layer._inverse_sqrt_key_dim = np.float64(layer._inverse_sqrt_key_dim)
+    double = site.twin("MultiHeadAttention")
+    if double:
+        layer = with_exact_scale(layer)
     scored = double or bool(read)  # with its scores asked for, no kernel of JAX's works in single precision
     return layer(q, v, k, use_causal_mask=bool(is_causal), return_attention_scores=scored)

@@ -172,6 +172,11 @@ class Site(Protocol):
         """Whether anything reads output `index`."""
         ...
 
+    def twin(self, name: str) -> bool:
+        """Whether another way is to be taken in the place of `name`, which Keras has not in float64 or rounds there:
+        one of `keras_compat.TWINS`. The report names those that were."""
+        ...
+
     def array(self, value: Any) -> np.ndarray:
         """A constant in the dtype of this build."""
         ...

@@ -223,8 +223,8 @@ def where(site: Site, condition, x, y):
 
 @op("Clip", layout=ANY)
 def clip(site: Site, x, low=None, high=None):
-    native = "float" in site.dtype and site.dtype != "float64"  # TensorFlow rounds max_value to float32
-    if native and _is_scalar(low, 0) and _is_scalar(high):
+    native = "float" in site.dtype and _is_scalar(low, 0) and _is_scalar(high)
+    if native and not site.twin("ReLU"):
         return site.layer(layers.ReLU, max_value=float(high))(x)
     x = x if low is None else ops.maximum(x, low)
     return x if high is None else ops.minimum(x, high)
@@ -288,9 +288,7 @@ def relu(site: Site, x):
 
 @op("LeakyRelu", layout=ANY)
 def leaky_relu(site: Site, x, *, alpha=0.01):
-    if (
-        site.dtype == "float64" or alpha < 0
-    ):  # TensorFlow's own rounds its slope to float32; Keras's takes none below 0
+    if alpha < 0 or site.twin("LeakyReLU"):  # Keras's takes no slope below 0
         return ops.where(ops.less(x, 0), ops.multiply(x, alpha), x)
     return site.layer(layers.LeakyReLU, negative_slope=alpha)(x)
 
@@ -328,7 +326,7 @@ def selu(site: Site, x, *, alpha=SELU[0], gamma=SELU[1]):
 
 @op("Gelu", layout=ANY)
 def gelu(site: Site, x, *, approximate="none"):
-    if site.dtype == "float64":  # TensorFlow's own rounds its constants to float32
+    if site.twin("gelu"):
         exact = approximate == "none"
         inside = x * 0.5**0.5 if exact else (2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)
         return 0.5 * x * (1 + (ops.erf if exact else ops.tanh)(inside))

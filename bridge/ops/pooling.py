@@ -202,8 +202,10 @@ def _uneven(axes: Sequence[Axis]) -> bool:
 
 
 def _native(site: Site, axes: Sequence[Axis]) -> bool:
-    """Keras has no dilated pools; TensorFlow has no pools of doubles in three dimensions."""
-    return max(axis.dilation for axis in axes) == 1 and not (len(axes) == 3 and site.dtype == "float64")
+    """Whether Keras has such a pool: it has no dilated ones."""
+    return max(axis.dilation for axis in axes) == 1 and not (
+        len(axes) == 3 and site.twin("pooling of three axes")
+    )
 
 
 def _averaged(site: Site, x: Any, axes: Sequence[Axis]) -> Any:

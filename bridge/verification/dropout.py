@@ -113,54 +113,70 @@ def _varies(array: np.ndarray, axis: int) -> bool:
 # --- torch ---------------------------------------------------------------------------------------------------------
 
 
+class _Calls:
+    """The calls of a running torch module that drop, each noted at the innermost module that makes it."""
+
+    def __init__(self, module: Any):
+        self.drops = Drops()
+        self._paths = {module: path for path, module in module.named_modules()}
+        self._running: list[Any] = []
+
+    def _inner(self) -> str:
+        return next((self._paths[module] for module in reversed(self._running) if module in self._paths), "")
+
+    def dropping(self, name: str) -> Callable[..., Any]:
+        """In the place of torch's function `name`: it drops nothing."""
+
+        def drop(x: Any, p: float, train: bool) -> Any:
+            decides = x.shape[:2] if name.startswith("feature") else x.shape
+            self.drops.note(self._inner(), p if train else 0.0, math.prod(decides))
+            return x
+
+        return drop
+
+    def attending(self, attend: Callable[..., Any]) -> Callable[..., Any]:
+        """In the place of `attend`, torch's attention: it drops nothing. A direct call shows no rate when it is
+        traced."""
+        import torch
+
+        def attention(
+            q: Any, k: Any, v: Any, mask: Any = None, dropout_p: float = 0.0, *rest: Any, **options: Any
+        ) -> Any:
+            if isinstance(self._running[-1], torch.nn.MultiheadAttention):
+                self.drops.note(self._inner(), dropout_p)
+            return attend(q, k, v, options.pop("attn_mask", mask), 0.0, *rest, **options)
+
+        return attention
+
+    def enter(self, module: Any, *rest: Any) -> None:
+        import torch
+
+        self._running.append(module)
+        if isinstance(module, torch.nn.RNNBase):
+            self.drops.note(self._inner(), module.dropout, times=module.num_layers - 1)
+
+    def leave(self, *rest: Any) -> None:
+        self._running.pop()
+
+
 def torch_drops(reference: Torch, inputs: Arrays) -> Drops:
     """What each call drops, by the path of the innermost module that makes it. Where torch drops inside stacked
     recurrent layers, each layer but the last counts as one call. Trains `reference`: give a copy."""
     import torch
 
-    paths = {module: path for path, module in reference.module.named_modules()}
-    drops, running = Drops(), list[Any]()
-    attend = torch.nn.functional.scaled_dot_product_attention
-
-    def inner() -> str:
-        return next((paths[module] for module in reversed(running) if module in paths), "")
-
-    def dropping(name: str) -> Callable[..., Any]:
-        def drop(x: Any, p: float, train: bool) -> Any:
-            decides = x.shape[:2] if name.startswith("feature") else x.shape
-            drops.note(inner(), p if train else 0.0, math.prod(decides))
-            return x
-
-        return drop
-
-    def attention(
-        q: Any, k: Any, v: Any, mask: Any = None, dropout_p: float = 0.0, *rest: Any, **options: Any
-    ) -> Any:
-        if isinstance(
-            running[-1], torch.nn.MultiheadAttention
-        ):  # a direct call shows no rate when it is traced
-            drops.note(inner(), dropout_p)
-        return attend(q, k, v, options.pop("attn_mask", mask), 0.0, *rest, **options)
-
-    def enter(module: Any, *rest: Any) -> None:
-        running.append(module)
-        if isinstance(module, torch.nn.RNNBase):
-            drops.note(inner(), module.dropout, times=module.num_layers - 1)
-
-    def leave(*rest: Any) -> None:
-        running.pop()
-
+    calls, functional = _Calls(reference.module), torch.nn.functional
+    attention = calls.attending(functional.scaled_dot_product_attention)
     patches = [
-        *((torch._VF, name, dropping(name), "counted") for name in DROPPING),
-        (torch.nn.functional, "scaled_dot_product_attention", attention, "counted"),
+        *((torch._VF, name, calls.dropping(name), "counted") for name in DROPPING),
+        (functional, "scaled_dot_product_attention", attention, "counted"),
     ]
     hooks = torch.nn.modules.module
     with (
         replaced(patches),
-        hooks.register_module_forward_pre_hook(enter),
-        hooks.register_module_forward_hook(leave, always_call=True),
+        hooks.register_module_forward_pre_hook(calls.enter),
+        hooks.register_module_forward_hook(calls.leave, always_call=True),
         torch.no_grad(),
     ):
         reference.module.train()
         reference.outputs(inputs)
-    return drops
+    return calls.drops

@@ -19,6 +19,7 @@ from keras import ops
 
 from bridge.errors import SourceError
 from bridge.frontend.torch_module import Torch
+from bridge.keras_compat import all_layers
 from bridge.verification.metrics import Arrays
 from bridge.verification.statistics import Batches, batches
 from bridge.weights.weight_map import WeightMap
@@ -206,7 +207,7 @@ class Recording(keras.optimizers.SGD):
 
     def build(self, variables: Any) -> None:
         super().build(variables)
-        self.gradients = [self.add_variable_from_reference(variable, "gradient") for variable in variables]
+        self.gradients = {id(v): self.add_variable_from_reference(v, "gradient") for v in variables}
 
     def update_step(self, gradient: Any, variable: Any, rate: Any) -> None:
         record = self.recorded(variable)
@@ -215,7 +216,7 @@ class Recording(keras.optimizers.SGD):
         super().update_step(gradient, variable, rate)
 
     def recorded(self, variable: Any) -> Any:
-        return self.gradients[self._get_variable_index(variable)]
+        return self.gradients[id(variable)]
 
 
 class KerasSide:
@@ -229,7 +230,7 @@ class KerasSide:
         if not training:
             given = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in self.model.inputs]
             self.model = keras.Model(given, self.model(given, training=False))
-        for layer in self.model._flatten_layers():
+        for layer in all_layers(self.model):
             if isinstance(getattr(layer, "rate", None), float):
                 layer.rate = 0.0
         self.model.compile(

@@ -13,7 +13,7 @@ from bridge.build.builder import build
 from bridge.errors import BridgeError, NotRun, SourceError
 from bridge.frontend.source import as_ir
 from bridge.graph.ranges import Ranges
-from bridge.keras_compat import double_precision
+from bridge.keras_compat import TWINS, double_precision
 from bridge.passes import simplify
 from bridge.plan.planner import plan
 from bridge.verification import outputs
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 AMPLIFIES = (
     "the network amplifies rounding: {} was allowed to be off by what rounding makes of the source itself"
 )
+
+
+OTHERWISE = "in float64 other ways were compared than the model takes, where Keras rounds: {}"
 
 
 def verify_conversion(opened: Source, planned: Plan, built: Built, options: Verify) -> Verification:
@@ -205,12 +208,18 @@ def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) ->
         sampler = Sampler.of(simple, _examples(double), opened.asked)
         found = _outputs_in_float64(built, double, run, _rounding(opened, dtype, run), dtype, sampler)
         trained = parity(built, double.torch, sampler) if training and double.torch else None
+    if built.twins and dtype != "float64":
+        found = found.joined(Verification(notes=(OTHERWISE.format(_reasons(built.twins)),)))
     if trained is None:
         return found
     if dtype == "float32" and opened.module is not None:
         check = _float32_gradients(opened.module.copy(), opened, planned, trained.wanted)
         found = found.joined(Verification((check,)))
     return found.joined(Verification(trained.checks, gradients=trained.gradients, notes=trained.notes))
+
+
+def _reasons(twins: Sequence[str]) -> str:
+    return ", ".join(f"{name} ({TWINS[name]})" for name in twins)
 
 
 def _outputs_in_float64(

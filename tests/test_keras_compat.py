@@ -1,0 +1,97 @@
+"""Every quirk of Keras that `keras_compat.py` knows is there: a test that fails says that the code for it may go."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from keras.src.backend.common import global_state
+
+from bridge import keras_compat
+from bridge.keras_compat import TWINS, double_precision
+from bridge.verification.checks import LIMIT_FLOAT64
+
+X = np.linspace(-2, 2, 101).reshape(1, 101)
+Q = np.random.default_rng(0).standard_normal((1, 5, 2, 3))
+CUBES = np.random.default_rng(0).standard_normal((1, 4, 4, 4, 2))
+
+
+def softmax(x):
+    return np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+
+
+def attended(q, k, v):
+    scores = np.einsum("btnh,bsnh->bnts", q * 3**-0.5, k)
+    return np.einsum("bnts,bsnh->btnh", softmax(scores), v)
+
+
+def attention():
+    """Keras's layer, and what its own projections give with an exact scale."""
+    layer = layers.MultiHeadAttention(2, 3)
+    got = layer(Q[..., 0], Q[..., 0], return_attention_scores=True)[0]
+    projected = (
+        np.array(dense(Q[..., 0])) for dense in (layer.query_dense, layer.key_dense, layer.value_dense)
+    )
+    return got, layer.output_dense(attended(*projected))
+
+
+def gelu():
+    return ops.gelu(X, approximate=True), 0.5 * X * (1 + np.tanh((2 / np.pi) ** 0.5 * (X + 0.044715 * X**3)))
+
+
+ROUNDED = {  # what Keras gives, and what it should
+    "ReLU": lambda: (layers.ReLU(max_value=0.1)(X), np.clip(X, 0, 0.1)),
+    "LeakyReLU": lambda: (layers.LeakyReLU(negative_slope=0.1)(X), np.where(X < 0, 0.1 * X, X)),
+    "gelu": gelu,
+    "dot_product_attention": lambda: (ops.dot_product_attention(Q, Q, Q, scale=3**-0.5), attended(Q, Q, Q)),
+    "MultiHeadAttention": attention,
+    "pooling of three axes": lambda: (
+        layers.AveragePooling3D(2)(CUBES),
+        CUBES.reshape(1, 2, 2, 2, 2, 2, 2, 2).mean((2, 4, 6)),
+    ),
+}
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow rounds")
+@pytest.mark.parametrize("name", TWINS)
+def test_what_has_a_twin_rounds_in_float64_or_is_not_there(name):
+    import tensorflow
+
+    with double_precision():
+        try:
+            got, want = map(np.array, ROUNDED[name]())
+        except tensorflow.errors.OpError:  # there is no kernel
+            return
+        assert np.abs(got - want).max() / np.abs(want).max() > LIMIT_FLOAT64
+
+
+def nested():
+    inner = keras.Sequential([keras.Input((3,)), layers.Dense(3, name="inside")], name="inner")
+    return keras.Sequential([keras.Input((3,)), inner, layers.ReLU()])
+
+
+def test_a_model_has_only_its_own_layers():
+    model = nested()
+    assert "inside" not in {layer.name for layer in model.layers}
+    assert {"inner", "inside"} <= {layer.name for layer in keras_compat.all_layers(model)}
+
+
+def test_operations_are_found_from_tensors():
+    x = keras.Input((3,))
+    y = ops.exp(ops.abs(x))
+    operation, call = keras_compat.made_by(y)
+    (between,) = keras_compat.read_by(operation, call)
+    assert keras_compat.read_by(*keras_compat.made_by(between)) == [x]
+    assert keras_compat.depth(keras.Model(x, y)) == 3
+    assert keras_compat.made_by(np.zeros(3)) is None
+
+
+def test_counting_elements_leaves_nothing_behind():
+    """A scope without values leaves its variables for the next one to initialise."""
+    config = keras.saving.serialize_keras_object(nested())
+    assert keras_compat.count_elements(config) == 12
+    assert not global_state.get_global_attribute("uninitialized_variables", [])
+    with keras.StatelessScope(initialize_variables=False):
+        keras.saving.deserialize_keras_object(config, safe_mode=True)
+        left = global_state.get_global_attribute("uninitialized_variables", [])
+        assert left
+        left.clear()
