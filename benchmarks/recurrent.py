@@ -1,7 +1,7 @@
 """Recurrent models: what conversion costs, and how fast its result runs beside the model written by hand.
 
 python -m benchmarks.recurrent             all three tables
-python -m benchmarks.recurrent rooms       seconds in each room, for every model in models/
+python -m benchmarks.recurrent stages      seconds in each stage, for every model in models/
 python -m benchmarks.recurrent speed       converted / hand-written Keras, torch, onnxruntime
 python -m benchmarks.recurrent memory      peak memory of a conversion against the size of its weights
 """
@@ -33,11 +33,12 @@ MODELS = (
 ).split()
 
 
-def rooms() -> None:
-    """Seconds in each room; the first conversion, which pays for the imports, is not shown."""
+def stages() -> None:
+    """Seconds in each stage; the first conversion, which pays for the imports, is not shown."""
     import bridge
+    from bridge.stages import STAGES
 
-    table = Table("model", "torch's export", *bridge_rooms(), "all but export", title="Seconds in each room")
+    table = Table("model", "torch's export", *STAGES, "all but export", title="Seconds in each stage")
     convert = _converter(bridge)
     convert(MODELS[0])
     for name in MODELS:
@@ -46,16 +47,10 @@ def rooms() -> None:
         table.add_row(
             name,
             f"{_stock_export(name):.2f}",
-            *(f"{seconds[room]:.2f}" for room in bridge_rooms()),
+            *(f"{seconds[stage]:.2f}" for stage in STAGES),
             f"{rest:.2f}",
         )
     console.print(table)
-
-
-def bridge_rooms() -> tuple[str, ...]:
-    from bridge.stages import STAGES
-
-    return STAGES
 
 
 def _converter(bridge: Any) -> Callable[[str], dict[str, float]]:
@@ -255,7 +250,7 @@ if __name__ == "__main__":
         case ["peak", hidden]:
             print(*_peaks(int(hidden)))
         case []:
-            rooms(), speed(), memory()
+            stages(), speed(), memory()
         case names:
             for name in names:
-                {"rooms": rooms, "speed": speed, "memory": memory}[name]()
+                {"stages": stages, "speed": speed, "memory": memory}[name]()

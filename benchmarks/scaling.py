@@ -62,26 +62,26 @@ def by_hand(nodes: int) -> keras.Model:
 
 
 class Clock:
-    """Seconds of processor time in each room, which other processes do not stretch."""
+    """Seconds of processor time in each stage, which other processes do not stretch."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._room, self._start = "", 0.0
+        self._stage, self._start = "", 0.0
 
-    def __call__(self, room: str) -> None:
+    def __call__(self, stage: str) -> None:
         now = time.process_time()
-        if self._room:
-            self.seconds[self._room] = self.seconds.get(self._room, 0.0) + now - self._start
-        self._room, self._start = room, now
+        if self._stage:
+            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._start
+        self._stage, self._start = stage, now
 
 
 def main(sizes: list[int]) -> None:
     sys.setrecursionlimit(1000 + max(sizes))  # for the network by hand; a conversion sees to it itself
     bridge.convert(network(20), verify=False)  # imports
-    rooms = ("export", "simplify", "plan", "build")
+    stages = ("export", "simplify", "plan", "build")
     table = Table(
         "nodes",
-        *(f"{room} s" for room in rooms),
+        *(f"{stage} s" for stage in stages),
         "ms a node",
         "Keras by hand, ms a node",
         title="Processor time of a conversion without the proof",
@@ -95,7 +95,9 @@ def main(sizes: list[int]) -> None:
         hand = time.process_time() - start
         count = len(model.graph.node)
         each = (1000 * seconds / count for seconds in (sum(clock.seconds.values()), hand))
-        table.add_row(str(count), *(f"{clock.seconds[r]:.2f}" for r in rooms), *(f"{ms:.2f}" for ms in each))
+        table.add_row(
+            str(count), *(f"{clock.seconds[stage]:.2f}" for stage in stages), *(f"{ms:.2f}" for ms in each)
+        )
     Console().print(table)
 
 

@@ -39,7 +39,6 @@ with quiet():
     import bridge.build.builder
     import bridge.frontend.torch_export
     import bridge.verification.verify
-    from bridge.report.html import render
 
 NAMES = ("sunspots", "digits", "digit_strips")
 
@@ -52,7 +51,7 @@ def demonstrate(name: str, folder: Path) -> list[str]:
     converted = bridge.convert(module, args, dynamic_shapes=dynamic_shapes)
     seconds = time.perf_counter() - start
     path = converted.save(folder / f"{name}.keras")
-    path.with_suffix(".html").write_text(render(converted.report), encoding="utf-8")
+    converted.report.save(path.with_suffix(".html"))
     loaded = keras.saving.load_model(path, safe_mode=True)
 
     @torch.inference_mode()

@@ -39,15 +39,15 @@ def _unlike(model: keras.Model, module: torch.nn.Module, inputs: Sequence[torch.
     """How far the model is off at values that the proof did not see."""
     torch.manual_seed(1)
     drawn = [torch.randn_like(x) if x.is_floating_point() else x for x in inputs]
-    witness = Torch(module, tuple(drawn))
-    arrays = witness.examples
-    wanted, got = witness(arrays), keras_call(model)(arrays)
+    reference = Torch(module, tuple(drawn))
+    arrays = reference.examples
+    wanted, got = reference(arrays), keras_call(model)(arrays)
     if not all(np.isfinite(x).all() for x in wanted if x.dtype.kind == "f"):
         return ""
     error = worst_error(got, wanted)
     if error <= ALLOWED:
         return ""
-    rounding = worst_error(wanted, witness.double()(cast(arrays, "float64")))
+    rounding = worst_error(wanted, reference.double()(cast(arrays, "float64")))
     return (
         f"{error:.2g} off at other values (torch's own rounding: {rounding:.2g})"
         if error > ROUNDING * rounding

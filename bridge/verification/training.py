@@ -278,9 +278,9 @@ def _unbiased(counts: dict[str, int]) -> str:
     """How far the running variances are apart, by the values a channel has in a batch."""
     if not counts:
         return ""
-    few = min(counts, key=counts.__getitem__)
+    few, plural = min(counts, key=counts.__getitem__), "s" * (len(counts) > 1)
     return (
-        f"{len(counts)} running variances: torch stores the unbiased variance, Keras the biased one; an update "
+        f"{len(counts)} running variance{plural}: torch stores the unbiased variance, Keras the biased one; an update "
         f"differs by n / (n - 1) for n values a channel, at these sizes n = {counts[few]} ({few}) to "
         f"{max(counts.values())}"
     )
