@@ -92,6 +92,11 @@ def with_exact_scale(attention: keras.layers.MultiHeadAttention) -> keras.layers
     return attention
 
 
+def place_of(variable: Any, optimizer: keras.optimizers.Optimizer) -> int:
+    """Which of the variables that `optimizer` was built with `variable` is, be it TensorFlow's own in a step."""
+    return int(optimizer._get_variable_index(variable))
+
+
 def largest_bytes(model: keras.Model) -> int:
     """What the largest value between the layers of `model` takes, of the models inside it too, where every free axis
     is 1."""

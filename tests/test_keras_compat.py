@@ -85,6 +85,22 @@ def test_operations_are_found_from_tensors():
     assert keras_compat.made_by(np.zeros(3)) is None
 
 
+def test_an_optimizer_steps_its_variables_under_another_identity():
+    """In a step of TensorFlow a variable is not the Keras variable that the optimizer was built with."""
+    seen = []
+
+    class Watching(keras.optimizers.SGD):
+        def update_step(self, gradient, variable, rate):
+            seen.append((variable, keras_compat.place_of(variable, self)))
+
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    model.compile(Watching(), "mse", run_eagerly=True)
+    model.train_on_batch(np.ones((1, 3)), np.ones((1, 2)))
+    assert [place for _, place in seen] == [0, 1]
+    if keras.backend.backend() == "tensorflow":
+        assert not any(one is another for one, _ in seen for another in model.trainable_variables)
+
+
 def test_counting_elements_leaves_nothing_behind():
     """A scope without values leaves its variables for the next one to initialise."""
     config = keras.saving.serialize_keras_object(nested())

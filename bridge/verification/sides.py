@@ -19,7 +19,7 @@ from keras import ops
 
 from bridge.errors import SourceError
 from bridge.frontend.torch_module import Torch
-from bridge.keras_compat import all_layers
+from bridge.keras_compat import all_layers, place_of
 from bridge.verification.metrics import Arrays
 from bridge.verification.statistics import Batches, batches
 from bridge.weights.weight_map import WeightMap
@@ -207,7 +207,7 @@ class Recording(keras.optimizers.SGD):
 
     def build(self, variables: Any) -> None:
         super().build(variables)
-        self.gradients = {id(v): self.add_variable_from_reference(v, "gradient") for v in variables}
+        self.gradients = [self.add_variable_from_reference(variable, "gradient") for variable in variables]
 
     def update_step(self, gradient: Any, variable: Any, rate: Any) -> None:
         record = self.recorded(variable)
@@ -216,7 +216,7 @@ class Recording(keras.optimizers.SGD):
         super().update_step(gradient, variable, rate)
 
     def recorded(self, variable: Any) -> Any:
-        return self.gradients[id(variable)]
+        return self.gradients[place_of(variable, self)]
 
 
 class KerasSide:
