@@ -1,11 +1,15 @@
 """Every quirk of Keras that `keras_compat.py` knows is there: a test that fails says that the code for it may go."""
 
+import ast
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
 from keras.src.backend.common import global_state
 
+import bridge
 from bridge import keras_compat
 from bridge.keras_compat import TWINS, double_precision
 from bridge.verification.checks import LIMIT_FLOAT64
@@ -111,3 +115,22 @@ def test_counting_elements_leaves_nothing_behind():
         left = global_state.get_global_attribute("uninitialized_variables", [])
         assert left
         left.clear()
+
+
+OTHERS = ("self", "cls", "torch", "dim")  # whose private attributes are none of Keras's
+
+
+def test_nobody_else_uses_what_keras_keeps_to_itself():
+    root = Path(bridge.__file__).parent
+    for path in sorted(set(root.rglob("*.py")) - {root / "keras_compat.py"}):
+        tree = list(ast.walk(ast.parse(path.read_text())))
+        modules = {node.module or "" for node in tree if isinstance(node, ast.ImportFrom)}
+        modules |= {alias.name for node in tree if isinstance(node, ast.Import) for alias in node.names}
+        assert not any(module.startswith("keras.src") for module in modules), path
+        if any(module.partition(".")[0] == "keras" for module in modules):
+            found = [ast.unparse(node) for node in tree if isinstance(node, ast.Attribute) and _private(node)]
+            assert [text for text in found if text.partition(".")[0] not in OTHERS] == [], path
+
+
+def _private(node):
+    return node.attr.startswith("_") and not node.attr.startswith("__")
