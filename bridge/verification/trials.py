@@ -231,8 +231,8 @@ def _first(source: Run, sampler: Sampler, shapes: Shapes, budget: Budget) -> tup
     if spare is not None:
         return spare
     raise SourceError(
-        f"no inputs found at which the source runs, of {len(reasons)} choices of sizes; give inputs= (--inputs) or "
-        f"sizes= (--sizes); {reasons[0]}"
+        f"no inputs found at which the source runs, of {len(reasons)} choices of sizes; give Verify(inputs=…) "
+        f"(--inputs) or Verify(sizes=…) (--sizes); {reasons[0]}"
     )
 
 
