@@ -1,4 +1,4 @@
-"""The public interface, and who may import what."""
+"""The public interface, and what importing it loads."""
 
 import inspect
 import re

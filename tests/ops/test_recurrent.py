@@ -15,7 +15,7 @@ import onnx.helper as helper
 import onnx.numpy_helper
 import pytest
 import torch
-from proof import parse
+from checking import parse
 from recurrent_graphs import GATES, HIDDEN, INPUT, onnx_model
 from torch import nn
 

@@ -20,7 +20,7 @@ from bridge.report.report import Report
 from bridge.stages import STAGES
 from bridge.verification.checks import ORT_KERAS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "tensorflow", "keras", "onnx", "onnx_ir", "onnxruntime", "numpy", "jinja2")
 HEAD = '<ir_version: 10, opset_import: ["": 23]>'
 DENSE = (

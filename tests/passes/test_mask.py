@@ -1,7 +1,7 @@
 """Numbers that a mask picks, and that are written where it picked them."""
 
 import pytest
-from proof import check, refuses
+from checking import check, refuses
 
 PICKED = """g (float[N, 4] x, float[N, 4] z) => (float[N, 4] y) <float zero = {0}, float tenth = {0.1}>
 {

@@ -10,10 +10,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from checking import parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
-from proof import parse
 from torch import nn
 
 import bridge

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from proof import check
+from checking import check
 
 REDUCTIONS = """ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
     ReduceSumSquare""".split()

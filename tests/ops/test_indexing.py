@@ -1,7 +1,7 @@
 """Reading and writing by index: rows of ONNX text, each proved against onnxruntime."""
 
 import pytest
-from proof import check, refuses
+from checking import check, refuses
 
 # --- reading by index -----------------------------------------------------------------------------------------
 

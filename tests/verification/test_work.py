@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from proof import parse
+from checking import parse
 from torch.utils.flop_counter import FlopCounterMode
 
 import bridge

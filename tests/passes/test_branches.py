@@ -1,7 +1,7 @@
 """An If that is decided while converting, and weights that a file keeps in Constant nodes."""
 
 import pytest
-from proof import check, refuses
+from checking import check, refuses
 
 TRUE = "c = Constant <value = bool {1}> () "
 

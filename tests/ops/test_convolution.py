@@ -1,7 +1,7 @@
 """Convolutions as rows of ONNX: each becomes the layers named beside it."""
 
 import pytest
-from proof import check, refuses
+from checking import check, refuses
 
 SIZES = [{"N": 2, "D": 5, "H": 7, "W": 9}, {"N": 3, "D": 6, "H": 10, "W": 8}]
 X = {1: "float[N, {}, W] x", 2: "float[N, {}, H, W] x", 3: "float[N, {}, D, H, W] x"}

@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from checking import outputs
 from onnx import helper
-from proof import outputs
 
 import bridge
 

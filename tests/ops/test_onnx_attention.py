@@ -1,7 +1,7 @@
 """ONNX's Attention as rows: grouped heads, masks of every shape, what is past."""
 
 import pytest
-from proof import check, refuses
+from checking import check, refuses
 
 SHARED = {  # heads of queries, heads of keys, size of a value
     "own keys": (4, 4, 2),

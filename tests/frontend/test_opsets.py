@@ -6,10 +6,10 @@ import onnx.parser
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from checking import check, outputs, parse, planned
 from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes.common import RemoveUnusedFunctionsPass
 from opset_rows import ROWS, VERSIONS, run
-from proof import check, outputs, parse, planned
 
 import bridge
 from bridge import BridgeError, UnsupportedError

@@ -1,7 +1,7 @@
 """Other shapes for the same elements, repetition, joins: rows of ONNX text, each proved against onnxruntime."""
 
 import pytest
-from proof import check, refuses
+from checking import check, refuses
 
 SIZES = """zero = Constant <value_ints = [0]> ()  one = Constant <value_ints = [1]> ()
     two = Constant <value_ints = [2]> ()  minus = Constant <value_ints = [-1]> ()  three = Constant <value_ints = [3]> ()

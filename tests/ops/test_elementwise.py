@@ -2,8 +2,8 @@
 
 import keras
 import pytest
+from checking import check, parse, refuses
 from onnx.parser import parse_model
-from proof import check, parse, refuses
 
 from bridge import convert
 

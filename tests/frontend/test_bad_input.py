@@ -14,7 +14,7 @@ from torch import nn
 import bridge
 from bridge.cli.console import EXIT_CODES
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HEAD = '<ir_version: 10, opset_import: ["": 23, "com.acme": 1]>'
 MATMUL = f"{HEAD} g (float[N,40] x) => (float[N,30] y) {{ y = MatMul (x, w) }}"
 

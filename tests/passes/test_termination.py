@@ -16,7 +16,7 @@ import onnx.helper as helper
 import onnx.numpy_helper as numpy_helper
 import pytest
 import torch
-from proof import check, parse
+from checking import check, parse
 from torch import nn
 
 import bridge

@@ -1,7 +1,7 @@
 """Normalisations as rows of ONNX: each becomes the layers named beside it."""
 
 import pytest
-from proof import check
+from checking import check
 
 SIZES = [{"N": 2, "D": 5, "H": 7, "W": 9}, {"N": 3, "D": 6, "H": 10, "W": 8}]
 X = {2: "float[N, 6]", 3: "float[N, 6, W]", 4: "float[N, 6, H, W]", 5: "float[N, 6, D, H, W]"}

@@ -1,7 +1,7 @@
 """Fourier transforms against onnxruntime."""
 
 import pytest
-from proof import check
+from checking import check
 
 ROWS = {
     "complex": "g (float[N, 8, 2] x) => (float[N, 8, 2] y) { y = DFT (x) }",

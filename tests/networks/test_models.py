@@ -16,7 +16,7 @@ import torch
 
 import bridge
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MODELS = [
     "attention_pooling",
     "autoencoder",

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from proof import check, refuses
+from checking import check, refuses
 
 SIZES = [{"N": 2, "D": 5, "H": 7, "W": 9}, {"N": 3, "D": 6, "H": 10, "W": 8}]
 X = {

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from proof import check, refuses
+from checking import check, refuses
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from proof import check
+from checking import check
 
 TYPES = {"x": "float[N, T, 6]", "y": "float[N, T, 6]"}
 NUMBERS = {
