@@ -108,24 +108,24 @@ def _loaded(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shape
 def load_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Source:
     """An `nn.Module` with its example inputs, or an `ExportedProgram`."""
     torch = _torch()
+    from bridge.frontend.torch_given import require_module, seen_through
+
     if isinstance(source, torch.export.ExportedProgram):
         return _load_program(source)
-    if not isinstance(source, torch.nn.Module):
-        raise SourceError(
-            f"cannot convert a {type(source).__name__}; give an nn.Module with args, an ExportedProgram, an .onnx or "
-            f".pt2 file, or an ONNX model"
-        )
-    if args is None:
-        raise SourceError(f"{type(source).__name__} needs example inputs: convert(module, args)")
-    args = tuple(args) if isinstance(args, tuple | list) else (args,)
-    return _load_module(source, args, kwargs or {}, dynamic_shapes)
+    module = seen_through(source)
+    require_module(module)
+    if args is None and not kwargs:
+        raise SourceError(f"{type(module).__name__} needs example inputs: convert(module, args)")
+    args = () if args is None else tuple(args) if isinstance(args, tuple | list) else (args,)
+    return _load_module(module, args, kwargs or {}, dynamic_shapes)
 
 
 def _load_program(program: Any) -> Source:
     from bridge.frontend.torch_export import export_program
+    from bridge.frontend.torch_given import require_numbers
     from bridge.frontend.torch_module import Torch
 
-    _require_numbers("program", {**program.state_dict, **program.constants})
+    require_numbers("program", program.example_inputs, {**program.state_dict, **program.constants})
     exported = export_program(program)
     module = program.module()
     module.training = False  # an exported program has one mode, and refuses eval()
@@ -142,17 +142,20 @@ def _load_program(program: Any) -> Source:
 
 def _load_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any) -> Source:
     from bridge.frontend.torch_examples import as_tensors
+    from bridge.frontend.torch_given import require_numbers, require_outputs
     from bridge.frontend.torch_module import Torch
 
     args, kwargs = as_tensors((args, kwargs))
     title = type(module).__name__
-    _require_numbers(title, {**dict(enumerate(args)), **kwargs, **module.state_dict()})
+    require_numbers(title, (args, kwargs), module.state_dict())
     given = Torch(module, args, kwargs)
     try:
-        given(given.examples)
+        with given.evaluating() as called:
+            result = given.result(given.examples, called)
     except NotRun as error:
         kind = type(error.__cause__).__name__
         raise ExportError(f"{title} does not run on the args given: {kind}: {error}") from error
+    require_outputs(title, result)
     exported, example = _exported(module, args, kwargs, dynamic_shapes)
     return Source(
         exported.model,
@@ -190,19 +193,6 @@ def _exported(
     if not example.is_free(exported.model):
         return export_module(apart(module), given), given
     return replace(exported, notes=(*exported.notes, *example.notes)), example
-
-
-def _require_numbers(title: str, tensors: dict[Any, Any]) -> None:
-    """Raises `SourceError` where one is of a type that numpy and onnxruntime do not compute in."""
-    torch = _torch()
-    types = {str(key): x.dtype for key, x in tensors.items() if isinstance(x, torch.Tensor)}
-    name = next((name for name, dtype in types.items() if dtype == torch.bfloat16), None)
-    if name is not None:
-        what = f"input {name}" if name.isdigit() else name
-        raise SourceError(
-            f"{title} computes in bfloat16 ({what}), in which onnxruntime does not: convert module.float(), whose "
-            f"numbers are the same, with inputs in float32; what comes back loads into the module in bfloat16"
-        )
 
 
 def _torch() -> Any:

@@ -108,6 +108,7 @@ def _onnx_export(
             read_once(),
             warnings.catch_warnings(record=True) as heard,
             contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
         ):
             warnings.simplefilter("always")
             program: Any = torch.onnx.export(

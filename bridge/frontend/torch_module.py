@@ -87,24 +87,34 @@ class Torch:
         """What calls in evaluation mode run, so that the module is as if it had not been called."""
         return apart(self.module)
 
-    def outputs(self, inputs: Arrays, module: Any = None) -> list[Any]:
-        """The output tensors of the module (or of `module`), flat, in whatever mode it is in."""
+    def result(self, inputs: Arrays, module: Any = None) -> Any:
+        """What the module (or `module`) gives, in whatever mode it is in."""
         torch, given = self._torch, iter(inputs)
         module = self.module if module is None else module
         leaves = [torch.from_numpy(next(given)) if isinstance(x, torch.Tensor) else x for x in self._leaves]
         args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
         with without_fast_paths():
-            results = torch.utils._pytree.tree_leaves(module(*args, **kwargs))
-        return [x for x in results if isinstance(x, torch.Tensor)]
+            return module(*args, **kwargs)
 
-    def __call__(self, inputs: Arrays) -> Arrays:
+    def outputs(self, inputs: Arrays, module: Any = None) -> list[Any]:
+        """The tensors of `result`, flat."""
+        results = self._torch.utils._pytree.tree_leaves(self.result(inputs, module))
+        return [x for x in results if isinstance(x, self._torch.Tensor)]
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[Any]:
+        """A module to be called in evaluation mode, with `NotRun` for whatever that raises."""
         module = self._settled
         training = getattr(module, "training", False)
         if training:
             module.eval()
         try:
             with calling(), self._torch.no_grad():
-                return [x.detach().cpu().numpy() for x in self.outputs(inputs, module)]
+                yield module
         finally:
             if training:
                 module.train()
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        with self.evaluating() as module:
+            return [x.detach().cpu().numpy() for x in self.outputs(inputs, module)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -96,3 +98,57 @@ def test_what_free_axes_are_called(case: str) -> None:
     example, axes = CHANNELS[case]
     report = bridge.convert(nn.Conv2d(3, 4, 1).eval(), example, dynamic_shapes=(axes,)).report
     assert [line.partition(": ")[2] for line in report.axes] == [CALLED[case].partition(": ")[2]]
+
+
+NET = nn.Sequential(nn.Linear(3, 4), nn.ReLU()).eval()
+X = torch.randn(2, 3)
+with warnings.catch_warnings():  # of what torch is to drop
+    warnings.simplefilter("ignore")
+    COMPILED, SCRIPT, TRACE = torch.compile(NET), torch.jit.script(NET), torch.jit.trace(NET, X)
+    QUANTISED = torch.ao.quantization.quantize_dynamic(NET, {nn.Linear})
+
+
+@pytest.mark.parametrize("wrapped", [COMPILED, nn.DataParallel(NET), nn.DataParallel(COMPILED)])
+def test_wrappers_are_seen_through(wrapped: Any) -> None:
+    result = bridge.convert(wrapped, X, verify=False)
+    assert set(result.weights.to_torch()) == set(NET.state_dict())
+
+
+@dataclasses.dataclass
+class Answer:
+    """What torch does not know as outputs unless it is told."""
+
+    logits: Tensor
+    more: dict[str, Tensor]
+
+
+def test_a_dataclass_of_outputs() -> None:
+    module = Call(lambda self, x: Answer(self.net(x), {"twice": 2 * x}), net=NET)
+    assert len(bridge.convert(module.eval(), X).model.outputs) == 2
+
+
+REFUSED = {  # what is given as a module and its inputs, and words of the sentence that it gets
+    "a script": (SCRIPT, X, "TorchScript module .* convert the nn.Module that it was made from"),
+    "a trace": (TRACE, X, "TorchScript module"),
+    "a state_dict": (NET.state_dict(), X, r"load_state_dict\(…\) and convert the module, or bridge.transfer"),
+    "a class": (nn.Linear, X, r"a module made of it, Linear\(…\)"),
+    "a function": (torch.relu, X, "in the forward of an nn.Module"),
+    "quantised": (QUANTISED, X, r"is quantised \(at 0\)"),
+    "text": (Call(lambda self, x: (x, "yes")).eval(), X, "gives a str among its outputs"),
+    "a complex input": (nn.Identity(), {"input": torch.zeros(2, dtype=torch.complex64)}, r"input 0\['input'\] is complex"),
+    "complex outputs": (Call(lambda self, x: torch.fft.fft(x)).eval(), X, "gives complex numbers"),
+    "no inputs": (NET, None, "needs example inputs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "example", "says"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_module(module: Any, example: Any, says: str) -> None:
+    with pytest.raises(bridge.SourceError, match=says):
+        bridge.convert(module, example)
+
+
+def test_nothing_is_printed_about_a_branch_on_numbers(capfd: pytest.CaptureFixture[str]) -> None:
+    module = Call(lambda self, x: x if x.sum() > 0 else -x).eval()
+    with pytest.raises(bridge.ExportError, match=r"depends on the numbers .*test_examples.py"):
+        bridge.convert(module, X)
+    assert capfd.readouterr() == ("", "")
