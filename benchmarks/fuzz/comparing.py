@@ -17,6 +17,7 @@ from bridge.frontend.onnx_load import load
 from bridge.frontend.source import load_source
 from bridge.passes import simplify
 from bridge.verification.metrics import Arrays, cast, only, relative_error, worst_error
+from bridge.verification.precision import precision
 from bridge.verification.reference import in_float64
 from bridge.verification.sizes import solve
 from bridge.verification.sure import Alone, Sure, sure
@@ -74,7 +75,9 @@ def unsure(model: onnx.ModelProto, call: Run, feed: Feed, want: Arrays) -> bool:
 
 def known_of(model: onnx.ModelProto, feed: Feed, want: Arrays) -> Sure | None:
     """Of what the source is sure."""
-    return sure(Alone(load_source(model)), Trial({}, list(feed.values()), None, want))
+    source = load_source(model)
+    dtype = precision(source.model.graph)
+    return sure(Alone(source), Trial({}, list(feed.values()), None, want, dtype=dtype))
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:

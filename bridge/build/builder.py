@@ -209,6 +209,10 @@ class Site:
         """A constant in the dtype of this build."""
         return self._assembly.array(np.asarray(value))
 
+    def constant(self, value: np.ndarray) -> Any:
+        """A constant in the dtype of this build, as an operation takes it."""
+        return self._assembly.constant(value)
+
     def tensor(self, weight: Weight) -> Any:
         """A weight where the graph has a tensor. A parameter is the one row of an Embedding, so that it stays
         trainable; anything else is a constant."""
@@ -240,7 +244,8 @@ class Site:
         key = (cls, repr(sorted(config.items(), key=str)), tuple((p, w.recipe) for p, w in weights.items()))
         found = self._assembly.layers.get(key) if weights else None
         if found is None:
-            dtype = self._assembly.dtype or config.get("dtype") or self.dtype
+            wanted = self._assembly.dtype or config.get("dtype") or self.dtype
+            dtype = keras.backend.standardize_dtype(wanted)
             config["dtype"] = dtype if "float" in dtype else "float32"  # whatever the session's is
             layer = cls(name=self._assembly.name(name or _layer_name(weights, self.step)), **config)
             found = PendingLayer(layer, weights)
@@ -410,8 +415,16 @@ def _build_step(site: Site, assembly: Assembly) -> None:
             raise Refused(f"its output {value.name} is used")
     for value, result in zip(step.node.outputs, results, strict=False):
         _check_type(value, result, assembly)
-        assembly.tensors[value] = result
+        assembly.tensors[value] = _held(result, assembly)
         _name_operations(result, step.path, assembly)
+
+
+def _held(result: Any, assembly: Assembly) -> Any:
+    """What a builder gave; a constant as an array, whatever it was computed by."""
+    if result is None or isinstance(result, keras.KerasTensor):
+        return result
+    array = ops.convert_to_numpy(result)
+    return assembly.at_run_time(array) if _loses_sizes(array) else array
 
 
 def _name_operations(tensor: Any, path: str, assembly: Assembly) -> None:

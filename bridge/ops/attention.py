@@ -52,13 +52,14 @@ def attention(
     given = attn_mask is not None and "bool" in str(attn_mask.dtype)
     if is_causal and (given or past_key is not None):
         attn_mask, is_causal = _causal(q, k, past_key, attn_mask), 0
-    scale = float(scale) if scale is not None else q.shape[-1] ** -0.5
-    if site.twin("dot_product_attention"):
-        q, scale = q * scale, 1.0
+    size, width = _size(site, 0, q_num_heads), _size(site, 2, kv_num_heads)
+    q, scale = _scaled(site, q, size, scale)
     options = _mask(site, attn_mask) | {"is_causal": bool(is_causal), "scale": scale}
     groups = 1 if q.shape[2] is None else q.shape[2] // k.shape[2]  # which Keras has not on every backend
     keys, values = (ops.repeat(t, groups, axis=2) if groups > 1 else t for t in (k, v))
-    if softcap or v.shape[-1] != q.shape[-1]:  # Keras has no cap, and expects values as long as queries
+    if (
+        softcap or size != width or not isinstance(size, int)
+    ):  # Keras has no cap, and expects values like queries
         y = ops.einsum("bnts,bsnh->btnh", _weights(q, keys, softcap, **options), values)
     else:
         y = ops.dot_product_attention(q, keys, values, **options)
@@ -67,9 +68,25 @@ def attention(
             ops.transpose(ops.any(options["mask"], axis=-1, keepdims=True), (0, 2, 1, 3)), site.dtype
         )
     if apart:
-        have = [*site.shape()[:2], q_num_heads, v.shape[-1]]
-        y = dims.reshape(site, y, have, [*have[:2], q_num_heads * v.shape[-1]])
+        have = [*site.shape()[:2], q_num_heads, width]
+        y = dims.reshape(site, y, have, [*have[:2], q_num_heads * width])
     return (y, k, v) if site.used(1) or site.used(2) else y
+
+
+def _size(site: Site, index: int, heads: int | None) -> dims.Dim:
+    """Of one head of an input."""
+    *rest, last = site.shape(index)
+    return last // heads if len(rest) == 2 else last
+
+
+def _scaled(site: Site, q: Any, size: dims.Dim, scale: float | None) -> tuple[Any, float]:
+    """The queries, and the scale of their scores: in the queries where only the run shows their `size`, and where the
+    kernel takes it in single precision."""
+    if scale is None and not isinstance(size, int):
+        root = ops.sqrt(dims.size(site, size, "float64" if site.dtype == "float64" else "float32"))
+        return ops.divide(q, ops.cast(root, site.dtype)), 1.0
+    scale = float(scale) if scale is not None else size**-0.5
+    return (q * scale, 1.0) if site.twin("dot_product_attention") else (q, scale)
 
 
 def _of_all_keys(site: Site, mask: Any, k: Any) -> Any:

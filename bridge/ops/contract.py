@@ -181,6 +181,10 @@ class Site(Protocol):
         """A constant in the dtype of this build."""
         ...
 
+    def constant(self, value: np.ndarray) -> Any:
+        """A constant in the dtype of this build, as an operation takes it."""
+        ...
+
     def tensor(self, weight: Weight) -> Any:
         """A weight where the graph has a tensor."""
         ...

@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from bridge.graph.windows import Axis, windows
+from bridge.ops import dims
 from bridge.ops.contract import CHANNELS_LAST, Ints, Site, Step
 from bridge.ops.padding import check_padding, is_same, is_valid, padded
 from bridge.ops.registry import op
@@ -30,9 +31,9 @@ TRANSPOSED = {1: layers.Conv1DTranspose, 2: layers.Conv2DTranspose, 3: layers.Co
 def _kernel(step: Step) -> list[int] | None:
     """The spatial sizes of the kernel, which the weights know best."""
     w = step.argument("w")
-    dims = w.dims if isinstance(w, Weight) else w.shape
-    spatial = list(dims[2:])
-    return spatial if all(isinstance(dim, int) for dim in dims) else step.argument("kernel_shape")
+    sizes = w.dims if isinstance(w, Weight) else w.shape
+    spatial = list(sizes[2:])
+    return spatial if all(isinstance(dim, int) for dim in sizes) else step.argument("kernel_shape")
 
 
 def _check_channels(step: Step) -> str | None:
@@ -58,6 +59,7 @@ def conv(
     *, auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None,
 ):  # fmt: skip
     axes = windows(site.shape()[1:-1], _kernel(site.step), strides, pads, dilations, auto_pad)
+    x = _made(site, x)
     depthwise = isinstance(w, Weight) and group == x.shape[-1] > 1 and len(axes) in DEPTHWISE
     padding, x = _pad(site, x, axes, causal=not depthwise)
     thinned = max(axis.stride for axis in axes) > 1 and max(axis.dilation for axis in axes) > 1
@@ -68,6 +70,11 @@ def conv(
         axes = [replace(axis, stride=1) for axis in axes]
     y = _convolved(site, x, w, b, axes, group, padding, depthwise)
     return y[(slice(None), *(slice(None, None, step) for step in steps))] if thinned else y
+
+
+def _made(site: Site, x: Any) -> Any:
+    """What is convolved, a tensor: Keras does not look whether its kernel is one."""
+    return site.at_run_time(x) if isinstance(x, np.ndarray) else x
 
 
 def _pad(site: Site, x: Any, axes: Sequence[Axis], causal: bool) -> tuple[str, Any]:
@@ -162,7 +169,7 @@ def conv_transpose(
     pads=None, strides=None,
 ):  # fmt: skip
     """What the pads cut off the whole output is cropped; what lies behind it (output_padding) Keras makes itself."""
-    axes = windows(site.shape()[1:-1], _kernel(site.step), strides, pads, dilations)
+    axes, x = windows(site.shape()[1:-1], _kernel(site.step), strides, pads, dilations), _made(site, x)
     extra = output_padding or [0] * len(axes)
     if auto_pad in ("SAME_UPPER", "SAME_LOWER") or output_shape:
         axes = [
@@ -262,4 +269,4 @@ def col2im(
     x = ops.transpose(ops.reshape(input, (-1, cells, *counts)), (0, *range(2, len(axes) + 2), 1))
     y = _spread(x, kernel, axes, more)
     y = y[(slice(None), *(slice(axis.pads[0], axis.pads[0] + axis.size) for axis in axes))]
-    return ops.reshape(y, (-1, *site.out_shape()[1:]))
+    return dims.reshape(site, y, y.shape, site.out_shape())

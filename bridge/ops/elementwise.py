@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 from keras import layers, ops
 
@@ -116,7 +117,8 @@ def _variadic(function: Callable[..., Any], layer: type) -> Callable[..., Any]:
 
 def _merged(site: Site, function: Callable[..., Any], layer: type, xs: tuple[Any, ...]) -> Any:
     """A layer where tensors of one shape come together, as in a residual connection; otherwise a function."""
-    return site.layer(layer)(list(xs)) if _is_join(site) else functools.reduce(function, xs)
+    tensors = all(isinstance(x, keras.KerasTensor) for x in xs)  # one may be known by now
+    return site.layer(layer)(list(xs)) if tensors and _is_join(site) else functools.reduce(function, xs)
 
 
 def _is_join(site: Site) -> bool:
@@ -297,12 +299,12 @@ def leaky_relu(site: Site, x, *, alpha=0.01):
 def prelu(site: Site, x, slope: Weight | None):
     """A PReLU where each slope belongs to one index of some axes, as torch's belong to channels."""
     if not isinstance(slope, Weight):
-        return ops.where(ops.less(x, 0), x * slope, x)
+        return ops.where(ops.less(x, 0), ops.multiply(x, slope), x)
     dims = (1,) * (len(x.shape) - len(slope.dims)) + slope.dims
     slope = slope.reshape(*dims).transpose(*(site.step.operands[0].perm or range(len(dims))))
     batch, *rest = slope.dims or (0,)
     if batch != 1 or any(dim not in (1, size) for dim, size in zip(rest, x.shape[1:], strict=True)):
-        return ops.where(ops.less(x, 0), x * site.array(slope.numpy()), x)
+        return ops.where(ops.less(x, 0), ops.multiply(x, site.constant(slope.numpy())), x)
     shared = [axis for axis, dim in enumerate(rest, 1) if dim == 1]
     return site.layer(layers.PReLU, shared_axes=shared or None, weights={"alpha": slope.reshape(*rest)})(x)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from bridge.ops import dims
 from bridge.ops.contract import LAST, PRODUCT, RENAMES, Site
 from bridge.ops.products import einsum, integers
 from bridge.ops.registry import op
@@ -21,13 +22,15 @@ def transpose(x, *, perm=None):
 
 @op("Linear", domain="bridge", layout=LAST, features={"w": 0}, units={"w": 1, "b": 0})
 def linear(site: Site, x, w: Weight, b: Weight):
+    if x.shape[-1] is None:  # of which Keras makes no layer
+        return dims.add(ops.matmul(x, site.tensor(w)), site.tensor(b))
     return site.layer(keras.layers.Dense, units=w.dims[1], weights={"kernel": w, "bias": b})(x)
 
 
 @op("MatMul", layout=PRODUCT, features={"b": 0}, units={"b": 1})
 def matmul(site: Site, a, b: Weight | None):
     """x W with a parameter is a Dense without bias; anything else is a product of tensors."""
-    if isinstance(b, Weight) and len(b.dims) == 2 and len(a.shape) > 1:
+    if isinstance(b, Weight) and len(b.dims) == 2 and len(a.shape) > 1 and a.shape[-1] is not None:
         return site.layer(keras.layers.Dense, units=b.dims[1], use_bias=False, weights={"kernel": b})(a)
     b = site.tensor(b) if isinstance(b, Weight) else b
     orders = [operand.perm for operand in site.step.operands] + site.step.perms

@@ -14,7 +14,7 @@ from keras import ops
 from bridge.graph.windows import Axis, pool_windows, with_overhang
 from bridge.ops import dims
 from bridge.ops.contract import CHANNELS_LAST, Dims, Site, Step
-from bridge.ops.halves import in_single
+from bridge.ops.halves import HALVES, in_single
 from bridge.ops.padding import check_padding, corners, is_same, is_valid, padded
 from bridge.ops.registry import op
 
@@ -202,10 +202,9 @@ def _uneven(axes: Sequence[Axis]) -> bool:
 
 
 def _native(site: Site, axes: Sequence[Axis]) -> bool:
-    """Whether Keras has such a pool: it has no dilated ones."""
-    return max(axis.dilation for axis in axes) == 1 and not (
-        len(axes) == 3 and site.twin("pooling of three axes")
-    )
+    """Whether Keras has such a pool: it has no dilated ones, and TensorFlow none of halves in three dimensions."""
+    beyond = len(axes) == 3 and (site.dtype in HALVES or site.twin("pooling of three axes"))
+    return max(axis.dilation for axis in axes) == 1 and not beyond
 
 
 def _averaged(site: Site, x: Any, axes: Sequence[Axis]) -> Any:

@@ -98,7 +98,7 @@ def _where(site: Site, name: str, x: Any, axis: int, last: bool = False, undefin
     """The index of the first (or last) extreme, its axis kept, as onnxruntime finds it: a zero is a zero whatever its
     sign; NaN is passed over, and where it comes first the index is `undefined`."""
     reduce, nothing = EXTREMES[name]
-    floats = "float" in x.dtype
+    floats = "float" in str(x.dtype)
     numbers = ops.where(ops.isnan(x), ops.cast(nothing, x.dtype), x) if floats else x
     found = ops.cast(ops.equal(x, reduce(numbers, axis=axis, keepdims=True)), "int32")
     index = ops.argmax(ops.flip(found, axis=axis) if last else found, axis=axis, keepdims=True)

@@ -28,6 +28,12 @@ from bridge.ops.contract import TYPES, Kind, Layout, Operand, Step
 from bridge.ops.registry import find
 from bridge.weights.weight import Weight
 
+UNKNOWN = "no builder for this operator (`bridge ops` lists what there is)"
+NESTED = (
+    "which graph inside it runs, or how often, is known only when it runs, and a Keras model has one graph; fix what "
+    "it depends on, such as sizes"
+)
+
 
 class Steps(dict[ir.Node, Step]):
     """The steps by their nodes, in order; and the values that are stored mixed, as far as they are laid out."""
@@ -190,10 +196,14 @@ def _needed_steps(graph: ir.Graph, refusals: list[Refusal]) -> list[Step]:
     return [steps[node] for node in graph if node in steps]
 
 
+def _nests(node: ir.Node) -> bool:
+    return any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values())
+
+
 def _step(node: ir.Node, refusals: list[Refusal]) -> Step | None:
     operator = find(node.domain, node.op_type)
     if operator is None:
-        refusals.append(refusal(node, "no builder for this operator (`bridge ops` lists what there is)"))
+        refusals.append(refusal(node, NESTED if _nests(node) else UNKNOWN))
         return None
     reasons: list[str] = []
     operands = []

@@ -44,6 +44,21 @@ def _erf(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
     return [np.asarray(np.vectorize(math.erf, otypes=["d"])(given[0])).astype(given[0].dtype)]
 
 
+def _gelu(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+    """Its constants are of 32 bits."""
+    (x,) = given
+    if attributes.get("approximate") == "tanh":
+        return [np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))]
+    (below,) = _erf([x * math.sqrt(0.5)], {})
+    return [np.asarray(0.5 * x * (1 + below))]
+
+
+def _celu(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+    """Likewise: its alpha is."""
+    (x,), alpha = given, attributes["alpha"]
+    return [np.asarray(np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(x / alpha)))]
+
+
 def _hard_swish(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
     """Likewise: its sixth is one of 32 bits."""
     return [np.asarray(given[0] * np.clip(given[0] + 3, 0, 6) / 6)]
@@ -59,6 +74,25 @@ def _lrn(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
     return [(x / base ** attributes["beta"]).astype(x.dtype)]
 
 
+def _batch_normalization(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+    """The evaluator goes on learning where there is a momentum, which the old schemas always have."""
+    if attributes.get("training_mode"):
+        raise SourceError("BatchNormalization in training mode")
+    x, *learned = given
+    scale, bias, mean, var = (array.reshape(-1, *[1] * (x.ndim - 2)) for array in learned)
+    return [((x - mean) / np.sqrt(var + attributes["epsilon"]) * scale + bias).astype(x.dtype)]
+
+
+def _group_normalization(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+    """The evaluator has the body of its schema, with the epsilon of 32 bits. Before opset 21 a scale is a group's."""
+    x, *learned = given
+    scale, bias = (np.repeat(a, x.shape[1] // a.size).reshape(-1, *[1] * (x.ndim - 2)) for a in learned)
+    parts = x.reshape(x.shape[0], attributes["num_groups"], -1)
+    apart = parts - parts.mean(-1, keepdims=True)
+    normal = apart / np.sqrt(np.square(apart).mean(-1, keepdims=True) + attributes["epsilon"])
+    return [(normal.reshape(x.shape) * scale + bias).astype(x.dtype)]
+
+
 def _global_lp_pool(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
     """The evaluator has none, and onnxruntime none of the newest opsets."""
     (x,), p = given, attributes["p"]
@@ -66,9 +100,15 @@ def _global_lp_pool(given: list[Any], attributes: dict[str, Any]) -> list[np.nda
     return [(sums ** (1 / p)).astype(x.dtype)]
 
 
-IN_NUMPY: dict[str, Any] = {  # what the evaluator has otherwise than ONNX
+IN_NUMPY: dict[
+    str, Any
+] = {  # what the evaluator has otherwise than ONNX, or onnxruntime with numbers of 32 bits
+    "BatchNormalization": _batch_normalization,
+    "Celu": _celu,
     "Erf": _erf,
+    "Gelu": _gelu,
     "GlobalLpPool": _global_lp_pool,
+    "GroupNormalization": _group_normalization,
     "HardSwish": _hard_swish,
     "LRN": _lrn,
     **{kind: partial(recurrent, kind) for kind in STEPS},
@@ -92,8 +132,10 @@ class _Kernel(OpRun):
         dtypes = tuple(getattr(x, "dtype", None) for x in given)
         key = node.SerializeToString(), dtypes
         if key not in self._runs:
-            meant = _meant(attributes) if np.float64 in dtypes else {}
-            kernel = None if meant else _in_onnxruntime(node, version, given)
+            wide = np.float64 in dtypes
+            meant = _meant(attributes) if wide else {}
+            own = bool(meant) or wide and self.op_type in IN_NUMPY
+            kernel = None if own else _in_onnxruntime(node, version, given)
             self._runs[key] = kernel or self._own(node, version, given, attributes | meant)
         return tuple(self._runs[key](given))
 

@@ -57,9 +57,8 @@ OPEN = (
     Open("Hardmax TopK", _nan, "where NaN is ranked", ranks=True),
     Open("ScatterElements ScatterND", _nan, "how NaN compares, where the largest or smallest is kept"),
     Open("Cast CastLike", _beyond, "which integer it becomes"),
-    Open(
-        "Softmax LogSoftmax ReduceLogSumExp", _endless, "what the largest is, from which all are subtracted"
-    ),
+    Open("Softmax LogSoftmax", _endless, "what the largest is, from which all are subtracted"),
+    Open("ReduceLogSumExp", _endless, "that, and whether it is subtracted at all", overflows=True),
     Open("Attention MultiHeadAttention", _endless, "whether it is read where it is masked", reach=KEYS),
     Open(
         "LSTM GRU RNN LSTMFrom GRUFrom RNNFrom LSTMPFrom LSTMP LSTMCell GRUCell RNNCell",
@@ -77,13 +76,15 @@ OPEN = (
     Open("Conv", _endless, "whether a kernel meets the zeros around a picture", KERNEL, KERNEL),
 )
 ROWS: Mapping[str, Open] = {name: row for row in OPEN for name in row.operators.split()}
-FILLS = (  # in the place of such numbers, by their number: what changes with them hangs on them
+Fill = Callable[[np.ndarray], np.ndarray]
+# In the place of such numbers, by their number: what changes with them hangs on them
+FILLS: tuple[Fill, ...] = (
     lambda i: 100 + i % 64,
     lambda i: -100 - i % 64,
     lambda i: np.sin(i * 1.7),
 )
-NOTHING = (lambda i: np.full(i.shape, np.nan),) * 2
-CHOICES = len(FILLS) + len(NOTHING)
+PUT: tuple[Fill, ...] = (lambda i: np.full(i.shape, np.nan), *FILLS[1:])  # in the place of what hangs on them
+CHOICES = len(FILLS) + len(PUT)
 
 EXACT = frozenset(  # operators that round nothing
     """Abs And ArgMax ArgMin BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip Compress Concat Constant
@@ -118,7 +119,7 @@ def choices(
     if not any(x.any() for x in apart):
         yield from others
         return
-    for other, fill in zip(others or [made] * CHOICES, (*FILLS, *NOTHING), strict=True):
+    for other, fill in zip(others or [made] * CHOICES, (*FILLS, *PUT), strict=True):
         yield [_filled(x, places, fill, clear=False) for x, places in zip(other, apart, strict=True)]
 
 
@@ -142,27 +143,27 @@ def _hanging(
     ]
     if row.ranks:
         hang = [_along(node, x) for x in hang]
-    nothing = [np.full_like(x, np.nan) if x.dtype.kind == "f" else x for x in filled[1]]
-    another = [
-        _another(ours, theirs, _ranked(node, row, given))
-        for ours, theirs in zip(made, filled[0], strict=True)
-    ]
-    for other in (*filled, nothing, another):
+    ranked = _ranked(node, row, given)
+    put = ([_another(x, y, ranked, fill) for x, y in zip(made, filled[0], strict=True)] for fill in PUT)
+    for other in (*filled, *put):
         yield [_put(mask, theirs, ours) for mask, theirs, ours in zip(hang, other, made, strict=True)]
 
 
 def _apart(node: ir.Node, given: dict[int, np.ndarray], made: Arrays) -> list[np.ndarray]:
-    """Where an operator that `overflows` made NaN, or the formulas of its schema give what is not finite, and something
-    else: a library may cut its sums off at the largest number."""
-    nan = [np.isnan(x) for x in made]
+    """Where an operator that `overflows` made what is not finite, or the formulas of its schema do, unless both are the
+    same: a library may overflow before they do, or cut its sums off at the largest number."""
+    beyond = [~np.isfinite(x) for x in made]
     if node.domain or node.op_type not in STEPS:
-        return nan
+        return beyond
     inputs = [given.get(place) for place in range(len(node.inputs))]
     attributes = {name: attribute.value for name, attribute in node.attributes.items()}
     with np.errstate(all="ignore"):
         stated = recurrent(node.op_type, inputs, attributes)
     named = [x for x, value in zip(stated, node.outputs, strict=False) if value.name]
-    return [here | ~np.isfinite(x) & ~same(x, y) for here, x, y in zip(nan, named, made, strict=True)]
+    return [
+        np.isnan(y) | (here | ~np.isfinite(x)) & ~same(x, y)
+        for here, x, y in zip(beyond, named, made, strict=True)
+    ]
 
 
 def _open_numbers(
@@ -174,11 +175,11 @@ def _open_numbers(
     return {k: _along(node, x) for k, x in found.items()} if row.ranks else found
 
 
-def _another(ours: np.ndarray, theirs: np.ndarray, ranked: int) -> np.ndarray:
+def _another(ours: np.ndarray, theirs: np.ndarray, ranked: int, fill: Fill) -> np.ndarray:
     """Other numbers than `ours` throughout; of integers such as whoever reads them can take, as places among so many
     that are `ranked`."""
     if ours.dtype.kind == "f":
-        return ours + ours.dtype.type(1)
+        return fill(np.arange(ours.size)).reshape(ours.shape).astype(ours.dtype)
     return (ours + 1) % ranked if ranked else theirs
 
 
@@ -195,9 +196,7 @@ def _axis(node: ir.Node) -> int:
     return node.attributes["axis"].as_int() if "axis" in node.attributes else -1
 
 
-def _filled(
-    array: np.ndarray, places: np.ndarray | None, fill: Callable[[np.ndarray], np.ndarray], clear: bool
-) -> np.ndarray:
+def _filled(array: np.ndarray, places: np.ndarray | None, fill: Fill, clear: bool) -> np.ndarray:
     """`array` with other numbers at `places`; with `clear` nothing but those, so that nothing stands out from them.
     Without places, ones for zeros and infinities: a product with zero, and the least of it and -inf, hang on the other
     number too, which may be NaN."""

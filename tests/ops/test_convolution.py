@@ -162,6 +162,21 @@ def test_blocks_put_together():
     )
 
 
+def test_blocks_of_any_number_of_channels_put_together():
+    check(
+        "g (float[N, C, 10] x) => (float[N, D, 5, 5] y) <int64[2] image = {5, 5}, int64[2] block = {1, 2}> "
+        "{ y = Col2Im <pads = [0, 0, 0, 0], strides = [1, 2], dilations = [1, 1]> (x, image, block) }",
+        sizes=[{"N": 2, "C": 4}, {"N": 3, "C": 2}],
+    )
+
+
+def test_a_constant_under_a_kernel_that_the_graph_computes():
+    check(
+        "g (float[2, 2, 2] k) => (float[n, c, w] y) <float[1, 2, 6] x> { y = Conv <pads = [0, 1]> (x, k) }",
+        transposes=1,
+    )
+
+
 def test_zeros_for_a_bias_are_none():
     built = check(
         "g (float[N, 3, H, W] x) => (float[n, c, h, w] y) <float[4, 3, 3, 3] w> { "

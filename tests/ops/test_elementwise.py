@@ -361,6 +361,26 @@ def test_prelu_with_a_computed_slope():
     check("g (float[N, 3, 4] x, float[3, 1] s) => (float[N, 3, 4] y) { y = PRelu (x, s) }", layers=[])
 
 
+@pytest.mark.parametrize("bias", ["", "a = Identity (y)", "a = Add (y, b)"], ids=["none", "unread", "bias"])
+def test_a_matrix_says_how_long_the_last_axis_is(bias):
+    out = "a" if bias else "y"
+    check(
+        f"g (float[N, D] x) => (float[N, 3] {out}) <float[4, 3] w, float[3] b> {{ y = MatMul (x, w)  {bias} }}",
+        sizes=[{"N": 2, "D": 4}, {"N": 3, "D": 4}],
+    )
+
+
+def test_prelu_of_nothing():
+    check(
+        "g (float[4, 3, 0, 3] x) => (float[4, 3, 0, 3] y) <float[4, 3, 0, 3] s> { y = PRelu (x, s) }",
+        layers=[],
+    )
+
+
+def test_prelu_of_a_constant():
+    check("g (float[N, 3] s) => (float[N, 3] y) <float[3] x> { y = PRelu (x, s) }", layers=[])
+
+
 def test_refusals():
     dropout = "<float r = {0.5}, bool t = {1}> { y = Dropout (x, r, t) }"
     refuses(f"g (float[N, 3] x) => (float[N, 3] y) {dropout}", "training_mode")

@@ -308,6 +308,7 @@ MASKS = {
     "upper-bool": ("bool[N, 4, 4] x", "Trilu (x, one)", "bool[N, 4, 4]"),
     "upper-int64": ("int64[4, 5] x", "Trilu (x, one)", "int64[4, 5]"),
     "eye": ("float[N, T] x", "EyeLike <k = 1> (x)", "float[N, T]"),
+    "eye-of-nothing": ("float[0, T] x", "EyeLike <k = 1> (x)", "float[0, T]"),
     "eye-int64": ("float[N, 3] x", "EyeLike <dtype = 7> (x)", "int64[N, 3]"),
 }
 

@@ -60,6 +60,24 @@ def test_three_axes():
     )
 
 
+SIZED = {  # queries, keys, values, attributes
+    "one size": ("N, 4, T, D", "N, 2, S, D", "N, 2, S, D", ""),
+    "another of values": ("N, 2, T, D", "N, 2, S, D", "N, 2, S, 3", "<is_causal = 1>"),
+    "three axes": ("N, T, D", "N, S, D", "N, S, D", "<q_num_heads = 2, kv_num_heads = 2>"),
+}
+
+
+@pytest.mark.parametrize("row", SIZED.values(), ids=SIZED)
+def test_a_size_that_only_the_run_shows(row):
+    queries, keys, values, attributes = row
+    check(
+        f"g (float[{queries}] q, float[{keys}] k, float[{values}] v) => (float[{queries[:-1]}E] y) "
+        f"{{ y = Attention {attributes} (q, k, v) }}",
+        transposes=4 if attributes[:2] != "<q" else 0,
+        sizes=[{"N": 2, "T": 3, "S": 4, "D": 2}, {"N": 1, "T": 5, "S": 2, "D": 6}],
+    )
+
+
 def test_refusals():
     refuses(
         "g (float[N, 4, 1, 2] q, float[N, 4, 3, 2] k, float[N, 4, 3, 2] v, float[N, 4, P, 2] a, float[N, 4, P, 2] b) "

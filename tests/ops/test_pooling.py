@@ -109,6 +109,14 @@ def test_no_window(attributes):
         assert model(np.ones((2, 3, 1), "float32")).shape == (2, 3, 0)
 
 
+def test_halves_in_three_dimensions():
+    check(
+        "g (float16[N, 3, H, W, D] x) => (float16[n, c, h, w, d] y) { y = MaxPool <kernel_shape = [2, 2, 2]> (x) }",
+        transposes=2,
+        sizes=SIZES,
+    )
+
+
 def test_bytes():
     check(
         "g (uint8[N, 3, H, W] x) => (uint8[n, c, h, w] y) { y = MaxPool <kernel_shape = [2, 2]> (x) }",

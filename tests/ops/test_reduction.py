@@ -199,6 +199,12 @@ def test_cumulative(row):
     check(f"g ({x} x) => ({x} y) <int64 a = {{-1}}, int64[1] b = {{0}}> {{ y = {call} }}", layers=[])
 
 
+def test_index_of_the_extreme_of_what_is_known():
+    check(
+        "g (float[3, 4] x) => (float[3, 4] y, int64[3, 1] i) { e = EyeLike (x)  i = ArgMin <axis = 1> (e)  y = Add (e, x) }"
+    )
+
+
 ZEROS, NOT_A_NUMBER = [-1, -0.0, 0.0, 1], [float("nan"), -1, 0.0, 2]
 
 

@@ -157,7 +157,7 @@ def test_a_file_can_be_asked_to_be_proved_in_float64_but_not_in_training():
 def test_statistics_that_onnxruntime_takes_in_32_bits_are_in_float64_what_was_meant():
     model = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 21]>
         g (double[n,4,5] x) => (double[n,4,5] y) <double[4] s = {1, 2, 3, 4}, double[4] b = {0, 1, -1, 0}>
-        { y = GroupNormalization <num_groups = 2> (x, s, b) }""")
+        { y = GroupNormalization <epsilon = 0.1, num_groups = 2> (x, s, b) }""")
     assert bridge.convert(model).report.verified
 
 
@@ -178,6 +178,7 @@ DOUBLED = {
     "more neighbours": "y = LRN <alpha = 0.9, bias = 0.5, size = 3> (x)",
     "sums of powers": "y = GlobalLpPool <p = 3> (x)",
     "erf": "y = Erf (x)",
+    "celu": "y = Celu <alpha = 0.7> (x)",
     "hard swish": "y = HardSwish (x)",
     "a layer norm": "<float[4] s = {1, 2, 3, 4}> { y = LayerNormalization (x, s) }",
 }
@@ -188,8 +189,17 @@ OLD = ["Hardmax", "LogSoftmax", "Softmax"]
 @pytest.mark.parametrize("axis", ["", "<axis = 0>", "<axis = 2>", "<axis = -1>"])
 def test_an_old_graph_in_float64_is_the_same_graph(op, axis):
     """Along all the axes from `axis` on, which the evaluator does not know."""
+    _same_in_float64(f"y = {op} {axis} (x)")
+
+
+def test_old_statistics_in_float64_are_what_was_learned():
+    """The evaluator goes on learning."""
+    _same_in_float64("<float[3] a = {1, 2, 3}> { y = BatchNormalization <momentum = 0.7> (x, a, a, a, a) }")
+
+
+def _same_in_float64(body):
     head = '<ir_version: 6, opset_import: ["": 11]> g (float[2,3,4] x) => (float[2,3,4] y)'
-    model = onnx.parser.parse_model(f"{head} {{ y = {op} {axis} (x) }}")
+    model = onnx.parser.parse_model(f"{head} {body}" if body.startswith("<") else f"{head} {{ {body} }}")
     inputs = [np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")]
     double = in_float64(in_double(ir.from_proto(model)))(cast(inputs, "float64"))
     assert worst_error(as_given(model)[0](inputs), double) < 1e-6

@@ -33,6 +33,15 @@ ALARMS = {  # that each of these ended in
         21,
         "g (double[N,3] x) => (uint8[N,3] y) <uint8 t = {1}> { y = CastLike (x, t) }",
     ),
+    "constants of 32 bits in its formula, in float64": (
+        20,
+        "g (float16[N,3] x) => (float16[N,3] y, float16[N,3] z, float16[N,3] u) "
+        '{ y = Gelu (x)  z = Gelu <approximate = "tanh"> (x)  u = HardSwish (x) }',
+    ),
+    "a half that is rounded node by node only": (
+        21,
+        "g (float16[6,3] x) => (bool[3] y) <int64[1] a = {0}> { p = ReduceProd <keepdims = 0> (x, a)  y = Cast <to = 9> (p) }",
+    ),
     "squares beyond a half": (18, "g (float16[N,3] x) => (float16[N,3] y) { y = LpNormalization (x) }"),
     "a state that is not given beside one that is infinite": (
         18,
@@ -111,6 +120,12 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[[[3.0]]]],
         [[[[False]]]],
     ),
+    "what a cell overflows to, and nothing else": (
+        "g (float[1,1,1] x) => (float[1,1,1,1] y) <float[1,3,1] w = {100, 100, 100}, float[1,3,1] r = {1, 1, 1}> "
+        '{ y = GRU <hidden_size = 1, activations = ["LeakyRelu", "Softplus"]> (x, w, r) }',
+        [[[[3.0]]]],
+        [[[[False]]]],
+    ),
     "what a cell cuts off at the largest number": (
         "g (float[2,1,1] x) => (float[1,1,1] y) <float[1,1,1] w = {3e38}, float[1,1,1] r = {-1}, float one = {1}> "
         '{ s, h = RNN <hidden_size = 1, activations = ["Relu"]> (x, w, r)  y = Min (h, one) }',
@@ -122,6 +137,17 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         '{ y = LSTM <hidden_size = 1, activations = ["Tanh", "Relu", "Relu"]> (x, w, w, b) }',
         [[[-1, 1, 1, np.nan, 0, 0, 0, 0]]],
         [[[[False]]]],
+    ),
+    "what a window begins from, compared": (
+        "g (float[1,1,2] x) => (bool[1,1,1] y) <float c = {-2}> "
+        "{ m = MaxPool <kernel_shape = [2]> (x)  y = Greater (c, m) }",
+        [[[[np.nan, 1.0]]]],
+        [[[False]]],
+    ),
+    "a sum of neighbours that is infinite, or nothing": (
+        "g (float[1,3,1,1] x) => (float[1,3,1,1] y) { n = LRN <size = 3, bias = 1e-6> (x)  y = Acos (n) }",
+        [[[[[1000.0]], [[np.inf]], [[0.0]]]]],
+        [[[[False]], [[False]], [[False]]]],
     ),
     "infinity that is masked": (
         "g (float[1,1,2] q, float[1,2,2] k, float[1,2,2] v) => (float[1,1,2] y) "
