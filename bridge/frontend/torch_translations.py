@@ -15,6 +15,7 @@ from onnxscript.function_libs.torch_lib.ops import core
 from bridge.frontend.torch_axes import ALONG_AXES, ints
 from bridge.frontend.torch_formulas import FORMULAS, number
 from bridge.frontend.torch_gradients import GRADIENTS
+from bridge.frontend.torch_losses import LOSSES
 from bridge.frontend.torch_ops import OPS, onnx_recurrent
 from bridge.frontend.torch_pools import POOLS
 from bridge.frontend.torch_positions import BY_POSITION
@@ -57,6 +58,19 @@ def _onnx_convolution(x, weight, bias, stride, padding, dilation, transposed, ou
     return op.ConvTranspose(
         x, weight, bias, strides=steps, pads=[*pads, *ends], dilations=spread, group=groups
     )
+
+
+def _onnx_pixel_unshuffle(x, downscale_factor):
+    """The stock one leaves the number of images to be worked out from all other sizes."""
+    rank, r = len(x.shape), ints(downscale_factor)
+    lead = [op.Shape(x, end=rank - 3)] if rank > 3 else []
+    channels, *sizes = (op.Shape(x, start=axis, end=axis + 1) for axis in range(rank - 3, rank))
+    height, width = (op.Div(size, r) for size in sizes)
+    blocks = op.Reshape(x, op.Concat(*lead, channels, height, r, width, r, axis=0))
+    order = [0, 2, 4, 1, 3]
+    blocks = op.Transpose(blocks, perm=[*range(rank - 3), *(rank - 3 + axis for axis in order)])
+    more = op.Mul(channels, ints(downscale_factor**2))
+    return op.Reshape(blocks, op.Concat(*lead, more, height, width, axis=0))
 
 
 def _onnx_conv3d(x, weight, bias=None, stride=(1, 1, 1), padding=(0, 0, 0), dilation=(1, 1, 1), groups=1):
@@ -159,6 +173,7 @@ TRANSLATIONS: dict[Any, Any] = {
     **BY_POSITION,
     **GRADIENTS,
     **POOLS,
+    **LOSSES,
     **{own.overload: own.translation for own in OPS},
     torch.ops.aten.linspace.default: _onnx_linspace,
     torch.ops.aten.upsample_linear1d.vec: _onnx_resize(mode="linear"),
@@ -174,6 +189,7 @@ TRANSLATIONS: dict[Any, Any] = {
     torch.ops.aten.rms_norm.default: _onnx_rms_norm,
     torch.ops.aten.scalar_tensor.default: _onnx_scalar,
     torch.ops.aten.conv3d.default: _onnx_conv3d,
+    torch.ops.aten.pixel_unshuffle.default: _onnx_pixel_unshuffle,
     torch.ops.aten.convolution.default: _onnx_convolution,
     torch.ops.aten.lstm.input: _onnx_aten("LSTM"),
     torch.ops.aten.gru.input: _onnx_aten("GRU"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 import onnx_shape_inference
+import sympy
 
 
 def formula(dim: ir.SymbolicDim) -> Any:
@@ -24,3 +25,25 @@ def symbolic_contents(value: ir.Value) -> list[int | ir.SymbolicDim] | None:
     if text is None:
         return None
     return [item if isinstance(item, int) else ir.SymbolicDim(item) for item in json.loads(text)]
+
+
+def reaches(length: int | ir.SymbolicDim, count: int, size: int | ir.SymbolicDim) -> bool:
+    """Whether `count` parts of this length cover a size for certain, whatever the free sizes are."""
+    if any(isinstance(dim, ir.SymbolicDim) and dim.value is None for dim in (length, size)):
+        return False
+    least = count * _least(_expression(length)) - _expression(size)
+    return bool(sympy.simplify(least).is_nonnegative)
+
+
+def _least(length: sympy.Expr) -> sympy.Expr:
+    """No more than `length`: a division of integers rounded down loses less than one, one rounded up nothing."""
+    if isinstance(-length, sympy.floor):
+        return -(-length).args[0]
+    if isinstance(length, sympy.floor):
+        dividend, divisor = sympy.fraction(sympy.together(length.args[0]))
+        return (dividend - divisor + 1) / divisor if divisor.is_Integer else length
+    return length
+
+
+def _expression(dim: int | ir.SymbolicDim) -> sympy.Expr:
+    return sympy.Integer(dim) if isinstance(dim, int) else dim._expr

@@ -179,8 +179,7 @@ def _length(site: Site, expression: sympy.Expr) -> Any:
         return _outer([_length(site, expression.base)] * int(expression.exp))
     if expression.is_Add:
         return _joined(site, expression)
-    step: Any = 1
-    start: Any = 0
+    whole, step, start = expression, sympy.Integer(1), sympy.Integer(0)
     if isinstance(expression, sympy.floor):
         expression, step = sympy.fraction(sympy.together(expression.args[0]))
         start = step - 1
@@ -191,13 +190,11 @@ def _length(site: Site, expression: sympy.Expr) -> Any:
     if step != 1 and step.is_Integer:
         return _length(site, expression)[(slice(int(start), None, int(step)),)]
     factor, rest = expression.as_coeff_Mul()
-    if factor.is_Integer and factor < -1:
+    if step == 1 and factor.is_Integer and factor < -1:
         return _outer([_length(site, -factor), _length(site, -rest)])
-    if expression.is_Mul and all(part.is_nonnegative for part in expression.args):
+    if step == 1 and expression.is_Mul and all(part.is_nonnegative for part in expression.args):
         return _outer([_length(site, part) for part in expression.args])
-    raise Refused(
-        f"no tensor has the size {expression}, and how it is computed is not followed; fix the axes"
-    )
+    raise Refused(f"no tensor has the size {whole}, and how it is computed is not followed; fix the axes")
 
 
 def _joined(site: Site, expression: sympy.Expr) -> Any:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bridge.graph.rewriting import Emitter, attribute, constant, integers, is_onnx, replace
+from bridge.graph.shapes import reaches, symbolic_contents
+
+END = (1 << 63) - 1  # of an axis, whatever its size
 
 
 def sequence_to_split(model: ir.Model) -> None:
@@ -43,9 +46,11 @@ def _is_computed(node: ir.Node) -> bool:
 
 
 def _part(emit: Emitter, source: ir.Value, size: ir.Value, axis: int, place: int) -> ir.Value:
-    """The rows of a part; Slice ends at the end of the source by itself."""
-    whole = emit("Reshape", size, emit.constant([1]))
+    """The rows of a part; one that is the last for certain goes on to the end of the source."""
+    whole, length = emit("Reshape", size, emit.constant([1])), symbolic_contents(size)
     start, end = (emit("Mul", whole, emit.constant([k])) for k in (place, place + 1))
+    if length and reaches(length[0], place + 1, source.shape[axis]):
+        end = emit.constant([END])
     return emit("Slice", source, start, end, emit.constant([axis]))
 
 

@@ -38,7 +38,37 @@ class Area(nn.Module):
         return nn.functional.interpolate(x, size, self.factor, mode="area")
 
 
+class Half(nn.Module):
+    """The second half, which is shorter than the first where the size is odd."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x.chunk(2, 2)[1], x[:, :, :1]], 2)
+
+
+class Losses(nn.Module):
+    """Of classes, some of which do not count, and of probabilities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.rand(3))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        classes = x.argmin(1)
+        loss = nn.functional.cross_entropy
+        each = loss(x, classes, self.weight, ignore_index=1, reduction="none", label_smoothing=0.1)
+        mean = loss(x, classes, self.weight, ignore_index=1, label_smoothing=0.1)
+        return (
+            each,
+            mean,
+            loss(x, classes, reduction="sum"),
+            loss(x, x.softmax(1), self.weight, label_smoothing=0.2),
+        )
+
+
 FREE = {
+    "the second half": (Half(), (2, 3, 8)),
+    "blocks of an image": (nn.PixelUnshuffle(2), (2, 3, 8, 6)),
+    "losses": (Losses(), (2, 3, 7)),
     "windows of several lengths": (nn.AdaptiveAvgPool2d((3, 2)), (2, 3, 9, 7)),
     "one window along an axis": (nn.AdaptiveMaxPool3d((3, 1, 2)), (2, 3, 9, 7, 5)),
     "maxima and their places": (Places(), (2, 3, 9, 7)),
