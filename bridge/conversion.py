@@ -25,7 +25,7 @@ from bridge.weights.weight_map import WeightMap
 if TYPE_CHECKING:
     import keras
 
-    from bridge.plan.planner import Plan
+    from bridge.ops.contract import Plan
 
 
 @dataclass(frozen=True)

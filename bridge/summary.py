@@ -19,9 +19,9 @@ from bridge.verification.precision import precision
 if TYPE_CHECKING:
     import keras
 
-    from bridge.build.builder import Built
+    from bridge.build.assembly import Built
     from bridge.frontend.source import Source
-    from bridge.plan.planner import Plan
+    from bridge.ops.contract import Plan
     from bridge.weights.weight_map import WeightMap
 
 FRAMES = 100  # of Python's, in a program that loads a model
@@ -78,7 +78,7 @@ def summarize_plan(opened: Source, planned: Plan, seconds: dict[str, float]) -> 
             Row(
                 step.path,
                 step.node.op_type,
-                ", ".join(becomes(step.node.op_type, step.operator.function)),
+                ", ".join(becomes(step.operator)),
                 "",
                 0,
             )

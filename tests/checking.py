@@ -28,6 +28,8 @@ from bridge.build.builder import Built, build
 from bridge.errors import UnsupportedError
 from bridge.frontend.onnx_load import load
 from bridge.graph.functions import functions
+from bridge.ops import find
+from bridge.ops.catalogue import becomes
 from bridge.passes import simplify
 from bridge.plan.planner import Plan, plan
 
@@ -61,6 +63,7 @@ def check(
     """
     proto = parse(source, ranges or {})
     built = build(planned(proto).require())
+    _assert_declared(built)
     if layers is not None:
         assert [row.layer for row in built.made if row.layer != "keras.ops"] == list(layers)
     assert built.transposes == transposes, f"{built.transposes} transposes"
@@ -84,6 +87,13 @@ def check(
                 value, built.weights.state.values[name], f"{name} came back changed"
             )
     return built
+
+
+def _assert_declared(built: Built) -> None:
+    """Operators say what they make; a parameter where the graph has a tensor is the row of an Embedding."""
+    for row in built.made:
+        operator = find(row.node.domain, row.op)
+        assert row.layer in (*becomes(operator), "keras.ops", "Embedding"), f"{row.op} makes {row.layer}"
 
 
 def refuses(source: str | onnx.ModelProto, match: str) -> None:

@@ -23,7 +23,7 @@ def build_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[..., 
     def replace(name: str, function: Callable[..., Any]) -> None:
         other = dataclasses.replace(find("", name), function=function, takes_site=False)
         monkeypatch.setattr(
-            "bridge.plan.planner.find", lambda *key: other if key == ("", name) else find(*key)
+            "bridge.plan.operands.find", lambda *key: other if key == ("", name) else find(*key)
         )
 
     return replace

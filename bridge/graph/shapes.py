@@ -9,6 +9,9 @@ import onnx_ir as ir
 import onnx_shape_inference
 import sympy
 
+from bridge.errors import UnsupportedError
+from bridge.graph.provenance import refusal
+
 
 def formula(dim: ir.SymbolicDim) -> Any:
     """The expression of sympy behind a size, or None where its name is no formula."""
@@ -47,3 +50,10 @@ def _least(length: sympy.Expr) -> sympy.Expr:
 
 def _expression(dim: int | ir.SymbolicDim) -> sympy.Expr:
     return sympy.Integer(dim) if isinstance(dim, int) else dim._expr
+
+
+def rank(value: ir.Value) -> int:
+    """How many axes `value` has. Raises `UnsupportedError` where that is not known."""
+    if value.shape is None:
+        raise UnsupportedError([refusal(value.producer(), f"the rank of {value.name} is not known")])
+    return value.shape.rank()

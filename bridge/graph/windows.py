@@ -25,6 +25,13 @@ class Axis:
         return isinstance(self.size, int)
 
     @property
+    def ends(self) -> tuple[int, int]:
+        """The pads as numbers."""
+        if self.pads is None:
+            raise ValueError("padding that hangs on a size which only the run shows")
+        return self.pads
+
+    @property
     def span(self) -> int:
         """How far the window reaches."""
         return self.dilation * (self.kernel - 1) + 1

@@ -1,8 +1,10 @@
 """The operators, one file for each family; importing this package registers all of them."""
 
 from bridge.ops import (  # noqa: F401
+    activation,
     attention,
     convolution,
+    dropout,
     elementwise,
     fourier,
     indexing,

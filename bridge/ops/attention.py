@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
-from keras import ops
+from keras import layers, ops
 
 from bridge.keras_compat import with_exact_scale
 from bridge.ops import dims
-from bridge.ops.contract import HEADS, Site, Step
+from bridge.ops.contract import Site, Step
+from bridge.ops.layouts import HEADS
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
 
@@ -35,7 +35,7 @@ def _check_attention(step: Step) -> str | None:
     return None
 
 
-@op("Attention", layout=HEADS, check=_check_attention)
+@op("Attention", layout=HEADS, check=_check_attention, makes=dims.RESHAPING)
 def attention(
     site: Site, q, k, v, attn_mask=None, past_key=None, past_value=None, nonpad_kv_seqlen=None,
     *, is_causal=0, kv_num_heads=None, q_num_heads=None, qk_matmul_output_mode=0, scale=None, softcap=0.0,
@@ -94,8 +94,7 @@ def _of_all_keys(site: Site, mask: Any, k: Any) -> Any:
     node = site.node
     if mask is None or node.graph.opset_imports[""] < 24:
         return mask
-    past = len(node.inputs) > 4 and node.inputs[4] is not None
-    if not past and node.inputs[3].shape[-1] == node.inputs[1].shape[-2]:
+    if not site.given(4) and node.inputs[3].shape[-1] == node.inputs[1].shape[-2]:
         return mask
     nothing = False if "bool" in str(mask.dtype) else -np.inf
     longer = ops.concatenate([mask, ops.full_like(mask[..., :1], nothing)], axis=-1)
@@ -152,7 +151,7 @@ def _weights(q, k, softcap: float = 0.0, *, bias=None, mask=None, is_causal: boo
 def _dense(site: Site, x: Any, w: Weight, b: Any) -> Any:
     biased = isinstance(b, Weight)
     weights = {"kernel": w} | ({"bias": b} if biased else {})
-    return site.layer(keras.layers.Dense, units=w.dims[1], use_bias=biased, weights=weights)(x)
+    return site.layer(layers.Dense, units=w.dims[1], use_bias=biased, weights=weights)(x)
 
 
 def _calls_read(site: Site) -> list[ir.Node]:
@@ -187,17 +186,21 @@ def _in_steps(
 
     q, k, v = (split(index, *part) for index, part in enumerate(parts))
     weights = _weights(q, k, is_causal=bool(is_causal), scale=q.shape[-1] ** -0.5)
-    weights = site.layer(keras.layers.Dropout, rate=dropout)(weights) if dropout else weights
+    weights = site.layer(layers.Dropout, rate=dropout)(weights) if dropout else weights
     rows = site.shape()[:2]
     y = ops.einsum("bnts,bsnh->btnh", weights, v)
     y = dims.reshape(site, y, [*rows, heads, width // heads], [*rows, width])
     return _dense(site, y, wo, bo), weights
 
 
-@op("MultiHeadAttention", domain="bridge")
+@op(
+    "MultiHeadAttention",
+    domain="bridge",
+    makes=(layers.MultiHeadAttention, layers.Dense, layers.Dropout, *dims.RESHAPING),
+)
 def multi_head_attention(
     site: Site, q, k, v, wq: Weight, wk: Weight, wv: Weight, wo: Weight,
-    bq: Weight | None, bk: Weight | None, bv: Weight | None, bo: Weight | None,
+    bq: Weight | Any, bk: Weight | Any, bv: Weight | Any, bo: Weight | Any,
     *, heads, dropout, is_causal,
 ):  # fmt: skip
     """Biases that are no parameters are zeros. All calls of a layer give their scores if one does: Keras expects as
@@ -222,7 +225,7 @@ def multi_head_attention(
             weights[f"{part}_dense.bias"] = b.reshape(heads, size)
         weights["output_dense.bias"] = bo
     layer = site.layer(
-        keras.layers.MultiHeadAttention,
+        layers.MultiHeadAttention,
         num_heads=heads, key_dim=size, dropout=dropout, use_bias=biased, weights=weights,
     )  # fmt: skip
     double = site.twin("MultiHeadAttention")

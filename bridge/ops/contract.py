@@ -3,21 +3,22 @@ gets (`Step`), and what a builder works with (`Site`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Annotated, Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
 
-from bridge.errors import Refusal
-from bridge.graph.axes import Perm
+from bridge.errors import Refusal, UnsupportedError
+from bridge.graph.axes import FactorOrder, Perm
 from bridge.graph.provenance import refusal, torch_path
 from bridge.graph.rewriting import used
+from bridge.graph.shapes import rank
 from bridge.weights.weight import Weight
 
-Array = Annotated[np.ndarray, "constant"]
+Array = Annotated[Any, "constant"]
 Ints = Annotated[Any, "integers"]
 Dims = Annotated[Any, "dims"]
 
@@ -29,21 +30,6 @@ TYPES = {"bool", "float16", "float32", "float64", "bfloat16"} | {
 
 class Refused(Exception):
     """A builder found that its node cannot be said in Keras; the message is the reason."""
-
-
-class Layout(Enum):
-    ANY = "any"
-    FIRST = "any for the first input"
-    LAST = "last"
-    PRODUCT = "as stored, both of them"
-    CHANNELS_LAST = "channels last"
-    HEADS = "heads behind length"
-    ONNX = "as stated"
-    RENAMES = "renames axes"
-    RESHAPES = "regroups axes"
-
-
-ANY, FIRST, LAST, PRODUCT, CHANNELS_LAST, HEADS, ONNX, RENAMES, RESHAPES = Layout
 
 
 class Kind(Enum):
@@ -61,8 +47,13 @@ class Kind(Enum):
         """Whether the value is read while planning and never as a tensor."""
         return self not in (Kind.TENSOR, Kind.EITHER)
 
+    @property
+    def has_axes(self) -> bool:
+        """Whether it is an array whose axes may stand in another order."""
+        return not self.known or self is Kind.ARRAY
 
-KINDS = {Weight: Kind.WEIGHT, Array: Kind.ARRAY, Ints: Kind.INTS, Dims: Kind.DIMS, Weight | None: Kind.EITHER}
+
+KINDS = {Weight: Kind.WEIGHT, Array: Kind.ARRAY, Ints: Kind.INTS, Dims: Kind.DIMS, Weight | Any: Kind.EITHER}
 
 
 @dataclass(frozen=True)
@@ -89,7 +80,9 @@ class Operator:
     family: str
     features: dict[str, int] = field(default_factory=dict)
     units: dict[str, int] = field(default_factory=dict)
+    feature_axis: int = -1
     batch_first: bool = False
+    makes: tuple[type, ...] = ()  # the Keras layers that its nodes may become
 
     def parameter(self, index: int) -> Parameter | None:
         if index < len(self.inputs):
@@ -110,16 +103,25 @@ class Operand:
     def is_tensor(self) -> bool:
         return self.value is not None and self.known is None
 
+    def ordered(self, perm: Perm) -> Operand:
+        return replace(self, perm=perm)
 
-@dataclass
+
+@dataclass(frozen=True)
 class Step:
-    """A node with everything its builder needs."""
+    """A node with everything its builder needs. What is known of its axes is in the graph's order until the step is
+    laid out, and in the stored order then; `shape` is in the graph's."""
 
     node: ir.Node
     operator: Operator
-    operands: list[Operand]
-    attributes: dict[str, Any]
-    perms: list[Perm] = field(default_factory=list)  # of the outputs
+    operands: tuple[Operand, ...]
+    attributes: Mapping[str, Any]  # of those that hold a graph, its `Plan`
+    perms: tuple[Perm, ...] = ()  # of the outputs
+
+    @property
+    def bodies(self) -> tuple[Plan, ...]:
+        """The plans of the graphs inside the node."""
+        return tuple(value for value in self.attributes.values() if isinstance(value, Plan))
 
     @property
     def path(self) -> str:
@@ -139,6 +141,29 @@ class Step:
         operand = self.operands[index]
         return operand.value if operand.is_tensor else operand.known
 
+    @property
+    def axes(self) -> list[int] | None:
+        """The axis numbers among its arguments; None where it is given none."""
+        name = self.operator.axes
+        given = None if name is None else self.argument(name)
+        if given is None and name is not None:
+            given = self.operator.attributes.get(name)
+        return None if given is None else [int(axis) for axis in np.atleast_1d(given)]
+
+    @property
+    def feature_axis(self) -> int:
+        """The axis of the first input along which its features run."""
+        axis = self.operator.feature_axis
+        return axis if axis >= 0 else axis + rank(self.node.inputs[0])
+
+    def reordered(self, known: Mapping[int, Any]) -> Step:
+        """The step, with something else known of the operands that have these numbers."""
+        operands = (
+            replace(operand, known=known[index], perm=None) if index in known else operand
+            for index, operand in enumerate(self.operands)
+        )
+        return replace(self, operands=tuple(operands))
+
     def shape(self, index: int = 0) -> tuple[Any, ...]:
         """The dims of input `index` as the graph states them."""
         return tuple(self.node.inputs[index].shape)
@@ -146,6 +171,84 @@ class Step:
     def used(self, index: int) -> bool:
         """Whether anything reads output `index`."""
         return index < len(self.node.outputs) and used(self.node.outputs[index])
+
+
+@dataclass
+class Plan:
+    """A graph as it is built: its steps in order, the axis order of every value, and what stands in the way."""
+
+    model: ir.Model
+    graph: ir.Graph  # the model's own, or the body of a node
+    steps: list[Step] = field(default_factory=list)
+    perms: Mapping[ir.Value, Perm] = field(
+        default_factory=dict
+    )  # those of values outside that it may read, too
+    refusals: list[Refusal] = field(default_factory=list)
+    # inputs and outputs not in the order of the signature
+    signature_perms: Mapping[ir.Value, Perm] = field(default_factory=dict)
+    # values whose elements along an axis are reordered
+    factor_orders: Mapping[ir.Value, FactorOrder] = field(default_factory=dict)
+
+    def stored(self, value: ir.Value, array: np.ndarray) -> np.ndarray:
+        """`array`, which is `value` as the graph states it, in the order in which the build stores it."""
+        order, perm = self.factor_orders.get(value), self.perms.get(value)
+        array = array if order is None else order.apply(array, order.axis)
+        return array if perm is None else array.transpose(perm)
+
+    def require(self) -> Plan:
+        """Raise `UnsupportedError` with all refusals, if there are any."""
+        if self.refusals:
+            raise UnsupportedError(self.refusals)
+        return self
+
+
+class Orders(Protocol):
+    """What the plan says of the order of values, as far as they are laid out."""
+
+    def perm(self, value: ir.Value | None) -> Perm: ...
+
+    def is_image(self, value: ir.Value) -> bool:
+        """Whether a convolution or its kin reads `value`, perhaps behind operators that work in any order."""
+        ...
+
+    def reorder_readers(self, value: ir.Value, order: FactorOrder) -> bool:
+        """Store the elements of `value` in that order, if everything that reads it can; whether that is so."""
+        ...
+
+    def reorder_makers(self, value: ir.Value, order: FactorOrder) -> bool:
+        """Store the elements of `value` in that order, if everything that makes it can; whether that is so."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reordered:
+    """A step beside a value whose elements are in another order, and the order that travels on through it, if any."""
+
+    step: Step
+    order: FactorOrder | None
+
+
+class Layout(Protocol):
+    """What an operator does with the order of axes (each is a class in `ops/layouts.py`)."""
+
+    text: str
+    renames: bool  # it moves nothing and leaves no trace in the model
+
+    def arrange(self, step: Step, orders: Orders) -> Step:
+        """The step with the order of every operand and output, its axis numbers those of the stored order."""
+        ...
+
+    def images(self, step: Step, given: bool) -> Sequence[ir.Value | None]:
+        """The inputs that had best have their channels last; `given`, whether the output has."""
+        ...
+
+    def read_reordered(self, step: Step, index: int, order: FactorOrder) -> Reordered | None:
+        """The step where the elements of its input `index` are in that order; None if it cannot be."""
+        ...
+
+    def give_reordered(self, step: Step, order: FactorOrder) -> Reordered | None:
+        """The step where the elements of its output are in that order; None if it cannot be."""
+        ...
 
 
 class Site(Protocol):
@@ -166,6 +269,14 @@ class Site(Protocol):
 
     def out_shape(self, index: int = 0) -> tuple[Any, ...]:
         """The dims of output `index` in the order in which the builder has to give it."""
+        ...
+
+    def perm(self, index: int = 0) -> tuple[int, ...]:
+        """The axes of input `index`, as the graph numbers them, in the order in which the builder gets them."""
+        ...
+
+    def given(self, index: int) -> bool:
+        """Whether the node is given input `index`: axes that it is not given arrive all the same, renumbered."""
         ...
 
     def used(self, index: int) -> bool:
@@ -210,4 +321,8 @@ class Site(Protocol):
 
     def length(self, dim: ir.SymbolicDim) -> Any:
         """A vector of zeros as long as `dim`, made from a tensor that has such an axis. Raises `Refused`."""
+        ...
+
+    def assemble(self, body: Plan, inputs: Sequence[Any]) -> list[Any]:
+        """What the graph inside this node gives for `inputs`, once for each time that it is called."""
         ...

@@ -17,8 +17,9 @@ from keras import ops
 
 from bridge.graph.windows import Axis, windows
 from bridge.ops import dims
-from bridge.ops.contract import CHANNELS_LAST, Ints, Site, Step
-from bridge.ops.padding import check_padding, is_same, is_valid, padded
+from bridge.ops.contract import Ints, Site, Step
+from bridge.ops.layouts import CHANNELS_LAST
+from bridge.ops.padding import PADDING, check_padding, is_same, is_valid, padded
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
 
@@ -53,12 +54,12 @@ def _check_conv(step: Step) -> str | None:
     return _check_channels(step) or check_padding(windows(step.shape()[2:], kernel, *given), given[-1])
 
 
-@op("Conv", layout=CHANNELS_LAST, check=_check_conv)
+@op("Conv", layout=CHANNELS_LAST, check=_check_conv, makes=(*CONV.values(), *DEPTHWISE.values(), *PADDING))
 def conv(
-    site: Site, x, w: Weight | None, b: Weight | None = None,
+    site: Site, x, w: Weight | Any, b: Weight | Any = None,
     *, auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None,
 ):  # fmt: skip
-    axes = windows(site.shape()[1:-1], _kernel(site.step), strides, pads, dilations, auto_pad)
+    axes = windows(site.shape()[1:-1], _kernel(site.step) or [], strides, pads, dilations, auto_pad)
     x = _made(site, x)
     depthwise = isinstance(w, Weight) and group == x.shape[-1] > 1 and len(axes) in DEPTHWISE
     padding, x = _pad(site, x, axes, causal=not depthwise)
@@ -66,7 +67,7 @@ def conv(
     steps = [axis.stride for axis in axes]
     if thinned:  # Keras refuses strides beside dilations: every place is computed, some are kept
         if padding == "same":
-            x, padding = padded(site, x, [axis.same for axis in axes]), "valid"
+            x, padding = padded(site, x, [axis.ends for axis in axes]), "valid"
         axes = [replace(axis, stride=1) for axis in axes]
     y = _convolved(site, x, w, b, axes, group, padding, depthwise)
     return y[(slice(None), *(slice(None, None, step) for step in steps))] if thinned else y
@@ -85,7 +86,7 @@ def _pad(site: Site, x: Any, axes: Sequence[Axis], causal: bool) -> tuple[str, A
         return "same", x
     if causal and len(axes) == 1 and axes[0].pads == (axes[0].span - 1, 0):
         return "causal", x
-    return "valid", padded(site, x, [axis.pads for axis in axes])
+    return "valid", padded(site, x, [axis.ends for axis in axes])
 
 
 def _convolved(site: Site, x, w, b, axes: Sequence[Axis], group: int, padding: str, depthwise: bool) -> Any:
@@ -162,21 +163,22 @@ def _check_transposed(step: Step) -> str | None:
     return None
 
 
-@op("ConvTranspose", layout=CHANNELS_LAST, check=_check_transposed)
+@op("ConvTranspose", layout=CHANNELS_LAST, check=_check_transposed, makes=(*TRANSPOSED.values(), *PADDING))
 def conv_transpose(
-    site: Site, x, w: Weight | None, b: Weight | None = None,
+    site: Site, x, w: Weight | Any, b: Weight | Any = None,
     *, auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, output_padding=None, output_shape=None,
     pads=None, strides=None,
 ):  # fmt: skip
     """What the pads cut off the whole output is cropped; what lies behind it (output_padding) Keras makes itself."""
-    axes, x = windows(site.shape()[1:-1], _kernel(site.step), strides, pads, dilations), _made(site, x)
+    axes = windows(site.shape()[1:-1], _kernel(site.step) or [], strides, pads, dilations)
+    x = _made(site, x)
     extra = output_padding or [0] * len(axes)
     if auto_pad in ("SAME_UPPER", "SAME_LOWER") or output_shape:
         axes = [
             replace(a, pads=p)
             for a, p in zip(axes, _fitted(axes, extra, output_shape, auto_pad), strict=True)
         ]
-    cut = [(axis.pads[0], axis.pads[1] - more) for axis, more in zip(axes, extra, strict=True)]
+    cut = [(axis.ends[0], axis.ends[1] - more) for axis, more in zip(axes, extra, strict=True)]
     more = [max(-end, 0) for _, end in cut]
     crop = [(-begin, -max(end, 0)) for begin, end in cut]
     if not isinstance(w, Weight) or not _is_bias(b) or max(axis.dilation for axis in axes) > 1:
@@ -256,17 +258,17 @@ def _spread(x: Any, kernel: Any, axes: Sequence[Axis], more: Sequence[int]) -> A
 # --- blocks put together again -----------------------------------------------------------------------------------
 
 
-@op("Col2Im")
+@op("Col2Im", makes=dims.RESHAPING)
 def col2im(
     site: Site, input, image_shape: Ints, block_shape: Ints, *, dilations=None, pads=None, strides=None
 ):
     """torch's fold: overlapping blocks added up, a transposed convolution whose kernel puts each cell in its place."""
     axes = windows(image_shape, block_shape, strides, pads, dilations)
-    counts = [(a.size + sum(a.pads) - a.span) // a.stride + 1 for a in axes]
-    more = [a.size + sum(a.pads) - (n - 1) * a.stride - a.span for n, a in zip(counts, axes, strict=True)]
+    counts = [(a.size + sum(a.ends) - a.span) // a.stride + 1 for a in axes]
+    more = [a.size + sum(a.ends) - (n - 1) * a.stride - a.span for n, a in zip(counts, axes, strict=True)]
     cells = math.prod(block_shape)
     kernel = np.eye(cells, dtype=site.dtype).reshape(*block_shape, cells, 1)
     x = ops.transpose(ops.reshape(input, (-1, cells, *counts)), (0, *range(2, len(axes) + 2), 1))
     y = _spread(x, kernel, axes, more)
-    y = y[(slice(None), *(slice(axis.pads[0], axis.pads[0] + axis.size) for axis in axes))]
+    y = y[(slice(None), *(slice(axis.ends[0], axis.ends[0] + axis.size) for axis in axes))]
     return dims.reshape(site, y, y.shape, site.out_shape())

@@ -22,6 +22,8 @@ from bridge.ops.contract import Refused, Site
 
 Dim: TypeAlias = int | ir.SymbolicDim
 
+RESHAPING = keras.layers.Flatten, keras.layers.Reshape  # the layers that `reshape` makes
+
 
 def cast(x: Any, dtype: str) -> Any:
     """x in another dtype; a constant stays a numpy array."""

@@ -1,4 +1,4 @@
-"""Operators that work element by element: arithmetic, comparison, logic, activations, casts, dropout."""
+"""Operators that work element by element: arithmetic, comparison, logic, casts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from bridge.graph.decimals import SELU, decimal
-from bridge.ops.contract import ANY, CHANNELS_LAST, FIRST, TYPES, Array, Site, Step
+from bridge.ops.contract import TYPES, Site, Step
 from bridge.ops.dims import add, cast
+from bridge.ops.layouts import ANY, FIRST_INPUT
 from bridge.ops.registry import op
-from bridge.weights.weight import Weight
 
 # --- arithmetic, comparison, logic --------------------------------------------------------------------------
 
@@ -140,12 +139,12 @@ for _name, _function in OURS.items():
 for _name, _function in BITWISE.items():
     op(_name, layout=ANY)(_bitwise(_function))
 for _name, _both in MERGES.items():
-    op(_name, layout=ANY)(_merge(*_both))
+    op(_name, layout=ANY, makes=_both[1:])(_merge(*_both))
 for _name, _both in VARIADIC.items():
-    op(_name, layout=ANY)(_variadic(*_both))
+    op(_name, layout=ANY, makes=_both[1:])(_variadic(*_both))
 
 
-@op("Mean", layout=ANY)
+@op("Mean", layout=ANY, makes=(layers.Average,))
 def mean(site: Site, *xs):
     if _is_join(site):
         return site.layer(layers.Average)(list(xs))
@@ -223,7 +222,7 @@ def where(site: Site, condition, x, y):
     return ops.where(condition, _typed(site, x), y)
 
 
-@op("Clip", layout=ANY)
+@op("Clip", layout=ANY, makes=(layers.ReLU,))
 def clip(site: Site, x, low=None, high=None):
     native = "float" in site.dtype and _is_scalar(low, 0) and _is_scalar(high)
     if native and not site.twin("ReLU"):
@@ -253,7 +252,7 @@ def cast_(site: Site, x, *, to, saturate=1, round_mode="up"):
     return cast(x, site.dtype)
 
 
-@op("CastLike", layout=FIRST, check=_check_type)
+@op("CastLike", layout=FIRST_INPUT, check=_check_type)
 def cast_like(site: Site, x, like, *, saturate=1, round_mode="up"):
     return cast(x, site.dtype)
 
@@ -261,164 +260,3 @@ def cast_like(site: Site, x, like, *, saturate=1, round_mode="up"):
 @op("Identity", layout=ANY)
 def identity(x):
     return x
-
-
-# --- activations --------------------------------------------------------------------------------------------
-
-ACTIVATIONS = {
-    "HardSwish": "hard_swish",
-    "Mish": "mish",
-    "Sigmoid": "sigmoid",
-    "Softplus": "softplus",
-    "Softsign": "softsign",
-    "Tanh": "tanh",
-}
-
-
-def _activation(name: str) -> Callable[..., Any]:
-    return lambda site, x: site.layer(layers.Activation, activation=name)(x)
-
-
-for _name, _activated in ACTIVATIONS.items():
-    op(_name, layout=ANY)(_activation(_activated))
-
-
-@op("Relu", layout=ANY)
-def relu(site: Site, x):
-    return site.layer(layers.ReLU)(x) if "float" in site.dtype else ops.maximum(x, np.zeros((), site.dtype))
-
-
-@op("LeakyRelu", layout=ANY)
-def leaky_relu(site: Site, x, *, alpha=0.01):
-    if alpha < 0 or site.twin("LeakyReLU"):  # Keras's takes no slope below 0
-        return ops.where(ops.less(x, 0), ops.multiply(x, alpha), x)
-    return site.layer(layers.LeakyReLU, negative_slope=alpha)(x)
-
-
-@op("PRelu", layout=ANY)
-def prelu(site: Site, x, slope: Weight | None):
-    """A PReLU where each slope belongs to one index of some axes, as torch's belong to channels."""
-    if not isinstance(slope, Weight):
-        return ops.where(ops.less(x, 0), ops.multiply(x, slope), x)
-    dims = (1,) * (len(x.shape) - len(slope.dims)) + slope.dims
-    slope = slope.reshape(*dims).transpose(*(site.step.operands[0].perm or range(len(dims))))
-    batch, *rest = slope.dims or (0,)
-    if batch != 1 or any(dim not in (1, size) for dim, size in zip(rest, x.shape[1:], strict=True)):
-        return ops.where(ops.less(x, 0), ops.multiply(x, site.constant(slope.numpy())), x)
-    shared = [axis for axis, dim in enumerate(rest, 1) if dim == 1]
-    return site.layer(layers.PReLU, shared_axes=shared or None, weights={"alpha": slope.reshape(*rest)})(x)
-
-
-@op("Elu", layout=ANY)
-def elu(site: Site, x, *, alpha=1.0):
-    return site.layer(layers.ELU, alpha=alpha)(x)
-
-
-@op("Celu", layout=ANY)
-def celu(site: Site, x, *, alpha=1.0):
-    return site.layer(layers.Activation, activation="celu")(x) if alpha == 1 else ops.celu(x, alpha)
-
-
-@op("Selu", layout=ANY)
-def selu(site: Site, x, *, alpha=SELU[0], gamma=SELU[1]):
-    if (alpha, gamma) == SELU:
-        return site.layer(layers.Activation, activation="selu")(x)
-    return gamma * ops.elu(x, alpha)
-
-
-@op("Gelu", layout=ANY)
-def gelu(site: Site, x, *, approximate="none"):
-    if site.twin("gelu"):
-        exact = approximate == "none"
-        inside = x * 0.5**0.5 if exact else (2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)
-        return 0.5 * x * (1 + (ops.erf if exact else ops.tanh)(inside))
-    if approximate == "none":
-        return site.layer(layers.Activation, activation="gelu")(x)
-    return ops.gelu(x, approximate=True)
-
-
-@op("Swish", layout=ANY)
-def swish(site: Site, x, *, alpha=1.0):
-    return site.layer(layers.Activation, activation="silu")(x) if alpha == 1 else x * ops.sigmoid(alpha * x)
-
-
-@op("Silu", domain="bridge", layout=ANY)
-def silu(site: Site, x):
-    return site.layer(layers.Activation, activation="silu")(x)
-
-
-@op("StopGradient", domain="bridge", layout=ANY)
-def stop_gradient(x):
-    return ops.stop_gradient(x)
-
-
-@op("LogSigmoid", domain="bridge", layout=ANY)
-def log_sigmoid(site: Site, x):
-    return site.layer(layers.Activation, activation="log_sigmoid")(x)
-
-
-@op("HardSigmoid", layout=ANY)
-def hard_sigmoid(site: Site, x, *, alpha=0.2, beta=0.5):
-    if alpha == 1 / 6 and beta == 0.5:
-        return site.layer(layers.Activation, activation="hard_sigmoid")(x)
-    return ops.clip(alpha * x + beta, 0, 1)
-
-
-@op("ThresholdedRelu", layout=ANY)
-def thresholded_relu(x, *, alpha=1.0):
-    return ops.where(ops.greater(x, alpha), x, ops.zeros_like(x))
-
-
-@op("Shrink", layout=ANY)
-def shrink(site: Site, x, *, bias=0.0, lambd=0.5):
-    """Integers are compared and shifted as numbers of floating point, and rounded towards zero."""
-    y = x if "float" in site.dtype else ops.cast(x, "float32")
-    above = ops.where(ops.greater(y, lambd), y - bias, ops.zeros_like(y))
-    return ops.cast(ops.where(ops.less(y, -lambd), y + bias, above), site.dtype)
-
-
-@op("Softmax", layout=ANY, axes="axis")
-def softmax(site: Site, x, *, axis=-1):
-    return site.layer(layers.Softmax, axis=axis)(x)
-
-
-@op("LogSoftmax", layout=ANY, axes="axis")
-def log_softmax(x, *, axis=-1):
-    return ops.log_softmax(x, axis=axis)
-
-
-# --- dropout ------------------------------------------------------------------------------------------------
-
-SPATIAL_DROPOUT = {3: layers.SpatialDropout1D, 4: layers.SpatialDropout2D, 5: layers.SpatialDropout3D}
-
-
-def _check_dropout(step: Step) -> str | None:
-    training = step.argument("training_mode")
-    return (
-        None if training is None or not np.any(training) else "training_mode is true: every run drops others"
-    )
-
-
-@op("Dropout", layout=ANY, check=_check_dropout)
-def dropout(site: Site, x, ratio: Array = None, training_mode: Array = None, *, seed=None):
-    rate = 0.5 if ratio is None else decimal(ratio)
-    y = site.layer(layers.Dropout, rate=rate)(x) if rate else x
-    return (y, ops.ones_like(x, dtype="bool")) if site.used(1) else y
-
-
-@op("FeatureDropout", domain="bridge", layout=CHANNELS_LAST)
-def feature_dropout(site: Site, x, *, ratio):
-    """Whole channels are dropped."""
-    return site.layer(SPATIAL_DROPOUT.get(len(x.shape), layers.Dropout), rate=ratio)(x)
-
-
-@op("AlphaDropout", domain="bridge", layout=ANY)
-def alpha_dropout(site: Site, x, *, ratio):
-    return site.layer(layers.AlphaDropout, rate=ratio)(x)
-
-
-@op("FeatureAlphaDropout", domain="bridge", layout=CHANNELS_LAST)
-def feature_alpha_dropout(site: Site, x, *, ratio):
-    """Whole channels take the value that a dropped element takes."""
-    shape = (None, *[1] * (len(x.shape) - 2), None)
-    return site.layer(layers.AlphaDropout, rate=ratio, noise_shape=shape)(x)

@@ -9,8 +9,9 @@ import numpy as np
 from keras import layers, ops
 
 from bridge.ops import dims
-from bridge.ops.contract import ANY, FIRST, Dims, Ints, Refused, Site, Step
-from bridge.ops.padding import padded
+from bridge.ops.contract import Dims, Ints, Refused, Site, Step
+from bridge.ops.layouts import ANY, FIRST_INPUT
+from bridge.ops.padding import PADDING, padded
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
 
@@ -20,8 +21,8 @@ FAR = 1 << 30  # an index beyond means: to the end
 # --- reading by index ---------------------------------------------------------------------------------------
 
 
-@op("Gather", layout=FIRST, axes="axis")
-def gather(site: Site, data: Weight | None, indices, *, axis=0):
+@op("Gather", layout=FIRST_INPUT, axes="axis", makes=(layers.Embedding, *dims.RESHAPING))
+def gather(site: Site, data: Weight | Any, indices, *, axis=0):
     if isinstance(data, Weight):
         return _lookup(site, data, indices, axis)
     if isinstance(indices, np.ndarray) and not indices.ndim:
@@ -68,7 +69,7 @@ def _dtype(x: Any) -> str:
     return x.dtype.name if isinstance(x, np.ndarray) else x.dtype
 
 
-@op("GatherND")
+@op("GatherND", makes=dims.RESHAPING)
 def gather_nd(site: Site, data, indices, *, batch_dims=0):
     """Elements or slices by index tuples: one gather along the indexed axes laid out as one."""
     shape, places = site.shape(0), site.shape(1)
@@ -105,31 +106,32 @@ def reverse_sequence(site: Site, x, lengths, *, batch_axis=1, time_axis=0):
 # --- slices -------------------------------------------------------------------------------------------------
 
 
-@op("Slice", layout=ANY, axes="axes")
-def slice_(site: Site, data: Weight | None, starts: Dims, ends: Dims, axes: Ints = None, steps: Ints = None):
+@op("Slice", layout=ANY, axes="axes", makes=(layers.Embedding, *dims.RESHAPING))
+def slice_(site: Site, data: Weight | Any, starts: Dims, ends: Dims, axes: Ints = None, steps: Ints = None):
     rank = len(site.shape())
     axes = [axis % rank for axis in (range(len(starts)) if axes is None else axes)]
     x, key = data, [slice(None)] * rank
     for axis, start, end, step in zip(axes, starts, ends, steps or [1] * len(starts), strict=False):
         dim = site.shape()[axis]
-        bounds = _bound(start, dim), _bound(end, dim)
-        if None in bounds:
+        first, last = _bound(start, dim), _bound(end, dim)
+        if first is None or last is None:
             x = _window(site, x, axis, dim, start, end, step)
-        elif step < 0 and bounds[1] == FAR:
+        elif step < 0 and last == FAR:
             raise Refused(
                 f"a slice backwards to {end}, of which runtimes make two things; to the start is INT64_MIN"
             )
         elif step < 0:  # in the mirror, where index i is ~i
             x = ops.flip(_tensor(site, x), axis=axis)
-            key[axis] = _slice(~bounds[0], ~bounds[1], -step)
+            key[axis] = _slice(~first, ~last, -step)
         else:
-            key[axis] = _slice(*bounds, step)
+            key[axis] = _slice(first, last, step)
     return x if all(part == slice(None) for part in key) else _tensor(site, x)[tuple(key)]
 
 
 def _slice(start: int, end: int, step: int) -> slice:
-    start = None if start in (0, -FAR) else start
-    return slice(start, end if end < FAR - 1 else None, step if step > 1 else None)
+    return slice(
+        None if start in (0, -FAR) else start, end if end < FAR - 1 else None, step if step > 1 else None
+    )
 
 
 def _bound(bound: Any, dim: Any) -> int | None:
@@ -168,7 +170,7 @@ def split(site: Site, x, split: Ints = None, *, axis=0, num_outputs=None):
 # --- padding ------------------------------------------------------------------------------------------------
 
 
-@op("Pad", layout=ANY, axes="axes")
+@op("Pad", layout=ANY, axes="axes", makes=PADDING)
 def pad(site: Site, data, pads: Dims, value=None, axes: Ints = None, *, mode="constant"):
     """Negative pads cut off."""
     rank = len(data.shape)
@@ -231,7 +233,7 @@ def _sources(site: Site, dim: Any, before: int, after: int, mode: str) -> Any:
 REDUCTIONS = {"none": None, "add": "add", "mul": "mul", "max": "max", "min": "min"}
 
 
-@op("ScatterND")
+@op("ScatterND", makes=dims.RESHAPING)
 def scatter_nd(site: Site, data, indices, updates, *, reduction="none"):
     shape, places = site.shape(0), site.shape(1)
     depth = _depth(places)

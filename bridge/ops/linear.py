@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import keras
-from keras import ops
+from keras import layers, ops
 
 from bridge.ops import dims
-from bridge.ops.contract import LAST, PRODUCT, RENAMES, Site
+from bridge.ops.contract import Site
+from bridge.ops.layouts import LAST, MATMUL, TRANSPOSES
 from bridge.ops.products import einsum, integers
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
 
 
-@op("Transpose", layout=RENAMES)
+@op("Transpose", layout=TRANSPOSES)
 def transpose(x, *, perm=None):
     """Nothing moves here: the plan has renamed the axes, and whoever needs another order asks for it."""
     return x
 
 
-@op("Linear", domain="bridge", layout=LAST, features={"w": 0}, units={"w": 1, "b": 0})
+@op("Linear", domain="bridge", layout=LAST, features={"w": 0}, units={"w": 1, "b": 0}, makes=(layers.Dense,))
 def linear(site: Site, x, w: Weight, b: Weight):
     if x.shape[-1] is None:  # of which Keras makes no layer
         return dims.add(ops.matmul(x, site.tensor(w)), site.tensor(b))
-    return site.layer(keras.layers.Dense, units=w.dims[1], weights={"kernel": w, "bias": b})(x)
+    return site.layer(layers.Dense, units=w.dims[1], weights={"kernel": w, "bias": b})(x)
 
 
-@op("MatMul", layout=PRODUCT, features={"b": 0}, units={"b": 1})
-def matmul(site: Site, a, b: Weight | None):
+@op("MatMul", layout=MATMUL, features={"b": 0}, units={"b": 1}, makes=(layers.Dense,))
+def matmul(site: Site, a, b: Weight | Any):
     """x W with a parameter is a Dense without bias; anything else is a product of tensors."""
     if isinstance(b, Weight) and len(b.dims) == 2 and len(a.shape) > 1 and a.shape[-1] is not None:
-        return site.layer(keras.layers.Dense, units=b.dims[1], use_bias=False, weights={"kernel": b})(a)
+        return site.layer(layers.Dense, units=b.dims[1], use_bias=False, weights={"kernel": b})(a)
     b = site.tensor(b) if isinstance(b, Weight) else b
-    orders = [operand.perm for operand in site.step.operands] + site.step.perms
+    orders = [*(operand.perm for operand in site.step.operands), *site.step.perms]
     ranks = len(a.shape), len(b.shape)
     orders = orders if ranks[0] == ranks[1] else [None] * 3
     if not any(orders) and not integers(a, b):
@@ -58,16 +59,16 @@ def _product(first: int, second: int, orders: Sequence[Sequence[int] | None]) ->
 def _tied(site: Site, w: Weight):
     rows, columns = w.dims
     return site.layer(
-        keras.layers.ReversibleEmbedding, input_dim=rows, output_dim=columns, weights={"embeddings": w}
+        layers.ReversibleEmbedding, input_dim=rows, output_dim=columns, weights={"embeddings": w}
     )
 
 
-@op("TiedEmbedding", domain="bridge")
+@op("TiedEmbedding", domain="bridge", makes=(layers.ReversibleEmbedding,))
 def tied_embedding(site: Site, w: Weight, ids):
     return _tied(site, w)(ids)
 
 
-@op("TiedProjection", domain="bridge", layout=LAST)
+@op("TiedProjection", domain="bridge", layout=LAST, makes=(layers.ReversibleEmbedding,))
 def tied_projection(site: Site, x, w: Weight):
     return _tied(site, w)(x, reverse=True)
 

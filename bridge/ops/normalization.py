@@ -9,13 +9,13 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
+from keras import layers, ops
 
 from bridge.ops import dims
-from bridge.ops.contract import ANY, CHANNELS_LAST, FIRST, Site, Step
+from bridge.ops.contract import Site, Step
 from bridge.ops.halves import in_single
+from bridge.ops.layouts import ANY, CHANNELS_LAST, FIRST_INPUT
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
 
@@ -24,9 +24,8 @@ MANY = 512  # views of one tensor that are added
 
 def _position(site: Site, axis: int) -> int:
     """Where the value's axis is stored; -1 for the last, as Keras writes it."""
-    perm = site.step.operands[0].perm
     rank = len(site.shape())
-    position = axis % rank if perm is None else perm.index(axis % rank)
+    position = site.perm().index(axis % rank)
     return -1 if position == rank - 1 else position
 
 
@@ -77,11 +76,11 @@ def _check_batch(step: Step) -> str | None:
 
 
 @op(
-    "BatchNormalization", layout=FIRST, check=_check_batch,
-    features={"scale": 0, "b": 0, "input_mean": 0, "input_var": 0},
+    "BatchNormalization", layout=FIRST_INPUT, check=_check_batch,
+    features={"scale": 0, "b": 0, "input_mean": 0, "input_var": 0}, feature_axis=1, makes=(layers.BatchNormalization,),
 )  # fmt: skip
 def batch_normalization(
-    site: Site, x, scale: Weight | None, b: Weight | None, input_mean: Weight | None, input_var: Weight | None,
+    site: Site, x, scale: Weight | Any, b: Weight | Any, input_mean: Weight | Any, input_var: Weight | Any,
     *, epsilon=1e-5, momentum=0.9, training_mode=0,
 ):  # fmt: skip
     """Statistics that the graph computes (of the batch, in a module that keeps none) are no layer's."""
@@ -92,19 +91,24 @@ def batch_normalization(
         return ops.batch_normalization(x, mean, variance, axis, offset, gamma, epsilon)
     statistics = {"moving_mean": input_mean, "moving_variance": input_var}
     return _normalised(
-        site, keras.layers.BatchNormalization, x, [axis], scale, b, statistics,
+        site, layers.BatchNormalization, x, [axis], scale, b, statistics,
         axis=axis, epsilon=epsilon, momentum=momentum,
     )  # fmt: skip
 
 
-@op("LayerNormalization", layout=FIRST, features={"scale": -1, "b": -1})
+@op(
+    "LayerNormalization",
+    layout=FIRST_INPUT,
+    features={"scale": -1, "b": -1},
+    makes=(layers.LayerNormalization,),
+)
 def layer_normalization(
-    site: Site, x, scale: Weight | None, b: Weight | None = None, *, axis=-1, epsilon=1e-5, stash_type=1
+    site: Site, x, scale: Weight | Any, b: Weight | Any = None, *, axis=-1, epsilon=1e-5, stash_type=1
 ):
     apart = [] if _spans(site, axis, scale) and _spans(site, axis, b) else [scale, b]
     axes, scale, b = _trailing(site, axis, *([None, None] if apart else [scale, b]))
     config = {"axis": axes[0] if axes == [-1] else axes, "epsilon": epsilon}
-    y = _normalised(site, keras.layers.LayerNormalization, x, axes, scale, b, **config)
+    y = _normalised(site, layers.LayerNormalization, x, axes, scale, b, **config)
     return _scaled(site, y, *apart) if apart else y
 
 
@@ -154,8 +158,8 @@ def _transposed(weight: Any, order: Sequence[int]) -> Any:
     return weight.transpose(*order) if known else ops.transpose(weight, order)
 
 
-@op("RMSNormalization", layout=FIRST, features={"scale": -1})
-def rms_normalization(site: Site, x, scale: Weight | None, *, axis=-1, epsilon=1e-5, stash_type=1):
+@op("RMSNormalization", layout=FIRST_INPUT, features={"scale": -1}, makes=(layers.RMSNormalization,))
+def rms_normalization(site: Site, x, scale: Weight | Any, *, axis=-1, epsilon=1e-5, stash_type=1):
     """Keras has its scale run along the last axes only, wherever those are that it normalises."""
     apart = None if _spans(site, axis, scale) else scale
     axes, scale = _trailing(site, axis, scale if apart is None else None)
@@ -164,21 +168,21 @@ def rms_normalization(site: Site, x, scale: Weight | None, *, axis=-1, epsilon=1
     x = ops.moveaxis(x, axes, last) if moved else x
     if isinstance(scale, Weight):
         config = {"axis": -1 if last == [-1] else last, "epsilon": epsilon, "weights": {"scale": scale}}
-        y = site.layer(keras.layers.RMSNormalization, **config)(x)
+        y = site.layer(layers.RMSNormalization, **config)(x)
     else:
         y = ops.rms_normalization(x, scale, last, epsilon)
     y = ops.moveaxis(y, last, axes) if moved else y
     return y if apart is None else _scaled(site, y, apart)
 
 
-@op("GroupNormalization", layout=FIRST, batch_first=True)
+@op("GroupNormalization", layout=FIRST_INPUT, batch_first=True, makes=(layers.GroupNormalization,))
 def group_normalization(
-    site: Site, x, scale: Weight | None, bias: Weight | None, *, num_groups, epsilon=1e-5, stash_type=1
+    site: Site, x, scale: Weight | Any, bias: Weight | Any, *, num_groups, epsilon=1e-5, stash_type=1
 ):
     axis = _position(site, 1)
     return _normalised(
         site,
-        keras.layers.GroupNormalization,
+        layers.GroupNormalization,
         x,
         [axis],
         scale,
@@ -189,11 +193,11 @@ def group_normalization(
     )
 
 
-@op("InstanceNormalization", layout=FIRST, batch_first=True)
-def instance_normalization(site: Site, input, scale: Weight | None, b: Weight | None, *, epsilon=1e-5):
+@op("InstanceNormalization", layout=FIRST_INPUT, batch_first=True, makes=(layers.GroupNormalization,))
+def instance_normalization(site: Site, input, scale: Weight | Any, b: Weight | Any, *, epsilon=1e-5):
     axis = _position(site, 1)
     return _normalised(
-        site, keras.layers.GroupNormalization, input, [axis], scale, b, groups=-1, axis=axis, epsilon=epsilon
+        site, layers.GroupNormalization, input, [axis], scale, b, groups=-1, axis=axis, epsilon=epsilon
     )
 
 

@@ -17,6 +17,7 @@ from bridge.ops.contract import Site
 LARGEST = 2**31 - 1  # that the kernels below Keras take
 ZERO_PADDING = {1: keras.layers.ZeroPadding1D, 2: keras.layers.ZeroPadding2D, 3: keras.layers.ZeroPadding3D}
 CROPPING = {1: keras.layers.Cropping1D, 2: keras.layers.Cropping2D, 3: keras.layers.Cropping3D}
+PADDING = (*ZERO_PADDING.values(), *CROPPING.values())  # the layers that `padded` makes
 
 
 def check_padding(axes: Sequence[Axis], auto_pad: str | None) -> str | None:

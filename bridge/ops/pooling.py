@@ -13,9 +13,10 @@ from keras import ops
 
 from bridge.graph.windows import Axis, pool_windows, with_overhang
 from bridge.ops import dims
-from bridge.ops.contract import CHANNELS_LAST, Dims, Site, Step
+from bridge.ops.contract import Dims, Site, Step
 from bridge.ops.halves import HALVES, in_single
-from bridge.ops.padding import check_padding, corners, is_same, is_valid, padded
+from bridge.ops.layouts import CHANNELS_LAST
+from bridge.ops.padding import PADDING, check_padding, corners, is_same, is_valid, padded
 from bridge.ops.registry import op
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _layer(
     )
 
 
-@op("MaxPool", layout=CHANNELS_LAST, check=_check_max)
+@op("MaxPool", layout=CHANNELS_LAST, check=_check_max, makes=(*MAX.values(), *PADDING))
 def max_pool(
     site: Site,
     x,
@@ -89,7 +90,7 @@ def max_pool(
         return _max_with_indices(site, x, axes, storage_order)
     if not _native(site, axes):
         return functools.reduce(
-            ops.maximum, corners(padded(site, x, [axis.pads for axis in axes], LOWEST), axes)
+            ops.maximum, corners(padded(site, x, [axis.ends for axis in axes], LOWEST), axes)
         )
     integers = "int" in site.dtype  # Keras pools floating-point numbers, which hold any of 8 bits
     x = ops.cast(x, "float32") if integers else x
@@ -97,7 +98,7 @@ def max_pool(
         y = _layer(site, MAX, axes, "same")(x)
     else:
         axes, more = _never_empty(axes)
-        y = _layer(site, MAX, axes, "valid")(padded(site, x, [axis.pads for axis in axes], LOWEST))
+        y = _layer(site, MAX, axes, "valid")(padded(site, x, [axis.ends for axis in axes], LOWEST))
         y = y[(slice(None),) * len(axes) + (slice(None, -more),)] if more else y
     return ops.cast(y, site.dtype) if integers else y
 
@@ -106,25 +107,25 @@ def _never_empty(axes: Sequence[Axis]) -> tuple[list[Axis], int]:
     """The axes with so much padding behind the last one that it always has a window, and how many windows that is too
     many: where windows overlap, TensorFlow's process dies of a last axis that is too short for one."""
     last = axes[-1]
-    missing = last.span - 1 - sum(last.pads)
+    missing = last.span - 1 - sum(last.ends)
     if last.known or last.kernel <= last.stride or missing <= 0:
         return list(axes), 0
     more = -(-missing // last.stride)
-    return [*axes[:-1], replace(last, pads=(last.pads[0], last.pads[1] + more * last.stride))], more
+    return [*axes[:-1], replace(last, pads=(last.ends[0], last.ends[1] + more * last.stride))], more
 
 
 def _max_with_indices(site: Site, x: Any, axes: Sequence[Axis], storage_order: int) -> tuple[Any, Any]:
     """The maxima, and where in the whole input (channels first) each first stands."""
-    perm, stored = site.step.operands[0].perm or range(len(x.shape)), site.shape()
+    perm, stored = site.perm(), site.shape()
     order = [0, 1, *(range(2, len(stored)) if not storage_order else range(2, len(stored))[::-1])]
     number: Any = np.zeros([1] * len(stored), "int32")
     for axis in order:
-        place = list(perm).index(axis)
+        place = perm.index(axis)
         along = ops.reshape(
             dims.positions(site, stored[place]), [-1 if k == place else 1 for k in range(len(stored))]
         )
         number = dims.add(ops.multiply(number, dims.size(site, stored[place])), along)
-    pads = [axis.pads for axis in axes]
+    pads = [axis.ends for axis in axes]
     number = corners(padded(site, dims.add(number, ops.zeros_like(x, dtype="int32")), pads, 0), axes)
     values = corners(padded(site, x, pads, LOWEST), axes)
     best, where = values[0], number[0]
@@ -167,7 +168,7 @@ def max_unpool(site: Site, x, i, output_shape: Dims = None, *, kernel_shape, pad
     return ops.transpose(dims.reshape(site, flat, [None], first), last)
 
 
-@op("AveragePool", layout=CHANNELS_LAST, check=_check_average)
+@op("AveragePool", layout=CHANNELS_LAST, check=_check_average, makes=(*AVERAGE.values(), *PADDING))
 def average_pool(
     site: Site, x,
     *, kernel_shape, auto_pad="NOTSET", ceil_mode=0, count_include_pad=0, dilations=None, pads=None, strides=None,
@@ -183,15 +184,15 @@ def average_pool(
         and _native(site, axes)
     ):
         return _layer(site, AVERAGE, axes, "same")(x)
-    y = _averaged(site, padded(site, x, [axis.pads for axis in whole]), whole)
+    y = _averaged(site, padded(site, x, [axis.ends for axis in whole]), whole)
     if whole == axes and (count_include_pad or is_valid(axes)):
         return y
     counted = ops.ones_like(x[(slice(0, 1), *[slice(None)] * len(axes), slice(0, 1))])
     if count_include_pad:
-        counted = ops.pad(counted, ((0, 0), *(axis.pads for axis in axes), (0, 0)), constant_values=1)
-    behind = [axis.pads for axis in whole]
+        counted = ops.pad(counted, ((0, 0), *(axis.ends for axis in axes), (0, 0)), constant_values=1)
+    behind = [axis.ends for axis in whole]
     if count_include_pad:
-        behind = [(0, after - axis.pads[1]) for (_, after), axis in zip(behind, axes, strict=True)]
+        behind = [(0, after - axis.ends[1]) for (_, after), axis in zip(behind, axes, strict=True)]
     counted = ops.pad(counted, ((0, 0), *behind, (0, 0)))
     return y / _averaged(site, counted, whole)
 
@@ -214,12 +215,12 @@ def _averaged(site: Site, x: Any, axes: Sequence[Axis]) -> Any:
     return functools.reduce(ops.add, views) / len(views)
 
 
-@op("GlobalAveragePool", layout=CHANNELS_LAST)
+@op("GlobalAveragePool", layout=CHANNELS_LAST, makes=tuple(GLOBAL_AVERAGE.values()))
 def global_average_pool(site: Site, x):
     return site.layer(GLOBAL_AVERAGE[len(x.shape) - 2], keepdims=True)(x)
 
 
-@op("LpPool", layout=CHANNELS_LAST, check=_check_numbers)
+@op("LpPool", layout=CHANNELS_LAST, check=_check_numbers, makes=(*AVERAGE.values(), *PADDING))
 @in_single
 def lp_pool(
     site: Site,
@@ -236,7 +237,7 @@ def lp_pool(
     """The p-norm of each window: a sum is an average times the number of cells."""
     axes = pool_windows(site.shape()[1:-1], kernel_shape, strides, pads, dilations, auto_pad)
     axes = with_overhang(axes, ceil_mode)
-    powers = padded(site, ops.abs(x) ** p, [axis.pads for axis in axes])
+    powers = padded(site, ops.abs(x) ** p, [axis.ends for axis in axes])
     return (_averaged(site, powers, axes) * math.prod(kernel_shape)) ** (1 / p)
 
 
@@ -246,6 +247,6 @@ def global_lp_pool(x, *, p=2):
     return ops.sum(ops.abs(x) ** p, axis=tuple(range(1, len(x.shape) - 1)), keepdims=True) ** (1 / p)
 
 
-@op("GlobalMaxPool", layout=CHANNELS_LAST)
+@op("GlobalMaxPool", layout=CHANNELS_LAST, makes=tuple(GLOBAL_MAX.values()))
 def global_max_pool(site: Site, x):
     return site.layer(GLOBAL_MAX[len(x.shape) - 2], keepdims=True)(x)

@@ -40,6 +40,9 @@ KERAS_ACTIVATIONS = {  # ONNX's activation, its alpha and beta -> Keras's name o
     ("affine", 1.0, 0.0): "linear",
 }
 
+# Of one direction: arguments of Keras's own layer, or those of the registered cell
+Side = tuple[dict[str, Any], dict[str, Any] | None]
+
 
 @dataclass(frozen=True)
 class Node:
@@ -97,8 +100,8 @@ class Node:
 
 
 def _side_weights(
-    node: Node, side: int, w: Weight, r: Weight, b: Weight | None, p: Weight | None
-) -> dict[str, Weight]:
+    node: Node, side: int, w: Weight, r: Weight, b: Weight | None, p: Weight | None, projection: Weight | None = None
+) -> dict[str, Weight]:  # fmt: skip
     """The variables of one direction's cell."""
     order = gate_order(node.mode, "onnx", "keras")
     weights = {
@@ -112,7 +115,25 @@ def _side_weights(
         weights["bias"] = Weight.concat([wb.reshape(1, -1), rb.reshape(1, -1)]) if two else wb + rb
     if p is not None:
         weights["peephole"] = p.select(0, side).reshape(3, node.hidden_size)
+    if projection is not None:
+        weights["projection"] = projection.select(0, side).rearrange("p h -> h p")
     return weights
+
+
+def _named(sides: list[dict[str, Weight]]) -> dict[str, Weight]:
+    """The variables of all directions by their paths below the layer."""
+    cells = ("forward_layer.cell", "backward_layer.cell") if len(sides) == 2 else ("cell",)
+    return {
+        f"{cell}.{path}": w for cell, weights in zip(cells, sides, strict=True) for path, w in weights.items()
+    }
+
+
+def _sides(node: Node, bias: bool, peephole: bool, projection: int | None) -> list[Side]:
+    """How each direction is made; both alike, so that the paths of their variables are."""
+    natives = [node.native(side) for side in range(node.directions)]
+    if None in natives or peephole or projection is not None:
+        return [({}, node.custom(side, peephole, projection, bias)) for side in range(node.directions)]
+    return [(config | {"use_bias": bias}, None) for config in natives if config is not None]
 
 
 def _one(name: str, cls: type, config: dict[str, Any], cell: dict[str, Any] | None, **common: Any) -> Any:
@@ -124,11 +145,11 @@ def _one(name: str, cls: type, config: dict[str, Any], cell: dict[str, Any] | No
     return keras.layers.RNN(inner, name=name, **common)
 
 
-def _forward(*, name: str, native: type, sides: list[tuple[dict, dict | None]], **common: Any) -> Any:
+def _forward(*, name: str, native: type, sides: list[Side], **common: Any) -> Any:
     return _one(name, native, *sides[0], **common)
 
 
-def _bidirectional(*, name: str, native: type, sides: list[tuple[dict, dict | None]], **common: Any) -> Any:
+def _bidirectional(*, name: str, native: type, sides: list[Side], **common: Any) -> Any:
     dtype = {"dtype": common["dtype"]} if "dtype" in common else {}
     inner = native.__name__.lower()
     forward = _one(inner, native, *sides[0], **common)
@@ -143,22 +164,9 @@ def _run(site: Site, node: Node, x, w, r, b, lens, p, states, projection: Weight
     states = _started(states, lens)
     if not all(isinstance(value, Weight) for value in (w, r, b, p) if value is not None):
         return _run_with_tensors(site, node, x, w, r, b, lens, p, states)
-    side_weights = [_side_weights(node, side, w, r, b, p) for side in range(node.directions)]
-    sides: list[tuple[dict, dict | None]] = []
-    for side, weights in enumerate(side_weights):
-        config = node.native(side)
-        if projection is not None:
-            weights["projection"] = projection.select(0, side).rearrange("p h -> h p")
-        if config is None or p is not None or projection is not None:
-            units = None if projection is None else projection.dims[1]
-            sides.append(({}, node.custom(side, p is not None, units, b is not None)))
-        else:
-            sides.append((config | {"use_bias": b is not None}, None))
-    if any(cell is not None for _, cell in sides):  # both directions alike, so that one name fits both
-        sides = [
-            ({}, cell or node.custom(side, p is not None, None, b is not None))
-            for side, (_, cell) in enumerate(sides)
-        ]
+    side_weights = [_side_weights(node, side, w, r, b, p, projection) for side in range(node.directions)]
+    units = None if projection is None else projection.dims[1]
+    sides = _sides(node, b is not None, p is not None, units)
     count = len(STATES[node.mode]) * node.directions
     common: dict[str, Any] = {"return_sequences": site.used(0)}
     # the last output is the final state, except of a sequence and of rows that end before the time axis does
@@ -174,13 +182,8 @@ def _run(site: Site, node: Node, x, w, r, b, lens, p, states, projection: Weight
             common["use_cudnn"] = False  # cuDNN refuses rows of length zero
     if states:
         call["initial_state"] = states
-    if node.directions == 2:
-        named = [f"{side}_layer.cell.{path}" for side in ("forward", "backward") for path in side_weights[0]]
-    else:
-        named = [f"cell.{path}" for path in side_weights[0]]
-    weights = dict(zip(named, (w for side in side_weights for w in side.values()), strict=True))
     make = _bidirectional if node.directions == 2 else _forward
-    layer = site.layer(make, native=NATIVE[node.mode][0], sides=sides, weights=weights, **common)
+    layer = site.layer(make, native=NATIVE[node.mode][0], sides=sides, weights=_named(side_weights), **common)
     results = layer(x, **call)
     y, *finals = results if common["return_state"] else [results]
     if node.direction == "reverse" and common["return_sequences"]:
@@ -236,9 +239,14 @@ def _names(mode: str) -> list[str]:
     return [layer.name for layer in LAYERS if layer.mode == mode]
 
 
-@op(*_names("LSTM"), domain=DOMAIN)
+def _whole(mode: str) -> tuple[type, ...]:
+    """The layers that a sequence goes through."""
+    return NATIVE[mode][0], keras.layers.RNN, keras.layers.Bidirectional, layers.Recurrent
+
+
+@op(*_names("LSTM"), domain=DOMAIN, makes=_whole("LSTM"))
 def lstm(
-    site: Site, x, w: Weight | None, r: Weight | None, b: Weight | None = None, lens=None, p: Weight | None = None,
+    site: Site, x, w: Weight | Any, r: Weight | Any, b: Weight | Any = None, lens=None, p: Weight | Any = None,
     *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
     input_forget=0,
@@ -249,9 +257,9 @@ def lstm(
     return _run(site, node, x, w, r, b, lens, p, states)
 
 
-@op(*_names("GRU"), domain=DOMAIN)
+@op(*_names("GRU"), domain=DOMAIN, makes=_whole("GRU"))
 def gru(
-    site: Site, x, w: Weight | None, r: Weight | None, b: Weight | None = None, lens=None, *states,
+    site: Site, x, w: Weight | Any, r: Weight | Any, b: Weight | Any = None, lens=None, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
     linear_before_reset=0,
 ):  # fmt: skip
@@ -260,9 +268,9 @@ def gru(
     return _run(site, node, x, w, r, b, lens, None, states)
 
 
-@op(*_names("RNN"), domain=DOMAIN)
+@op(*_names("RNN"), domain=DOMAIN, makes=_whole("RNN"))
 def rnn(
-    site: Site, x, w: Weight | None, r: Weight | None, b: Weight | None = None, lens=None, *states,
+    site: Site, x, w: Weight | Any, r: Weight | Any, b: Weight | Any = None, lens=None, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
 ):  # fmt: skip
     node = Node("RNN", hidden_size, direction, activations, activation_alpha, activation_beta, clip)
@@ -275,7 +283,13 @@ def _lengths_and_state(step: Step) -> str | None:
     return None
 
 
-@op("LSTMP", "LSTMPFrom", domain=DOMAIN, check=_lengths_and_state)
+@op(
+    "LSTMP",
+    "LSTMPFrom",
+    domain=DOMAIN,
+    check=_lengths_and_state,
+    makes=(keras.layers.RNN, keras.layers.Bidirectional),
+)
 def lstmp(
     site: Site, x, w: Weight, r: Weight, b: Weight, lens, p: Weight, *states, hidden_size, direction="forward"
 ):  # fmt: skip
@@ -303,7 +317,7 @@ def _cell(site: Site, node: Node, x, w, r, b, p, states):
     return list(finals)
 
 
-@op("LSTMCell", domain=DOMAIN)
+@op("LSTMCell", domain=DOMAIN, makes=(NATIVE["LSTM"][1], layers.Cell))
 def lstm_cell(
     site: Site, x, w: Weight, r: Weight, b: Weight, p: Weight, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
@@ -315,7 +329,7 @@ def lstm_cell(
     return _cell(site, node, x, w, r, b, p, states)
 
 
-@op("GRUCell", domain=DOMAIN)
+@op("GRUCell", domain=DOMAIN, makes=(NATIVE["GRU"][1], layers.Cell))
 def gru_cell(
     site: Site, x, w: Weight, r: Weight, b: Weight, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
@@ -326,7 +340,7 @@ def gru_cell(
     return _cell(site, node, x, w, r, b, None, states)
 
 
-@op("RNNCell", domain=DOMAIN)
+@op("RNNCell", domain=DOMAIN, makes=(NATIVE["RNN"][1], layers.Cell))
 def rnn_cell(
     site: Site, x, w: Weight, r: Weight, b: Weight, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
-from bridge.ops.contract import ANY, Dims, Ints, Site
+from bridge.ops.contract import Dims, Ints, Site
 from bridge.ops.dims import positions, size
 from bridge.ops.halves import single
+from bridge.ops.layouts import ANY
 from bridge.ops.registry import op
 
 
@@ -50,7 +51,7 @@ def _reduction(name: str) -> Callable[..., Any]:
     before, reduce, after = REDUCTIONS[name]
 
     def build(site: Site, x, axes: Ints = None, *, keepdims=1, noop_with_empty_axes=0):
-        axes = axes if len(site.node.inputs) > 1 and site.node.inputs[1] is not None else []
+        axes = axes if site.given(1) else []
         if not axes and noop_with_empty_axes:
             return ops.cast(after(before(x)), site.dtype)
         if not axes:
@@ -86,7 +87,7 @@ def _integer_logsumexp(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
 
 
 for _name in REDUCTIONS:
-    op(_name, layout=ANY, axes="axes")(_reduction(_name))
+    op(_name, layout=ANY, axes="axes", makes=POOLS.get(_name, ()))(_reduction(_name))
 
 
 # --- where the extreme is -------------------------------------------------------------------------------------

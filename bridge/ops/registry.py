@@ -9,29 +9,21 @@ node in the model under construction (`bridge.ops.contract.Site`). Annotations s
 
     none            a Keras tensor; a constant arrives as a numpy array
     Weight          a parameter, known now
-    Weight | None   a parameter, or a tensor that the graph computes
+    Weight | Any    a parameter, or a tensor that the graph computes
     Array           a constant, as a numpy array
     Ints            known integers: a list, or an int for a scalar
     Dims            integers of which some may be symbolic (`onnx_ir.SymbolicDim`)
 
-`layout` is what the operator does with the order of its axes:
+`layout` is a word for what the operator does with the order of its axes (`bridge/ops/layouts.py` lists them). Where it
+is ANY or FIRST_INPUT, `axes` names what holds axis numbers; one that is ANY and names no `axes` works on every element
+for itself. `features` names the weights that run along the features of the first input, {weight: its axis}, which are
+its axis `feature_axis`; `units` names those that run along the last axis of the output. There the plan may reorder a
+weight instead of moving a tensor.
 
-    ANY             nothing: it works in whatever order its input is in; `axes` names what holds axis numbers
-    FIRST           the same for its first input; the others come as the graph states them
-    LAST            works on the last axis, carries the others
-    PRODUCT         LAST beside a matrix; of two tensors of one rank, takes each as it is stored
-    CHANNELS_LAST   wants its first input as (batch, spatial…, channels) and gives that
-    HEADS           wants queries, keys and values as (batch, length, heads, size) and gives them so
-    ONNX            wants and gives the order that the graph states
-    RENAMES         moves nothing: only the names of the axes change (Transpose)
-    RESHAPES        regroups axes without moving an element; `site.out_shape()` has the dims to give
+With `batch_first` an operator that is ANY or FIRST_INPUT keeps axis 0 where it is: its layer takes it for the batch.
 
-An operator that is ANY and names no `axes` works on every element for itself. `features` names the weights that run
-along the features of the first input ({weight: its axis}; the features are axis 1 of a BatchNormalization, the last
-axis elsewhere) and `units` those that run along the last axis of the output: there the plan may reorder a weight
-instead of moving a tensor.
-
-With `batch_first` an operator that is ANY or FIRST keeps axis 0 where it is: its layer takes it for the batch.
+`makes` names the Keras layers that a node of the operator may become; without it, it becomes operations of `keras.ops`.
+A parameter that stands where the graph has a tensor is the row of an Embedding, whoever reads it.
 
 `check` names a function of the planned `Step` that gives a reason why the node cannot be built, or None.
 """
@@ -43,7 +35,8 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bridge.ops.contract import KINDS, ONNX, Kind, Layout, Operator, Parameter, Step
+from bridge.ops.contract import KINDS, Kind, Layout, Operator, Parameter, Step
+from bridge.ops.layouts import ONNX
 
 _registry: dict[tuple[str, str], Operator] = {}
 
@@ -56,24 +49,16 @@ def op(
     check: Callable[[Step], str | None] | None = None,
     features: dict[str, int] | None = None,
     units: dict[str, int] | None = None,
+    feature_axis: int = -1,
     batch_first: bool = False,
+    makes: tuple[type, ...] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a builder for the operators `names`."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        hints = typing.get_type_hints(function, include_extras=True)
         parameters = list(inspect.signature(function).parameters.values())
         takes_site = bool(parameters) and parameters[0].name == "site"
-        inputs = tuple(
-            Parameter(
-                p.name,
-                KINDS[hints[p.name]] if p.name in hints else Kind.TENSOR,
-                p.default is not p.empty,
-                p.kind is p.VAR_POSITIONAL,
-            )
-            for p in parameters[takes_site:]
-            if p.kind is not p.KEYWORD_ONLY
-        )
+        inputs = _inputs(function, parameters[takes_site:])
         attributes = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         for name in names:
             key = (domain, name)
@@ -81,11 +66,25 @@ def op(
                 raise ValueError(f"{name} has two builders")
             _registry[key] = Operator(
                 name, domain, function, layout, axes, check, takes_site, inputs, attributes, function.__module__,
-                features or {}, units or {}, batch_first,
+                features or {}, units or {}, feature_axis, batch_first, makes,
             )  # fmt: skip
         return function
 
     return register
+
+
+def _inputs(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> tuple[Parameter, ...]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    return tuple(
+        Parameter(
+            p.name,
+            KINDS[hints[p.name]] if p.name in hints else Kind.TENSOR,
+            p.default is not p.empty,
+            p.kind is p.VAR_POSITIONAL,
+        )
+        for p in parameters
+        if p.kind is not p.KEYWORD_ONLY
+    )
 
 
 def find(domain: str, name: str) -> Operator | None:

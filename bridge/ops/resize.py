@@ -16,7 +16,8 @@ from keras import ops
 
 from bridge.graph.decimals import fraction
 from bridge.ops import dims
-from bridge.ops.contract import CHANNELS_LAST, Array, Dims, Site, Step
+from bridge.ops.contract import Array, Dims, Site, Step
+from bridge.ops.layouts import CHANNELS_LAST
 from bridge.ops.registry import op
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _known(step: Step) -> bool:
     return all(isinstance(dim, int) for dim in (*step.shape(), *step.node.outputs[0].shape))
 
 
-@op("Resize", layout=CHANNELS_LAST, check=_check_resize)
+@op("Resize", layout=CHANNELS_LAST, check=_check_resize, makes=tuple(UPSAMPLING.values()))
 def resize(
     site: Site, x, roi=None, scales: Array = None, sizes: Dims = None,
     *, antialias=0, axes=None, coordinate_transformation_mode="half_pixel", cubic_coeff_a=-0.75, exclude_outside=0,
@@ -95,16 +96,12 @@ def resize(
 
 def _lines(site: Site, scales: np.ndarray | None, axes: Any) -> list[Line]:
     """The axes that change, in stored order."""
-    perm = site.step.operands[0].perm
     have, want = site.shape(), site.out_shape()
     rank = len(have)
     named = [axis % rank for axis in axes] if axes else list(range(rank))
     factors = [] if scales is None else list(scales)
     given = {axis: fraction(factor) for axis, factor in zip(named, factors, strict=False)}
-    lines = [
-        Line(place, have[place], want[place], given.get(axis))
-        for place, axis in enumerate(perm or range(rank))
-    ]
+    lines = [Line(place, have[place], want[place], given.get(axis)) for place, axis in enumerate(site.perm())]
     return [line for line in lines if line.n != line.m or (line.scale or 1) != 1]
 
 

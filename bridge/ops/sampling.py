@@ -10,7 +10,8 @@ from typing import Any
 from keras import ops
 
 from bridge.ops import dims
-from bridge.ops.contract import CHANNELS_LAST, Site, Step
+from bridge.ops.contract import Site, Step
+from bridge.ops.layouts import CHANNELS_LAST
 from bridge.ops.registry import op
 
 CUBIC = -0.75  # torch's and ONNX's
@@ -22,7 +23,7 @@ def _check_grid(step: Step) -> str | None:
     return None
 
 
-@op("GridSample", layout=CHANNELS_LAST, check=_check_grid)
+@op("GridSample", layout=CHANNELS_LAST, check=_check_grid, makes=dims.RESHAPING)
 def grid_sample(site: Site, x, grid, *, align_corners=0, mode="linear", padding_mode="zeros"):
     """The grid is as ONNX has it: (batch, positions…, coordinates), the last spatial axis first, from -1 to 1."""
     mode = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)

@@ -10,17 +10,18 @@ import numpy as np
 from keras import layers, ops
 
 from bridge.ops import dims, products
-from bridge.ops.contract import ANY, CHANNELS_LAST, RESHAPES, Dims, Ints, Refused, Site, Step
+from bridge.ops.contract import Dims, Ints, Refused, Site, Step
+from bridge.ops.layouts import ANY, CHANNELS_LAST, RESHAPES
 from bridge.ops.registry import op
 
 
-@op("Reshape", layout=RESHAPES)
+@op("Reshape", layout=RESHAPES, makes=dims.RESHAPING)
 def reshape(site: Site, x, shape: Dims, *, allowzero=0):
     """The sizes are those that shape inference found, in which no 0 and no -1 is left."""
     return dims.reshape(site, x, site.shape(), site.out_shape())
 
 
-@op("Flatten", layout=RESHAPES)
+@op("Flatten", layout=RESHAPES, makes=dims.RESHAPING)
 def flatten(site: Site, x, *, axis=1):
     return dims.reshape(site, x, site.shape(), site.out_shape())
 
@@ -29,7 +30,7 @@ def flatten(site: Site, x, *, axis=1):
 def squeeze(site: Site, x, axes: Ints = None):
     """Without axes, an axis of unknown size stays: a Keras model has as many axes whatever their sizes, and the proof
     says where its source has not."""
-    if len(site.node.inputs) < 2 or site.node.inputs[1] is None:
+    if not site.given(1):
         axes = [axis for axis, dim in enumerate(site.shape()) if dim == 1]
     return ops.squeeze(x, axis=tuple(np.ravel(axes).tolist())) if np.size(axes) else x
 
@@ -45,7 +46,7 @@ def expand(site: Site, x, shape: Dims):
     return dims.broadcast(site, x, site.shape(), site.out_shape())
 
 
-@op("Tile")
+@op("Tile", makes=dims.RESHAPING)
 def tile(site: Site, x, repeats: Dims):
     if all(isinstance(count, int) for count in repeats):
         return ops.tile(x, repeats)
@@ -56,7 +57,7 @@ def tile(site: Site, x, repeats: Dims):
     return dims.reshape(site, x, wide, site.out_shape())
 
 
-@op("Concat", layout=ANY, axes="axis")
+@op("Concat", layout=ANY, axes="axis", makes=(layers.Concatenate,))
 def concat(site: Site, *xs, axis):
     if len(xs) == 1:
         return xs[0]

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from bridge.build.builder import Built
+from bridge.build.assembly import Built
 from bridge.errors import NotRun, SourceError
-from bridge.plan.planner import Plan
+from bridge.ops.contract import Plan
 from bridge.verification.metrics import Arrays, only, worst_error
 from bridge.verification.nodes import keras_values, node_errors, onnx_values
 from bridge.verification.odd import NUDGED, nudged

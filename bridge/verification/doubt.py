@@ -21,9 +21,9 @@ from bridge.verification.sure import Alone, sure
 from bridge.verification.trials import Run, Trial, uncut
 
 if TYPE_CHECKING:
-    from bridge.build.builder import Built
+    from bridge.build.assembly import Built
     from bridge.frontend.source import Source
-    from bridge.plan.planner import Plan
+    from bridge.ops.contract import Plan
     from bridge.verification.runners import OnnxRuntime
 
 KERAS = (ORT_KERAS, TORCH_KERAS)

@@ -21,7 +21,7 @@ from bridge.verification.metrics import Arrays
 from bridge.verification.runners import keras_call
 
 if TYPE_CHECKING:
-    from bridge.build.builder import Built
+    from bridge.build.assembly import Built
     from bridge.frontend.torch_module import Torch
 
 Rates = Counter[tuple[str, float]]  # (path of the torch module, rate)

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import keras
 import onnx_ir as ir
 
-from bridge.build.builder import Built
-from bridge.plan.planner import Plan
+from bridge.build.assembly import Built
+from bridge.ops.contract import Plan
 from bridge.verification.inputs import Sizes
 from bridge.verification.metrics import Arrays, relative_error
 from bridge.verification.runners import keras_call, values_in

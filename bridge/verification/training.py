@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bridge.build.builder import Built
+from bridge.build.assembly import Built
 from bridge.frontend.torch_module import Torch
 from bridge.verification.checks import (
     BACK,

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
     import keras
 
-    from bridge.build.builder import Built
+    from bridge.build.assembly import Built
     from bridge.frontend.source import Source
     from bridge.frontend.torch_module import Torch
-    from bridge.plan.planner import Plan
+    from bridge.ops.contract import Plan
     from bridge.verification.options import Verify
     from bridge.verification.sides import ByName, Trainable
     from bridge.weights.weight_map import WeightMap

@@ -322,6 +322,10 @@ REFUSED = {
         "g (float[N, K] x) => (float[N, 3] y) <float[4, 3] w> { y = MatMul (x, w) }",
         "MatMul.*its weights are for 4 numbers, and how many it is given is free: K; fix the axes",
     ),
+    "features-of-integers": (
+        "g (int64[N, K] x) => (int64[N, 3] y) <int64[4, 3] w> { y = MatMul (x, w) }",
+        "MatMul.*its weights are for 4 numbers, and how many it is given is free: K; fix the axes",
+    ),
     "input-of-strings": (
         "g (string[N] x) => (string[N] y) { y = Identity (x) }",
         "input at x: Keras has no type STRING",

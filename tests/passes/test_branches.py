@@ -2,6 +2,9 @@
 
 import pytest
 from checking import check, refuses
+from keras import ops
+
+from bridge.ops import registry
 
 TRUE = "c = Constant <value = bool {1}> () "
 
@@ -97,4 +100,22 @@ def test_a_constant_of_nan_is_no_weight():
     check(
         "g (float[N, 4] x) => (float[N, 4] y) { n = Constant <value_float = nan> () z = Constant <value_float = 0.5> () "
         "c = Less (x, z) y = Where (c, n, x) }"
+    )
+
+
+def test_a_graph_inside_a_node_is_planned_and_built_like_any(monkeypatch):
+    """Its weights train and come back, and what it reads outside has the order of axes that it has there."""
+    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
+
+    @registry.op("If")
+    def both(site, cond, *, then_branch, else_branch):
+        (yes,), (no,) = (site.assemble(body, []) for body in (then_branch, else_branch))
+        return ops.where(cond, yes, no)
+
+    check(
+        "g (bool[1] c, float[N, 3, 8, 8] x) => (float[N, 4, 8, 8] y) <float[4, 3, 1, 1] w, float[4, 4, 1, 1] v> "
+        "{ h = Conv (x, w) y = If (c) <then_branch = t () => (float[N, 4, 8, 8] a) { a = Conv (h, v) }, "
+        "else_branch = e () => (float[N, 4, 8, 8] b) { b = Neg (h) }> }",
+        layers=["Conv2D", "Conv2D"],
+        transposes=3,
     )

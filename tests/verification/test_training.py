@@ -426,7 +426,7 @@ def test_a_recipe_that_gives_a_gradient_to_one_bias_only_is_caught(monkeypatch: 
 
 
 def test_a_wrong_rate_of_dropout_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.ops.elementwise.decimal", lambda number: 0.5)
+    monkeypatch.setattr("bridge.ops.dropout.decimal", lambda number: 0.5)
     network = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.3), nn.Linear(6, 3)).eval()
     bridge.convert(network, torch.randn(2, 4), verify=bridge.Verify(float64=True))
     with pytest.raises(
@@ -436,7 +436,7 @@ def test_a_wrong_rate_of_dropout_is_caught(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_dropping_numbers_where_torch_drops_channels_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.ops.elementwise.SPATIAL_DROPOUT", {})
+    monkeypatch.setattr("bridge.ops.dropout.SPATIAL_DROPOUT", {})
     network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Dropout2d(0.3), nn.Conv2d(3, 2, 2)).eval()
     bridge.convert(network, torch.randn(2, 2, 6, 5), verify=bridge.Verify(float64=True))
     with pytest.raises(

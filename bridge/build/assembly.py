@@ -1,0 +1,186 @@
+"""The model under construction: its layers and their names (`Assembly`), and the Keras tensors of one of its graphs
+(`Frame`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import onnx_ir as ir
+from keras import ops
+
+from bridge.graph.axes import Perm, moves
+from bridge.graph.decimals import number
+from bridge.keras_compat import made_by, read_by
+from bridge.ops.contract import Plan, Refused
+from bridge.weights.weight import Weight
+from bridge.weights.weight_map import WeightMap
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One row of the account: an ONNX node and the Keras layer or operation it became."""
+
+    path: str
+    op: str
+    layer: str
+    name: str
+    parameters: int
+    node: ir.Node
+
+
+@dataclass
+class Built:
+    """A Keras model with its weight map and the account of what became what."""
+
+    model: keras.Model
+    weights: WeightMap
+    made: list[LayerRecord]
+    tensors: dict[ir.Value, Any]  # the Keras tensor of each value, in its stored order
+    transposes: int  # how many were put between nodes
+    twins: tuple[str, ...] = ()  # of `keras_compat.TWINS`, those in whose place another way was taken
+
+
+@dataclass
+class PendingLayer:
+    """A layer that waits for its weights until it is built."""
+
+    layer: keras.layers.Layer
+    weights: dict[str, Weight]
+
+
+@dataclass
+class Assembly:
+    """What all graphs of the model share: the dtype, the layers, the names, the account."""
+
+    dtype: str | None = None  # overrides every floating dtype (float64, for the proof)
+    layers: dict[Any, PendingLayer] = field(default_factory=dict)
+    names: dict[str, int] = field(default_factory=dict)
+    made: list[LayerRecord] = field(default_factory=list)
+    transposes: int = 0
+    twins: dict[str, None] = field(default_factory=dict)
+    named: set[tuple[Any, int]] = field(default_factory=set)  # calls whose operations have their final name
+
+    def name(self, wanted: str) -> str:
+        """`wanted` as a legal layer name that no other layer has."""
+        base = re.sub(r"[^A-Za-z0-9_]+", "_", wanted).strip("_") or "layer"
+        count = self.names.get(base, 0)
+        self.names[base] = count + 1
+        return self.name(f"{base}_{count}") if count else base
+
+    def name_operations(self, tensor: Any, path: str) -> None:
+        """Name the operations behind `tensor` after the torch module; Keras's own numbers may be a layer's name."""
+        call = made_by(tensor)
+        if call is None or call in self.named:
+            return
+        self.named.add(call)
+        operation, _ = call
+        if not isinstance(operation, keras.layers.Layer):
+            kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(operation).__name__).lower()
+            operation.name = self.name(f"{path}_{kind}")
+        for source in read_by(*call):
+            self.name_operations(source, path)
+
+    def float_type(self, dtype: ir.DataType | None) -> str:
+        if dtype is None or (dtype.is_floating_point() and self.dtype):
+            return self.dtype or "float32"
+        name = "bool" if dtype == ir.DataType.BOOL else dtype.numpy().name
+        narrow = keras.backend.backend() == "jax"  # it has no integers of 64 bits
+        return name.replace("int64", "int32") if narrow else name
+
+    def array(self, value: np.ndarray) -> np.ndarray:
+        """A constant in the dtype of this build."""
+        if not np.issubdtype(value.dtype, np.floating):
+            return value
+        dtype = self.dtype or value.dtype
+        return (
+            np.full(value.shape, number(value.item()), dtype)
+            if value.size == 1
+            else value.astype(dtype, copy=False)
+        )
+
+
+@dataclass
+class Frame:
+    """The Keras tensors of one graph: of its own values and of those outside that it may read."""
+
+    plan: Plan
+    assembly: Assembly
+    tensors: dict[ir.Value, Any] = field(default_factory=dict)
+    orders: dict[tuple[ir.Value, Perm], Any] = field(default_factory=dict)
+
+    def inside(self, plan: Plan) -> Frame:
+        """That of a graph inside a node of this one."""
+        return Frame(plan, self.assembly, dict(self.tensors), dict(self.orders))
+
+    def ordered(self, value: ir.Value, perm: Perm) -> Any:
+        """The tensor of `value` stored in the order `perm`."""
+        stored = self.plan.perms.get(value)
+        if perm == stored:
+            return self.tensors[value]
+        key = (value, perm)
+        if key not in self.orders:
+            rank = value.shape.rank()
+            have, want = stored or range(rank), perm or range(rank)
+            missing = len(want) - rank  # it broadcasts: axes of size one stand before its own
+            axes = [list(have).index(axis - missing) for axis in want if axis >= missing]
+            tensor = self._transposed(value, axes, have)
+            places = [place for place, axis in enumerate(want) if axis < missing]
+            self.orders[key] = ops.expand_dims(tensor, places) if places and rank else tensor
+        return self.orders[key]
+
+    def _transposed(self, value: ir.Value, axes: list[int], have: Sequence[int]) -> Any:
+        tensor = self.tensors[value]
+        if axes == sorted(axes):
+            return tensor
+        dims = [value.shape[axis] for axis in have]
+        if not moves(dims, None, tuple(axes)):  # only axes of size one change place
+            unknown = [dims[axis] for axis in axes if not isinstance(dims[axis], int)]
+            if len(unknown) <= 1:
+                return ops.reshape(tensor, [dims[a] if isinstance(dims[a], int) else -1 for a in axes])
+        self.assembly.transposes += 1
+        return ops.transpose(tensor, axes)
+
+    def constant(self, value: np.ndarray) -> Any:
+        """A constant as an operation takes it, and still has it when it is loaded."""
+        array = self.assembly.array(value)
+        return self.at_run_time(array) if loses_sizes(array) else array
+
+    def at_run_time(self, constant: np.ndarray) -> Any:
+        """A constant as a tensor of the model, so that a layer called on it is the model's, and of its own shape when
+        it is loaded."""
+        join = ops.logical_or if constant.dtype == bool else ops.add
+        dtype = (
+            "bool"
+            if constant.dtype == bool
+            else self.assembly.float_type(ir.DataType.from_numpy(constant.dtype))
+        )
+        if not loses_sizes(constant):
+            return join(self.zero(dtype), constant)
+        return ops.reshape(join(self.zero(dtype), constant.reshape(-1)), constant.shape)
+
+    def zero(self, dtype: str) -> Any:
+        """A zero that is made of the first input."""
+        first = next(iter(self.tensors.values()), None)
+        if first is None:
+            raise Refused("the graph has no input, and a Keras model gives what depends on its input")
+        corner = first[tuple(slice(0, 1) for _ in first.shape)]
+        return ops.cast(ops.sum(ops.zeros_like(corner, dtype=dtype)), dtype)
+
+    def find_axis(self, dim: ir.SymbolicDim) -> tuple[Any, int] | None:
+        """A tensor that has `dim` among its axes, and that axis as stored. Inputs first."""
+        for value, tensor in self.tensors.items():
+            stored = self.plan.perms.get(value) or range(value.shape.rank())
+            for position, axis in enumerate(stored):
+                if value.shape[axis] == dim and tensor is not None:
+                    return tensor, position
+        return None
+
+
+def loses_sizes(array: np.ndarray) -> bool:
+    """Whether the nested lists, as which a file holds `array`, say nothing of its last sizes."""
+    return not array.size and 0 in array.shape[:-1]
