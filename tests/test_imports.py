@@ -40,7 +40,7 @@ FRAMEWORKS = {
     "verification.verify",
     "jax": "keras_compat",
     "tensorflow": "",
-    "sympy": "frontend.torch_ranges passes.infer_shapes passes.normal_form passes.slice_shapes ops.dims "
+    "sympy": "graph.shapes frontend.torch_ranges passes.infer_shapes passes.normal_form passes.slice_shapes ops.dims "
     "verification.requirements verification.sizes",
     "safetensors": "files.checkpoints",
     "h5py": "files.keras_file",
