@@ -53,8 +53,10 @@ class Row:
 
     @property
     def versions(self) -> list[int]:
-        """The opsets at which the operator's schema changed, within the row's range."""
-        return [version for op, version in VERSIONS if op == self.op and self.first <= version <= self.last]
+        """The opsets at which the operator's schema changed, within the row's range; the first of it, where there is
+        none."""
+        found = [version for op, version in VERSIONS if op == self.op and self.first <= version <= self.last]
+        return found or [self.first]
 
     def model(self, opset: int, nodes: str | None = None) -> onnx.ModelProto:
         """The row as a file; before IR version 4 initializers are inputs too. Its outputs have no types yet."""

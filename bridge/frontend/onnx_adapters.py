@@ -89,7 +89,7 @@ def _rounded(old: Old) -> None:
 def _whole_p(old: Old) -> None:
     """p was a float."""
     p = old.take("p", 2.0)
-    if p != int(p):
+    if not float(p).is_integer():
         old.refuse(f"p is {p}, which has to be whole in later opsets")
     old.become(old.node.op_type, *old.node.inputs, p=int(p))
 

@@ -38,6 +38,7 @@ def define(model: ir.Model) -> None:
             body.domain, body.overload, node.domain = DOMAIN, node.overload, DOMAIN
             function = ir.serde.deserialize_function(body)
             raise_graph(function)
+            function.opset_imports[""] = version  # of the model, which may be newer than a definition
             model.functions[function.identifier()] = function
         inline(model)  # whose nodes then learn their types
 

@@ -227,8 +227,16 @@ def clip(site: Site, x, low=None, high=None):
     native = "float" in site.dtype and _is_scalar(low, 0) and _is_scalar(high)
     if native and not site.twin("ReLU"):
         return site.layer(layers.ReLU, max_value=float(high))(x)
-    x = x if low is None else ops.maximum(x, low)
-    return x if high is None else ops.minimum(x, high)
+    x = x if low is None else _bounded(x, low, ops.less, ops.maximum)
+    return x if high is None else _bounded(x, high, ops.greater, ops.minimum)
+
+
+def _bounded(x: Any, bound: Any, beyond: Callable[..., Any], nearer: Callable[..., Any]) -> Any:
+    """A bound that is NaN bounds nothing, as in the definition by comparisons that ONNX gives; Keras's extremes are
+    NaN then."""
+    if isinstance(bound, np.ndarray) and not np.isnan(bound).any():
+        return nearer(x, bound)
+    return ops.where(beyond(x, bound), bound, x)
 
 
 def _is_scalar(value: Any, number: float | None = None) -> bool:

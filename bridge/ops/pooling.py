@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 layers = keras.layers
 LOWEST = -float("inf")
+OUTSIDE = -1  # the place of what is padding
 MAX = {1: layers.MaxPooling1D, 2: layers.MaxPooling2D, 3: layers.MaxPooling3D}
 AVERAGE = {1: layers.AveragePooling1D, 2: layers.AveragePooling2D, 3: layers.AveragePooling3D}
 GLOBAL_MAX = {1: layers.GlobalMaxPooling1D, 2: layers.GlobalMaxPooling2D, 3: layers.GlobalMaxPooling3D}
@@ -39,6 +40,10 @@ def _check_pool(step: Step) -> str | None:
     return check_padding(_step_axes(step), step.argument("auto_pad"))
 
 
+def _check_power(step: Step) -> str | None:
+    return None if step.argument("p") else "p = 0 is no norm: a root of it divides by zero"
+
+
 def _check_numbers(step: Step) -> str | None:
     """For what has to know its padding as numbers."""
     if any(axis.pads is None for axis in _step_axes(step)):
@@ -48,6 +53,10 @@ def _check_numbers(step: Step) -> str | None:
 
 def _check_average(step: Step) -> str | None:
     return _check_numbers(step) if step.argument("count_include_pad") else _check_pool(step)
+
+
+def _check_norm(step: Step) -> str | None:
+    return _check_power(step) or _check_numbers(step)
 
 
 def _check_max(step: Step) -> str | None:
@@ -115,7 +124,8 @@ def _never_empty(axes: Sequence[Axis]) -> tuple[list[Axis], int]:
 
 
 def _max_with_indices(site: Site, x: Any, axes: Sequence[Axis], storage_order: int) -> tuple[Any, Any]:
-    """The maxima, and where in the whole input (channels first) each first stands."""
+    """The maxima, and where in the whole input (channels first) each first stands: padding is none, even beside -inf
+    or NaN."""
     perm, stored = site.perm(), site.shape()
     order = [0, 1, *(range(2, len(stored)) if not storage_order else range(2, len(stored))[::-1])]
     number: Any = np.zeros([1] * len(stored), "int32")
@@ -126,11 +136,11 @@ def _max_with_indices(site: Site, x: Any, axes: Sequence[Axis], storage_order: i
         )
         number = dims.add(ops.multiply(number, dims.size(site, stored[place])), along)
     pads = [axis.ends for axis in axes]
-    number = corners(padded(site, dims.add(number, ops.zeros_like(x, dtype="int32")), pads, 0), axes)
+    number = corners(padded(site, dims.add(number, ops.zeros_like(x, dtype="int32")), pads, OUTSIDE), axes)
     values = corners(padded(site, x, pads, LOWEST), axes)
     best, where = values[0], number[0]
     for value, place in zip(values[1:], number[1:], strict=True):
-        better = ops.greater(value, best)
+        better = ops.logical_or(ops.greater(value, best), ops.less(where, 0))
         best, where = ops.where(better, value, best), ops.where(better, place, where)
     return best, ops.cast(where, "int64")
 
@@ -220,7 +230,7 @@ def global_average_pool(site: Site, x):
     return site.layer(GLOBAL_AVERAGE[len(x.shape) - 2], keepdims=True)(x)
 
 
-@op("LpPool", layout=CHANNELS_LAST, check=_check_numbers, makes=(*AVERAGE.values(), *PADDING))
+@op("LpPool", layout=CHANNELS_LAST, check=_check_norm, makes=(*AVERAGE.values(), *PADDING))
 @in_single
 def lp_pool(
     site: Site,
@@ -241,7 +251,7 @@ def lp_pool(
     return (_averaged(site, powers, axes) * math.prod(kernel_shape)) ** (1 / p)
 
 
-@op("GlobalLpPool", layout=CHANNELS_LAST)
+@op("GlobalLpPool", layout=CHANNELS_LAST, check=_check_power)
 @in_single
 def global_lp_pool(x, *, p=2):
     return ops.sum(ops.abs(x) ** p, axis=tuple(range(1, len(x.shape) - 1)), keepdims=True) ** (1 / p)
@@ -249,4 +259,6 @@ def global_lp_pool(x, *, p=2):
 
 @op("GlobalMaxPool", layout=CHANNELS_LAST, makes=tuple(GLOBAL_MAX.values()))
 def global_max_pool(site: Site, x):
+    if 0 in site.shape():  # of nothing Keras has no largest; only a batch may be empty
+        return ops.sum(x, axis=tuple(range(1, len(x.shape) - 1)), keepdims=True)
     return site.layer(GLOBAL_MAX[len(x.shape) - 2], keepdims=True)(x)

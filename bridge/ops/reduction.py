@@ -98,6 +98,8 @@ EXTREMES = {"ArgMax": (ops.max, -np.inf), "ArgMin": (ops.min, np.inf)}
 def _where(site: Site, name: str, x: Any, axis: int, last: bool = False, undefined: int = 0) -> Any:
     """The index of the first (or last) extreme, its axis kept, as onnxruntime finds it: a zero is a zero whatever its
     sign; NaN is passed over, and where it comes first the index is `undefined`."""
+    if 0 in site.shape():  # of nothing Keras has no extreme
+        return ops.sum(ops.zeros_like(x, dtype="int32"), axis=axis, keepdims=True)
     reduce, nothing = EXTREMES[name]
     floats = "float" in str(x.dtype)
     numbers = ops.where(ops.isnan(x), ops.cast(nothing, x.dtype), x) if floats else x

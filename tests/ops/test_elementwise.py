@@ -1,6 +1,7 @@
 """Element by element: rows of ONNX text, each proved against onnxruntime."""
 
 import keras
+import numpy as np
 import pytest
 from checking import check, parse, refuses
 from onnx.parser import parse_model
@@ -294,6 +295,12 @@ NUMBERS = "<float zero = {0}, float one = {1}, float six = {6}, float tenth = {0
 def test_activation(row):
     call, layers = row
     check(f"g ({CUBE} x) => ({CUBE} y) {NUMBERS} {{ y = {call} }}", layers=layers, ranges={"x": (-8, 8)})
+
+
+@pytest.mark.parametrize("call", ["Clip (x, z)", "Clip (x, , z)", "Clip (x, z, z)"])
+def test_bounds_that_are_nan(call):
+    among = {"x": (-1.0, 2.0, np.nan), "z": (np.nan,)}
+    check(f"g (float[N, 20] x, float z) => (float[N, 20] y) {{ y = {call} }}", among=among)
 
 
 @pytest.mark.parametrize("call", ["Relu (c)", "Sigmoid (c)", "Softmax <axis = 1> (c)", "Hardmax <axis = 1> (c)",

@@ -91,6 +91,10 @@ def test_global(op, layer, rank):
     check(text(op, rank, ""), layers=[f"Global{layer}{rank}D"], transposes=1, sizes=SIZES)
 
 
+def test_of_nothing():
+    check("g (float[0, 3, 4] x) => (float[0, 3, 1] y) { y = GlobalMaxPool (x) }", transposes=1)
+
+
 @pytest.mark.parametrize(
     "attributes",
     [
@@ -132,6 +136,7 @@ def test_bytes():
         "kernel_shape = [2, 3], strides = [2, 2]",
         "kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1], ceil_mode = 1",
         "kernel_shape = [2, 2], storage_order = 1",
+        "kernel_shape = [1, 2], pads = [0, 1, 0, 1]",  # where nothing but padding stands before NaN and -inf
     ],
 )
 def test_places_of_the_maxima(attributes):
@@ -140,6 +145,7 @@ def test_places_of_the_maxima(attributes):
         f"{{ y, i = MaxPool <{attributes}> (x) }}",
         transposes=3,
         sizes=SIZES,
+        among={"x": (-np.inf, np.nan, 1, 2)} if attributes.endswith("1, 0, 1]") else None,
     )
 
 
@@ -176,6 +182,8 @@ def test_unpool():
         ),
         (text("MaxPool", "fixed", 'kernel_shape = [1, 1], strides = [3, 3], auto_pad = "SAME_UPPER"'), "stride of 3"),
         (text("LpPool", "fixed", "kernel_shape = [9, 2], strides = [3, 1]"), "9 cells, and there are 8"),
+        (text("LpPool", "fixed", "kernel_shape = [2, 2], p = 0"), "p = 0 is no norm"),
+        (text("GlobalLpPool", "fixed", "p = 0"), "p = 0 is no norm"),
         (text("AveragePool", "fixed", "kernel_shape = [2, 2], strides = [2147483648, 1]"), "2147483648 apart"),
     ],
 )  # fmt: skip

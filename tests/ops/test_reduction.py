@@ -129,6 +129,7 @@ INDICES = {
         "int64[N]",
     ),
     "arg-max-last-fixed": ("int32[N, 8]", "ArgMax <axis = 1, select_last_index = 1> (x)", "int64[N, 1]"),
+    "arg-max-of-nothing": ("float[0, 3]", "ArgMax <axis = 1> (x)", "int64[0, 1]"),
     "arg-min": ("float[N, T, 4]", "ArgMin <axis = 2> (x)", "int64[N, T, 1]"),
     "arg-min-last": ("int32[N, T]", "ArgMin <axis = 1, select_last_index = 1> (x)", "int64[N, 1]"),
 }
