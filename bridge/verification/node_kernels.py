@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from bridge.frontend.onnx_walk import nodes_in
 from bridge.graph.decimals import number
 from bridge.verification.metrics import worst_error
 from bridge.verification.old_forms import AS_NEWER, NEWER, old_forms
+from bridge.verification.pools import POOLS
 from bridge.verification.recurrent import STEPS, recurrent
 from bridge.verification.runners import OnnxRuntime
 
@@ -113,6 +115,9 @@ IN_NUMPY: dict[
     "LRN": _lrn,
     **{kind: partial(recurrent, kind) for kind in STEPS},
 }
+EVALUATED = frozenset(
+    {"Attention"}
+)  # of which onnxruntime has in float64 the schema's body, whose scale is of 32 bits
 
 
 class _Kernel(OpRun):
@@ -134,7 +139,7 @@ class _Kernel(OpRun):
         if key not in self._runs:
             wide = np.float64 in dtypes
             meant = _meant(attributes) if wide else {}
-            own = bool(meant) or wide and self.op_type in IN_NUMPY
+            own = bool(meant) or wide and self.op_type in {*IN_NUMPY, *EVALUATED}
             kernel = None if own else _in_onnxruntime(node, version, given)
             self._runs[key] = kernel or self._own(node, version, given, attributes | meant)
         return tuple(self._runs[key](given))
@@ -144,6 +149,9 @@ class _Kernel(OpRun):
         if node.op_type in IN_NUMPY:
             run = IN_NUMPY[node.op_type]
             return lambda given: run(given, attributes)[: len(node.output)]
+        if node.op_type in POOLS:
+            pool = POOLS[node.op_type]
+            return _Own(lambda *given: pool(list(given), attributes), node, version)
         types = [None if x is None else _type(x) for x in inputs]
         try:
             own = load_op("", node.op_type, version, None, node, types, evaluator_cls=ReferenceEvaluator)
@@ -155,27 +163,27 @@ class _Kernel(OpRun):
         for name, value in attributes.items():
             if isinstance(value, float):
                 setattr(made, name, value)
-        return _Own(made, node, version)
+        return _Own(made.run, node, version)
 
 
 class _Own:
-    """The evaluator's own implementation. In float64 it is held against onnxruntime's kernel in float32 before it
-    counts: some leave out what an operator says, such as an attribute."""
+    """Another implementation, such as the evaluator's own. In float64 it is held against onnxruntime's kernel in
+    float32 before it counts: some leave out what an operator says, such as an attribute."""
 
-    def __init__(self, made: OpRun, node: onnx.NodeProto, version: int):
-        self._made, self._node, self._version, self._known = made, node, version, False
+    def __init__(self, run: Callable[..., Any], node: onnx.NodeProto, version: int):
+        self._run, self._node, self._version, self._known = run, node, version, False
 
     def __call__(self, given: list[Any]) -> Any:
         wide = any(getattr(x, "dtype", None) == np.float64 for x in given)
         if wide and not self._known and all(np.isfinite(x).all() for x in given if _is_float(x)):
             self._require_alike([x.astype(np.float32) if _is_float(x) else x for x in given])
             self._known = True
-        return self._made.run(*given)
+        return self._run(*given)
 
     def _require_alike(self, given: list[Any]) -> None:
         kernel = _in_onnxruntime(self._node, self._version, given)
         try:
-            pairs = None if kernel is None else (self._made.run(*given), kernel(given))
+            pairs = None if kernel is None else (self._run(*given), kernel(given))
         except Exception:  # one of them does not run in float32
             return
         if pairs is not None and not worst_error(*pairs) <= ALIKE:

@@ -83,7 +83,12 @@ FILLS: tuple[Fill, ...] = (
     lambda i: -100 - i % 64,
     lambda i: np.sin(i * 1.7),
 )
-PUT: tuple[Fill, ...] = (lambda i: np.full(i.shape, np.nan), *FILLS[1:])  # in the place of what hangs on them
+PUT: tuple[Fill, ...] = (  # in the place of what hangs on them; infinities are passed on by some
+    lambda i: np.full(i.shape, np.nan),
+    *FILLS[1:],
+    lambda i: np.full(i.shape, np.inf),
+    lambda i: np.full(i.shape, -np.inf),
+)
 CHOICES = len(FILLS) + len(PUT)
 
 EXACT = frozenset(  # operators that round nothing

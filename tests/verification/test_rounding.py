@@ -154,10 +154,16 @@ def test_a_file_can_be_asked_to_be_proved_in_float64_but_not_in_training():
         bridge.convert(model, verify=bridge.Verify(training=True))
 
 
-def test_statistics_that_onnxruntime_takes_in_32_bits_are_in_float64_what_was_meant():
-    model = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 21]>
-        g (double[n,4,5] x) => (double[n,4,5] y) <double[4] s = {1, 2, 3, 4}, double[4] b = {0, 1, -1, 0}>
-        { y = GroupNormalization <epsilon = 0.1, num_groups = 2> (x, s, b) }""")
+IN_32_BITS = {
+    "statistics": "g (double[n,4,5] x) => (double[n,4,5] y) <double[4] s = {1, 2, 3, 4}, double[4] b = {0, 1, -1, 0}>"
+    "{ y = GroupNormalization <epsilon = 0.1, num_groups = 2> (x, s, b) }",
+    "a scale": "g (double[n,2,4,3] x) => (double[n,2,4,3] y) { y = Attention <softcap = 2.0> (x, x, x) }",
+}
+
+
+@pytest.mark.parametrize("name", IN_32_BITS)
+def test_what_onnxruntime_takes_in_32_bits_is_in_float64_what_was_meant(name):
+    model = onnx.parser.parse_model('<ir_version: 10, opset_import: ["": 23]>' + IN_32_BITS[name])
     assert bridge.convert(model).report.verified
 
 
@@ -177,6 +183,10 @@ DOUBLED = {
     "neighbours": "y = LRN <alpha = 0.9, size = 2> (x)",
     "more neighbours": "y = LRN <alpha = 0.9, bias = 0.5, size = 3> (x)",
     "sums of powers": "y = GlobalLpPool <p = 3> (x)",
+    "sums of powers in windows": "y = LpPool <kernel_shape = [2,3], p = 3, pads = [0,1,1,1], strides = [1,2]> (x)",
+    "means in windows": "y = AveragePool <kernel_shape = [3,2], pads = [1,0,1,1], strides = [2,2], ceil_mode = 1> (x)",
+    "means in windows, padding counted": "y = AveragePool <kernel_shape = [3,2], pads = [1,0,1,1], strides = [2,3], "
+    "ceil_mode = 1, count_include_pad = 1> (x)",
     "erf": "y = Erf (x)",
     "celu": "y = Celu <alpha = 0.7> (x)",
     "hard swish": "y = HardSwish (x)",

@@ -167,6 +167,11 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[1.0, 2.0], [np.nan, 1.0]],
         False,
     ),
+    "infinity that a Clip without bounds passes on, compared": (
+        "g (float[2] x) => (bool[2] y) { c = Clip (x)  y = Equal (c, x) }",
+        [[np.inf, 1.0]],
+        [False, True],
+    ),
     "what overflows": ("g (float[2] x) => (float[2] y) { y = Exp (x) }", [[100.0, 1.0]], [True, True]),
 }
 
