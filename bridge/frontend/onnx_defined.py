@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import onnx
 import onnx.defs
@@ -21,13 +21,13 @@ DEFINED = {
 DOMAIN = "ai.onnx.defined"
 
 
-def define(model: ir.Model) -> None:
-    """Replace what `DEFINED` names, wherever it stands; some are defined through others. One whose definition needs a
+def define(model: ir.Model, names: Collection[str] = DEFINED) -> None:
+    """Replace what `names` says, wherever it stands; some are defined through others. One whose definition needs a
     type that is not known stays, and the plan will name it."""
     inline = common.InlinePass(criteria=lambda function: function.domain != OURS)
     version = imported(model.opset_imports)
     stays: set[ir.Node] = set()
-    while nodes := [node for node in _nodes(model) if node not in stays]:
+    while nodes := [node for node in _nodes(model, names) if node not in stays]:
         infer_symbolic_shapes(model, warn_on_missing=False)
         for node in nodes:
             body = _definition(node, version)
@@ -43,9 +43,9 @@ def define(model: ir.Model) -> None:
         inline(model)  # whose nodes then learn their types
 
 
-def _nodes(model: ir.Model) -> Iterator[ir.Node]:
+def _nodes(model: ir.Model, names: Collection[str]) -> Iterator[ir.Node]:
     for graph in (model.graph, *model.functions.values()):
-        yield from (node for node in graph.all_nodes() if node.domain == "" and node.op_type in DEFINED)
+        yield from (node for node in graph.all_nodes() if node.domain == "" and node.op_type in names)
 
 
 def _definition(node: ir.Node, version: int) -> onnx.FunctionProto | None:

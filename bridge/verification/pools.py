@@ -39,7 +39,8 @@ POOLS = {"AveragePool": average_pool, "LpPool": lp_pool}
 def _axes(x: np.ndarray, attributes: dict[str, Any]) -> tuple[list[Axis], list[Axis]]:
     """The windows with their padding, and with what `ceil_mode` adds to it."""
     names = ("kernel_shape", "strides", "pads", "dilations", "auto_pad")
-    axes = pool_windows(x.shape[2:], *map(attributes.get, names))
+    numbers: list[Any] = [attributes.get(name) for name in names]
+    axes = pool_windows(x.shape[2:], *numbers)
     return axes, with_overhang(axes, attributes.get("ceil_mode"))
 
 
@@ -53,4 +54,5 @@ def _sums(x: np.ndarray, axes: Sequence[Axis]) -> np.ndarray:
     views = np.lib.stride_tricks.sliding_window_view(x, [axis.span for axis in axes], spatial)
     steps = (slice(None, None, axis.stride) for axis in axes)
     cells = (slice(None, None, axis.dilation) for axis in axes)
-    return np.asarray(views[(..., *steps, *cells)].sum(tuple(range(x.ndim, views.ndim))))
+    inside: Any = (..., *steps, *cells)
+    return np.asarray(views[inside].sum(tuple(range(x.ndim, views.ndim))))

@@ -157,6 +157,8 @@ def test_a_file_can_be_asked_to_be_proved_in_float64_but_not_in_training():
 IN_32_BITS = {
     "statistics": "g (double[n,4,5] x) => (double[n,4,5] y) <double[4] s = {1, 2, 3, 4}, double[4] b = {0, 1, -1, 0}>"
     "{ y = GroupNormalization <epsilon = 0.1, num_groups = 2> (x, s, b) }",
+    "a rotation": "g (float[n,2,3,4] x, float[5,2] c, float[5,2] s, int64[n,3] p) => (float[n,2,3,4] y)"
+    "{ y = RotaryEmbedding (x, c, s, p) }",
     "a scale": "g (double[n,2,4,3] x) => (double[n,2,4,3] y) { y = Attention <softcap = 2.0> (x, x, x) }",
 }
 
@@ -164,7 +166,7 @@ IN_32_BITS = {
 @pytest.mark.parametrize("name", IN_32_BITS)
 def test_what_onnxruntime_takes_in_32_bits_is_in_float64_what_was_meant(name):
     model = onnx.parser.parse_model('<ir_version: 10, opset_import: ["": 23]>' + IN_32_BITS[name])
-    assert bridge.convert(model).report.verified
+    assert bridge.convert(model, verify=bridge.Verify(float64=True)).report.verified
 
 
 DOUBLED = {
