@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-TALKATIVE = ("torch.onnx", "torch.fx.experimental.symbolic_shapes")
 RESERVED = {"code", "graph"}  # names that a torch.fx.GraphModule has already
 
 
@@ -135,11 +134,13 @@ def _positional(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> tuple[A
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without what torch logs while it exports, pages of tracebacks of errors that it deals with among it."""
-    with contextlib.ExitStack() as stack:
-        for logger in map(logging.getLogger, TALKATIVE):
-            stack.callback(logger.setLevel, logger.level)
-            logger.setLevel(logging.CRITICAL)
+    logger = logging.getLogger("torch")  # from which all of torch's have their level
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
         yield
+    finally:
+        logger.setLevel(level)
 
 
 def _clash(model: Any) -> str:
