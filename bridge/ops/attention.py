@@ -58,7 +58,7 @@ def attention(
     groups = 1 if q.shape[2] is None else q.shape[2] // k.shape[2]  # which Keras has not on every backend
     keys, values = (ops.repeat(t, groups, axis=2) if groups > 1 else t for t in (k, v))
     if (
-        softcap or size != width or not isinstance(size, int)
+        softcap > 0 or size != width or not isinstance(size, int)
     ):  # Keras has no cap, and expects values like queries
         y = ops.einsum("bnts,bsnh->btnh", _weights(q, keys, softcap, **options), values)
     else:
@@ -135,9 +135,9 @@ def _mask(site: Site, mask: Any) -> dict[str, Any]:
 
 
 def _weights(q, k, softcap: float = 0.0, *, bias=None, mask=None, is_causal: bool, scale: float) -> Any:
-    """What each query takes of each value; the scores are held between -softcap and softcap, if that is not 0."""
+    """What each query takes of each value; the scores are held between -softcap and softcap, if that is above 0."""
     scores = ops.einsum("btnh,bsnh->bnts", q, k) * scale
-    scores = softcap * ops.tanh(scores / softcap) if softcap else scores
+    scores = softcap * ops.tanh(scores / softcap) if softcap > 0 else scores
     if bias is not None:
         scores = dims.add(scores, bias)
     if is_causal:

@@ -92,7 +92,16 @@ def _depth(places: tuple[Any, ...]) -> int:
     return places[-1]
 
 
-@op("ReverseSequence")
+def _check_reversed(step: Step) -> str | None:
+    time, batch = step.argument("time_axis"), step.argument("batch_axis")
+    if {time, batch} != {0, 1}:
+        return f"time_axis={time} and batch_axis={batch}, which have to be 0 and 1 in either order"
+    rows, (count, *_) = step.shape()[batch], step.shape(1)
+    fit = not isinstance(rows, int) or not isinstance(count, int) or rows == count
+    return None if fit else f"{count} lengths for {rows} rows"
+
+
+@op("ReverseSequence", check=_check_reversed)
 def reverse_sequence(site: Site, x, lengths, *, batch_axis=1, time_axis=0):
     """Each row's first steps in the other order, as many as its length says."""
     rank = len(x.shape)

@@ -334,6 +334,14 @@ REFUSED = {
         "g (float[N, 4] x, int64[4] p) => (float[A, B] y) { y = Pad (x, p) }",
         "pads .p. has to be known or symbolic integers",
     ),
+    "lengths-of-other-rows": (
+        "g (float[T, 3] x) => (float[T, 3] y) <int64[4] n = {1, 1, 1, 1}> { y = ReverseSequence (x, n) }",
+        "4 lengths for 3 rows",
+    ),
+    "rows-along-the-time": (
+        "g (float[4, 3] x) => (float[4, 3] y) <int64[4] n = {1, 1, 1, 1}> { y = ReverseSequence <batch_axis = 0> (x, n) }",
+        "time_axis=0 and batch_axis=0",
+    ),
     "slice-of-a-slice": (
         f"g (float[N, T, 3] x, float[N, 9] z) => (float[N, A] y) {{ {LENGTHS} y = Slice (z, zero, t, one, two) }}",
         "Keras cannot say the slice 0:T:2",

@@ -12,7 +12,9 @@ SHARED = {  # heads of queries, heads of keys, size of a value
 
 
 @pytest.mark.parametrize("row", SHARED.values(), ids=SHARED)
-@pytest.mark.parametrize("attributes", ["", "<is_causal = 1>", "<softcap = 1.5, scale = 0.7>"])
+@pytest.mark.parametrize(
+    "attributes", ["", "<is_causal = 1>", "<softcap = 1.5, scale = 0.7>", "<softcap = -1.5>"]
+)
 def test_heads(row, attributes):
     queries, keys, size = row
     check(
