@@ -27,6 +27,7 @@ from torch import nn
 torch.set_num_threads(1)
 
 import bridge
+from bridge.frontend.torch_examples import Example
 from bridge.frontend.torch_export import export_module
 from bridge.verification.runners import OnnxRuntime, keras_call
 
@@ -148,10 +149,10 @@ def _answers(expressions: Sequence[str], keras: bool) -> list[Answer]:
     free = torch.export.Dim.AUTO
     shapes = (tuple({0: free} for _ in args),)
     if not keras:
-        model = export_module(module, args, dynamic_shapes=shapes).model
+        model = export_module(module, Example(args, {}), shapes).model
         return _compared(expressions, module, args, {"onnx": OnnxRuntime(model)}, model.graph.inputs)
     made = bridge.convert(module, args, dynamic_shapes=shapes, verify=False)
-    model = export_module(module, args, dynamic_shapes=shapes).model
+    model = export_module(module, Example(args, {}), shapes).model
     runs = {"onnx": OnnxRuntime(model), "keras": keras_call(made.model)}
     return _compared(expressions, module, args, runs, model.graph.inputs)
 

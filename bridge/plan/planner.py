@@ -120,13 +120,14 @@ def _no_axes(step: Step) -> str | None:
 
 
 def _free_features(step: Step) -> str | None:
-    """Why a product with a parameter has not the size that the parameter has, or None."""
-    if not step.operator.units:
+    """Why a product with a parameter has not the size that the parameter has, or None. A size that is known by its name
+    alone is what the parameter says; one that is worked out from free axes would be so at some of their sizes only."""
+    features = step.shape()[step.feature_axis] if step.operator.units else None
+    if features is None or isinstance(features, int) or _is_name(features):
         return None
-    features = step.shape()[step.feature_axis]
     for parameter, operand in zip(step.operator.inputs, step.operands, strict=False):
         axis = step.operator.features.get(parameter.name)
-        if axis is None or operand.value is None or operand.is_tensor or isinstance(features, int):
+        if axis is None or operand.value is None or operand.is_tensor:
             continue
         return (
             f"its weights are for {operand.value.shape[axis]} numbers, and how many it is given is free: "
@@ -134,6 +135,10 @@ def _free_features(step: Step) -> str | None:
             f"size before, as by a pool"
         )
     return None
+
+
+def _is_name(dim: ir.SymbolicDim) -> bool:
+    return dim.value is None or dim.value.isidentifier()
 
 
 def _no_input(value: ir.Value) -> str | None:

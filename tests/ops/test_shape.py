@@ -319,12 +319,12 @@ REFUSED = {
         "shape .s. has to be known or symbolic",
     ),
     "features": (
-        "g (float[N, K] x) => (float[N, 3] y) <float[4, 3] w> { y = MatMul (x, w) }",
-        "MatMul.*its weights are for 4 numbers, and how many it is given is free: K; fix the axes",
+        "g (float[N, K, 2] x) => (float[N, 3] y) <float[4, 3] w> { f = Flatten (x)  y = MatMul (f, w) }",
+        r"MatMul.*its weights are for 4 numbers, and how many it is given is free: 2\*K; fix the axes",
     ),
     "features-of-integers": (
-        "g (int64[N, K] x) => (int64[N, 3] y) <int64[4, 3] w> { y = MatMul (x, w) }",
-        "MatMul.*its weights are for 4 numbers, and how many it is given is free: K; fix the axes",
+        "g (int64[N, K, 2] x) => (int64[N, 3] y) <int64[4, 3] w> { f = Flatten (x)  y = MatMul (f, w) }",
+        r"MatMul.*its weights are for 4 numbers, and how many it is given is free: 2\*K; fix the axes",
     ),
     "input-of-strings": (
         "g (string[N] x) => (string[N] y) { y = Identity (x) }",
