@@ -156,12 +156,12 @@ def _load_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dyn
         kind = type(error.__cause__).__name__
         raise ExportError(f"{title} does not run on the args given: {kind}: {error}") from error
     require_outputs(title, result)
-    exported, example = _exported(module, args, kwargs, dynamic_shapes)
+    exported, example = _exported(given, dynamic_shapes)
     return Source(
         exported.model,
         title,
         exported.model,
-        Torch(module, example.args, example.kwargs),
+        given.called_with(example.args, example.kwargs),
         exported.notes,
         dynamic_shapes,
         True,
@@ -171,28 +171,24 @@ def _load_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dyn
     )
 
 
-def _exported(
-    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
-) -> tuple[Exported, Example]:
+def _exported(given: Torch, dynamic_shapes: Any) -> tuple[Exported, Example]:
     """The module as torch exports it, and what it was traced with: where no axes are named with the batch free, if
     torch allows it."""
     from bridge.frontend.torch_examples import Example
     from bridge.frontend.torch_export import export_module
     from bridge.frontend.torch_module import apart
 
-    given = Example(args, kwargs)
-    if dynamic_shapes is not None:
-        return export_module(apart(module), given, dynamic_shapes), given
-    example = Example.with_batch(apart(module), args, kwargs)
+    plain = Example(*given.arguments)
+    example = plain if dynamic_shapes is not None else Example.with_batch(given)
     try:
-        exported = export_module(apart(module), example)
+        exported = export_module(apart(given.module), example, dynamic_shapes)
     except ExportError:
         if not example.repeated:
             raise
-        return export_module(apart(module), given), given
-    if not example.is_free(exported.model):
-        return export_module(apart(module), given), given
-    return replace(exported, notes=(*exported.notes, *example.notes)), example
+    else:
+        if example.is_free(exported.model):
+            return replace(exported, notes=(*exported.notes, *example.notes)), example
+    return export_module(apart(given.module), plain), plain
 
 
 def _torch() -> Any:

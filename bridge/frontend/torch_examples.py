@@ -17,6 +17,9 @@ import onnx_ir as ir
 import torch
 from torch.utils import _pytree as pytree
 
+from bridge.errors import NotRun
+from bridge.frontend.torch_module import Torch
+
 REPEATS = 3  # of a batch of one
 MAX_RUNS = 27  # of the module, to find out which axes are its batch
 TOLERANCE = 1e-3  # of the largest magnitude: other kernels are at work for another batch
@@ -37,16 +40,17 @@ class Example:
     repeated: tuple[tuple[int, ...], ...] = ()  # for each tensor the axis along which it is repeated
 
     @classmethod
-    def with_batch(cls, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Example:
-        """With the batch free: axis 0 of the first tensor, or axis 1 where a recurrent layer of the module is
-        time-major, and every axis as long; of an example of one, those axes that can be told to be."""
+    def with_batch(cls, given: Torch) -> Example:
+        """The example of `given`, with the batch free: axis 0 of the first tensor, or axis 1 where a recurrent layer of
+        the module is time-major, and every axis as long; of an example of one, those axes that can be told to be."""
+        module, (args, kwargs) = given.module, given.arguments
         leaves, spec = pytree.tree_flatten((args, kwargs))
         first = next((x for x in leaves if isinstance(x, torch.Tensor) and x.ndim), None)
         if first is None:
             return cls(args, kwargs)
         sizes = set(first.shape[: 2 if time_major(module) else 1]) - {1}
         chosen = [_as_long(x, sizes) for x in leaves]
-        found = None if any(chosen) else _axes_of_one(module, leaves, spec)
+        found = None if any(chosen) else _axes_of_one(given, leaves, spec)
         if found is None:
             return cls(args, kwargs, _named(module, spec, chosen))
         args, kwargs = pytree.tree_unflatten(_repeated(leaves, found), spec)
@@ -82,15 +86,17 @@ def _named(module: torch.nn.Module, spec: Any, chosen: Sequence[tuple[int, ...]]
     return inspect.signature(module.forward).bind(*args, **kwargs).arguments
 
 
-def _axes_of_one(module: torch.nn.Module, leaves: list[Any], spec: Any) -> list[tuple[int, ...]] | None:
+def _axes_of_one(given: Torch, leaves: list[Any], spec: Any) -> list[tuple[int, ...]] | None:
     """For each leaf the axis of length one that is the batch, if it has one: the first choice under which the module
     gives what it gives for the example, as often as the example is repeated."""
-    wanted = _outputs(module, leaves, spec)
-    if wanted is None:
-        return None
+    wanted = given(given.examples)
     for choice in itertools.islice(_choices(leaves), MAX_RUNS):
-        got = _outputs(module, _repeated(leaves, choice), spec)
-        if got is not None and len(got) == len(wanted) and _is_repeated(wanted, got):
+        repeated = given.called_with(*pytree.tree_unflatten(_repeated(leaves, choice), spec))
+        try:
+            got = repeated(repeated.examples)
+        except NotRun:  # sizes that are not meant
+            continue
+        if len(got) == len(wanted) and _is_repeated(wanted, got):
             return choice
     return None
 
@@ -110,31 +116,21 @@ def _repeated(leaves: list[Any], choice: Sequence[tuple[int, ...]]) -> list[Any]
     ]
 
 
-def _outputs(module: torch.nn.Module, leaves: list[Any], spec: Any) -> list[torch.Tensor] | None:
-    args, kwargs = pytree.tree_unflatten(leaves, spec)
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            results = pytree.tree_leaves(module(*args, **kwargs))
-    except Exception:  # whatever forward raises at sizes that are not meant
-        return None
-    return [x for x in results if isinstance(x, torch.Tensor)]
-
-
-def _is_repeated(wanted: list[torch.Tensor], got: list[torch.Tensor]) -> bool:
+def _is_repeated(wanted: list[np.ndarray], got: list[np.ndarray]) -> bool:
     """Whether all outputs are as they were, and some of them repeated along one axis."""
     grown = [_grown(before, after) for before, after in zip(wanted, got, strict=True)]
     return all(axes is not None for axes in grown) and any(grown)
 
 
-def _grown(before: torch.Tensor, after: torch.Tensor) -> tuple[int, ...] | None:
+def _grown(before: np.ndarray, after: np.ndarray) -> tuple[int, ...] | None:
     """The axis along which `after` is `before` repeated, none if it is the same; None if it is something else."""
-    if before.ndim != after.ndim or before.dtype != after.dtype:
+    if before.ndim != after.ndim:
         return None
     longer = tuple(i for i, (a, b) in enumerate(zip(before.shape, after.shape, strict=True)) if a != b)
     if len(longer) > 1 or longer and (before.shape[longer[0]], after.shape[longer[0]]) != (1, REPEATS):
         return None
-    wide = before.expand_as(after)
-    if not after.is_floating_point():
-        return longer if torch.equal(wide, after) else None
-    scale = float(wide.abs().max()) if wide.numel() else 0.0
-    return longer if torch.allclose(wide, after, rtol=0, atol=TOLERANCE * scale, equal_nan=True) else None
+    wide = np.broadcast_to(before, after.shape)
+    if not np.issubdtype(after.dtype, np.floating):
+        return longer if np.array_equal(wide, after) else None
+    scale = float(np.abs(wide).max(initial=0))
+    return longer if np.allclose(wide, after, rtol=0, atol=TOLERANCE * scale, equal_nan=True) else None

@@ -118,3 +118,7 @@ class Torch:
     def __call__(self, inputs: Arrays) -> Arrays:
         with self.evaluating() as module:
             return [x.detach().cpu().numpy() for x in self.outputs(inputs, module)]
+
+    def called_with(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Torch:
+        """The same module with other examples."""
+        return Torch(self.module, args, kwargs)

@@ -101,6 +101,16 @@ def test_what_free_axes_are_called(case: str) -> None:
     assert [line.partition(": ")[2] for line in report.axes] == [CALLED[case].partition(": ")[2]]
 
 
+def test_a_module_in_training_stays_as_it_was() -> None:
+    """Its running statistics do not see the example, and its dropout does not hide the batch."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    result = bridge.convert(module, 5 * torch.randn(1, 3, 8, 7))
+    assert result.model.inputs[0].shape == (None, 3, 8, 7)
+    assert module.training
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
 NET = nn.Sequential(nn.Linear(3, 4), nn.ReLU()).eval()
 X = torch.randn(2, 3)
 with warnings.catch_warnings():  # of what torch is to drop
