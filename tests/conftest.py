@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,3 +28,19 @@ def build_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[..., 
         )
 
     return replace
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder within another, beside which a file that reaches outside would leave something."""
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    return inner
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
+    """A model and its map."""
+    from hostile import saved_pair
+
+    return saved_pair(tmp_path_factory.mktemp("good") / "m.keras")

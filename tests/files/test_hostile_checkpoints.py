@@ -34,13 +34,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bridge.convert(module, torch.randn(2, 4)).save(path)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    inner = tmp_path / "inner"
-    inner.mkdir()
-    return inner
-
-
 STATE = {
     "0.weight": torch.arange(12.0).reshape(3, 4), "0.bias": torch.ones(3), "1.weight": torch.ones(3), "1.bias": torch.ones(3),
     "1.running_mean": torch.zeros(3), "1.running_var": torch.ones(3), "1.num_batches_tracked": torch.tensor(7),

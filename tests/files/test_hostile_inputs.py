@@ -20,13 +20,6 @@ TEXT = '<ir_version: 10, opset_import: ["": 23]> g (float[N,4] x) => (float[N,4]
 X = np.ones((3, 4), np.float32)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    inner = tmp_path / "inner"
-    inner.mkdir()
-    return inner
-
-
 def npy(array: Any = X) -> bytes:
     out = io.BytesIO()
     np.save(out, array)

@@ -13,25 +13,12 @@ import h5py
 import hostile
 import onnx.parser
 import pytest
-from hostile import DENSE, bounded, read_saved, refused, rezipped, saved_pair, with_json, with_member
+from hostile import DENSE, bounded, read_saved, refused, rezipped, with_json, with_member
 
 import bridge
 from bridge import saving
 
 Json = Any
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
-    """A model and its map."""
-    return saved_pair(tmp_path_factory.mktemp("good") / "m.keras")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    inner = tmp_path / "inner"
-    inner.mkdir()
-    return inner
 
 
 @pytest.mark.parametrize("kind", hostile.ANY_ARCHIVE)

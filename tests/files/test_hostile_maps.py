@@ -10,24 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hostile import bounded, read_saved, refused, saved_pair
+from hostile import bounded, read_saved, refused
 
 from bridge import saving
 
 Json = Any
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
-    """A model and its map."""
-    return saved_pair(tmp_path_factory.mktemp("good") / "m.keras")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    inner = tmp_path / "inner"
-    inner.mkdir()
-    return inner
 
 
 def with_arrays(data: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from calls import Call
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -18,19 +18,6 @@ import bridge
 
 torch.set_num_threads(1)
 DRAW = np.random.default_rng(0)
-
-
-class Call(nn.Module):
-    """A module from a function over its parts."""
-
-    def __init__(self, function: Callable[..., Any], **parts: nn.Module):
-        super().__init__()
-        self.function = function
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, *args: Any) -> Any:
-        return self.function(self, *args)
 
 
 class Tagger(nn.Module):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from calls import Call
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.onnx._internal.exporter._registration import ONNXRegistry
@@ -15,19 +16,6 @@ from bridge import passes
 from bridge.frontend.torch_registry import read_once
 
 torch.set_num_threads(1)
-
-
-class Call(nn.Module):
-    """A module from a function over its parts."""
-
-    def __init__(self, function, **parts: nn.Module):
-        super().__init__()
-        self.function = function
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, x, lengths=None):
-        return self.function(self, x) if lengths is None else self.function(self, x, lengths)
 
 
 POOLS = [

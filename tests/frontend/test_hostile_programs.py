@@ -122,13 +122,6 @@ def refused_program(path: Path, says: str) -> None:
 # --- what is no program, or one of no sense ------------------------------------------------------------------
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    inner = tmp_path / "inner"
-    inner.mkdir()
-    return inner
-
-
 @pytest.mark.parametrize("kind", hostile.ANY_ARCHIVE)
 def test_no_program(program: Path, folder: Path, kind: str) -> None:
     path = folder / "p.pt2"
