@@ -18,6 +18,7 @@ from onnxscript.function_libs.torch_lib.ops import nn
 
 from bridge.frontend.torch_axes import ints, size, typed
 from bridge.frontend.torch_formulas import aten, number
+from bridge.graph.windows import Axis
 
 # --- while torch traces ---------------------------------------------------------------------------------------
 
@@ -162,7 +163,10 @@ def _average(rank: int) -> Any:
             return stock(x, kernel, stride, padding, ceil_mode, count_include_pad)
         kernel, stride, padding = (_each(given, rank) for given in (kernel, stride or kernel, padding))
         if ceil_mode:
-            ends = [_overhang(*axis) for axis in zip(x.shape[-rank:], kernel, stride, padding, strict=True)]
+            ends = [
+                Axis(n, k, step, 1, (pad, pad)).overhang
+                for n, k, step, pad in zip(x.shape[-rank:], kernel, stride, padding, strict=True)
+            ]
             x = typed(
                 op.Pad(x, ints(*[0] * (2 * len(x.shape) - rank), *ends)),
                 x,
@@ -177,20 +181,6 @@ def _average(rank: int) -> Any:
 def _each(given: Any, rank: int) -> list[int]:
     numbers = [given] if isinstance(given, int) else [*given]
     return numbers * (rank // len(numbers))
-
-
-def _overhang(n: Any, kernel: int, stride: int, pad: int) -> int:
-    """How many zeros behind an axis make a pool that rounds down count as one that rounds up, which has no window that
-    begins in the padding."""
-    if isinstance(n, int):
-        last = -(-(n + 2 * pad - kernel) // stride) * stride
-        return 0 if last >= n + pad else stride - 1
-    if kernel < stride + pad:
-        raise NotImplementedError(
-            "pooling with a divisor of its own and ceil_mode over a free axis, of whose windows the last may begin in "
-            "the padding; leave the axis out of dynamic_shapes, or ceil_mode out"
-        )
-    return stride - 1
 
 
 POOLS: dict[Any, Any] = {

@@ -74,6 +74,10 @@ FREE = {
     "maxima and their places": (Places(), (2, 3, 9, 7)),
     "more windows than places": (Area(more=3), (2, 3, 9, 7)),
     "a part of the places": (Area(factor=0.5), (2, 3, 9)),
+    "a divisor, and windows that would begin in the padding": (
+        nn.AvgPool2d(2, 3, padding=1, ceil_mode=True, divisor_override=3),
+        (2, 3, 8, 9),
+    ),
     "more output padding than stride": (
         nn.ConvTranspose1d(3, 2, 3, padding=1, output_padding=2, dilation=3),
         (2, 3, 7),
