@@ -218,10 +218,10 @@ def verify_saved(
     _require_same_inputs(path, model, simple)
     _require_room(path, model)
     with watch.stage("compare"):
-        from bridge.verification.ranges import settle
+        from bridge.verification.ranges import find_ranges
         from bridge.verification.verify import verify_gradients, verify_model
 
-        settle(opened, simple)
+        find_ranges(opened, simple)
         found = verify_model(model, opened, simple)
         if options.training:
             found = found.joined(verify_gradients(load_saved(path), opened, simple))
@@ -313,9 +313,9 @@ def _planned(opened: Source, watch: Stopwatch, channels_last: bool = False) -> P
 
         planned = plan(simple, channels_last=channels_last)
     with watch.stage("compare"):
-        from bridge.verification.ranges import settle
+        from bridge.verification.ranges import find_ranges
 
-        settle(opened, planned.model)
+        find_ranges(opened, planned.model)
     return planned
 
 

@@ -1,14 +1,14 @@
 """Everything that `bridge` raises on purpose.
 
     BridgeError
-    ├── SourceError        the file or object given is not a model that can be read
-    ├── ExportError        torch could not export the module, or fixed an axis that was to be dynamic
-    ├── UnsupportedError        nodes that cannot be built, all of them at once (`.refusals`)
-    ├── MismatchError           the converted model does not agree with its source (`.report`)
-    ├── WeightsError       weights that do not fit, or cannot go back
-    ├── OutputError        a file that cannot be written
-    ├── MissingPackageError     an optional package is needed and not installed
-    └── InternalError      a fault of bridge itself, with the stage and the node at which it arose
+    ├── SourceError         the file or object given is not a model that can be read
+    ├── ExportError         torch could not export the module, or fixed an axis that was to be dynamic
+    ├── UnsupportedError    nodes that cannot be built, all of them at once (`.refusals`)
+    ├── MismatchError       the converted model does not agree with its source (`.report`)
+    ├── WeightsError        weights that do not fit, or cannot go back
+    ├── OutputError         a file that cannot be written
+    ├── MissingPackageError an optional package is needed and not installed
+    └── InternalError       a fault of bridge itself, with the stage and the node at which it arose
 
 The text of each is one line that says what, where and the way out; `UnsupportedError` has one line per refusal.
 """
@@ -31,7 +31,7 @@ MAX_LINE = 2000  # characters of a line of an error
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-def said(error: BaseException) -> str:
+def short_message(error: BaseException) -> str:
     """What `error` says, on one short line: without terminal colours, and of Keras's text only what went wrong."""
     text = re.sub(r"\x1b\[\d*m", "", str(error))
     text = re.sub(r"^Exception encountered.*", "", text).partition("\nArguments received by")[0]
@@ -137,4 +137,4 @@ def calling() -> Iterator[None]:
     except BridgeError:
         raise
     except Exception as error:
-        raise NotRun(said(error)) from error
+        raise NotRun(short_message(error)) from error

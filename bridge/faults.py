@@ -6,7 +6,7 @@ from types import TracebackType
 
 import onnx_ir as ir
 
-from bridge.errors import InternalError, NotRun, said
+from bridge.errors import InternalError, NotRun, short_message
 from bridge.graph.provenance import torch_path
 from bridge.ops.contract import Step
 
@@ -19,7 +19,7 @@ def fault(stage: str, error: Exception) -> InternalError:
         "" if node is None else f" at {_named(node)}"
     )
     return InternalError(
-        f"a fault of bridge itself in {where}: {type(cause).__name__}: {said(cause)}; "
+        f"a fault of bridge itself in {where}: {type(cause).__name__}: {short_message(cause)}; "
         f"`bridge reduce SOURCE -o smallest.onnx` writes the smallest graph that shows it, for a report"
     )
 

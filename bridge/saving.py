@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from bridge.errors import BridgeError, OutputError, SourceError, WeightsError, said
+from bridge.errors import BridgeError, OutputError, SourceError, WeightsError, short_message
 from bridge.files.archives import BROKEN, read_arrays, read_json, reading, require_printable
-from bridge.files.atomic import move, require_file, settle, workshop
+from bridge.files.atomic import flush_to_disk, move, require_file, workshop
 from bridge.files.keras_file import require_harmless
 from bridge.report.report import Report
 from bridge.weights.entry import Entry
@@ -65,10 +65,10 @@ def save(path: Path, model: keras.Model, weights: WeightMap, report: Report) -> 
         old: dict[str, Any] = {f"{PREVIOUS}{name}": array for name, array in _map_of(path).items()}
         if old:
             np.savez(both, **old, **arrays)
-            settle(new, map_, both)
+            flush_to_disk(new, map_, both)
             move((both, beside), (new, path), (map_, beside))
         else:
-            settle(new, map_)
+            flush_to_disk(new, map_)
             move((map_, beside), (new, path))
 
 
@@ -77,7 +77,7 @@ def _write_model(path: Path, model: keras.Model, mark: str) -> None:
     try:
         model.save(path)
     except RuntimeError as error:  # h5py's, where the disk is full
-        raise OSError(None, said(error)) from error
+        raise OSError(None, short_message(error)) from error
     with zipfile.ZipFile(path, "a") as archive:
         archive.comment = MARK + mark.encode()
 
@@ -228,7 +228,9 @@ def load_keras(path: Path) -> keras.Model:
             f"first with sys.setrecursionlimit"
         ) from error
     except Exception as error:
-        raise SourceError(f"{path}: not a model that Keras loads in safe mode: {said(error)}") from error
+        raise SourceError(
+            f"{path}: not a model that Keras loads in safe mode: {short_message(error)}"
+        ) from error
 
 
 def _read_map(model: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from keras.src.backend.common import global_state
+from keras.src.backend.common import dtypes, global_state
 
 import bridge
 from bridge import keras_compat
@@ -66,6 +66,19 @@ def test_what_has_a_twin_rounds_in_float64_or_is_not_there(name):
         except tensorflow.errors.OpError:  # there is no kernel
             return
         assert np.abs(got - want).max() / np.abs(want).max() > LIMIT_FLOAT64
+
+
+def test_a_table_of_keras_makes_float32_of_float64_unless_it_is_told(monkeypatch):
+    """As it has it for all backends but TensorFlow. It is where we look for it, Keras reads it, and it is left as it
+    was found."""
+    double = "float64"
+    if keras.backend.backend() != "tensorflow":
+        assert dtypes.BIT64_TO_BIT32_DTYPE[double] == "float32"
+    monkeypatch.setitem(dtypes.BIT64_TO_BIT32_DTYPE, double, "float32")
+    assert keras.backend.result_type(double, double) == "float32"
+    with double_precision():
+        assert keras.backend.result_type(double, double) == double
+    assert keras.backend.result_type(double, double) == "float32"
 
 
 def nested():

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from keras import ops
 
 from bridge.build.assembly import Assembly, Frame, LayerRecord, PendingLayer, loses_sizes
-from bridge.errors import Refusal, UnsupportedError, said
+from bridge.errors import Refusal, UnsupportedError, short_message
 from bridge.graph.axes import Perm
 from bridge.ops.contract import Kind, Operand, Plan, Refused, Step
 from bridge.weights.weight import Weight
@@ -176,7 +176,7 @@ def assemble(frame: Frame, inputs: Sequence[Any]) -> list[Any]:
         except Refused as refused:
             raise UnsupportedError([step.refusal(str(refused))]) from refused
         except (TypeError, ValueError) as error:
-            reason = f"Keras takes no {_shapes(step)} here: {said(error)}"
+            reason = f"Keras takes no {_shapes(step)} here: {short_message(error)}"
             raise UnsupportedError([step.refusal(reason)]) from error
         frame.assembly.made += [] if step.operator.layout.renames else site.made()
     return [_output(frame, value) for value in frame.plan.graph.outputs]

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from bridge.errors import CONTROLS, SourceError, said
+from bridge.errors import CONTROLS, SourceError, short_message
 from bridge.files.atomic import require_file
 
 SLACK = 64 << 20  # bytes by which a packed archive may outgrow four times its size
@@ -39,7 +39,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except BROKEN as error:
-        raise SourceError(f"{path}: not {what}: {said(error)}") from error
+        raise SourceError(f"{path}: not {what}: {short_message(error)}") from error
 
 
 @contextlib.contextmanager

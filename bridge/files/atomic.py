@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import OutputError, SourceError, said
+from bridge.errors import OutputError, SourceError, short_message
 
 try:
     import fcntl
@@ -33,7 +33,7 @@ def require_file(path: Path, name: str = "") -> None:
     except FileNotFoundError:
         raise SourceError(f"{name}: no such file") from None
     except (OSError, ValueError) as error:  # a name that is too long, holds NUL, or turns in a circle
-        raise SourceError(f"{name}: no such file ({said(error)})") from error
+        raise SourceError(f"{name}: no such file ({short_message(error)})") from error
     if not stat.S_ISREG(mode):
         raise SourceError(f"{name}: no such file, but a folder, a pipe or a device")
 
@@ -46,7 +46,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     with workshop(path) as room:
         part = room / path.name
         write(part)
-        settle(part)
+        flush_to_disk(part)
         move((part, path))
 
 
@@ -86,7 +86,7 @@ def _watched(room: Path) -> Iterator[None]:
         yield
 
 
-def settle(*paths: Path) -> None:
+def flush_to_disk(*paths: Path) -> None:
     """Have the files on the disk, so that a power cut after they are moved finds them whole."""
     for path in paths:
         with path.open("rb") as file:

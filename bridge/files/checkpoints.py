@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO, Any
 
-from bridge.errors import SourceError, imported, said
+from bridge.errors import SourceError, imported, short_message
 from bridge.files.archives import measured
 from bridge.files.atomic import require_file, write_atomically
 
@@ -22,7 +22,7 @@ def read_state(path: Path) -> dict[str, Any]:
         try:
             return dict(safetensors.load_file(path))
         except Exception as error:  # its own, and torch's
-            raise SourceError(f"{path}: not a .safetensors file: {said(error)}") from error
+            raise SourceError(f"{path}: not a .safetensors file: {short_message(error)}") from error
     torch = _torch()
     try:
         with path.open("rb") as file:
@@ -31,7 +31,7 @@ def read_state(path: Path) -> dict[str, Any]:
     except Exception as error:
         raise SourceError(
             f"{path}: not a file of tensors only; write one with torch.save(module.state_dict(), path), "
-            f"or as .safetensors ({said(error)})"
+            f"or as .safetensors ({short_message(error)})"
         ) from error
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()

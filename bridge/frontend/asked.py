@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from bridge.errors import SourceError, said
+from bridge.errors import SourceError, short_message
 from bridge.files.archives import read_array, read_arrays, reading
 
 MAX_BYTES = 1 << 30  # of a file of arrays
@@ -75,7 +75,7 @@ class Asked:
                 made = made(dict(sizes)) if self.sized else made()
             except Exception as error:
                 raise SourceError(
-                    f"inputs: the function raised {type(error).__name__}: {said(error)}"
+                    f"inputs: the function raised {type(error).__name__}: {short_message(error)}"
                 ) from error
         return None if made is None else _fitting(made, values)
 

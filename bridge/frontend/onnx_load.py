@@ -13,7 +13,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from bridge.errors import SourceError, said
+from bridge.errors import SourceError, short_message
 from bridge.frontend.onnx_defined import define
 from bridge.frontend.onnx_names import drop_hints, name_sizes
 from bridge.frontend.onnx_opsets import raise_opset
@@ -38,11 +38,11 @@ def load(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
     try:
         onnx.checker.check_model(subject)
     except Exception as error:
-        raise SourceError(f"{where}: not a valid ONNX model: {said(error)}") from error
+        raise SourceError(f"{where}: not a valid ONNX model: {short_message(error)}") from error
     try:
         model = ir.from_proto(proto)
     except Exception as error:  # of several kinds, for what the checker lets pass
-        raise SourceError(f"{where}: not a valid ONNX model: {said(error)}") from error
+        raise SourceError(f"{where}: not a valid ONNX model: {short_message(error)}") from error
     _without_fixed_inputs(model)
     name_sizes(model)
     drop_hints(model)

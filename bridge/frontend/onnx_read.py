@@ -16,7 +16,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError, Message
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor, uses_external_data
 
-from bridge.errors import CONTROLS, SourceError, readable, said
+from bridge.errors import CONTROLS, SourceError, readable, short_message
 from bridge.files.atomic import require_file
 from bridge.frontend.onnx_functions import check_functions
 from bridge.frontend.onnx_walk import Graph, graphs, tensors
@@ -37,7 +37,7 @@ def read(path: Path) -> onnx.ModelProto:
     try:
         proto = onnx.load(path, load_external_data=False)
     except (DecodeError, onnx.onnx_cpp2py_export.checker.ValidationError) as error:
-        raise SourceError(f"{path}: not an ONNX file, or a truncated one ({said(error)})") from error
+        raise SourceError(f"{path}: not an ONNX file, or a truncated one ({short_message(error)})") from error
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
     check(proto, str(path))
@@ -216,23 +216,23 @@ def _read_external(proto: onnx.ModelProto, path: Path, size: int) -> None:
         try:
             load_external_data_for_tensor(tensor, os.fspath(folder))
         except Exception as error:  # of several libraries, all of which say why
-            raise SourceError(f"{path}: external data cannot be read: {said(error)}") from error
+            raise SourceError(f"{path}: external data cannot be read: {short_message(error)}") from error
 
 
 def _information(path: Path, tensor: onnx.TensorProto) -> ExternalDataInfo:
     try:
         return ExternalDataInfo(tensor)
     except ValueError as error:
-        raise SourceError(f"{path}: external data of {tensor.name!r}: {said(error)}") from error
+        raise SourceError(f"{path}: external data of {tensor.name!r}: {short_message(error)}") from error
 
 
 def _external_file(path: Path, folder: Path, name: str) -> Path:
-    label = f"{path}: external data {said(ValueError(name))!r}"
+    label = f"{path}: external data {short_message(ValueError(name))!r}"
     try:
         target = (folder / name).resolve()
         target.exists()  # raises where no file can have that name
     except (OSError, ValueError, RuntimeError) as error:
-        raise SourceError(f"{label}: no such file ({said(error)})") from error
+        raise SourceError(f"{label}: no such file ({short_message(error)})") from error
     if not target.is_relative_to(folder):
         raise SourceError(f"{label} lies outside the model's folder")
     if not target.exists():

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch.export.pt2_archive._package import PT2ArchiveReader
 
-from bridge.errors import SourceError, said
+from bridge.errors import SourceError, short_message
 from bridge.files.archives import measured, read_json
 from bridge.files.checkpoints import require_tensors
 
@@ -76,11 +76,13 @@ def require_harmless(path: Path) -> None:
                 require_tensors(io.BytesIO(reader.read_bytes(name)))
     except _Harm as error:
         raise SourceError(
-            f"{path}: it can run code: {said(error)}; if you trust where it comes from, say --trust, or give "
+            f"{path}: it can run code: {short_message(error)}; if you trust where it comes from, say --trust, or give "
             f"bridge.convert(torch.export.load(path))"
         ) from None
     except Exception as error:  # of zipfile, json and torch
-        raise SourceError(f"{path}: not an ExportedProgram that torch can read: {said(error)}") from error
+        raise SourceError(
+            f"{path}: not an ExportedProgram that torch can read: {short_message(error)}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import onnx
 import onnx_ir as ir
 
-from bridge.errors import ExportError, NotRun, SourceError, imported, said
+from bridge.errors import ExportError, NotRun, SourceError, imported, short_message
 from bridge.frontend.asked import Asked
 
 if TYPE_CHECKING:
@@ -176,19 +176,19 @@ def _exported(given: Torch, dynamic_shapes: Any) -> tuple[Exported, Example]:
     torch allows it."""
     from bridge.frontend.torch_examples import Example
     from bridge.frontend.torch_export import export_module
-    from bridge.frontend.torch_module import apart
+    from bridge.frontend.torch_module import copy_sharing_parameters
 
     plain = Example(*given.arguments)
     example = plain if dynamic_shapes is not None else Example.with_batch(given)
     try:
-        exported = export_module(apart(given.module), example, dynamic_shapes)
+        exported = export_module(copy_sharing_parameters(given.module), example, dynamic_shapes)
     except ExportError:
         if not example.repeated:
             raise
     else:
         if example.is_free(exported.model):
             return replace(exported, notes=(*exported.notes, *example.notes)), example
-    return export_module(apart(given.module), plain), plain
+    return export_module(copy_sharing_parameters(given.module), plain), plain
 
 
 def _torch() -> Any:
@@ -203,4 +203,6 @@ def trusted_program(path: Path) -> Any:
     try:
         return torch.export.load(path)
     except Exception as error:
-        raise SourceError(f"{path}: not an ExportedProgram that torch can read: {said(error)}") from error
+        raise SourceError(
+            f"{path}: not an ExportedProgram that torch can read: {short_message(error)}"
+        ) from error

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from bridge.errors import SourceError, calling, said
+from bridge.errors import SourceError, calling, short_message
 
 Arrays = list[np.ndarray]
 
 
-def apart(module: Any) -> Any:
+def copy_sharing_parameters(module: Any) -> Any:
     """A copy of a torch module that shares its parameters and buffers. What forward keeps from one call for the next,
     such as a table made of parameters, is then neither traced as a constant nor left behind."""
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
@@ -30,7 +30,7 @@ def _copied(module: Any) -> Any:
         return copy.deepcopy(module)
     except Exception as error:  # torch's, and what the attributes of the module raise
         needs = f"{type(module).__name__} cannot be copied, which comparing in float64 and in training needs"
-        raise SourceError(f"{needs}: {said(error)}") from error
+        raise SourceError(f"{needs}: {short_message(error)}") from error
 
 
 @contextlib.contextmanager
@@ -85,7 +85,7 @@ class Torch:
     @cached_property
     def _settled(self) -> Any:
         """What calls in evaluation mode run, so that the module is as if it had not been called."""
-        return apart(self.module)
+        return copy_sharing_parameters(self.module)
 
     def result(self, inputs: Arrays, module: Any = None) -> Any:
         """What the module (or `module`) gives, in whatever mode it is in."""

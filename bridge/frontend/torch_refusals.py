@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from bridge.errors import said
+from bridge.errors import short_message
 from bridge.frontend.torch_patches import replaced
 
 TORCH = str(Path(torch.__file__).parent)
@@ -43,7 +43,7 @@ def reason(error: BaseException) -> str:
         return f"{_called(node)}{place}: {_missing(node, last)}"
     if type(last).__name__ in ON_NUMBERS:
         return f"{NUMBERS}{_raised_in(last)}"
-    return f"{type(last).__name__}: {said(last)}"
+    return f"{type(last).__name__}: {short_message(last)}"
 
 
 Place = tuple[str, int]  # an input, as the graph calls it, and an axis of it
@@ -119,10 +119,10 @@ def _path(node: torch.fx.Node) -> str:
 
 def _missing(node: torch.fx.Node, error: BaseException) -> str:
     if isinstance(error, NotImplementedError) and str(error):
-        return said(error)
+        return short_message(error)
     if type(error).__name__ == "DispatchError":
         return f"no ONNX operator and no formula for it; {WAYS_OUT.get(_operator(node), OUTSIDE)}"
-    return f"{type(error).__name__}: {said(error)}"
+    return f"{type(error).__name__}: {short_message(error)}"
 
 
 def _place(trace: str) -> str:

@@ -21,7 +21,7 @@ from bridge.frontend.torch_pools import POOLS
 from bridge.frontend.torch_positions import BY_POSITION
 from bridge.frontend.torch_special import SPECIAL
 
-WHOLE = 41  # 1 / 41 is the first fraction of which float32 makes 41 / 41 < 1
+EXACT_FACTORS = 41  # 1 / 41 is the first fraction of which float32 makes 41 / 41 < 1
 
 
 def _number(value: float, dtype: ir.DataType):
@@ -125,7 +125,7 @@ def _onnx_nearest(offset: float, **attributes):
             m / n if isinstance(m, int) and isinstance(n, int) else None
             for m, n in zip(output_size, x.shape[2:], strict=True)
         ]
-        if all(factor in range(1, WHOLE) for factor in factors):
+        if all(factor in range(1, EXACT_FACTORS) for factor in factors):
             return resize(x, output_size, scale_factors)
         double = ir.DataType.DOUBLE
         real = double if x.dtype == double else ir.DataType.FLOAT

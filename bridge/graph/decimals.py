@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 DIGITS = 7  # as many as float32 tells apart: a decimal that has fewer was written as one
-SMALL = 100  # denominators of what was written as a fraction
+MAX_DENOMINATOR = 100  # denominators of what was written as a fraction
 SELU = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946  # its alpha and scale
 NAMED = (
     math.pi, 2 * math.pi, math.pi / 2, math.e, math.log(2), 1 / math.log(2), math.log(10), 1 / math.log(10),
@@ -52,7 +52,7 @@ def number(value: Any) -> float:
 
 
 def _fractions(value: float) -> Iterator[float]:
-    yield float(Fraction(value).limit_denominator(SMALL))
+    yield float(Fraction(value).limit_denominator(MAX_DENOMINATOR))
 
 
 def _roots(value: float) -> Iterator[float]:

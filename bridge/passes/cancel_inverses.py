@@ -9,14 +9,14 @@ import onnx_ir as ir
 from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import LAYERS, RECURRENT, STATES, RecurrentOp
 from bridge.graph.rewriting import Emitter, attribute, integers, is_onnx, replace, used
-from bridge.passes.settle import settle
+from bridge.passes.fixed_point import until_unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 def cancel_inverses(model: ir.Model) -> None:
-    settle("cancel_inverses", model, _sweep)
+    until_unchanged("cancel_inverses", model, _sweep)
 
 
 def _sweep(model: ir.Model) -> list[ir.Node]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from bridge.errors import SourceError, said
+from bridge.errors import SourceError, short_message
 from bridge.graph.functions import DOMAIN
 
 
@@ -14,7 +14,7 @@ def inline(model: ir.Model) -> None:
     try:
         common.InlinePass(criteria=lambda function: function.domain != DOMAIN)(model)
     except ValueError as error:
-        raise SourceError(f"a function cannot be written out: {said(error)}") from error
+        raise SourceError(f"a function cannot be written out: {short_message(error)}") from error
 
 
 def lift_constants(model: ir.Model) -> None:

@@ -6,17 +6,17 @@ import onnx_ir as ir
 
 from bridge.passes.common import drop_unused
 from bridge.passes.compress_to_gather import compress_to_gather
+from bridge.passes.fixed_point import until_unchanged
 from bridge.passes.fold_constants import fold_constants
 from bridge.passes.infer_shapes import infer_shapes
 from bridge.passes.resolve_branches import resolve_branches
 from bridge.passes.resolve_casts import resolve_casts
 from bridge.passes.sequence_to_split import sequence_to_split
-from bridge.passes.settle import settle
 
 
 def infer_and_fold(model: ir.Model) -> None:
     """Shapes, and what follows from constants; one reveals the other, until neither does."""
-    settle("infer_and_fold", model, _learn)
+    until_unchanged("infer_and_fold", model, _learn)
 
 
 def _learn(model: ir.Model) -> set[ir.Node]:

@@ -19,7 +19,7 @@ from onnx_shape_inference import (
     registry,
 )
 
-from bridge.errors import BridgeError, SourceError, said
+from bridge.errors import BridgeError, SourceError, short_message
 from bridge.graph.axes import MAX_RANK
 from bridge.graph.decimals import fraction
 from bridge.graph.rewriting import attribute, integers, is_onnx
@@ -47,7 +47,7 @@ def infer_shapes(model: ir.Model) -> None:
     except (ShapeInferenceError, OpUsageError) as error:
         if isinstance(error.__cause__, BridgeError):
             raise error.__cause__ from None
-        raise SourceError(f"shapes do not fit: {said(error)}{_reason(error)}") from error
+        raise SourceError(f"shapes do not fit: {short_message(error)}{_reason(error)}") from error
     require_bounds(model.graph)
     model.meta.setdefault(
         ROOM, Room.of(model.graph)
@@ -67,7 +67,7 @@ def infer_shapes(model: ir.Model) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    return "" if error.__cause__ is None else f": {said(error.__cause__)}"
+    return "" if error.__cause__ is None else f": {short_message(error.__cause__)}"
 
 
 _context.ShapeInferenceContext = Bounded  # what the library's engine makes one of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bridge.errors import SourceError, said
+from bridge.errors import SourceError, short_message
 from bridge.graph.rewriting import attribute
 from bridge.weights.weight import Weight
 
@@ -31,7 +31,8 @@ def move(node: ir.Node, inputs: Sequence[Any]) -> list[Any] | None:
         moved = MOVES[node.op_type](node, *inputs)
     except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
         raise SourceError(
-            f"{node.op_type} at output {node.outputs[0].name} does not fit the weight that it takes: {said(error)}"
+            f"{node.op_type} at output {node.outputs[0].name} does not fit the weight that it takes: "
+            f"{short_message(error)}"
         ) from error
     if any(isinstance(weight, Weight) and weight.recipe.depth > MAX_MOVES for weight in moved or ()):
         raise SourceError(

@@ -19,13 +19,13 @@ import onnx_ir as ir
 from bridge.graph.axes import blocks
 from bridge.graph.functions import DOMAIN
 from bridge.graph.rewriting import Emitter, attribute, integers, is_onnx, replace, typed
-from bridge.passes.settle import settle
+from bridge.passes.fixed_point import until_unchanged
 
 Dim: TypeAlias = int | ir.SymbolicDim
 
 
 def simplify_reshapes(model: ir.Model) -> None:
-    settle("simplify_reshapes", model, _sweep)
+    until_unchanged("simplify_reshapes", model, _sweep)
 
 
 def _sweep(model: ir.Model) -> list[ir.Node]:

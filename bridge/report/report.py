@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from bridge.errors import OutputError, SourceError, said
+from bridge.errors import OutputError, SourceError, short_message
 from bridge.files.archives import BROKEN
 from bridge.files.atomic import write_atomically
 from bridge.report import SUFFIXES
@@ -204,7 +204,7 @@ class Report:
             if found == FORMAT:
                 return _read(cls, data)
         except BROKEN as error:
-            raise SourceError(f"not a report: {said(error)}") from error
+            raise SourceError(f"not a report: {short_message(error)}") from error
         which = "no format" if found is None else f"format {found}"
         raise SourceError(
             f"a report of {which}, of which this version of bridge reads {FORMAT}: convert again"

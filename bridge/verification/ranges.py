@@ -42,7 +42,7 @@ class Beyond(Enum):
     BRANCH = "the source gives something else"
 
 
-def settle(opened: Source, simple: ir.Model) -> None:
+def find_ranges(opened: Source, simple: ir.Model) -> None:
     """Find the ranges of the free sizes of `opened`, of which `simple` is the simplified graph, and enter them
     into both models. Raises `ExportError` where that is less than was asked for."""
     told, enforced = dict(opened.declared), {}

@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx_ir.passes.common import RemoveUnusedFunctionsPass, RemoveUnusedNodesPass
 
-from bridge.errors import SourceError, calling, said
+from bridge.errors import SourceError, calling, short_message
 from bridge.frontend.source import as_ir
 from bridge.verification.metrics import Arrays
 from bridge.verification.node_kernels import node_kernels
@@ -28,7 +28,7 @@ class Evaluator:
         try:
             self._evaluator = ReferenceEvaluator(model, new_ops=operators)
         except Exception as error:
-            raise SourceError(f"{self.name} refuses the model: {said(error)}") from error
+            raise SourceError(f"{self.name} refuses the model: {short_message(error)}") from error
         known = {tensor.name for tensor in self._evaluator.proto_.graph.initializer}
         self._inputs = [name for name in self._evaluator.input_names if name not in known]
 
@@ -88,7 +88,7 @@ def _require_valid(model: onnx.ModelProto) -> None:
     try:
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except Exception as error:
-        raise SourceError(f"{Evaluator.name} refuses the model: {said(error)}") from error
+        raise SourceError(f"{Evaluator.name} refuses the model: {short_message(error)}") from error
 
 
 def without_unused_functions(model: ir.Model) -> onnx.ModelProto:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from bridge.errors import MissingPackageError, NotRun, SourceError, calling, said
+from bridge.errors import MissingPackageError, NotRun, SourceError, calling, short_message
 from bridge.graph.axes import Perm
 from bridge.verification.metrics import Arrays
 
@@ -43,7 +43,7 @@ class OnnxRuntime:
         try:
             self._session = onnxruntime.InferenceSession(model, options)
         except Exception as error:
-            raise SourceError(f"onnxruntime refuses the model: {said(error)}") from error
+            raise SourceError(f"onnxruntime refuses the model: {short_message(error)}") from error
         self._inputs = [value.name for value in self._session.get_inputs()]
 
     @property

@@ -192,7 +192,7 @@ class TorchSide:
         return contextlib.nullcontext() if self.shaken is None else Shaken(self.shaken)
 
 
-class _Weighted(keras.losses.Loss):
+class _WeightedSum(keras.losses.Loss):
     """sum(r * (y + y**2 / 2)), in the dtype of y."""
 
     def __init__(self, dtype: str):
@@ -235,7 +235,7 @@ class KerasSide:
                 layer.rate = 0.0
         self.model.compile(
             self.optimizer,
-            loss=[_Weighted(dtype) for _ in outputs],
+            loss=[_WeightedSum(dtype) for _ in outputs],
             jit_compile=keras.backend.backend() == "jax",  # elsewhere compiling takes longer than six steps
         )
 

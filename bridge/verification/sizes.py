@@ -18,10 +18,10 @@ from bridge.verification.requirements import Requirements
 Sizes = dict[str, int]
 
 STEPS = (1, 2, 4, 8, 16, 32, 64)
-LONG = 1024  # a longest size beyond it is not tried, nor beyond it searched
+LONGEST_TRIED = 1024  # a longest size beyond it is not tried, nor beyond it searched
 LARGE = 1 << 22  # elements of all inputs beyond which sizes are not tried
 SCAN = 3000  # random choices that are held against the requirements
-SMALL = (1, 2, 3, 4, 5, 6, 8, 12, 16, 32)  # what they are drawn from, beside the graph's own numbers
+SMALL_SIZES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 32)  # what they are drawn from, beside the graph's own numbers
 
 
 def sizes_text(sizes: Sizes) -> str:
@@ -89,8 +89,10 @@ def others(
     yield group(2, *small)
     yield group(at + 2, lambda _, n: max(n // 2, 1), *lower)
     tops = {name: high for name in base if (high := ranges.get(name, FREE).high) is not None}
-    if any(base[name] < high <= LONG for name, high in tops.items()):
-        yield group(None, lambda name, n: max(n, tops.get(name, n) if tops.get(name, n) <= LONG else n))
+    if any(base[name] < high <= LONGEST_TRIED for name, high in tops.items()):
+        yield group(
+            None, lambda name, n: max(n, tops.get(name, n) if tops.get(name, n) <= LONGEST_TRIED else n)
+        )
 
 
 def _within(sizes: Sizes, ranges: Mapping[str, Range]) -> Sizes:
@@ -134,9 +136,9 @@ def _rows(
         yield from (tuple(few if n in heads else size for n in names) for s in steps for size in (2 * s, s))
     yield from _partitions(names)
     for few in (3, 1):
-        yield from (tuple(few if n in heads else size for n in names) for size in range(1, LONG + 1))
+        yield from (tuple(few if n in heads else size for n in names) for size in range(1, LONGEST_TRIED + 1))
     rng = np.random.default_rng([seed, 1])
-    pool = np.array(sorted({*SMALL, *numbers}))
+    pool = np.array(sorted({*SMALL_SIZES, *numbers}))
     yield from map(tuple, rng.choice(pool, (SCAN, len(names))).tolist())
 
 
@@ -158,4 +160,4 @@ def _numbers(graph: ir.Graph) -> list[int]:
         found.update(tensor.shape.numpy())
         if tensor.dtype.is_integer() and tensor.size <= 16:
             found.update(int(n) for n in tensor.numpy().flat)
-    return sorted(n for n in found if 1 < n <= LONG)[:32]
+    return sorted(n for n in found if 1 < n <= LONGEST_TRIED)[:32]

@@ -39,7 +39,7 @@ from bridge.verification.sides import ByName, Factors, KerasSide, TorchSide, Tra
 from bridge.verification.statistics import biased
 from bridge.weights.weight_map import WeightMap
 
-SMALL = 1e-3  # a gradient that is smaller than this share of the largest is judged by that share
+SMALL_GRADIENT = 1e-3  # a gradient that is smaller than this share of the largest is judged by that share
 ALONE = 0.1  # of a gradient's size: what rounding moves by so much says nothing
 SHAKES = 3  # runs of torch with its last bits moved
 
@@ -235,7 +235,7 @@ def gradient_errors(got: ByName, want: ByName) -> dict[str, float]:
     Where torch has NaN or infinities, nothing is compared."""
     places = {name: np.isfinite(g) for name, g in want.items() if g.size}
     sizes = {name: float(np.abs(want[name][where]).max(initial=0.0)) for name, where in places.items()}
-    least = max(SMALL * max(sizes.values(), default=0.0), 1e-30)
+    least = max(SMALL_GRADIENT * max(sizes.values(), default=0.0), 1e-30)
     apart = {name: np.abs(got[name] - want[name])[where] for name, where in places.items()}
     return {
         name: float(np.nan_to_num(x, nan=np.inf).max(initial=0.0)) / max(sizes[name], least)

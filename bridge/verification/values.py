@@ -19,7 +19,7 @@ SAME = frozenset(
     "Cast Expand Identity Reshape Slice Squeeze Transpose Unsqueeze".split()
 )  # the same numbers, moved
 COMPARED = frozenset("Less LessOrEqual Greater GreaterOrEqual".split())
-WHOLE = 10  # integers of which nothing is known are drawn below it, or up to the largest size
+INTEGERS = 10  # integers of which nothing is known are drawn below it, or up to the largest size
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Slot:
             return (-rows if negative else 0), max(rows - 1, 0)
         if self.example is not None and self.example.size:
             return int(self.example.min()), int(self.example.max())
-        return 0, max(WHOLE - 1, *sizes.values(), 0)
+        return 0, max(INTEGERS - 1, *sizes.values(), 0)
 
 
 def slots(graph: ir.Graph, examples: list[np.ndarray] | None) -> list[Slot]:

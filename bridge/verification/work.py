@@ -16,7 +16,7 @@ from bridge.verification.sizes import Sizes, sizes_text
 
 BUDGET = 10**11  # multiplications of all trials of a proof, in each of the libraries that run them
 SLOWER = 10  # a graph that is run node by node in float64, which then has so much less
-FIRST = 4  # a trial that may be chosen is of this part of the budget at most
+CHEAP_TRIAL = 4  # of the budget a trial that may be chosen takes one in so many at most
 OTHERS = 1  # choices of sizes beside the first that are tried whatever they take
 KINDS = 2  # of odd values, likewise
 
@@ -68,7 +68,7 @@ class Budget:
 
     def is_large(self, sizes: Sizes) -> bool:
         """Whether a trial at these sizes takes so much that lighter ones are looked for."""
-        return self.work(sizes) > self.whole / FIRST
+        return self.work(sizes) > self.whole / CHEAP_TRIAL
 
     def fits(self, choices: Iterable[Sizes]) -> bool:
         return self.spent + sum(map(self.work, choices)) <= self.whole

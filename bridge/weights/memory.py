@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LONG = 32  # sizes below are taken for those of a kernel's window
+WINDOW_SIZES = 32  # sizes below are taken for those of a kernel's window
 ROWS = 512  # of a block copied at once: how many elements lie side by side where it goes
 BLOCK = 3 << 15  # its elements in all: the processor's second cache holds them
 LINE = 64  # bytes of a cache line
@@ -33,7 +33,7 @@ def copy(value: np.ndarray, into: np.ndarray) -> None:
     push one another out of the cache.
     """
     value, into = value[..., None], into[..., None]  # at least two axes
-    across = _fastest(into, LONG)
+    across = _fastest(into, WINDOW_SIZES)
     window = [axis for axis in range(into.ndim - 1) if abs(into.strides[axis]) < abs(into.strides[across])]
     places = list(np.ndindex(*(into.shape[axis] for axis in window)))
     if _fastest(value) == _fastest(into) or value.size <= LINE * LINE * len(places):

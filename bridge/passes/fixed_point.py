@@ -11,7 +11,7 @@ from bridge.errors import InternalError
 NAMED = 5  # nodes in an error
 
 
-def settle(name: str, model: ir.Model, sweep: Callable[[ir.Model], Collection[ir.Node]]) -> None:
+def until_unchanged(name: str, model: ir.Model, sweep: Callable[[ir.Model], Collection[ir.Node]]) -> None:
     """Call `sweep`, which goes through the graph once and gives the nodes that it rewrote, until it gives none.
 
     What is rewritten has to come nearer to its last form each time, and travels past one node at least in each sweep:
