@@ -22,6 +22,7 @@ from onnx.backend.base import Backend, BackendRep
 from bridge.build.builder import build
 from bridge.frontend.onnx_load import load
 from bridge.graph.functions import DOMAIN
+from bridge.keras_compat import to_numpy
 from bridge.ops import find
 from bridge.ops.contract import Kind
 from bridge.passes import simplify
@@ -54,7 +55,7 @@ class KerasRep(BackendRep):
         given = [value for name, value in feeds.items() if name not in self.fixed]
         results = model(given[0] if len(given) == 1 else given)
         results = results if isinstance(results, list | tuple) else [results]
-        return tuple(keras.ops.convert_to_numpy(result) for result in results)
+        return tuple(to_numpy(result) for result in results)
 
     def _model(self, fixed: dict[str, np.ndarray]) -> keras.Model:
         key = b"".join(value.tobytes() + str(value.shape).encode() for value in fixed.values())

@@ -65,6 +65,12 @@ def double_precision() -> Iterator[None]:
         yield
 
 
+def to_numpy(tensor: keras.KerasTensor) -> np.ndarray:
+    """The values of a tensor. Of one bfloat16 in a tensor without axes TensorFlow makes no array."""
+    values = keras.ops.convert_to_numpy(keras.ops.reshape(tensor, (-1,)) if tensor.shape == () else tensor)
+    return values.reshape(tensor.shape)
+
+
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """The layers of `model`, and those inside of them: `model.layers` has only its own."""
     return list(model._flatten_layers(include_self=False))

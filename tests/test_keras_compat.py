@@ -92,6 +92,16 @@ def test_a_model_has_only_its_own_layers():
     assert {"inner", "inside"} <= {layer.name for layer in keras_compat.all_layers(model)}
 
 
+def test_one_number_of_any_type_is_an_array():
+    for dtype in ("float32", "bfloat16", "int64", "bool"):
+        got = keras_compat.to_numpy(ops.cast(1.0, dtype))
+        assert got.shape == ()
+        assert got == 1
+    if keras.backend.backend() == "tensorflow":
+        with pytest.raises(ValueError, match="__array__"):
+            ops.convert_to_numpy(ops.cast(1.0, "bfloat16"))
+
+
 def test_operations_are_found_from_tensors():
     x = keras.Input((3,))
     y = ops.exp(ops.abs(x))

@@ -19,6 +19,7 @@ from keras import ops
 from bridge.build.assembly import Assembly, Frame, LayerRecord, PendingLayer, loses_sizes
 from bridge.errors import Refusal, UnsupportedError, short_message
 from bridge.graph.axes import Perm
+from bridge.keras_compat import to_numpy
 from bridge.ops.contract import Kind, Operand, Plan, Refused, Step
 from bridge.weights.weight import Weight
 
@@ -226,7 +227,7 @@ def _held(result: Any, frame: Frame) -> Any:
     """What a builder gave; a constant as an array, whatever it was computed by."""
     if result is None or isinstance(result, keras.KerasTensor):
         return result
-    array = ops.convert_to_numpy(result)
+    array = to_numpy(result)
     return frame.at_run_time(array) if loses_sizes(array) else array
 
 

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from bridge.frontend.torch_patches import DROPPING, replaced
+from bridge.keras_compat import to_numpy
 from bridge.verification.checks import DROPOUT, LIMIT, Check
 from bridge.verification.metrics import Arrays
 from bridge.verification.runners import keras_call
@@ -98,7 +99,7 @@ def _counting(layer: keras.Layer, call: Callable[..., Any], counts: list[int]) -
     def counted(x: Any, *rest: Any, **options: Any) -> Any:
         rate, layer.rate = layer.rate, 0.5
         ones = keras.ops.ones(tuple(x.shape), x.dtype)
-        draws = [keras.ops.convert_to_numpy(call(ones, training=True)) for _ in range(DRAWS)]
+        draws = [to_numpy(call(ones, training=True)) for _ in range(DRAWS)]
         layer.rate = rate
         counts.append(math.prod(n for axis, n in enumerate(x.shape) if any(_varies(y, axis) for y in draws)))
         return call(x, *rest, **options)

@@ -115,6 +115,7 @@ IN_NUMPY: dict[
     "LRN": _lrn,
     **{kind: partial(recurrent, kind) for kind in STEPS},
 }
+IN_SINGLE = {"Resize": (1, 2)}  # inputs that stay of 32 bits, and stand for numbers as attributes do
 EVALUATED = frozenset(
     {"Attention"}
 )  # of which onnxruntime has in float64 the schema's body, whose scale is of 32 bits
@@ -142,6 +143,8 @@ class _Kernel(OpRun):
             own = bool(meant) or wide and self.op_type in {*IN_NUMPY, *EVALUATED}
             kernel = None if own else _in_onnxruntime(node, version, given)
             self._runs[key] = kernel or self._own(node, version, given, attributes | meant)
+        for place in IN_SINGLE.get(self.op_type, ()) if np.float64 in dtypes else ():
+            given[place : place + 1] = [_wide(x) for x in given[place : place + 1]]
         return tuple(self._runs[key](given))
 
     def _own(self, node: onnx.NodeProto, version: int, inputs: list[Any], attributes: dict[str, Any]) -> Any:
@@ -161,8 +164,8 @@ class _Kernel(OpRun):
             ) from error
         made = own(node, self.run_params)
         for name, value in attributes.items():
-            if isinstance(value, float):
-                setattr(made, name, value)
+            if isinstance(value, float | np.floating):  # a number of numpy's would round what it is multiplied with
+                setattr(made, name, float(value))
         return _Own(made.run, node, version)
 
 
@@ -208,6 +211,11 @@ def _meant(attributes: dict[str, Any]) -> dict[str, float]:
         name: float(value) for name, value in attributes.items() if isinstance(value, float | np.floating)
     }
     return {name: number(value) for name, value in given.items() if number(value) != value}
+
+
+def _wide(x: Any) -> Any:
+    """Numbers of 32 bits as they were meant, in float64."""
+    return np.array([number(float(n)) for n in x.flat]).reshape(x.shape) if _is_float(x) else x
 
 
 def _node(old: onnx.NodeProto, inputs: int, version: int, attributes: dict[str, Any]) -> onnx.NodeProto:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from bridge.errors import MissingPackageError, NotRun, SourceError, calling, short_message
 from bridge.graph.axes import Perm
+from bridge.keras_compat import to_numpy
 from bridge.verification.metrics import Arrays
 
 MAX_INLINE_BYTES = 1 << 10  # bytes of an initializer that onnxruntime gets within the model
@@ -116,7 +117,7 @@ def keras_call(
             warnings.filterwarnings("ignore", softmax)
             outputs = model(tensors if len(tensors) != 1 else tensors[0], training=False)
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-        arrays = [keras.ops.convert_to_numpy(output) for output in outputs]
+        arrays = [to_numpy(output) for output in outputs]
         return [y if p is None else y.transpose(np.argsort(p)) for y, p in zip_longest(arrays, made)]
 
     return call
