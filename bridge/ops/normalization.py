@@ -206,6 +206,8 @@ def instance_normalization(site: Site, input, scale: Weight | Any, b: Weight | A
 
 def _check_lrn(step: Step) -> str | None:
     size = step.argument("size")
+    if size < 1:
+        return f"size={size}: it has to be 1 or more"
     return f"size={size}: Keras adds neighbours one by one, and no more than {MANY}" if size > MANY else None
 
 
