@@ -51,7 +51,8 @@ class KerasRep(BackendRep):
         feeds = {
             name: value if isinstance(value, list) else np.asarray(value) for name, value in feeds.items()
         }
-        model = self._model({name: value for name, value in feeds.items() if name in self.fixed})
+        known = ((name, value) for name, value in feeds.items() if name in self.fixed)
+        model = self._model({name: np.asarray(value) for name, value in known})
         given = [value for name, value in feeds.items() if name not in self.fixed]
         results = model(given[0] if len(given) == 1 else given)
         results = results if isinstance(results, list | tuple) else [results]
@@ -116,7 +117,7 @@ def _read_while_planning(model: ir.Model, weights: bool) -> set[str]:
         node = value.producer()
         if node is not None and node.op_type not in SIZES_ONLY:
             wanted += node.inputs
-    return {value.name for value in seen}
+    return {str(value.name) for value in seen}
 
 
 def _known_operands(model: ir.Model, weights: bool) -> Iterator[ir.Value | None]:

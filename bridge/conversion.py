@@ -15,6 +15,7 @@ from bridge.errors import BridgeError, MismatchError, MissingPackageError, Sourc
 from bridge.frontend.asked import Asked
 from bridge.frontend.source import Source, as_ir, load_source
 from bridge.graph.reduce import reduce
+from bridge.graph.shapes import shape_of
 from bridge.passes import simplify
 from bridge.report.report import Report
 from bridge.stages import Progress, Stopwatch
@@ -257,7 +258,8 @@ def _failure(model: onnx.ModelProto) -> tuple[type, type] | None:
 def _require_same_inputs(path: Any, model: keras.Model, source: ir.Model) -> None:
     ours = [tuple(tensor.shape) for tensor in model.inputs]
     theirs = [
-        tuple(dim if isinstance(dim, int) else None for dim in value.shape) for value in source.graph.inputs
+        tuple(dim if isinstance(dim, int) else None for dim in shape_of(value))
+        for value in source.graph.inputs
     ]
     if ours != theirs:
         raise SourceError(

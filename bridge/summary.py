@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from bridge.files.archives import entries
 from bridge.graph.ranges import FREE, Ranges
+from bridge.graph.shapes import shape_of
 from bridge.report.report import Report, Row, Variable
 from bridge.verification.checks import Verification
 from bridge.verification.precision import precision
@@ -144,7 +145,7 @@ def axes(model: ir.Model) -> tuple[str, ...]:
             return f"{dim} free"
         return told[0] if str(dim) in found else f"{dim} free, {', '.join(told)}"
 
-    return tuple(f"{value.name}: ({', '.join(map(text, value.shape))})" for value in model.graph.inputs)
+    return tuple(f"{value.name}: ({', '.join(map(text, shape_of(value)))})" for value in model.graph.inputs)
 
 
 def _signature_notes(planned: Plan) -> Iterator[str]:

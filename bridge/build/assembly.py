@@ -15,6 +15,7 @@ from keras import ops
 
 from bridge.graph.axes import Perm, moves
 from bridge.graph.decimals import number
+from bridge.graph.shapes import rank, shape_of
 from bridge.keras_compat import made_by, read_by
 from bridge.ops.contract import Plan, Refused
 from bridge.weights.weight import Weight
@@ -124,20 +125,20 @@ class Frame:
             return self.tensors[value]
         key = (value, perm)
         if key not in self.orders:
-            rank = value.shape.rank()
-            have, want = stored or range(rank), perm or range(rank)
-            missing = len(want) - rank  # it broadcasts: axes of size one stand before its own
+            count = rank(value)
+            have, want = stored or range(count), perm or range(count)
+            missing = len(want) - count  # it broadcasts: axes of size one stand before its own
             axes = [list(have).index(axis - missing) for axis in want if axis >= missing]
             tensor = self._transposed(value, axes, have)
             places = [place for place, axis in enumerate(want) if axis < missing]
-            self.orders[key] = ops.expand_dims(tensor, places) if places and rank else tensor
+            self.orders[key] = ops.expand_dims(tensor, places) if places and count else tensor
         return self.orders[key]
 
     def _transposed(self, value: ir.Value, axes: list[int], have: Sequence[int]) -> Any:
         tensor = self.tensors[value]
         if axes == sorted(axes):
             return tensor
-        dims = [value.shape[axis] for axis in have]
+        dims = [shape_of(value)[axis] for axis in have]
         if not moves(dims, None, tuple(axes)):  # only axes of size one change place
             unknown = [dims[axis] for axis in axes if not isinstance(dims[axis], int)]
             if len(unknown) <= 1:
@@ -174,9 +175,9 @@ class Frame:
     def find_axis(self, dim: ir.SymbolicDim) -> tuple[Any, int] | None:
         """A tensor that has `dim` among its axes, and that axis as stored. Inputs first."""
         for value, tensor in self.tensors.items():
-            stored = self.plan.perms.get(value) or range(value.shape.rank())
+            stored = self.plan.perms.get(value) or range(rank(value))
             for position, axis in enumerate(stored):
-                if value.shape[axis] == dim and tensor is not None:
+                if shape_of(value)[axis] == dim and tensor is not None:
                     return tensor, position
         return None
 

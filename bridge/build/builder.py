@@ -78,7 +78,7 @@ def _input(plan: Plan, assembly: Assembly, value: ir.Value) -> tuple[Any, Any]:
     stored = stored_dims(value, plan.signature_perms.get(value))
     dims = [dim if isinstance(dim, int) else None for dim in stored]
     tensor = keras.Input(
-        batch_shape=dims, dtype=assembly.float_type(value.dtype), name=assembly.name(value.name)
+        batch_shape=dims, dtype=assembly.float_type(value.dtype), name=assembly.name(str(value.name))
     )
     return tensor, _limited(plan, assembly, stored, tensor)
 

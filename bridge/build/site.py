@@ -19,6 +19,8 @@ from keras import ops
 from bridge.build.assembly import Assembly, Frame, LayerRecord, PendingLayer, loses_sizes
 from bridge.errors import Refusal, UnsupportedError, short_message
 from bridge.graph.axes import Perm
+from bridge.graph.rewriting import input_of
+from bridge.graph.shapes import shape_of
 from bridge.keras_compat import to_numpy
 from bridge.ops.contract import Kind, Operand, Plan, Refused, Step
 from bridge.weights.weight import Weight
@@ -46,7 +48,7 @@ class Site:
 
     def shape(self, index: int = 0) -> tuple[Any, ...]:
         """The dims of input `index` in the order in which the builder gets it."""
-        return stored_dims(self.node.inputs[index], self.step.operands[index].perm)
+        return stored_dims(input_of(self.node, index), self.step.operands[index].perm)
 
     def out_shape(self, index: int = 0) -> tuple[Any, ...]:
         """The dims of output `index` in the order in which the builder has to give it."""
@@ -95,7 +97,7 @@ class Site:
     def at_run_time(self, constant: np.ndarray) -> Any:
         return self._frame.at_run_time(constant)
 
-    def float_type(self, dtype: ir.DataType) -> str:
+    def float_type(self, dtype: ir.DataType | None) -> str:
         return self._assembly.float_type(dtype)
 
     def layer(
@@ -148,7 +150,7 @@ class Site:
 
 
 def stored_dims(value: ir.Value, perm: Perm) -> tuple[Any, ...]:
-    dims = tuple(value.shape)
+    dims = shape_of(value)
     if perm is None:
         return dims
     dims = (1,) * (len(perm) - len(dims)) + dims
@@ -194,7 +196,7 @@ def _output(frame: Frame, value: ir.Value) -> Any:
     known = None if value in frame.tensors else ir.convenience.get_const_tensor(value)
     if isinstance(known, Weight) and known.is_parameter:
         reason = "is a parameter and nothing else; give what is computed of it"
-        raise UnsupportedError([Refusal("output", value.name, reason)])
+        raise UnsupportedError([Refusal("output", str(value.name), reason)])
     if known is None:
         tensor = frame.ordered(value, frame.plan.signature_perms.get(value))
     else:
@@ -204,7 +206,7 @@ def _output(frame: Frame, value: ir.Value) -> Any:
     try:
         return frame.at_run_time(np.asarray(tensor))
     except Refused as refused:
-        raise UnsupportedError([Refusal("output", value.name, str(refused))]) from refused
+        raise UnsupportedError([Refusal("output", str(value.name), str(refused))]) from refused
 
 
 def _build_step(site: Site, frame: Frame) -> None:

@@ -14,6 +14,8 @@ import onnx_ir as ir
 
 from bridge.errors import SourceError, short_message
 from bridge.files.archives import read_array, read_arrays, reading
+from bridge.graph.rewriting import numpy_type
+from bridge.graph.shapes import shape_of
 
 MAX_BYTES = 1 << 30  # of a file of arrays
 
@@ -112,7 +114,7 @@ def read(path: Path) -> Named | Listed:
 
 
 def _fitting(made: Any, values: Sequence[ir.Value]) -> list[np.ndarray]:
-    names = [value.name for value in values]
+    names = [str(value.name) for value in values]
     if not isinstance(made, Mapping):
         made = [made] if isinstance(made, np.ndarray) or hasattr(made, "detach") else list(made)
         if len(made) != len(names):
@@ -133,8 +135,8 @@ def _require_one_size(values: Sequence[ir.Value], arrays: Sequence[np.ndarray]) 
     """Raise `SourceError` where axes of one name are not of one size."""
     seen: dict[str, tuple[int, str]] = {}
     for value, array in zip(values, arrays, strict=True):
-        for dim, size in zip(value.shape, array.shape, strict=True):
-            before, where = seen.setdefault(str(dim), (size, value.name))
+        for dim, size in zip(shape_of(value), array.shape, strict=True):
+            before, where = seen.setdefault(str(dim), (size, str(value.name)))
             if before != size:
                 raise SourceError(f"inputs: {dim} is {before} in {where} and {size} in {value.name}")
 
@@ -145,14 +147,14 @@ def _array(given: Any) -> np.ndarray:
 
 def _fit(array: np.ndarray, value: ir.Value) -> np.ndarray:
     """`array` if it is one for `value`."""
-    want = value.dtype.numpy()
+    want = numpy_type(value)
     if array.dtype.kind == want.kind and np.can_cast(array.dtype, want):
         array = array.astype(want)
     if array.dtype != want:
         raise SourceError(
             f"inputs: {value.name} is {want} in the model and {array.dtype} as given: .astype({str(want)!r})"
         )
-    dims = list(value.shape)
+    dims = list(shape_of(value))
     if array.ndim != len(dims) or any(
         isinstance(d, int) and d != n for d, n in zip(dims, array.shape, strict=True)
     ):

@@ -9,6 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.frontend.onnx_old import Old
+from bridge.graph.rewriting import input_of, inputs_of
+from bridge.graph.shapes import rank
 
 LARGEST = float(np.finfo(np.float32).max)
 Adapter = Callable[[Old], None]
@@ -38,7 +40,7 @@ def _named_type(old: Old) -> None:
 @adapter("Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Pow", "Sub", "Xor", below=7)
 def _limited_broadcast(old: Old) -> None:
     """The axes of b lay at `axis` of a, where now they are its last ones."""
-    a, b = old.node.inputs
+    a, b = inputs_of(old.node)
     axis, broadcast = old.take("axis", None), old.take("broadcast", 0)
     if not broadcast or axis is None:
         return
@@ -52,7 +54,7 @@ def _limited_broadcast(old: Old) -> None:
 @adapter("PRelu", below=7)
 def _slope_of_channels(old: Old) -> None:
     """A slope for each channel, which is axis 1 of x, where now it would be the last."""
-    x, slope = old.node.inputs
+    x, slope = inputs_of(old.node)
     if x.shape is None or slope.shape is None:
         old.refuse("the number of axes of its inputs is not known; give them shapes")
     if len(slope.shape) == 1 and len(x.shape) > 2 and slope.shape[0] != 1:
@@ -60,8 +62,8 @@ def _slope_of_channels(old: Old) -> None:
 
 
 def _unsqueeze_last(old: Old, index: int, count: int) -> None:
-    value = old.node.inputs[index]
-    axes = old.constant([len(value.shape) + axis for axis in range(count)])
+    value = input_of(old.node, index)
+    axes = old.constant([rank(value) + axis for axis in range(count)])
     old.node.replace_input_with(index, old.emit("Unsqueeze", value, axes))
 
 
@@ -112,7 +114,7 @@ def _is_test(old: Old) -> None:
 @adapter("BatchNormalization", below=9)
 def _of_each_feature(old: Old) -> None:
     """With spatial = 0 every feature had statistics of its own, which broadcast over the batch."""
-    x, scale, bias, mean, variance = old.node.inputs
+    x, scale, bias, mean, variance = inputs_of(old.node)
     if old.take("spatial", 1) or _rank(scale) == 1 and _rank(x) == 2:
         return
     epsilon = old.number(old.take("epsilon", 1e-5), x)
@@ -142,7 +144,7 @@ def _ratio(old: Old) -> None:
 @adapter("Clip", below=11)
 def _bounds(old: Old) -> None:
     """min and max are inputs; from opset 6 on float32's largest numbers stood for none, which infinity feels."""
-    x, none = old.node.inputs[0], None if old.version < 6 else LARGEST
+    x, none = input_of(old.node, 0), None if old.version < 6 else LARGEST
     low, high = old.take("min", none and -none), old.take("max", none)
     old.read(x, *(None if bound is None else old.number(bound, x) for bound in (low, high)))
 
@@ -156,7 +158,7 @@ def _paddings(old: Old) -> None:
 @adapter("Pad", below=11)
 def _pads(old: Old) -> None:
     """pads and value are inputs."""
-    x, value = old.node.inputs[0], old.take("value", 0.0)
+    x, value = input_of(old.node, 0), old.take("value", 0.0)
     old.read(x, old.operand("pads"), old.number(value, x) if value else None)
 
 
@@ -169,7 +171,7 @@ def _shape(old: Old) -> None:
 @adapter("Tile", below=6)
 def _one_axis(old: Old) -> None:
     """It was told a number and an axis."""
-    x, *told = old.node.inputs
+    x, *told = input_of(old.node, 0), *old.node.inputs[1:]
     tiles, axis = (None if value is None else ir.convenience.get_const_tensor(value) for value in told)
     if x.shape is None or tiles is None or axis is None:
         old.refuse("the number of axes, tiles or axis are not known; make the latter two constants")
@@ -213,7 +215,7 @@ def _scales(old: Old) -> None:
 @adapter("Upsample", "Resize", below=11)
 def _asymmetric(old: Old) -> None:
     """Positions were x / scale; the nearest was the one before, and of an axis that gets shorter the one after."""
-    x, scales = old.node.inputs
+    x, scales = inputs_of(old.node)
     if old.take("mode", "nearest") == "linear":
         old.become("Resize", x, None, scales, mode="linear", coordinate_transformation_mode="asymmetric")
         return
@@ -256,7 +258,7 @@ def _positions_of_tensorflow(old: Old) -> None:
 @adapter("Hardmax", "LogSoftmax", "Softmax", below=13)
 def _of_a_matrix(old: Old) -> None:
     """x was seen as a matrix, whose columns were the axes from `axis` on."""
-    x, axis = old.node.inputs[0], old.node.attributes.pop("axis", ir.AttrInt64("axis", 1))
+    x, axis = input_of(old.node, 0), old.node.attributes.pop("axis", ir.AttrInt64("axis", 1))
     if x.shape is not None and not axis.is_ref():
         columns = range(len(x.shape))[axis.as_int() :]
         longer = [column for column in columns if x.shape[column] != 1]

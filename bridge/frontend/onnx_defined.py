@@ -44,7 +44,8 @@ def define(model: ir.Model, names: Collection[str] = DEFINED) -> None:
 
 
 def _nodes(model: ir.Model, names: Collection[str]) -> Iterator[ir.Node]:
-    for graph in (model.graph, *model.functions.values()):
+    graphs: tuple[ir.Graph | ir.Function, ...] = (model.graph, *model.functions.values())
+    for graph in graphs:
         yield from (node for node in graph.all_nodes() if node.domain == "" and node.op_type in names)
 
 
@@ -54,7 +55,7 @@ def _definition(node: ir.Node, version: int) -> onnx.FunctionProto | None:
     for name, attribute in schema.attributes.items():
         if name not in node.attributes and attribute.default_value.type:
             node.attributes[name] = ir.serde.deserialize_attribute(attribute.default_value)
-    if schema.has_function:
+    if schema.has_function:  # type: ignore[attr-defined]  # its stub lacks two
         return schema.function_body
     types = [
         ir.serde.serialize_value(value).type if value is not None else onnx.TypeProto()
@@ -62,7 +63,7 @@ def _definition(node: ir.Node, version: int) -> onnx.FunctionProto | None:
     ]
     if any(value is not None and value.type is None for value in node.inputs):
         return None
-    text = schema.get_context_dependent_function(
+    text = schema.get_context_dependent_function(  # type: ignore[attr-defined]
         ir.serde.serialize_node(node).SerializeToString(), [kind.SerializeToString() for kind in types]
     )
     return _with_outputs(onnx.FunctionProto.FromString(text)) if text else None

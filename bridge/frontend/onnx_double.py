@@ -38,7 +38,7 @@ def in_double(given: ir.Model) -> ir.Model:
     for value in held:
         _widen(value)
     made = [value for graph in model.graphs() for node in graph for value in node.outputs]
-    names = {value.name for value in (*held, *made)}
+    names = {str(value.name) for value in (*held, *made)}
     for owner in (*model.graphs(), *model.functions.values()):
         opsets = owner.opset_imports if isinstance(owner, ir.Function) else model.graph.opset_imports
         for node in list(owner):
@@ -53,7 +53,7 @@ def _widen(value: ir.Value) -> None:
         value.dtype = ir.DataType.DOUBLE
 
 
-def _wide(tensor: ir.TensorProtocol) -> ir.Tensor:
+def _wide(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
     """Every number as it is; one that stands alone as it was written, which is how it is built."""
     array = tensor.numpy().astype(np.float64)
     return ir.tensor(
@@ -104,7 +104,8 @@ def _cast_around(node: ir.Node, schema: onnx.defs.OpSchema, names: set[str]) -> 
             value.dtype = ir.DataType.FLOAT
             wide = _cast(node, value, ir.DataType.DOUBLE, names, before=False)
             ir.convenience.replace_all_uses_with(value, wide, replace_graph_outputs=True)
-            wide.producer().replace_input_with(0, value)
+            if (cast := wide.producer()) is not None:
+                cast.replace_input_with(0, value)
 
 
 def _only_single(formals: Iterable[onnx.defs.OpSchema.FormalParameter], index: int) -> bool:

@@ -69,8 +69,8 @@ def _with_weights(model: ir.Model) -> ir.Model:
             if tensor is None or not tensor.dtype.is_floating_point():
                 continue
             if value in stored or _is_learnt(tensor.numpy().astype("float64")):
-                value.name = unused(value.name, state.values)
-                state.values[value.name] = tensor.numpy()
+                value.name = name = unused(str(value.name), state.values)
+                state.values[name] = tensor.numpy()
     state.enter(model)
     add_functions(model)
     return model

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from bridge.errors import readable
+from bridge.graph.shapes import shape_of
 
 MAX_LENGTH = 64  # of the name of a size
 MAX_SCOPES = 10_000  # characters that say which torch modules a node stands in
@@ -25,7 +26,9 @@ RENAMED = "renamed_sizes"  # in the model's meta: {name in the file: name here}
 def name_sizes(model: ir.Model) -> None:
     """Give every size a plain name; `model.meta[RENAMED]` says which were called otherwise."""
     values = [value for value in _values(model) if value.shape is not None]
-    found = {dim.value for value in values for dim in value.shape if not isinstance(dim, int) and dim.value}
+    found = {
+        dim.value for value in values for dim in shape_of(value) if not isinstance(dim, int) and dim.value
+    }
     found = {name for name in found if re.search(r"\w", name)}
     taken = set(filter(_plain, found))
     renamed = {}
@@ -36,11 +39,11 @@ def name_sizes(model: ir.Model) -> None:
     def plain(dim: int | ir.SymbolicDim) -> int | str | None:
         if isinstance(dim, int):
             return None if dim < 0 else dim  # as onnxruntime reads it: any size
-        name = renamed.get(dim.value, dim.value)
+        name = renamed.get(str(dim.value), dim.value)
         return name if name in taken else None
 
     for value in values:
-        value.shape = ir.Shape(map(plain, value.shape))
+        value.shape = ir.Shape(map(plain, shape_of(value)))
     model.meta[RENAMED] = renamed
 
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnx_shape_inference import OpUsageError, ShapeInferenceContext, ShapeInferenceError, registry
 
 from bridge.graph.functions import OPSET
+from bridge.graph.rewriting import home
 
 RANKS = 13  # below it, what a node becomes may depend on the number of axes
 # What the library raises for nodes that make no sense.
@@ -72,7 +73,7 @@ class Old:
         if attribute is None:
             return None
         constant, kind = CONSTANTS[attribute.type], attribute.type
-        if attribute.is_ref():
+        if attribute.ref_attr_name is not None:
             return self.emit("Constant", **{constant: ir.RefAttr(constant, attribute.ref_attr_name, kind)})
         return self.emit("Constant", **{constant: ir.Attr(constant, kind, attribute.value)})
 
@@ -88,7 +89,7 @@ class Old:
 
     def emit(self, op: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
         node = ir.node(op, list(inputs), attributes, metadata_props=dict(self.node.metadata_props))
-        self.node.graph.insert_before(self.node, node)
+        home(self.node).insert_before(self.node, node)
         self._ranks.infer(node, self.version)
         return node.outputs[0]
 

@@ -26,7 +26,7 @@ IR_VERSION = 11  # the first that knows OPSET
 
 def raise_opset(model: ir.Model) -> None:
     """Raise every graph of `model` in place. Raises `UnsupportedError` with every node that has no newer form."""
-    graphs = (model.graph, *model.functions.values())
+    graphs: tuple[ir.Graph | ir.Function, ...] = (model.graph, *model.functions.values())
     refusals = [refusal for graph in graphs for refusal in raise_graph(graph)]
     if refusals:
         raise UnsupportedError(refusals)

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from bridge.errors import NotRun
 from bridge.frontend.torch_module import Torch
+from bridge.graph.shapes import shape_of
 
 REPEATS = 3  # of a batch of one
 MAX_RUNS = 27  # of the module, to find out which axes are its batch
@@ -60,7 +61,7 @@ class Example:
     def is_free(self, model: ir.Model) -> bool:
         """Whether `model`, traced with it, has left free the axes along which it is repeated."""
         pairs = zip(model.graph.inputs, self.repeated, strict=False)
-        return not any(isinstance(value.shape[axis], int) for value, axes in pairs for axis in axes)
+        return not any(isinstance(shape_of(value)[axis], int) for value, axes in pairs for axis in axes)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from bridge.frontend.torch_registry import read_once
 from bridge.frontend.torch_translations import TRANSLATIONS
 from bridge.graph.functions import OPSET, add_functions
 from bridge.graph.ranges import Range
+from bridge.graph.shapes import shape_of
 from bridge.weights.weight import State
 
 if TYPE_CHECKING:
@@ -177,9 +178,9 @@ def _fixed(axis: str, name: str, size: str, place: str) -> str:
 def _rename_clashes(graph: ir.Graph) -> None:
     """torch may call an input or a result as a parameter is called (`x`, `index`); the parameter keeps its name."""
     values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
-    taken = {value.name for value in values} | set(graph.initializers)
+    taken = {str(value.name) for value in values} | set(graph.initializers)
     for value in values:
-        if graph.initializers.get(value.name, value) is not value:
+        if graph.initializers.get(str(value.name), value) is not value:
             numbered = (f"{value.name}_{number}" for number in itertools.count(1))
             value.name = next(name for name in numbered if name not in taken)
             taken.add(value.name)
@@ -201,8 +202,8 @@ def _told_axes(model: ir.Model) -> tuple[str, ...]:
     """Say of each input which axes torch left free and which it fixed."""
     notes = []
     for value in model.graph.inputs:
-        free = [i for i, dim in enumerate(value.shape) if not isinstance(dim, int)]
-        fixed = [f"{i} ({dim})" for i, dim in enumerate(value.shape) if isinstance(dim, int)]
+        free = [i for i, dim in enumerate(shape_of(value)) if not isinstance(dim, int)]
+        fixed = [f"{i} ({dim})" for i, dim in enumerate(shape_of(value)) if isinstance(dim, int)]
         notes.append(
             f"input {value.name}: free axes {free or 'none'}, fixed axes {', '.join(fixed) or 'none'}"
         )
@@ -212,10 +213,10 @@ def _told_axes(model: ir.Model) -> tuple[str, ...]:
 def _refuse_frozen(model: ir.Model, dynamic_shapes: Any, places: Mapping[Place, str]) -> None:
     for value, axes in zip(model.graph.inputs, _axis_dicts(dynamic_shapes), strict=False):
         for axis, name in axes.items():
-            if name not in (None, torch.export.Dim.STATIC) and isinstance(value.shape[axis], int):
+            if name not in (None, torch.export.Dim.STATIC) and isinstance(shape_of(value)[axis], int):
                 label = f"{axis} ({getattr(name, '__name__', name)})"
-                place = places.get((value.name, axis), "")
-                raise ExportError(_fixed(label, value.name, str(value.shape[axis]), place))
+                place = places.get((str(value.name), axis), "")
+                raise ExportError(_fixed(label, str(value.name), str(shape_of(value)[axis]), place))
 
 
 def _merged(model: ir.Model, dynamic_shapes: Any) -> Iterator[str]:
@@ -223,7 +224,7 @@ def _merged(model: ir.Model, dynamic_shapes: Any) -> Iterator[str]:
     for value, axes in zip(model.graph.inputs, _axis_dicts(dynamic_shapes), strict=False):
         for axis, asked in axes.items():
             name = asked if isinstance(asked, str) else getattr(asked, "__name__", None)
-            dim = value.shape[axis]
+            dim = shape_of(value)[axis]
             plain = isinstance(dim, ir.SymbolicDim) and str(dim) in dim.free_symbols()
             if name is not None and name.isidentifier() and plain and str(dim) != name:
                 yield f"axis {axis} of input {value.name}: {name} is always as long as {dim}, by what forward does"

@@ -7,6 +7,8 @@ import re
 
 import onnx_ir as ir
 
+from bridge.graph.shapes import rank
+
 TORCH = re.compile(r"\bs\d+\b")  # a size, as torch calls it
 AXES = {  # by the rank of the input that has it; axis 0 is the batch
     2: {1: "time"},
@@ -20,17 +22,17 @@ def name_axes(model: ir.Model, time_major: bool = False) -> None:
     """Rename the sizes of the inputs of `model`, and wherever else they are; equal ones stay equal. `time_major` says
     that of three axes the second is the batch."""
     dims = [
-        (dim, len(value.shape), axis)
+        (dim, rank(value), axis)
         for value in model.graph.inputs
         for axis, dim in enumerate(value.shape or ())
         if isinstance(dim, ir.SymbolicDim)
     ]
     taken = {name for dim, _, _ in dims for name in dim.free_symbols()}
     names: dict[str, str] = {}
-    for dim, rank, axis in dims:
+    for dim, count, axis in dims:
         for old in sorted(dim.free_symbols()):
             if TORCH.fullmatch(old) and old not in names:
-                names[old] = _free(_axis(rank, axis, time_major), taken)
+                names[old] = _free(_axis(count, axis, time_major), taken)
                 taken.add(names[old])
     for graph in model.graphs():
         for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):

@@ -19,6 +19,7 @@ import sympy
 import torch
 
 from bridge.graph.ranges import Range
+from bridge.graph.shapes import shape_of
 
 Names = dict[sympy.Symbol, str]  # torch's symbols, as the graph calls them
 
@@ -167,7 +168,7 @@ def declared(model: ir.Model, axes: Iterator[dict[int, Any]]) -> dict[str, Range
     found: dict[str, Range] = {}
     for value, dims in zip(model.graph.inputs, axes, strict=False):
         for axis, asked in dims.items():
-            dim, root = value.shape[axis], getattr(asked, "root", asked)
+            dim, root = shape_of(value)[axis], getattr(asked, "root", asked)
             low, high = getattr(root, "min", None), getattr(root, "max", None)
             if isinstance(dim, ir.SymbolicDim) and len(dim.free_symbols()) == 1:
                 finite = isinstance(high, int) and high < 1 << 31

@@ -9,13 +9,15 @@ from typing import Any, TypeGuard
 import numpy as np
 import onnx_ir as ir
 
+from bridge.errors import SourceError
+
 
 class Emitter:
     """Makes nodes in place of `node`: before it, and with its metadata (torch path and source line)."""
 
     def __init__(self, node: ir.Node):
         self.node = node
-        self.graph = node.graph
+        self.graph = home(node)
 
     def __call__(
         self, op: str, *inputs: ir.Value | None, domain: str = "", outputs: int = 1, **attributes: Any
@@ -40,7 +42,7 @@ class Emitter:
     def tensor(self, tensor: ir.TensorProtocol) -> ir.Value:
         """An initializer that holds `tensor` (a `Weight`, for instance)."""
         value = ir.Value(name=f"{self.node.name}_const_{len(self.graph.initializers)}", const_value=tensor)
-        value.shape, value.dtype = ir.Shape(tensor.shape), tensor.dtype
+        value.shape, value.dtype = ir.Shape(sizes(tensor)), tensor.dtype
         self.graph.register_initializer(value)
         return value
 
@@ -49,20 +51,54 @@ def replace(old: ir.Value, new: ir.Value) -> None:
     """Everything that read `old` reads `new`; what is known of `old` is kept."""
     if new.shape is None:
         new.shape = old.shape
-    if new.dtype is None:
+    if new.dtype is None and old.dtype is not None:
         new.dtype = old.dtype
     old.replace_all_uses_with(new, replace_graph_outputs=True)
 
 
 def typed(value: ir.Value, dims: Iterable[int | ir.SymbolicDim], like: ir.Value) -> ir.Value:
     """`value` with these dims and the type of `like`."""
-    value.shape, value.dtype = ir.Shape(dims), like.dtype
+    value.shape = ir.Shape(dims)
+    if like.dtype is not None:
+        value.dtype = like.dtype
     return value
 
 
 def is_onnx(node: ir.Node | None, *ops: str) -> TypeGuard[ir.Node]:
     """Whether `node` is one of the operators `ops` (or any, if none is named) of ONNX itself."""
     return node is not None and node.domain in ("", "ai.onnx") and (not ops or node.op_type in ops)
+
+
+def input_of(node: ir.Node, index: int) -> ir.Value:
+    """Input `index`, which the operator cannot do without. Raises `SourceError` where it is missing."""
+    value = node.inputs[index] if index < len(node.inputs) else None
+    if value is None:
+        raise SourceError(f"{node.op_type} {node.name}: its input {index} is missing")
+    return value
+
+
+def inputs_of(node: ir.Node) -> tuple[ir.Value, ...]:
+    """All inputs of an operator that cannot do without any. Raises `SourceError` where one is missing."""
+    return tuple(input_of(node, index) for index in range(len(node.inputs)))
+
+
+def home(node: ir.Node) -> ir.Graph:
+    """The graph in which `node` stands."""
+    if not isinstance(node.graph, ir.Graph):
+        raise ValueError(f"{node.op_type} {node.name} stands in no graph")
+    return node.graph
+
+
+def numpy_type(value: ir.Value) -> np.dtype:
+    """The type of the elements of `value`. Raises `SourceError` where it is not known."""
+    if value.dtype is None:
+        raise SourceError(f"the type of {value.name} is not known")
+    return value.dtype.numpy()
+
+
+def sizes(tensor: ir.TensorProtocol) -> list[int]:
+    """The sizes of the axes of a constant."""
+    return [int(dim) for dim in tensor.shape if isinstance(dim, int)]
 
 
 def used(value: ir.Value) -> bool:

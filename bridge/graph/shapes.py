@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeAlias
 
 import onnx_ir as ir
 import onnx_shape_inference
 import sympy
 
-from bridge.errors import UnsupportedError
+from bridge.errors import Refusal, UnsupportedError
 from bridge.graph.provenance import refusal
+
+Dim: TypeAlias = int | ir.SymbolicDim  # a size: a number, or known by its name or formula alone
 
 
 def formula(dim: ir.SymbolicDim) -> Any:
@@ -52,8 +54,16 @@ def _expression(dim: int | ir.SymbolicDim) -> sympy.Expr:
     return sympy.Integer(dim) if isinstance(dim, int) else dim._expr
 
 
+def shape_of(value: ir.Value) -> tuple[Dim, ...]:
+    """The sizes of the axes of `value`. Raises `UnsupportedError` where not even their number is known."""
+    if value.shape is None:
+        maker, reason = value.producer(), f"the rank of {value.name} is not known"
+        raise UnsupportedError(
+            [refusal(maker, reason) if maker else Refusal("value", str(value.name), reason)]
+        )
+    return tuple(value.shape)
+
+
 def rank(value: ir.Value) -> int:
     """How many axes `value` has. Raises `UnsupportedError` where that is not known."""
-    if value.shape is None:
-        raise UnsupportedError([refusal(value.producer(), f"the rank of {value.name} is not known")])
-    return value.shape.rank()
+    return len(shape_of(value))

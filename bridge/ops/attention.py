@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from keras import layers, ops
 
+from bridge.graph.rewriting import home, input_of, inputs_of
+from bridge.graph.shapes import shape_of
 from bridge.keras_compat import with_exact_scale
 from bridge.ops import dims
 from bridge.ops.contract import Site, Step
@@ -82,24 +84,26 @@ def _size(site: Site, index: int, heads: int | None) -> dims.Dim:
 def _scaled(site: Site, q: Any, size: dims.Dim, scale: float | None) -> tuple[Any, float]:
     """The queries, and the scale of their scores: in the queries where only the run shows their `size`, and where the
     kernel takes it in single precision."""
-    if scale is None and not isinstance(size, int):
-        root = ops.sqrt(dims.size(site, size, "float64" if site.dtype == "float64" else "float32"))
-        return ops.divide(q, ops.cast(root, site.dtype)), 1.0
-    scale = float(scale) if scale is not None else size**-0.5
+    if scale is None:
+        if not isinstance(size, int):
+            root = ops.sqrt(dims.size(site, size, "float64" if site.dtype == "float64" else "float32"))
+            return ops.divide(q, ops.cast(root, site.dtype)), 1.0
+        scale = size**-0.5
+    scale = float(scale)
     return (q * scale, 1.0) if site.twin("dot_product_attention") else (q, scale)
 
 
 def _of_all_keys(site: Site, mask: Any, k: Any) -> Any:
     """From opset 24 on, a mask may be of fewer keys than there are: the others are masked."""
     node = site.node
-    if mask is None or node.graph.opset_imports[""] < 24:
+    if mask is None or home(node).opset_imports[""] < 24:
         return mask
-    if not site.given(4) and node.inputs[3].shape[-1] == node.inputs[1].shape[-2]:
+    if not site.given(4) and shape_of(input_of(node, 3))[-1] == shape_of(input_of(node, 1))[-2]:
         return mask
     nothing = False if "bool" in str(mask.dtype) else -np.inf
     longer = ops.concatenate([mask, ops.full_like(mask[..., :1], nothing)], axis=-1)
     places = _counted(k) - 1
-    last = dims.size(site, node.inputs[3].shape[-1])
+    last = dims.size(site, shape_of(input_of(node, 3))[-1])
     return ops.take(longer, ops.minimum(places, last), axis=-1)
 
 
@@ -157,19 +161,19 @@ def _dense(site: Site, x: Any, w: Weight, b: Any) -> Any:
 def _calls_read(site: Site) -> list[ir.Node]:
     """The calls of this node's layer of which something reads the weights."""
     node = site.node
-    alike = (n for n in node.graph if (n.domain, n.op_type) == (node.domain, node.op_type))
+    alike = (n for n in home(node) if (n.domain, n.op_type) == (node.domain, node.op_type))
     calls = (n for n in alike if _recipe(n) == _recipe(node))
     return [n for n in calls if n.outputs[1].uses() or n.outputs[1].is_graph_output()]
 
 
 def _recipe(node: ir.Node) -> Any:
-    matrix = node.inputs[3].const_value
+    matrix = input_of(node, 3).const_value
     return matrix.recipe if isinstance(matrix, Weight) else None
 
 
 def _misstated(node: ir.Node) -> bool:
     """Whether Keras gives the scores a wrong shape: it takes the length of the queries for that of the keys."""
-    queries, keys = (x.shape[1] for x in node.inputs[:2])
+    queries, keys = (shape_of(x)[1] for x in inputs_of(node)[:2])
     return isinstance(queries, int) and queries != keys
 
 

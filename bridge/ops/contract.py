@@ -14,8 +14,8 @@ import onnx_ir as ir
 from bridge.errors import Refusal, UnsupportedError
 from bridge.graph.axes import FactorOrder, Perm
 from bridge.graph.provenance import refusal, torch_path
-from bridge.graph.rewriting import used
-from bridge.graph.shapes import rank
+from bridge.graph.rewriting import input_of, used
+from bridge.graph.shapes import rank, shape_of
 from bridge.weights.weight import Weight
 
 Array = Annotated[Any, "constant"]
@@ -103,6 +103,11 @@ class Operand:
     def is_tensor(self) -> bool:
         return self.value is not None and self.known is None
 
+    @property
+    def rank(self) -> int:
+        """How many axes it has as the graph states it; none where it is left out."""
+        return 0 if self.value is None else rank(self.value)
+
     def ordered(self, perm: Perm) -> Operand:
         return replace(self, perm=perm)
 
@@ -154,7 +159,7 @@ class Step:
     def feature_axis(self) -> int:
         """The axis of the first input along which its features run."""
         axis = self.operator.feature_axis
-        return axis if axis >= 0 else axis + rank(self.node.inputs[0])
+        return axis if axis >= 0 else axis + rank(input_of(self.node, 0))
 
     def reordered(self, known: Mapping[int, Any]) -> Step:
         """The step, with something else known of the operands that have these numbers."""
@@ -166,7 +171,7 @@ class Step:
 
     def shape(self, index: int = 0) -> tuple[Any, ...]:
         """The dims of input `index` as the graph states them."""
-        return tuple(self.node.inputs[index].shape)
+        return shape_of(input_of(self.node, index))
 
     def used(self, index: int) -> bool:
         """Whether anything reads output `index`."""
@@ -304,7 +309,7 @@ class Site(Protocol):
         """A constant as a tensor of the model."""
         ...
 
-    def float_type(self, dtype: ir.DataType) -> str:
+    def float_type(self, dtype: ir.DataType | None) -> str:
         """The Keras dtype of values of that type in this build."""
         ...
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,10 +17,8 @@ import onnx_ir as ir
 import sympy
 from keras import ops
 
-from bridge.graph.shapes import formula
+from bridge.graph.shapes import Dim, formula
 from bridge.ops.contract import Refused, Site
-
-Dim: TypeAlias = int | ir.SymbolicDim
 
 RESHAPING = keras.layers.Flatten, keras.layers.Reshape  # the layers that `reshape` makes
 
@@ -99,7 +97,7 @@ def _number(site: Site, expression: sympy.Expr, dtype: str) -> Any:
     return ops.sum(ops.ones_like(_length(site, expression), dtype=dtype))
 
 
-def reshape(site: Site, x: Any, have: Sequence[Dim], want: Sequence[Dim]) -> Any:
+def reshape(site: Site, x: Any, have: Sequence[Dim | None], want: Sequence[Dim]) -> Any:
     """x, whose dims are `have`, with the dims `want`."""
     if list(have) == list(want):
         return x

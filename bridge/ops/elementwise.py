@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from bridge.graph.rewriting import input_of
 from bridge.ops.contract import TYPES, Site, Step
 from bridge.ops.dims import add, cast
 from bridge.ops.layouts import ANY, FIRST_INPUT
@@ -190,10 +191,10 @@ def pow_(site: Site, x, y):
     """The type is that of the base, whatever the exponent's."""
     if np.ndim(y) == 0 and isinstance(y, np.ndarray) and y == 2:
         return ops.square(x)
-    base, exponent = (site.node.inputs[i].dtype for i in (0, 1))
+    base, exponent = (input_of(site.node, i).dtype for i in (0, 1))
     if base == exponent:
         return ops.power(x, y)
-    if base.is_floating_point():
+    if base is None or base.is_floating_point():
         return ops.power(x, cast(y, site.dtype))
     return ops.cast(ops.power(cast(x, site.float_type(exponent)), y), site.dtype)
 

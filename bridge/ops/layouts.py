@@ -25,7 +25,8 @@ from typing import Any, TypeVar
 import onnx_ir as ir
 
 from bridge.graph.axes import FactorOrder, Perm, channels_behind, moves, plain, reshaped
-from bridge.graph.shapes import rank
+from bridge.graph.rewriting import input_of, inputs_of
+from bridge.graph.shapes import rank, shape_of
 from bridge.ops.contract import Kind, Layout, Operand, Orders, Reordered, Step
 
 Item = TypeVar("Item")
@@ -63,7 +64,7 @@ class ChannelsLast(AsStated):
 
     def arrange(self, step: Step, orders: Orders) -> Step:
         first, *others = step.operands
-        operands = (first.ordered(channels_behind(rank(first.value))), *others)
+        operands = (first.ordered(channels_behind(first.rank)), *others)
         perms = tuple(channels_behind(rank(value)) for value in step.node.outputs)
         return replace(step, operands=operands, perms=perms)
 
@@ -94,11 +95,11 @@ class Transposes(AsStated):
     renames = True
 
     def arrange(self, step: Step, orders: Orders) -> Step:
-        source = step.operands[0].value
-        stored = orders.perm(source) or tuple(range(rank(source)))
+        source = step.operands[0]
+        stored = orders.perm(source.value) or tuple(range(source.rank))
         moved = self._permutation(step)
         perms = (plain([moved.index(axis) for axis in stored]),)
-        return replace(step, operands=(step.operands[0].ordered(plain(stored)),), perms=perms)
+        return replace(step, operands=(source.ordered(plain(stored)),), perms=perms)
 
     def read_reordered(self, step: Step, index: int, order: FactorOrder) -> Reordered | None:
         return Reordered(step, order.along(self._permutation(step).index(order.axis)))
@@ -106,7 +107,7 @@ class Transposes(AsStated):
     @staticmethod
     def _permutation(step: Step) -> list[int]:
         """Without one, the axes are turned around."""
-        return list(step.argument("perm") or range(rank(step.node.inputs[0]))[::-1])
+        return list(step.argument("perm") or range(rank(input_of(step.node, 0)))[::-1])
 
 
 class LastAxis(AsStated):
@@ -115,7 +116,7 @@ class LastAxis(AsStated):
     def arrange(self, step: Step, orders: Orders) -> Step:
         first, *others = step.operands
         perm = orders.perm(first.value)
-        beside = any(operand.is_tensor and rank(operand.value) > 1 for operand in others)
+        beside = any(operand.is_tensor and operand.rank > 1 for operand in others)
         perm = None if perm is None or beside or perm[-1] != len(perm) - 1 else perm
         perms = tuple(perm if rank(value) == len(perm or ()) else None for value in step.node.outputs)
         operands = (first.ordered(perm), *(operand.ordered(None) for operand in others))
@@ -137,7 +138,7 @@ class MatMul(LastAxis):
     @staticmethod
     def _same_batch(step: Step) -> bool:
         """Whether two tensors are multiplied, matrix by matrix."""
-        a, b = (list(value.shape) for value in step.node.inputs)
+        a, b = (list(shape_of(value)) for value in inputs_of(step.node))
         return (
             all(operand.is_tensor for operand in step.operands) and len(a) == len(b) > 1 and a[:-2] == b[:-2]
         )
@@ -153,8 +154,8 @@ class AnyOrder(AsStated):
     def arrange(self, step: Step, orders: Orders) -> Step:
         carried = self._carried(step.operands)
         beside = [operand for operand in carried if operand.value is not None and operand.kind.has_axes]
-        wide = max((rank(operand.value) for operand in beside), default=0)
-        whole = [o.value for o in beside if o.is_tensor and rank(o.value) == wide]
+        wide = max((operand.rank for operand in beside), default=0)
+        whole = [o.value for o in beside if o.value is not None and o.is_tensor and o.rank == wide]
         perm = _cheapest(whole, orders, any(map(orders.is_image, step.node.outputs)))
         if self._grows(step, wide) or (step.operator.batch_first and perm is not None and perm[0] != 0):
             perm = None
@@ -227,7 +228,7 @@ class Reshapes(AsStated):
         perm = orders.perm(source)
         if perm is None:
             return None, self._spread(source, target, orders)
-        found = reshaped(perm, list(source.shape), list(target.shape))
+        found = reshaped(perm, list(shape_of(source)), list(shape_of(target)))
         if found is None or (found[1] is not None and not orders.reorder_readers(target, found[1])):
             return None, None
         return perm, found[0]
@@ -235,11 +236,12 @@ class Reshapes(AsStated):
     @staticmethod
     def _spread(source: ir.Value, target: ir.Value, orders: Orders) -> Perm:
         """A Dense whose units become (channels, spatial…) for a convolution gives them channels last instead."""
-        before, after = list(source.shape), list(target.shape)
+        before, after = list(shape_of(source)), list(shape_of(target))
         wide = len(after)
-        if wide < 3 or before[:-1] != after[:1] or not all(isinstance(dim, int) for dim in after[1:]):
+        sizes = tuple(dim for dim in after[1:] if isinstance(dim, int))
+        if wide < 3 or before[:-1] != after[:1] or len(sizes) < wide - 1:
             return None
-        order = FactorOrder(1, tuple(after[1:]), (*range(1, wide - 1), 0))
+        order = FactorOrder(1, sizes, (*range(1, wide - 1), 0))
         done = orders.is_image(target) and orders.reorder_makers(source, order)
         return channels_behind(wide) if done else None
 
@@ -263,7 +265,7 @@ def _cheapest(whole: Sequence[ir.Value], orders: Orders, image: bool) -> Perm:
     counts = Counter(map(orders.perm, whole))
 
     def cost(order: Perm) -> tuple[int, int, bool]:
-        moved = [value for value in whole if moves(tuple(value.shape), orders.perm(value), order)]
+        moved = [value for value in whole if moves(shape_of(value), orders.perm(value), order)]
         return len(moved), -counts[order], (order is None) == image
 
     return min(counts, key=cost, default=None)
@@ -318,7 +320,7 @@ def _weights(step: Step, axes: Mapping[str, int], order: FactorOrder) -> dict[in
         if parameter.name not in axes or operand.value is None:
             continue
         axis, known = axes[parameter.name], operand.known
-        dims = tuple(operand.value.shape)
+        dims = shape_of(operand.value)
         if known is None or len(operand.value.uses()) > 1 or dims[axis] != math.prod(order.sizes):
             return None
         found[index] = order.apply(known, axis)
@@ -333,7 +335,7 @@ def _constants(step: Step, index: int, order: FactorOrder) -> dict[int, Any] | N
         if other == index or operand.value is None or not operand.kind.has_axes:
             continue
         axis = order.axis - wide + rank(operand.value)
-        if axis < 0 or operand.value.shape[axis] == 1:
+        if axis < 0 or shape_of(operand.value)[axis] == 1:
             continue
         if operand.known is None or len(operand.value.uses()) > 1:
             return None

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
+from bridge.graph.rewriting import input_of
+from bridge.graph.shapes import shape_of
 from bridge.ops import dims
 from bridge.ops.contract import Site, Step
 from bridge.ops.halves import in_single
@@ -114,7 +116,7 @@ def layer_normalization(
 
 def _spans(site: Site, axis: int, weight: Any) -> bool:
     """Whether `weight` is left out or has one element for each of the axes from `axis` on."""
-    dims = tuple(site.node.inputs[0].shape)[axis % len(site.shape()) :]
+    dims = shape_of(input_of(site.node, 0))[axis % len(site.shape()) :]
     shape = weight.dims if isinstance(weight, Weight) else None if weight is None else tuple(weight.shape)
     return (
         shape is None

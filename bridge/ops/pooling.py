@@ -20,7 +20,7 @@ from bridge.ops.padding import PADDING, check_padding, corners, is_same, is_vali
 from bridge.ops.registry import op
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 layers = keras.layers
@@ -69,7 +69,11 @@ def _step_axes(step: Step) -> list[Axis]:
 
 
 def _layer(
-    site: Site, table: dict[int, type], axes: Sequence[Axis], padding: str, dtype: str | None = None
+    site: Site,
+    table: Mapping[int, type[keras.Layer]],
+    axes: Sequence[Axis],
+    padding: str,
+    dtype: str | None = None,
 ) -> Any:
     return site.layer(
         table[len(axes)],

@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from bridge.graph.decimals import fraction
+from bridge.graph.shapes import shape_of
 from bridge.ops import dims
 from bridge.ops.contract import Array, Dims, Site, Step
 from bridge.ops.layouts import CHANNELS_LAST
@@ -60,13 +61,13 @@ def _check_resize(step: Step) -> str | None:
         and not _known(step)
     ):
         return "antialias with exclude_outside=0 from an unknown size to a given one; give the scales"
-    if 0 in step.node.outputs[0].shape:
+    if 0 in shape_of(step.node.outputs[0]):
         return "there is nothing in its output"
     return None
 
 
 def _known(step: Step) -> bool:
-    return all(isinstance(dim, int) for dim in (*step.shape(), *step.node.outputs[0].shape))
+    return all(isinstance(dim, int) for dim in (*step.shape(), *shape_of(step.node.outputs[0])))
 
 
 @op("Resize", layout=CHANNELS_LAST, check=_check_resize, makes=tuple(UPSAMPLING.values()))

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
+from bridge.graph.rewriting import input_of
+from bridge.graph.shapes import shape_of
 from bridge.ops import dims, products
 from bridge.ops.contract import Dims, Ints, Refused, Site, Step
 from bridge.ops.layouts import ANY, CHANNELS_LAST, RESHAPES
@@ -72,7 +74,7 @@ def concat(site: Site, *xs, axis):
 
 @op("Shape", layout=ANY)
 def shape_(site: Site, x, *, start=0, end=None):
-    sizes = list(site.node.inputs[0].shape)[start:end]
+    sizes = list(shape_of(input_of(site.node, 0)))[start:end]
     if all(isinstance(size, int) for size in sizes):
         return np.array(sizes, "int64")
     numbers = [dims.size(site, size, "int64") for size in sizes]
@@ -81,7 +83,7 @@ def shape_(site: Site, x, *, start=0, end=None):
 
 @op("Size", layout=ANY)
 def size(site: Site, x):
-    sizes = list(site.node.inputs[0].shape)
+    sizes = list(shape_of(input_of(site.node, 0)))
     known = np.prod([size for size in sizes if isinstance(size, int)], dtype="int64")
     unknown = [dims.size(site, size, "int64") for size in sizes if not isinstance(size, int)]
     return functools.reduce(ops.multiply, unknown, known)

@@ -16,10 +16,10 @@ from onnx_shape_inference import ShapeInferenceContext
 
 from bridge.errors import SourceError
 from bridge.graph.axes import MAX_RANK
+from bridge.graph.shapes import Dim
 from bridge.passes.normal_form import depth, plain
 from bridge.passes.work import FAST, SLOW, products
 
-Dim: TypeAlias = int | ir.SymbolicDim
 # By how they read: sizes, times, whose
 Products: TypeAlias = dict[tuple[str, ...], tuple[tuple[Dim, ...], int, str]]
 MAX_VALUE_BYTES = 1 << 30  # of one value, where every free size is 1
@@ -190,7 +190,8 @@ def _least(dim: Dim, sizes: Mapping[str, int] | None = None) -> int:
     if dim.value is None or sizes is None and not LARGE.search(dim.value):
         return 1
     try:
-        return max(int(dim.evaluate(dict.fromkeys(dim.free_symbols(), 1) | dict(sizes or {}))), 1)
+        least = dim.evaluate(dict.fromkeys(dim.free_symbols(), 1) | dict(sizes or {}))
+        return max(int(least), 1) if isinstance(least, int) else 1
     except (
         ValueError,
         TypeError,

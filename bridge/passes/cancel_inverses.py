@@ -8,7 +8,8 @@ import onnx_ir as ir
 
 from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import LAYERS, RECURRENT, STATES, RecurrentOp
-from bridge.graph.rewriting import Emitter, attribute, integers, is_onnx, replace, used
+from bridge.graph.rewriting import Emitter, attribute, input_of, inputs_of, integers, is_onnx, replace, used
+from bridge.graph.shapes import rank
 from bridge.passes.fixed_point import until_unchanged
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _is_known(shape: ir.Shape) -> bool:
 def _part(concat: ir.Node, axis: int, start: int, stop: int) -> tuple[ir.Value, int] | None:
     """The part of a Concat that holds rows `start:stop` whole, and where it starts."""
     offset = 0
-    for part in concat.inputs:
+    for part in inputs_of(concat):
         size = _size(part, axis)
         if size is None:
             return None
@@ -63,13 +64,13 @@ def _part(concat: ir.Node, axis: int, start: int, stop: int) -> tuple[ir.Value, 
 
 def _gather(node: ir.Node) -> ir.Value | None:
     """One row of a stack."""
-    source, index = node.inputs[0], integers(node.inputs[1])
-    if source.shape is None or index is None or node.inputs[1].shape.rank():
+    source, index = input_of(node, 0), integers(node.inputs[1])
+    if source.shape is None or index is None or rank(input_of(node, 1)):
         return None
     axis = _axis(node, 0, source.shape.rank())
     size = _size(source, axis)
     row = index[0] if size is None or index[0] >= 0 else index[0] + size
-    if (stack := _producer(source, "Unsqueeze")) and integers(stack.inputs[1]) == [axis] and row == 0:
+    if (stack := _producer(source, "Unsqueeze")) and integers(input_of(stack, 1)) == [axis] and row == 0:
         return stack.inputs[0]
     if (
         size is not None
@@ -92,7 +93,7 @@ def _last_step(y: ir.Value, axis: int, row: int, size: int | None) -> ir.Value |
     """The last step of a forward recurrent layer over whole sequences is its final state."""
     layer = y.producer()
     kind = _recurrent(layer)
-    if axis != 1 or row != (-1 if size is None else size - 1) or kind is None:
+    if layer is None or kind is None or axis != 1 or row != (-1 if size is None else size - 1):
         return None
     if kind not in LAYERS or kind.directions != 1 or attribute(layer, "direction") == "reverse":
         return None
@@ -101,9 +102,9 @@ def _last_step(y: ir.Value, axis: int, row: int, size: int | None) -> ir.Value |
 
 def _concat(node: ir.Node) -> ir.Value | None:
     """Both directions' final hidden states side by side are what the layer itself gives last."""
-    layer = node.inputs[0].producer()
+    layer = input_of(node, 0).producer()
     kind = _recurrent(layer)
-    if kind is None or kind.directions != 2:
+    if layer is None or kind is None or kind.directions != 2:
         return None
     hidden = list(layer.outputs[1 : -1 : len(STATES[kind.mode])])
     return layer.outputs[-1] if list(node.inputs) == hidden and _axis(node, 0, 2) == 1 else None
@@ -111,7 +112,7 @@ def _concat(node: ir.Node) -> ir.Value | None:
 
 def _slice(node: ir.Node) -> ir.Value | None:
     """All of a value, or whole parts of a Concat."""
-    source = node.inputs[0]
+    source = input_of(node, 0)
     starts, ends, axes = ([integers(v) for v in node.inputs[1:4]] + [None])[:3]
     steps = [1] if len(node.inputs) < 5 or node.inputs[4] is None else integers(node.inputs[4])
     if source.shape is None or steps is None or set(steps) != {1}:
@@ -138,16 +139,16 @@ def _slice(node: ir.Node) -> ir.Value | None:
 
 
 def _squeeze(node: ir.Node) -> ir.Value | None:
-    stack = _producer(node.inputs[0], "Unsqueeze")
+    stack = _producer(input_of(node, 0), "Unsqueeze")
     axes = integers(node.inputs[1]) if len(node.inputs) > 1 else None
     return stack.inputs[0] if stack and axes is not None and axes == integers(stack.inputs[1]) else None
 
 
 def _transpose(node: ir.Node) -> ir.Value | None:
-    inner = _producer(node.inputs[0], "Transpose")
+    inner = _producer(input_of(node, 0), "Transpose")
     if inner is None:
         return None
-    axes = range(node.inputs[0].shape.rank())[::-1]  # without a perm they are reversed
+    axes = range(rank(input_of(node, 0)))[::-1]  # without a perm they are reversed
     perm = [list(attribute(inner, "perm", axes))[axis] for axis in attribute(node, "perm", axes)]
     if perm == list(range(len(perm))):
         return inner.inputs[0]
@@ -156,14 +157,14 @@ def _transpose(node: ir.Node) -> ir.Value | None:
 
 def _split(node: ir.Node) -> None:
     """A Split whose Concat it undoes exactly; replaces all outputs itself."""
-    source = node.inputs[0]
+    source = input_of(node, 0)
     concat = _producer(source, "Concat")
     if concat is None or source.shape is None or len(concat.inputs) != len(node.outputs):
         return
     axis = _axis(node, 0, source.shape.rank())
-    sizes = [_size(part, axis) for part in concat.inputs]
+    sizes = [_size(part, axis) for part in inputs_of(concat)]
     if axis == _axis(concat, 0, source.shape.rank()) and sizes == [_size(out, axis) for out in node.outputs]:
-        for old, new in zip(node.outputs, concat.inputs, strict=True):
+        for old, new in zip(node.outputs, inputs_of(concat), strict=True):
             replace(old, new)
 
 

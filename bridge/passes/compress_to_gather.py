@@ -7,7 +7,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from bridge.graph.rewriting import Emitter, attribute, constant, is_onnx, replace
+from bridge.graph.rewriting import Emitter, attribute, constant, home, input_of, is_onnx, replace
 
 
 def compress_to_gather(model: ir.Model) -> None:
@@ -20,7 +20,7 @@ def compress_to_gather(model: ir.Model) -> None:
 
 def _least(node: ir.Node) -> int:
     """How many elements there are in any case to choose from."""
-    shape, axis = node.inputs[0].shape, attribute(node, "axis", None)
+    shape, axis = input_of(node, 0).shape, attribute(node, "axis", None)
     if shape is None:
         return 0
     return math.prod(n if isinstance(n, int) else 1 for n in (shape if axis is None else [shape[axis]]))
@@ -31,4 +31,4 @@ def _pick(node: ir.Node, places: np.ndarray) -> None:
     if axis is None:
         x, axis = emit("Reshape", x, emit.constant([-1])), 0
     replace(node.outputs[0], emit("Gather", x, emit.constant(places), axis=axis))
-    node.graph.remove(node, safe=True)
+    home(node).remove(node, safe=True)

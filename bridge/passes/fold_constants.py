@@ -19,7 +19,7 @@ from onnx.reference import ReferenceEvaluator
 from bridge.errors import SourceError
 from bridge.graph.decimals import decimal
 from bridge.graph.functions import OPSET
-from bridge.graph.rewriting import attribute, is_onnx
+from bridge.graph.rewriting import attribute, is_onnx, sizes
 from bridge.passes.bounds import known_bytes
 from bridge.passes.moves import move, stays
 from bridge.weights.recipes import Computed
@@ -59,7 +59,7 @@ def fold_constants(model: ir.Model) -> None:
     """Raises `SourceError` if constants unfold to more than memory should be asked for."""
     graph = model.graph
     made: set[ir.Value] = set()
-    room = MAX_GROWTH + 4 * sum(value.const_value.nbytes for value in graph.initializers.values())
+    room = MAX_GROWTH + 4 * sum(map(_bytes, graph.initializers.values()))
     for node in list(graph):
         inputs = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs]
         if not _foldable(node, inputs, graph):
@@ -67,7 +67,7 @@ def fold_constants(model: ir.Model) -> None:
         size = _size(node, inputs)
         if size is None:
             continue
-        room -= size - sum(value.const_value.nbytes for value in _last_read(node, made))
+        room -= size - sum(map(_bytes, _last_read(node, made)))
         if room < 0:
             raise SourceError(
                 f"{node.op_type} at output {node.outputs[0].name}: the model's constants unfold to more than "
@@ -79,6 +79,11 @@ def fold_constants(model: ir.Model) -> None:
         made.update(_replace(graph, value, t) for value, t in zip(node.outputs, results, strict=False))
         if results:
             _forget(graph, node, made)
+
+
+def _bytes(value: ir.Value) -> int:
+    """Of a constant."""
+    return 0 if value.const_value is None else value.const_value.nbytes
 
 
 def _foldable(node: ir.Node, inputs: Sequence[Any], graph: ir.Graph) -> bool:
@@ -125,7 +130,7 @@ def _forget(graph: ir.Graph, node: ir.Node, made: set[ir.Value]) -> None:
     graph.remove(node, safe=True)
     made -= read
     for value in read:
-        graph.initializers.pop(value.name, None)
+        graph.initializers.pop(str(value.name), None)
 
 
 def _last_read(node: ir.Node, made: set[ir.Value]) -> set[ir.Value]:
@@ -144,7 +149,7 @@ def _leaves(value: ir.Value, graph: ir.Graph) -> bool:
 
 def _replace(graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> ir.Value:
     constant = ir.Value(name=f"{value.name}_folded", const_value=tensor)
-    constant.shape, constant.dtype = ir.Shape(tensor.shape), tensor.dtype
+    constant.shape, constant.dtype = ir.Shape(sizes(tensor)), tensor.dtype
     graph.register_initializer(constant)
     value.replace_all_uses_with(constant, replace_graph_outputs=True)
     return constant
@@ -207,7 +212,7 @@ def _results(node: ir.Node, inputs: Sequence[Any]) -> Sequence[Any]:
     proto = ir.to_proto(node)
     # Those that nobody asked for are worked out too
     proto.output[:] = [f"output {place}" for place in range(len(node.outputs))]
-    names = [value.name for value in node.inputs if value is not None]
+    names = [str(value.name) for value in node.inputs if value is not None]
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             [proto],
@@ -217,5 +222,5 @@ def _results(node: ir.Node, inputs: Sequence[Any]) -> Sequence[Any]:
         ),
         opset_imports=[onnx.helper.make_opsetid("", node.version or OPSET)],
     )
-    feeds = {v.name: t.numpy() for v, t in zip(node.inputs, inputs, strict=True) if v is not None}
-    return ReferenceEvaluator(model).run(None, feeds)
+    feeds = {str(v.name): t.numpy() for v, t in zip(node.inputs, inputs, strict=True) if v is not None}
+    return list(ReferenceEvaluator(model).run(None, feeds))

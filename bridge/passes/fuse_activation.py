@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import onnx_ir as ir
 
 from bridge.graph.functions import DOMAIN
-from bridge.graph.rewriting import Emitter, attribute, is_onnx, replace, used
+from bridge.graph.rewriting import Emitter, attribute, input_of, inputs_of, is_onnx, replace, used
 from bridge.passes.monomial import Monomial, monomial, one_more, within
 
 Found: TypeAlias = tuple[ir.Value, str, dict[str, Any]] | None  # what is activated, by which operator
@@ -37,11 +37,11 @@ def fuse_activation(model: ir.Model) -> None:
 def _gate(product: Monomial, gate: ir.Value) -> Found:
     node = gate.producer()
     if is_onnx(node, "Sigmoid"):
-        x, op = node.inputs[0], "Silu"
+        x, op = input_of(node, 0), "Silu"
     elif is_onnx(node, "HardSigmoid") and _is_sixth(node):
-        x, op = node.inputs[0], "HardSwish"
-    elif is_onnx(node, "Tanh") and is_onnx(node.inputs[0].producer(), "Softplus"):
-        x, op = node.inputs[0].producer().inputs[0], "Mish"
+        x, op = input_of(node, 0), "HardSwish"
+    elif is_onnx(node, "Tanh") and is_onnx(inner := input_of(node, 0).producer(), "Softplus"):
+        x, op = input_of(inner, 0), "Mish"
     else:
         return None
     return (x, op, {}) if product.equals(monomial(x) * Monomial(1.0, {gate: 1.0})) else None
@@ -58,7 +58,7 @@ def _gelu(product: Monomial, gate: ir.Value) -> Found:
     node = curve.producer() if curve is not None and one == 1 else None
     if not is_onnx(node, "Erf", "Tanh"):
         return None
-    argument, exact = node.inputs[0], node.op_type == "Erf"
+    argument, exact = input_of(node, 0), node.op_type == "Erf"
     fits = _is_scaled if exact else _is_cubic
     for x in within(argument):
         if product.equals(monomial(x).scaled(0.5) * Monomial(1.0, {gate: 1.0})) and fits(argument, x):
@@ -78,7 +78,7 @@ def _is_cubic(argument: ir.Value, x: ir.Value) -> bool:
         if not is_onnx(node, "Add"):
             continue
         around = Monomial(root, {bracket: 1.0})
-        terms = [monomial(term) for term in node.inputs]
+        terms = [monomial(term) for term in inputs_of(node)]
         for first, second in (terms, terms[::-1]):
             for outside, inside in ((Monomial(), monomial(x)), (monomial(x), Monomial())):
                 if (

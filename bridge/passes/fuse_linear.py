@@ -8,7 +8,8 @@ from typing import Any
 import onnx_ir as ir
 
 from bridge.graph.functions import DOMAIN
-from bridge.graph.rewriting import Emitter, attribute, constant, is_onnx, replace, typed
+from bridge.graph.rewriting import Emitter, attribute, constant, input_of, is_onnx, numpy_type, replace, typed
+from bridge.graph.shapes import shape_of
 from bridge.weights.weight import Weight
 
 
@@ -27,31 +28,31 @@ def _bias(value: ir.Value | None, units: int) -> Weight | None:
 
 
 def _gemm(node: ir.Node) -> None:
-    x, w, c = [*node.inputs, None][:3]
+    x, w, c = input_of(node, 0), input_of(node, 1), [*node.inputs, None][2]
     alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
     emit = Emitter(node)
-    dims = list(node.outputs[0].shape)
+    dims = list(shape_of(node.outputs[0]))
 
     def made(shape: Sequence[Any], op: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
         return typed(emit(op, *inputs, **attributes), shape, x)
 
     if attribute(node, "transA", 0):
-        x = made(x.shape[::-1], "Transpose", x, perm=[1, 0])
+        x = made(shape_of(x)[::-1], "Transpose", x, perm=[1, 0])
     weight, bias = constant(w), None
     if isinstance(weight, Weight):
         weight = weight.transpose(1, 0) if attribute(node, "transB", 0) else weight
         bias = _bias(c, weight.dims[1])
         kernel = emit.tensor(weight.scale(alpha))
     else:
-        kernel = made(w.shape[::-1], "Transpose", w, perm=[1, 0]) if attribute(node, "transB", 0) else w
+        kernel = made(shape_of(w)[::-1], "Transpose", w, perm=[1, 0]) if attribute(node, "transB", 0) else w
     if bias is not None and beta:
         out = emit("Linear", x, kernel, emit.tensor(bias.scale(beta)), domain=DOMAIN)
     else:
         out = made(dims, "MatMul", x, kernel)
         if alpha != 1 and not isinstance(weight, Weight):
-            out = made(dims, "Mul", out, emit.constant(alpha, x.dtype.numpy()))
+            out = made(dims, "Mul", out, emit.constant(alpha, numpy_type(x)))
         if c is not None and beta:
-            scaled = c if beta == 1 else made(c.shape, "Mul", c, emit.constant(beta, x.dtype.numpy()))
+            scaled = c if beta == 1 else made(shape_of(c), "Mul", c, emit.constant(beta, numpy_type(x)))
             out = made(dims, "Add", out, scaled)
     replace(node.outputs[0], out)
 
@@ -70,7 +71,7 @@ def _matmul(node: ir.Node) -> None:
     if not is_onnx(add, "Add"):
         return
     bias = _bias(add.inputs[1 - uses[0].idx], weight.dims[1])
-    if bias is not None and len(node.inputs[0].shape or ()) > 1:
+    if bias is not None and len(input_of(node, 0).shape or ()) > 1:
         emit = Emitter(add)
         replace(
             add.outputs[0], emit("Linear", node.inputs[0], node.inputs[1], emit.tensor(bias), domain=DOMAIN)

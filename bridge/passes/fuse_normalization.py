@@ -18,7 +18,20 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from bridge.graph.rewriting import Emitter, attribute, constant, integers, is_onnx, replace, typed, used
+from bridge.graph.rewriting import (
+    Emitter,
+    attribute,
+    constant,
+    input_of,
+    inputs_of,
+    integers,
+    is_onnx,
+    numpy_type,
+    replace,
+    typed,
+    used,
+)
+from bridge.graph.shapes import rank, shape_of
 from bridge.passes.monomial import Monomial, monomial, one_more, within
 from bridge.weights.weight import Weight
 
@@ -36,7 +49,9 @@ class Norm:
 
     @property
     def dims(self) -> tuple[int, ...]:
-        return tuple(self.x.shape[axis] for axis in self.axes)
+        """The sizes of the axes that are known."""
+        sizes = (shape_of(self.x)[axis] for axis in self.axes)
+        return tuple(size for size in sizes if isinstance(size, int))
 
 
 def fuse_normalization(model: ir.Model) -> None:
@@ -46,7 +61,7 @@ def fuse_normalization(model: ir.Model) -> None:
         if not is_onnx(node) or not node.outputs or not used(node.outputs[0]):
             continue
         norm = _affine(node, made) or _single_steps(node) or _grouped(node)
-        if norm is not None and all(isinstance(size, int) for size in norm.dims):
+        if norm is not None and len(norm.dims) == len(norm.axes):
             out = _emit(Emitter(node), norm)
             replace(node.outputs[0], out)
             made[out] = norm
@@ -73,9 +88,10 @@ def _single_steps(node: ir.Node) -> Norm | None:
     for variance in (value for value, power in product.powers.items() if power == -0.5):
         epsilon, mean = one_more(variance) or (0.0, None)
         axes = None if mean is None else _mean_axes(mean)
-        if mean is None or axes is None or epsilon <= 0:
+        averaged = None if mean is None else mean.producer()
+        if averaged is None or axes is None or epsilon <= 0:
             continue
-        found = _normalised(product, variance, mean.producer().inputs[0], axes)
+        found = _normalised(product, variance, input_of(averaged, 0), axes)
         if found is not None and found[1].shape == out.shape:
             return Norm(*found, axes, {"epsilon": epsilon})
     return None
@@ -84,10 +100,14 @@ def _single_steps(node: ir.Node) -> Norm | None:
 def _mean_axes(value: ir.Value) -> tuple[int, ...] | None:
     """The axes, in order, of which `value` holds the means, if it keeps them."""
     node = value.producer()
-    if not is_onnx(node, "ReduceMean") or not attribute(node, "keepdims", 1) or node.inputs[0].shape is None:
+    if (
+        not is_onnx(node, "ReduceMean")
+        or not attribute(node, "keepdims", 1)
+        or input_of(node, 0).shape is None
+    ):
         return None
     axes = integers(node.inputs[1]) if len(node.inputs) > 1 else None
-    return tuple(sorted(axis % node.inputs[0].shape.rank() for axis in axes)) if axes else None
+    return tuple(sorted(axis % rank(input_of(node, 0)) for axis in axes)) if axes else None
 
 
 def _normalised(
@@ -99,9 +119,9 @@ def _normalised(
         if not product.equals(own * Monomial(1.0, {variance: -0.5})) or not monomial(squares).equals(own**2):
             continue
         node = value.producer()
-        if is_onnx(node, "Sub") and _mean_axes(node.inputs[1]) == axes:
-            x, mean = node.inputs
-            if mean.producer().inputs[0] is x:
+        if is_onnx(node, "Sub") and _mean_axes(input_of(node, 1)) == axes:
+            x, mean = inputs_of(node)
+            if (averaged := mean.producer()) is not None and averaged.inputs[0] is x:
                 return "LayerNormalization", x
         return "RMSNormalization", value
     return None
@@ -109,16 +129,16 @@ def _normalised(
 
 def _grouped(node: ir.Node) -> Norm | None:
     """Groups of channels as the channels of an InstanceNormalization that neither scales nor shifts."""
-    norm = node.inputs[0].producer() if is_onnx(node, "Reshape") else None
-    merge = norm.inputs[0].producer() if is_onnx(norm, "InstanceNormalization") else None
+    norm = input_of(node, 0).producer() if is_onnx(node, "Reshape") else None
+    merge = input_of(norm, 0).producer() if is_onnx(norm, "InstanceNormalization") else None
     if (
         norm is None
         or not is_onnx(merge, "Reshape")
-        or not _holds(norm.inputs[1], 1)
-        or not _holds(norm.inputs[2], 0)
+        or not _holds(input_of(norm, 1), 1)
+        or not _holds(input_of(norm, 2), 0)
     ):
         return None
-    x, merged, out = merge.inputs[0], norm.inputs[0], node.outputs[0]
+    x, merged, out = input_of(merge, 0), input_of(norm, 0), node.outputs[0]
     if x.shape is None or x.shape != out.shape or merged.shape is None or merged.shape.rank() != 3:
         return None
     groups, channels = merged.shape[1], x.shape[1]
@@ -138,7 +158,7 @@ def _affine(node: ir.Node, made: dict[ir.Value, Norm]) -> Norm | None:
     if not is_onnx(node, "Mul", "Add"):
         return None
     for place in (0, 1):
-        value, norm = node.inputs[place], made.get(node.inputs[place])
+        value, norm = input_of(node, place), made.get(input_of(node, place))
         if norm is None or len(value.uses()) > 1 or value.is_graph_output():
             continue
         part = _along(constant(node.inputs[1 - place]), norm)
@@ -152,18 +172,18 @@ def _affine(node: ir.Node, made: dict[ir.Value, Norm]) -> Norm | None:
 
 def _along(tensor: ir.TensorProtocol | None, norm: Norm) -> Weight | np.ndarray | None:
     """The numbers of `tensor` with the dims of the axes of `norm`, if they lie along these and no others."""
-    rank = norm.x.shape.rank()
-    if tensor is None or len(tensor.shape) > rank:
+    dims = shape_of(norm.x)
+    if tensor is None or len(tensor.shape) > len(dims):
         return None
-    wanted = [norm.x.shape[axis] if axis in norm.axes else 1 for axis in range(rank)]
-    if [1] * (rank - len(tensor.shape)) + list(tensor.shape) != wanted:
+    wanted = [dim if axis in norm.axes else 1 for axis, dim in enumerate(dims)]
+    if [1] * (len(dims) - len(tensor.shape)) + list(tensor.shape) != wanted:
         return None
     return tensor.reshape(*norm.dims) if isinstance(tensor, Weight) else tensor.numpy().reshape(norm.dims)
 
 
 def _emit(emit: Emitter, norm: Norm) -> ir.Value:
     x, grouped = norm.x, norm.op == "GroupNormalization"
-    axes = range(x.shape.rank())
+    axes = range(rank(x))
     order = list(axes) if grouped else [a for a in axes if a not in norm.axes] + list(norm.axes)
     moved = order != list(axes)
     scale = np.ones(norm.dims) if norm.scale is None else norm.scale
@@ -171,13 +191,13 @@ def _emit(emit: Emitter, norm: Norm) -> ir.Value:
     weights = [_value(emit, weight, x) for weight in (scale, bias) if weight is not None]
     attributes = norm.attributes if grouped else {"axis": -len(norm.axes), **norm.attributes}
     y = emit(norm.op, _transposed(emit, x, order) if moved else x, *weights, **attributes)
-    y = typed(y, [x.shape[axis] for axis in order], x)
+    y = typed(y, [shape_of(x)[axis] for axis in order], x)
     return _transposed(emit, y, np.argsort(order).tolist()) if moved else y
 
 
 def _transposed(emit: Emitter, x: ir.Value, perm: Sequence[int]) -> ir.Value:
-    return typed(emit("Transpose", x, perm=list(perm)), [x.shape[axis] for axis in perm], x)
+    return typed(emit("Transpose", x, perm=list(perm)), [shape_of(x)[axis] for axis in perm], x)
 
 
 def _value(emit: Emitter, weight: Weight | np.ndarray, like: ir.Value) -> ir.Value:
-    return emit.tensor(weight) if isinstance(weight, Weight) else emit.constant(weight, like.dtype.numpy())
+    return emit.tensor(weight) if isinstance(weight, Weight) else emit.constant(weight, numpy_type(like))

@@ -6,7 +6,7 @@ import math
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import attribute, constant, integers, is_onnx, used
+from bridge.graph.rewriting import attribute, constant, input_of, integers, is_onnx, used
 
 NEUTRAL = {"Conv": 0.0, "MaxPool": -math.inf}  # what the windows of each see in their padding
 
@@ -18,8 +18,8 @@ def fuse_pad(model: ir.Model) -> None:
 
 
 def _absorb(node: ir.Node) -> None:
-    source = node.inputs[0].producer()
-    if not is_onnx(source, "Pad") or len(node.inputs[0].uses()) > 1 or node.inputs[0].is_graph_output():
+    source = input_of(node, 0).producer()
+    if not is_onnx(source, "Pad") or len(input_of(node, 0).uses()) > 1 or input_of(node, 0).is_graph_output():
         return
     more = _spatial(source, NEUTRAL[node.op_type])
     if more is None:
@@ -42,7 +42,7 @@ def _pools(node: ir.Node, pads: list[int]) -> bool:
 
 def _spatial(node: ir.Node, value: float) -> list[int] | None:
     """ONNX's `pads` of the spatial axes, begins then ends, if `node` puts `value` around those axes only."""
-    data, pads, filler, axes = [*node.inputs, None, None][:4]
+    data, (pads, filler, axes) = input_of(node, 0), [*node.inputs, None, None][1:4]
     amounts, number = integers(pads), constant(filler)
     known = filler is None or number is not None
     if (

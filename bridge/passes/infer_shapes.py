@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import onnx_ir as ir
 import sympy
@@ -22,14 +22,13 @@ from onnx_shape_inference import (
 from bridge.errors import BridgeError, SourceError, short_message
 from bridge.graph.axes import MAX_RANK
 from bridge.graph.decimals import fraction
-from bridge.graph.rewriting import attribute, integers, is_onnx
-from bridge.graph.shapes import formula
+from bridge.graph.rewriting import attribute, input_of, inputs_of, integers, is_onnx
+from bridge.graph.shapes import Dim, formula, shape_of
 from bridge.passes import slice_shapes, window_shapes
 from bridge.passes.bounds import MAX_CONTENTS, ROOM, Bounded, Room, require_bounds
+from bridge.passes.library_rules import library_rule
 from bridge.passes.normal_form import plain
 from bridge.passes.sequence_to_split import part_sizes
-
-Dim: TypeAlias = int | ir.SymbolicDim
 
 
 def infer_shapes(model: ir.Model) -> None:
@@ -70,11 +69,11 @@ def _reason(error: BaseException) -> str:
     return "" if error.__cause__ is None else f": {short_message(error.__cause__)}"
 
 
-_context.ShapeInferenceContext = Bounded  # what the library's engine makes one of
+_context.ShapeInferenceContext = Bounded  # type: ignore[misc]  # what the library's engine makes one of
 registry.collect()
 window_shapes.register()
 slice_shapes.register()
-_infer_where = registry.get("", "Where", 9)
+_infer_where = library_rule("Where", 9)
 
 
 @registry.register("", "Where", since_version=10)
@@ -82,17 +81,20 @@ def _where(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """As the library has it; and shape arithmetic that asks which sizes equal a number (torch's own way to expand:
     `Where(sizes == -1, ones, sizes)`) is followed element by element."""
     _infer_where(ctx, node)
-    asked = node.inputs[0].producer()
+    asked = input_of(node, 0).producer()
     if asked is None or asked.op_type != "Equal":
         return
-    left, right, chosen, other = (ctx.get_symbolic_value(v) for v in (*asked.inputs, *node.inputs[1:]))
+    left, right, chosen, other = (
+        ctx.get_symbolic_value(v) for v in (*inputs_of(asked), *inputs_of(node)[1:])
+    )
     if left is None or right is None or chosen is None or other is None:
         return
     count = max(map(len, (left, right, chosen, other)))
     columns = [items * count if len(items) == 1 else items for items in (left, right, chosen, other)]
     picked = [_choose(*row) for row in zip(*columns, strict=True)]
-    if None not in picked:
-        ctx.set_symbolic_value(node.outputs[0], picked)
+    known = [dim for dim in picked if dim is not None]
+    if len(known) == len(picked):
+        ctx.set_symbolic_value(node.outputs[0], known)
 
 
 def _choose(left: Dim, right: Dim, chosen: Dim, other: Dim) -> Dim | None:
@@ -110,12 +112,12 @@ def _choose(left: Dim, right: Dim, chosen: Dim, other: Dim) -> Dim | None:
 
 def _extend(op: str, divide: Callable[[Any, Any], Any]) -> None:
     """Propagate the contents of `op` too; sizes are not negative, so that rounding down is rounding to zero."""
-    shapes = registry.get("", op, version=14)
+    shapes = library_rule(op, 14)
 
     @registry.register("", op, since_version=15)
     def infer_contents(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         shapes(ctx, node)
-        left, right = (ctx.get_symbolic_value(value) for value in node.inputs)
+        left, right = (ctx.get_symbolic_value(value) for value in inputs_of(node))
         if left is None or right is None or len(right) != 1 or not isinstance(right[0], int) or right[0] <= 0:
             return
         if not all(isinstance(item, int) for item in left):
@@ -128,7 +130,7 @@ _extend("Mod", lambda a, b: a % b)
 
 # --- sizes times a number --------------------------------------------------------------------------------------
 
-_infer_cast = registry.get("", "Cast", 19)
+_infer_cast = library_rule("Cast", 19)
 
 
 @registry.register("", "Cast", since_version=13)
@@ -136,7 +138,7 @@ def _cast(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """As the library has it; and a size that was multiplied as a number of floating point is followed back to whole
     numbers. A size is not negative, so that rounding to zero is rounding down."""
     _infer_cast(ctx, node)
-    scaled = _scaled(ctx, node.inputs[0])
+    scaled = _scaled(ctx, input_of(node, 0))
     if scaled is not None and node.outputs[0].dtype in (ir.DataType.INT64, ir.DataType.INT32):
         ctx.set_symbolic_value(node.outputs[0], scaled)
 
@@ -145,14 +147,14 @@ def _scaled(ctx: ShapeInferenceContext, value: ir.Value) -> list[Dim] | None:
     """The sizes times a positive constant that `value` holds, rounded down; None if it holds something else."""
     node = value.producer()
     if is_onnx(node, "Floor"):
-        node = node.inputs[0].producer()
+        node = input_of(node, 0).producer()
     if not is_onnx(node, "Mul"):
         return None
-    for sizes, factor in (node.inputs, reversed(node.inputs)):
+    for sizes, factor in (inputs_of(node), inputs_of(node)[::-1]):
         tensor, cast = ir.convenience.get_const_tensor(factor), sizes.producer()
         if tensor is None or tensor.size != 1 or not is_onnx(cast, "Cast") or tensor.numpy().item() <= 0:
             continue
-        contents = ctx.get_symbolic_value(cast.inputs[0])
+        contents = ctx.get_symbolic_value(input_of(cast, 0))
         if contents is not None and not all(isinstance(size, int) for size in contents):
             number = fraction(tensor.numpy().item())
             return [size * number.numerator // number.denominator for size in contents]
@@ -165,24 +167,24 @@ def _scaled(ctx: ShapeInferenceContext, value: ir.Value) -> list[Dim] | None:
 @registry.register("", "SequenceAt", since_version=11)
 def _infer_part(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """A part of what torch has just split, so that everything behind it has a shape too."""
-    split, place = node.inputs[0].producer(), integers(node.inputs[1])
-    if not is_onnx(split, "SplitToSequence") or split.inputs[0].shape is None or place is None:
+    split, place = input_of(node, 0).producer(), integers(node.inputs[1])
+    if not is_onnx(split, "SplitToSequence") or input_of(split, 0).shape is None or place is None:
         return
-    dims = list(split.inputs[0].shape)
+    dims = list(shape_of(input_of(split, 0)))
     axis = attribute(split, "axis", 0) % len(dims)
     sizes = part_sizes(split, dims[axis])
     if sizes is None or not -len(sizes) <= place[0] < len(sizes):
         return
     keeps = attribute(split, "keepdims", 1) or len(split.inputs) > 1
     dims[axis : axis + 1] = [sizes[place[0]]] if keeps else []
-    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(dims), split.inputs[0].dtype)
+    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(dims), input_of(split, 0).dtype)
 
 
 # --- sizes that the library takes from constants only ----------------------------------------------------------
 
 
-_infer_reshape = registry.get("", "Reshape", 14)
-_infer_concat = registry.get("", "Concat", 13)
+_infer_reshape = library_rule("Reshape", 14)
+_infer_concat = library_rule("Concat", 13)
 
 
 @registry.register("", "Reshape", since_version=5)
@@ -205,10 +207,10 @@ def _concat(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         _infer_concat(ctx, node)
     else:
         total = functools.reduce(lambda a, b: a + b, lengths)
-        ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([total]), node.inputs[0].dtype)
+        ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([total]), input_of(node, 0).dtype)
 
 
-_infer_einsum = registry.get("", "Einsum", 12)
+_infer_einsum = library_rule("Einsum", 12)
 
 
 @registry.register("", "Einsum", since_version=13)
@@ -221,14 +223,14 @@ def _einsum(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     _infer_einsum(ctx, node)
 
 
-_infer_pad = registry.get("", "Pad", 11)
+_infer_pad = library_rule("Pad", 11)
 
 
 @registry.register("", "Pad", since_version=13)
 def _pad(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """As the library has it; and pads that are sizes."""
-    data, pads = node.inputs[0], ctx.get_symbolic_value(node.inputs[1])
-    given = node.inputs[3] if len(node.inputs) > 3 else None
+    data, pads = input_of(node, 0), ctx.get_symbolic_value(input_of(node, 1))
+    given = input_of(node, 3) if len(node.inputs) > 3 else None
     axes = None if given is None else integers(given)
     if data.shape is None or pads is None or (given is not None and axes is None):
         _infer_pad(ctx, node)
@@ -242,7 +244,7 @@ def _pad(ctx: ShapeInferenceContext, node: ir.Node) -> None:
 
 @registry.register("", "ConstantOfShape", since_version=10)
 def _infer_constant_of_shape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-    dims = ctx.get_symbolic_value(node.inputs[0])
+    dims = ctx.get_symbolic_value(input_of(node, 0))
     value = node.attributes.get("value")
     dtype = ir.DataType.FLOAT if value is None else value.as_tensor().dtype
     ctx.set_shape_and_dtype(node.outputs[0], None if dims is None else ir.Shape(dims), dtype)
@@ -251,13 +253,13 @@ def _infer_constant_of_shape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
 @registry.register("", "Range", since_version=12)
 def _infer_range(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """Floating-point numbers too, as torch counts positions, where they are whole; downwards too."""
-    start, limit, step = (_whole(ctx, value) for value in node.inputs)
+    start, limit, step = (_whole(ctx, value) for value in inputs_of(node))
     if start is None or limit is None or not isinstance(step, int) or not step:
-        ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([ctx.new_symbolic_dim()]), node.inputs[0].dtype)
+        ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([ctx.new_symbolic_dim()]), input_of(node, 0).dtype)
         return
     count = -((start - limit) // step)
     count = max(count, 0) if isinstance(count, int) else ir.SymbolicDim(sympy.Max(0, formula(count)))
-    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([plain(count)]), node.inputs[0].dtype)
+    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([plain(count)]), input_of(node, 0).dtype)
 
 
 def _whole(ctx: ShapeInferenceContext, value: ir.Value) -> Dim | None:

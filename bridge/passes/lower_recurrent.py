@@ -15,7 +15,18 @@ import onnx_ir as ir
 
 from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import STATES, RecurrentOp
-from bridge.graph.rewriting import Emitter, attribute, constant, integers, is_onnx, replace, used
+from bridge.graph.rewriting import (
+    Emitter,
+    attribute,
+    constant,
+    input_of,
+    inputs_of,
+    integers,
+    is_onnx,
+    numpy_type,
+    replace,
+    used,
+)
 from bridge.weights.weight import Weight
 
 KEEPS_ZERO = {
@@ -36,7 +47,7 @@ def lower_recurrent(model: ir.Model) -> None:
     for node in list(model.graph):
         if is_onnx(node, *STATES):
             _rewrite(node)
-        elif (node.domain, node.op_type) == (DOMAIN, "LSTMPFrom") and all(map(is_zero, node.inputs[6:])):
+        elif (node.domain, node.op_type) == (DOMAIN, "LSTMPFrom") and all(map(is_zero, inputs_of(node)[6:])):
             emit = Emitter(node)
             attributes = {name: a.value for name, a in node.attributes.items()}
             for old, new in zip(
@@ -49,9 +60,8 @@ def lower_recurrent(model: ir.Model) -> None:
 
 def _rewrite(node: ir.Node) -> None:
     op, emit = node.op_type, Emitter(node)
-    x, w, r, b, lens, *states = (
-        [*node.inputs, *[None] * 8][:7] if op == "LSTM" else [*node.inputs, *[None] * 8][:6]
-    )
+    x, count = input_of(node, 0), len(STATES[op])
+    w, r, b, lens, *states = [*node.inputs, *[None] * 8][1 : 5 + count]
     peepholes = [node.inputs[7] if len(node.inputs) > 7 else None] if op == "LSTM" else []
     directions = 2 if attribute(node, "direction") == "bidirectional" else 1
     batch_first = bool(attribute(node, "layout", 0))
@@ -64,7 +74,7 @@ def _rewrite(node: ir.Node) -> None:
     step = _single_step(x) if directions == 1 and not batch_first and lens is None else None
     if step is not None:
         weights = (w, r, b, *peepholes)
-        finals = _cell(emit, op, step, weights, states, x.dtype, attributes)
+        finals = _cell(emit, op, step, weights, states, numpy_type(x), attributes)
         y = emit("Unsqueeze", finals[0], emit.constant([1]))
     else:
         given = _initial(emit, states, directions, batch_first)
@@ -88,7 +98,7 @@ def _rewrite(node: ir.Node) -> None:
 
 def _cell(
     emit: Emitter, op: str, step: ir.Value, weights: Sequence[ir.Value | None], states: Sequence[ir.Value | None],
-    dtype: ir.DataType, attributes: dict[str, Any],
+    dtype: np.dtype, attributes: dict[str, Any],
 ) -> tuple[ir.Value, ...]:  # fmt: skip
     """One step of a cell: the new states."""
     given = [
@@ -118,8 +128,8 @@ def _state(emit: Emitter, step: ir.Value, attributes: dict) -> ir.Value:
     return emit("Concat", batch, emit.constant([attributes["hidden_size"]]), axis=0)
 
 
-def _zeros(emit: Emitter, shape: ir.Value, dtype: ir.DataType) -> ir.Value:
-    return emit("Expand", emit.constant(0, dtype.numpy()), shape)
+def _zeros(emit: Emitter, shape: ir.Value, dtype: np.dtype) -> ir.Value:
+    return emit("Expand", emit.constant(0, dtype), shape)
 
 
 def _initial(
@@ -129,8 +139,8 @@ def _initial(
     if all(state is None or is_zero(state) for state in states):
         return []
     known = next(state for state in states if state is not None)
-    states = [_zeros(emit, emit("Shape", known), known.dtype) if s is None else s for s in states]
-    rows = [_rows(emit, state, directions, 1 if batch_first else 0) for state in states]
+    given = [_zeros(emit, emit("Shape", known), numpy_type(known)) if s is None else s for s in states]
+    rows = [_rows(emit, state, directions, 1 if batch_first else 0) for state in given]
     return [row[side] for side in range(directions) for row in rows]
 
 
@@ -158,8 +168,8 @@ def _zero_if(value: ir.Value) -> list[ir.Value] | None:
         filled = attribute(node, "value")
         return [] if filled is None or not np.any(filled.numpy()) else None
     if node.op_type == "Concat":
-        return list(node.inputs)
-    return [node.inputs[0]] if node.op_type in KEEPS_ZERO else None
+        return list(inputs_of(node))
+    return [input_of(node, 0)] if node.op_type in KEEPS_ZERO else None
 
 
 def _replace_sequence(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import constant, is_onnx
+from bridge.graph.rewriting import constant, input_of, inputs_of, is_onnx
 from bridge.weights.weight import Weight
 
 DEPTH = 8  # how many nodes deep a formula is read
@@ -71,7 +71,7 @@ def _taken_apart(value: ir.Value, part: Callable[[ir.Value], Monomial], depth: i
         return Monomial(given)
     node = value.producer()
     if depth and is_onnx(node, "Mul", "Div", "Reciprocal", "Neg"):
-        parts = [part(source) for source in node.inputs]
+        parts = [part(source) for source in inputs_of(node)]
         match node.op_type:
             case "Mul":
                 return parts[0] * parts[1]
@@ -81,22 +81,23 @@ def _taken_apart(value: ir.Value, part: Callable[[ir.Value], Monomial], depth: i
                 return parts[0].scaled(-1)
         return parts[0] ** -1
     if is_onnx(node, "Sqrt"):  # of a square it is no first power
-        return Monomial(1.0, {node.inputs[0]: 0.5})
-    power = number(node.inputs[1]) if is_onnx(node, "Pow") else None
-    if power is None:
+        return Monomial(1.0, {input_of(node, 0): 0.5})
+    power = number(input_of(node, 1)) if is_onnx(node, "Pow") else None
+    if node is None or power is None:
         return Monomial(1.0, {value: 1.0})
     if power.is_integer() and depth:
-        return part(node.inputs[0]) ** int(power)
-    return Monomial(1.0, {node.inputs[0]: power})
+        return part(input_of(node, 0)) ** int(power)
+    return Monomial(1.0, {input_of(node, 0): power})
 
 
 def one_more(value: ir.Value) -> tuple[float, ir.Value] | None:
     """The number and the rest of a sum `rest + number`."""
     node = value.producer()
-    for place in (0, 1) if is_onnx(node, "Add") else ():
-        known = number(node.inputs[place])
+    terms = inputs_of(node) if is_onnx(node, "Add") else ()
+    for term, rest in zip(terms, terms[::-1], strict=True):
+        known = number(term)
         if known is not None:
-            return known, node.inputs[1 - place]
+            return known, rest
     return None
 
 
@@ -108,7 +109,7 @@ def within(value: ir.Value) -> list[ir.Value]:
         nodes = [
             node for node in (part.producer() for part in level) if is_onnx(node, "Mul", "Div", "Add", "Pow")
         ]
-        parts = dict.fromkeys(part for node in nodes for part in node.inputs if number(part) is None)
+        parts = dict.fromkeys(part for node in nodes for part in inputs_of(node) if number(part) is None)
         level = [part for part in parts if part not in found]
         found.update(dict.fromkeys(level))
     return list(found)

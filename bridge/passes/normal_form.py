@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import TypeAlias
 
 import onnx_ir as ir
 import sympy
 
 from bridge.graph.decimals import fraction
-from bridge.graph.shapes import formula
+from bridge.graph.shapes import Dim, formula
 
-Dim: TypeAlias = int | ir.SymbolicDim
 LONGEST = 1 << 20  # a denominator that is larger was a binary fraction
 ROUNDING = ("floor(", "ceiling(", "Mod(")
 

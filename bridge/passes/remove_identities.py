@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bridge.graph.functions import DOMAIN
-from bridge.graph.rewriting import constant, is_onnx, replace
+from bridge.graph.rewriting import constant, home, input_of, is_onnx, replace
 from bridge.weights.weight import Weight
 
 
@@ -26,16 +26,16 @@ def _stops_nothing(node: ir.Node) -> bool:
 
 
 def _names_output(node: ir.Node) -> bool:
-    given, made = node.inputs[0], node.outputs[0]
+    given, made = input_of(node, 0), node.outputs[0]
     producer = given.producer()
     own = producer is not None and producer.graph is node.graph
     return made.is_graph_output() and (not own or given.is_graph_output())
 
 
 def _drop(node: ir.Node) -> None:
-    given, made = node.inputs[0], node.outputs[0]
+    given, made = input_of(node, 0), node.outputs[0]
     named = made.is_graph_output()
     replace(made, given)
     if named:
         given.name = made.name
-    node.graph.remove(node, safe=True)
+    home(node).remove(node, safe=True)

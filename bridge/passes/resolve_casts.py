@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import Emitter, attribute, is_onnx, replace
+from bridge.graph.rewriting import Emitter, attribute, input_of, is_onnx, replace
 
 
 def resolve_casts(model: ir.Model) -> None:
     for node in list(model.graph):
         if not is_onnx(node, "Cast", "CastLike"):
             continue
-        source, out = node.inputs[0], node.outputs[0]
-        wanted = node.inputs[1].dtype if node.op_type == "CastLike" else ir.DataType(attribute(node, "to"))
+        source, out = input_of(node, 0), node.outputs[0]
+        wanted = input_of(node, 1).dtype if node.op_type == "CastLike" else ir.DataType(attribute(node, "to"))
         if wanted is None:
             continue
         if source.dtype == wanted and not out.is_graph_output():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import onnx_ir as ir
 
-from bridge.graph.rewriting import Emitter, attribute, integers, is_onnx, replace, typed
+from bridge.graph.rewriting import Emitter, attribute, input_of, inputs_of, integers, is_onnx, replace, typed
+from bridge.graph.shapes import Dim, shape_of
 
 
 def scatter_to_concat(model: ir.Model) -> None:
@@ -16,14 +15,15 @@ def scatter_to_concat(model: ir.Model) -> None:
 
 
 def _rewrite(node: ir.Node) -> None:
-    data, indices, updates = node.inputs
+    data, indices, updates = inputs_of(node)
     size = data.shape[0] if data.shape is not None else None
-    every: tuple[Any, Any] | None = (0, size) if _is_every_row(indices, size) else None
+    every = (0, size) if size is not None and _is_every_row(indices, size) else None
     span = _span(indices, size) if isinstance(size, int) else every
     if span is None:
         return
     emit = Emitter(node)
-    parts = [_part(emit, data, *rows) for rows in ((0, span[0]), (span[1], size)) if rows[0] != rows[1]]
+    ends = [(0, span[0])] + ([] if size is None else [(span[1], size)])
+    parts = [_part(emit, data, *rows) for rows in ends if rows[0] != rows[1]]
     parts.insert(1 if span[0] else 0, updates)
     replace(node.outputs[0], emit("Concat", *parts, axis=0) if len(parts) > 1 else updates)
 
@@ -31,23 +31,23 @@ def _rewrite(node: ir.Node) -> None:
 def _span(indices: ir.Value, size: int) -> tuple[int, int] | None:
     """The first row and the one behind the last, if the rows are known and stand side by side."""
     rows = integers(indices)
-    if not rows or list(indices.shape) != [len(rows), 1]:
+    if not rows or list(shape_of(indices)) != [len(rows), 1]:
         return None
     first, end = rows[0] % size, rows[0] % size + len(rows)
     return (first, end) if [row % size for row in rows] == list(range(first, end)) else None
 
 
-def _is_every_row(indices: ir.Value, size: ir.SymbolicDim | None) -> bool:
+def _is_every_row(indices: ir.Value, size: Dim) -> bool:
     """Whether the indices are 0, 1, … of an axis of unknown size, each in a vector of its own."""
-    if size is None or indices.shape is None or list(indices.shape) != [size, 1]:
+    if indices.shape is None or list(indices.shape) != [size, 1]:
         return False
     column = indices.producer()
-    rows = column.inputs[0].producer() if is_onnx(column, "Unsqueeze") else None
+    rows = input_of(column, 0).producer() if is_onnx(column, "Unsqueeze") else None
     if not is_onnx(rows, "Range"):
         return False
     return integers(rows.inputs[0]) == [0] and integers(rows.inputs[2]) == [1]
 
 
-def _part(emit: Emitter, data: ir.Value, start: int, stop: int) -> ir.Value:
+def _part(emit: Emitter, data: ir.Value, start: Dim, stop: Dim) -> ir.Value:
     part = emit("Slice", data, *(emit.constant([n]) for n in (start, stop, 0)))
-    return typed(part, [stop - start, *data.shape[1:]], data)
+    return typed(part, [stop - start, *shape_of(data)[1:]], data)

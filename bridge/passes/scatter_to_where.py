@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import Emitter, attribute, constant, is_onnx, replace
+from bridge.graph.rewriting import Emitter, attribute, constant, input_of, inputs_of, is_onnx, replace
+from bridge.graph.shapes import rank
 
 ELEMENTWISE = (
     "Abs Add And Cast CastLike Ceil Clip Cos Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid "
@@ -24,7 +25,7 @@ def scatter_to_where(model: ir.Model) -> None:
 
 
 def _rewrite(node: ir.Node) -> None:
-    data, indices, updates = node.inputs
+    data, indices, updates = inputs_of(node)
     chosen = _mask(indices)
     if chosen is None or chosen.shape is None or data.shape is None:
         return
@@ -45,7 +46,7 @@ def _mask(indices: ir.Value | None) -> ir.Value | None:
     turned = indices.producer() if indices is not None else None
     if not is_onnx(turned, "Transpose") or tuple(attribute(turned, "perm", (1, 0))) != (1, 0):
         return None
-    found = turned.inputs[0].producer()
+    found = input_of(turned, 0).producer()
     return found.inputs[0] if is_onnx(found, "NonZero") else None
 
 
@@ -53,12 +54,12 @@ def _whole(emit: Emitter, value: ir.Value, chosen: ir.Value, data: ir.Value) -> 
     """What `value` is at the places of the mask, for every place; None if it is not made element by element."""
     tensor, node = constant(value), value.producer()
     if tensor is not None:
-        return value if tensor.size == 1 and len(tensor.shape) <= len(data.shape) else None
+        return value if tensor.size == 1 and len(tensor.shape) <= rank(data) else None
     if is_onnx(node, "Expand") and constant(node.inputs[0]) is not None:
-        return _whole(emit, node.inputs[0], chosen, data)
+        return _whole(emit, input_of(node, 0), chosen, data)
     if is_onnx(node, "GatherND") and not attribute(node, "batch_dims", 0):
         other = _mask(node.inputs[1])
-        same = other is not None and _same(other, chosen) and node.inputs[0].shape == data.shape
+        same = other is not None and _same(other, chosen) and input_of(node, 0).shape == data.shape
         return node.inputs[0] if same else None
     if not is_onnx(node, *ELEMENTWISE) or len(node.outputs) != 1:
         return None

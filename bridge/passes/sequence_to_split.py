@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import Emitter, attribute, constant, integers, is_onnx, replace
-from bridge.graph.shapes import reaches, symbolic_contents
+from bridge.graph.rewriting import Emitter, attribute, constant, input_of, integers, is_onnx, replace
+from bridge.graph.shapes import reaches, shape_of, symbolic_contents
 
 END = (1 << 63) - 1  # of an axis, whatever its size
 
@@ -17,7 +17,7 @@ def sequence_to_split(model: ir.Model) -> None:
 
 
 def _rewrite(node: ir.Node) -> None:
-    source = node.inputs[0]
+    source = input_of(node, 0)
     readers = [use.node for use in node.outputs[0].uses()]
     found = [integers(reader.inputs[1]) for reader in readers if reader.op_type == "SequenceAt"]
     places = [place for place in found if place is not None]
@@ -30,7 +30,9 @@ def _rewrite(node: ir.Node) -> None:
         parts = emit("Split", source, emit.constant(sizes), outputs=len(sizes), axis=axis)
         parts = (parts,) if len(sizes) == 1 else parts
     elif _is_computed(node) and all(place[0] >= 0 for place in places):
-        parts = [_part(emit, source, node.inputs[1], axis, k) for k in range(max(p[0] for p in places) + 1)]
+        parts = [
+            _part(emit, source, input_of(node, 1), axis, k) for k in range(max(p[0] for p in places) + 1)
+        ]
     else:
         return
     keeps = attribute(node, "keepdims", 1) or len(node.inputs) > 1
@@ -49,7 +51,7 @@ def _part(emit: Emitter, source: ir.Value, size: ir.Value, axis: int, place: int
     """The rows of a part; one that is the last for certain goes on to the end of the source."""
     whole, length = emit("Reshape", size, emit.constant([1])), symbolic_contents(size)
     start, end = (emit("Mul", whole, emit.constant([k])) for k in (place, place + 1))
-    if length and reaches(length[0], place + 1, source.shape[axis]):
+    if length and reaches(length[0], place + 1, shape_of(source)[axis]):
         end = emit.constant([END])
     return emit("Slice", source, start, end, emit.constant([axis]))
 

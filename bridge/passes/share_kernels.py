@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from bridge.graph.functions import DOMAIN
 from bridge.graph.rewriting import Emitter, constant, replace, typed
+from bridge.graph.shapes import shape_of
 from bridge.weights.recipes import Param, Recipe, Transpose
 from bridge.weights.weight import Weight
 
@@ -56,10 +57,10 @@ def _share(nodes: list[ir.Node], kernels: list[Weight]) -> None:
     """`nodes`, in order, on one tensor; a bias is added behind the product."""
     emit, kernel = Emitter(nodes[0]), kernels[0]
     stored = emit.tensor(kernel if isinstance(kernel.recipe, Param) else kernel.transpose(1, 0))
-    parameter = typed(emit("Parameter", stored, domain=DOMAIN), stored.shape, stored)
+    parameter = typed(emit("Parameter", stored, domain=DOMAIN), shape_of(stored), stored)
     for node, recipe in zip(nodes, [kernel.recipe for kernel in kernels], strict=True):
         emit = Emitter(node)
-        turned = typed(emit("Transpose", parameter, perm=[1, 0]), stored.shape[::-1], stored)
+        turned = typed(emit("Transpose", parameter, perm=[1, 0]), shape_of(stored)[::-1], stored)
         out = emit("MatMul", node.inputs[0], parameter if isinstance(recipe, Param) else turned)
-        typed(out, node.outputs[0].shape, node.outputs[0])
+        typed(out, shape_of(node.outputs[0]), node.outputs[0])
         replace(node.outputs[0], emit("Add", out, node.inputs[2]) if node.op_type == "Linear" else out)

@@ -10,18 +10,17 @@ torch's multi-head attention and channel shuffle are written with the left sides
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
 
 from bridge.graph.axes import blocks
 from bridge.graph.functions import DOMAIN
-from bridge.graph.rewriting import Emitter, attribute, integers, is_onnx, replace, typed
+from bridge.graph.rewriting import Emitter, attribute, input_of, integers, is_onnx, replace, typed
+from bridge.graph.shapes import Dim, rank, shape_of
 from bridge.passes.fixed_point import until_unchanged
-
-Dim: TypeAlias = int | ir.SymbolicDim
 
 
 def simplify_reshapes(model: ir.Model) -> None:
@@ -41,7 +40,7 @@ def _all_dims(*values: ir.Value) -> list[list[Dim]] | None:
 
 def _before(node: ir.Node, *ops: str) -> ir.Node | None:
     """What makes the first input of `node`, if nothing else reads it."""
-    value = node.inputs[0]
+    value = input_of(node, 0)
     maker = value.producer()
     return maker if is_onnx(maker, *ops) and len(value.uses()) == 1 and not value.is_graph_output() else None
 
@@ -50,7 +49,7 @@ def _reshape(emit: Emitter, x: ir.Value, dims: Sequence[Dim]) -> ir.Value | None
     """x with these dims, if ONNX can say them: one -1, and 0 for a dim that stays in its place."""
     target: list[int] = []
     for place, dim in enumerate(dims):
-        same = place < len(x.shape) and x.shape[place] == dim
+        same = place < rank(x) and shape_of(x)[place] == dim
         if not isinstance(dim, int) and not same and -1 in target:
             return None
         target.append(dim if isinstance(dim, int) else 0 if same else -1)
@@ -61,9 +60,9 @@ def _part(split: ir.Node) -> bool:
     """merge, Transpose, split again"""
     transpose = _before(split, "Transpose")
     merge = _before(transpose, "Reshape") if transpose else None
-    if merge is None:
+    if transpose is None or merge is None:
         return False
-    dims = _all_dims(merge.inputs[0], merge.outputs[0], split.inputs[0], split.outputs[0])
+    dims = _all_dims(input_of(merge, 0), merge.outputs[0], input_of(split, 0), split.outputs[0])
     if dims is None:
         return False
     _, _, swapped, wanted = dims
@@ -78,11 +77,11 @@ def _part(split: ir.Node) -> bool:
     starts = np.cumsum([0, *map(len, apart)]).tolist()
     order = [starts[axis] + k for axis in perm for k in range(len(apart[axis]))]
     emit = Emitter(split)
-    x = _reshape(emit, merge.inputs[0], [dim for parts in apart for dim in parts])
+    x = _reshape(emit, input_of(merge, 0), [dim for parts in apart for dim in parts])
     if x is None:
         return False
     x = typed(emit("Transpose", x, perm=order), [dim for parts in finer for dim in parts], x)
-    x = x if list(x.shape) == wanted else _reshape(emit, x, wanted)
+    x = x if list(shape_of(x)) == wanted else _reshape(emit, x, wanted)
     if x is not None:
         replace(split.outputs[0], x)
     return x is not None
@@ -92,8 +91,8 @@ def _shuffle(join: ir.Node) -> bool:
     """split one axis, swap, merge it again"""
     transpose = _before(join, "Transpose")
     split = _before(transpose, "Reshape") if transpose else None
-    dims = _all_dims(split.inputs[0], split.outputs[0], join.outputs[0]) if split is not None else None
-    if split is None or dims is None or dims[0] != dims[2]:
+    dims = _all_dims(input_of(split, 0), split.outputs[0], join.outputs[0]) if split is not None else None
+    if transpose is None or split is None or dims is None or dims[0] != dims[2]:
         return False
     whole, apart, _ = dims
     perm = list(attribute(transpose, "perm"))
@@ -101,26 +100,27 @@ def _shuffle(join: ir.Node) -> bool:
     if len(mixed) != 1 or len(mixed[0][0]) != 1:
         return False
     (axis,), new = mixed[0]
-    sizes = [apart[place] for place in new]
+    sizes = [size for place in new if isinstance(size := apart[place], int)]
     order = [perm[place] - new[0] for place in new]
-    if not all(isinstance(size, int) for size in sizes) or sorted(order) != list(range(len(new))):
+    if len(sizes) < len(new) or sorted(order) != list(range(len(new))):
         return False
     emit = Emitter(join)
-    index = np.arange(np.prod(sizes)).reshape(sizes).transpose(order).reshape(-1)
+    index = np.arange(math.prod(sizes)).reshape(sizes).transpose(order).reshape(-1)
     replace(join.outputs[0], emit("Gather", split.inputs[0], emit.constant(index), axis=axis))
     return True
 
 
 def _linear(split: ir.Node) -> bool:
     """merge, Linear, split again"""
-    dense = split.inputs[0].producer()
+    dense = input_of(split, 0).producer()
     if dense is None or (dense.domain, dense.op_type) not in ((DOMAIN, "Linear"), ("", "MatMul")):
         return False
     merge = _before(dense, "Reshape")
     if merge is None or len(dense.outputs[0].uses()) > 1 or dense.outputs[0].is_graph_output():
         return False
-    dims, kernel = _all_dims(merge.inputs[0], merge.outputs[0], split.outputs[0]), dense.inputs[1].const_value
-    if dims is None or kernel is None or len(kernel.shape) != 2:
+    x, kernel = input_of(merge, 0), input_of(dense, 1)
+    dims = _all_dims(x, merge.outputs[0], split.outputs[0])
+    if dims is None or kernel.const_value is None or rank(kernel) != 2:
         return False
     source, merged, wanted = dims
     old, new = blocks(source, merged)[-1]
@@ -132,12 +132,12 @@ def _linear(split: ir.Node) -> bool:
     if rows == merged[:-1]:  # it works on these rows already
         return False
     emit = Emitter(dense)
-    x = merge.inputs[0] if old == [len(source) - 1] else _reshape(emit, merge.inputs[0], [*rows, merged[-1]])
-    if x is None:
+    flat = x if old == [len(source) - 1] else _reshape(emit, x, [*rows, merged[-1]])
+    if flat is None:
         return False
-    out = emit(dense.op_type, x, *dense.inputs[1:], domain=dense.domain)
-    out = typed(out, [*rows, kernel.shape[1]], merge.inputs[0])
-    out = out if list(out.shape) == wanted else _reshape(Emitter(split), out, wanted)
+    out = emit(dense.op_type, flat, *dense.inputs[1:], domain=dense.domain)
+    out = typed(out, [*rows, shape_of(kernel)[1]], x)
+    out = out if list(shape_of(out)) == wanted else _reshape(Emitter(split), out, wanted)
     if out is not None:
         replace(split.outputs[0], out)
     return out is not None

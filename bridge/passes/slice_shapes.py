@@ -6,8 +6,9 @@ import onnx_ir as ir
 import sympy
 from onnx_shape_inference import ShapeInferenceContext, registry
 
-from bridge.graph.rewriting import integers
+from bridge.graph.rewriting import input_of, integers
 from bridge.graph.shapes import formula
+from bridge.passes.library_rules import library_rule
 from bridge.passes.normal_form import plain
 
 FAR = 1 << 30  # a bound beyond means: to the end
@@ -16,12 +17,12 @@ FAR = 1 << 30  # a bound beyond means: to the end
 def register() -> None:
     """Put this in the place of the library's own, which takes a number for the size where the axis has fewer cells,
     and the least number of 64 bits for the end of the axis; call it once, after `registry.collect()`."""
-    infer = registry.get("", "Slice", version=13)
+    infer = library_rule("Slice", 13)
 
     @registry.register("", "Slice", since_version=13)
     def infer_slice(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         infer(ctx, node)
-        data, y = node.inputs[0].shape, node.outputs[0].shape
+        data, y = input_of(node, 0).shape, node.outputs[0].shape
         starts, ends, axes, steps = (integers(v) for v in [*node.inputs[1:], None, None][:4])
         if data is None or y is None or starts is None or ends is None:
             return

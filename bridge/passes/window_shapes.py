@@ -9,8 +9,9 @@ import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
 
 from bridge.errors import SourceError
-from bridge.graph.rewriting import attribute
+from bridge.graph.rewriting import attribute, input_of
 from bridge.graph.windows import pool_windows, transposed_size, windows, with_overhang
+from bridge.passes.library_rules import library_rule
 from bridge.passes.normal_form import plain
 
 MAX_WINDOW = 1 << 24  # elements
@@ -25,13 +26,13 @@ def register() -> None:
 
 
 def _extend(op: str, version: int, spatial) -> None:
-    infer = registry.get("", op, version=version)
+    infer = library_rule(op, version)
 
     @registry.register("", op, since_version=version)
     def infer_spatial(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         _require_window(node)
         infer(ctx, node)
-        x, y = node.inputs[0].shape, node.outputs[0].shape
+        x, y = input_of(node, 0).shape, node.outputs[0].shape
         if x is None or y is None:
             return
         dims = spatial(node, list(x[2:]))
@@ -58,7 +59,7 @@ def _pool(node: ir.Node, spatial: list) -> list | None:
 
 
 def _transposed(node: ir.Node, spatial: list) -> list | None:
-    w = node.inputs[1].shape
+    w = input_of(node, 1).shape
     if attribute(node, "auto_pad") not in SAME or "output_shape" in node.attributes or w is None:
         return None
     kernel = attribute(node, "kernel_shape", list(w[2:]))

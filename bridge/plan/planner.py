@@ -17,7 +17,7 @@ import onnx_ir as ir
 from bridge.errors import Refusal
 from bridge.graph.axes import Perm, channels_behind
 from bridge.graph.provenance import refusal
-from bridge.graph.shapes import rank
+from bridge.graph.shapes import rank, shape_of
 from bridge.ops.contract import TYPES, Plan, Step
 from bridge.plan.operands import needed_steps
 from bridge.plan.steps import Steps
@@ -43,7 +43,7 @@ def plan(model: ir.Model, *, channels_last: bool = False) -> Plan:
 def plan_graph(graph: ir.Graph, scope: Scope, *, channels_last: bool = False) -> Plan:
     """Plan the build of `graph`: that of the model, or the body of a node in it."""
     refusals = [
-        Refusal("input", value.name, reason) for value in graph.inputs if (reason := _no_input(value))
+        Refusal("input", str(value.name), reason) for value in graph.inputs if (reason := _no_input(value))
     ]
     if refusals:
         return Plan(scope.model, graph, refusals=refusals)
@@ -130,7 +130,7 @@ def _free_features(step: Step) -> str | None:
         if axis is None or operand.value is None or operand.is_tensor:
             continue
         return (
-            f"its weights are for {operand.value.shape[axis]} numbers, and how many it is given is free: "
+            f"its weights are for {shape_of(operand.value)[axis]} numbers, and how many it is given is free: "
             f"{features}; fix the axes that this is about (leave them out of dynamic_shapes), or make them one "
             f"size before, as by a pool"
         )

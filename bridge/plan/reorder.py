@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from bridge.graph.axes import FactorOrder
+from bridge.graph.rewriting import input_of
 from bridge.ops.contract import Step
 
 
@@ -60,7 +61,7 @@ def makers_reordered(value: ir.Value, order: FactorOrder, steps: Mapping[ir.Node
         changes.orders[value], changes.steps[step.node] = order, found.step
         if found.order is None:
             return changes
-        value = step.node.inputs[0]
+        value = input_of(step.node, 0)
 
 
 def _home(value: ir.Value) -> ir.Graph | None:

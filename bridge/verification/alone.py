@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from bridge.build.assembly import Built
 from bridge.errors import NotRun, SourceError
+from bridge.graph.rewriting import numpy_type
 from bridge.ops.contract import Plan
 from bridge.verification.metrics import Arrays, only, worst_error
 from bridge.verification.nodes import keras_values, node_errors, onnx_values
@@ -35,7 +36,7 @@ def _at_fault(plan: Plan, built: Built, node: ir.Node, trial: Trial, limit: floa
     made = [v for v in node.outputs if isinstance(built.tensors.get(v), keras.KerasTensor)]
     arrays = _held(plan, built, given, trial)
     ours = _as_stated(plan, made, keras_values(plan, built, made, trial))
-    model = single(plan.model, node, {v: v.dtype for v in given}, made)
+    model = single(plan.model, node, {v: v.dtype for v in given if v.dtype is not None}, made)
     run = OnnxRuntime(model)
     theirs = run(arrays)
     if trial.odd in NUDGED:
@@ -82,7 +83,7 @@ def _held(plan: Plan, built: Built, values: list[ir.Value], trial: Trial) -> Arr
         zip(ours, _as_stated(plan, ours, keras_values(plan, built, ours, trial)), strict=True)
     )
     held |= dict(zip(theirs, onnx_values(plan, theirs, trial) if theirs else [], strict=True))
-    return [held[value].astype(value.dtype.numpy()) for value in values]
+    return [held[value].astype(numpy_type(value)) for value in values]
 
 
 def _as_stated(plan: Plan, values: list[ir.Value], arrays: Arrays) -> Arrays:

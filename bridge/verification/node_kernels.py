@@ -157,14 +157,16 @@ class _Kernel(OpRun):
             return _Own(lambda *given: pool(list(given), attributes), node, version)
         types = [None if x is None else _type(x) for x in inputs]
         try:
-            own = load_op("", node.op_type, version, None, node, types, evaluator_cls=ReferenceEvaluator)
+            own = load_op("", node.op_type, version, None, node, types, evaluator_cls=ReferenceEvaluator)  # type: ignore[arg-type]
         except (RuntimeError, NotImplementedError) as error:
             raise SourceError(
                 f"neither onnxruntime nor ONNX's reference evaluator runs {node.op_type} on what it is given here"
             ) from error
         made = own(node, self.run_params)
         for name, value in attributes.items():
-            if isinstance(value, float | np.floating):  # a number of numpy's would round what it is multiplied with
+            if isinstance(
+                value, float | np.floating
+            ):  # a number of numpy's would round what it is multiplied with
                 setattr(made, name, float(value))
         return _Own(made.run, node, version)
 
@@ -226,7 +228,7 @@ def _node(old: onnx.NodeProto, inputs: int, version: int, attributes: dict[str, 
     for name, value in attributes.items():
         if value is not None:
             value = onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
-            kind = onnx.AttributeProto.AttributeType.Value(schema.attributes[name].type.name)
+            kind = onnx.AttributeProto.AttributeType.Value(schema.attributes[name].type.name)  # type: ignore[attr-defined]
             node.attribute.append(onnx.helper.make_attribute(name, value, attr_type=kind))
     return node
 

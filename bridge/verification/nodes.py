@@ -9,6 +9,7 @@ import keras
 import onnx_ir as ir
 
 from bridge.build.assembly import Built
+from bridge.graph.shapes import shape_of
 from bridge.ops.contract import Plan
 from bridge.verification.inputs import Sizes
 from bridge.verification.metrics import Arrays, relative_error
@@ -48,7 +49,7 @@ def keras_values(plan: Plan, built: Built, values: list[ir.Value], trial: Trial)
 
 
 def onnx_values(plan: Plan, values: list[ir.Value], trial: Trial) -> Arrays:
-    return values_in(plan.model, [value.name for value in values], trial.inputs)
+    return values_in(plan.model, [str(value.name) for value in values], trial.inputs)
 
 
 def _portions(
@@ -69,5 +70,6 @@ def _portions(
 
 def _bytes(value: ir.Value, sizes: Sizes) -> int:
     """How large `value` is; 0 where data decide."""
-    shape = value.shape.evaluate(sizes)
-    return 8 * math.prod(shape) if shape.is_static() else 0
+    shape = [dim if isinstance(dim, int) else dim.evaluate(sizes) for dim in shape_of(value)]
+    known = [size for size in shape if isinstance(size, int)]
+    return 8 * math.prod(known) if len(known) == len(shape) else 0

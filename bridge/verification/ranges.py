@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from bridge.errors import ExportError, NotRun
 from bridge.graph.ranges import FREE, Range, Ranges
+from bridge.graph.shapes import shape_of
 from bridge.verification.checks import limit_of
 from bridge.verification.inputs import Sampler, Sizes
 from bridge.verification.metrics import worst_error
@@ -94,7 +95,7 @@ def _axes(opened: Source, assumption: Assumption) -> str:
     found = (
         f"axis {axis} ({dim}) of input {value.name}"
         for value in opened.model.graph.inputs
-        for axis, dim in enumerate(value.shape)
+        for axis, dim in enumerate(shape_of(value))
         if isinstance(dim, ir.SymbolicDim) and dim.free_symbols() & set(assumption.sizes)
     )
     return " and ".join(found)

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from bridge.errors import MissingPackageError, NotRun, SourceError, calling, short_message
 from bridge.graph.axes import Perm
+from bridge.graph.rewriting import sizes
 from bridge.keras_compat import to_numpy
 from bridge.verification.metrics import Arrays
 
@@ -40,9 +41,11 @@ class OnnxRuntime:
             light, self._weights = _without_weights(model)
             values = map(onnxruntime.OrtValue.ortvalue_from_numpy, self._weights.values())
             options.add_external_initializers(list(self._weights), list(values))
-            model = ir.to_proto(light).SerializeToString()
+            source: bytes | str = ir.to_proto(light).SerializeToString()
+        else:
+            source = model
         try:
-            self._session = onnxruntime.InferenceSession(model, options)
+            self._session = onnxruntime.InferenceSession(source, options)
         except Exception as error:
             raise SourceError(f"onnxruntime refuses the model: {short_message(error)}") from error
         self._inputs = [value.name for value in self._session.get_inputs()]
@@ -98,7 +101,13 @@ def _without_weights(model: ir.Model) -> tuple[ir.Model, dict[str, np.ndarray]]:
         if tensor is not None and tensor.nbytes > MAX_INLINE_BYTES:
             arrays[name] = np.ascontiguousarray(tensor.numpy())
             value.const_value = ir.ExternalTensor(
-                "beside", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name, base_dir=""
+                "beside",
+                0,
+                tensor.nbytes,
+                tensor.dtype,
+                shape=ir.Shape(sizes(tensor)),
+                name=name,
+                base_dir="",
             )
     return light, arrays
 

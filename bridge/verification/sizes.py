@@ -12,7 +12,7 @@ import onnx_ir as ir
 import sympy
 
 from bridge.graph.ranges import FREE, Range
-from bridge.graph.shapes import formula
+from bridge.graph.shapes import formula, shape_of
 from bridge.verification.requirements import Requirements
 
 Sizes = dict[str, int]
@@ -30,7 +30,7 @@ def sizes_text(sizes: Sizes) -> str:
 
 def symbols(values: Iterable[ir.Value]) -> list[str]:
     """The names of the free axes, in order."""
-    dims = (dim for value in values for dim in value.shape if not isinstance(dim, int))
+    dims = (dim for value in values for dim in shape_of(value) if not isinstance(dim, int))
     return list(dict.fromkeys(s for dim in dims for s in sorted(dim.free_symbols())))
 
 
@@ -41,7 +41,9 @@ def evaluate(dim: Any, sizes: Mapping[str, int]) -> int:
 def solve(values: Sequence[ir.Value], arrays: Sequence[np.ndarray]) -> Sizes:
     """The sizes of the free axes of `arrays`; those of a dim such as 4*w too."""
     found: Sizes = {}
-    pairs = [pair for v, a in zip(values, arrays, strict=True) for pair in zip(v.shape, a.shape, strict=True)]
+    pairs = [
+        pair for v, a in zip(values, arrays, strict=True) for pair in zip(shape_of(v), a.shape, strict=True)
+    ]
     for dim, size in pairs:
         if not isinstance(dim, int) and dim.value in dim.free_symbols():
             found.setdefault(dim.value, size)
@@ -100,7 +102,7 @@ def _within(sizes: Sizes, ranges: Mapping[str, Range]) -> Sizes:
 
 
 def elements(values: Sequence[ir.Value], sizes: Sizes) -> int:
-    return sum(math.prod(evaluate(dim, sizes) for dim in value.shape) for value in values)
+    return sum(math.prod(evaluate(dim, sizes) for dim in shape_of(value)) for value in values)
 
 
 # --- where no sizes are known ---------------------------------------------------------------------------------
@@ -126,7 +128,9 @@ def _rows(
     values: Sequence[ir.Value], names: list[str], numbers: list[int], seed: int
 ) -> Iterator[tuple[int, ...]]:
     yield tuple(3 + 2 * i for i in range(len(names)))
-    heads = {dim.value for v in values for dim in list(v.shape)[:1] if not isinstance(dim, int)} & set(names)
+    heads = {dim.value for v in values for dim in list(shape_of(v))[:1] if not isinstance(dim, int)} & set(
+        names
+    )
     if len(heads) == len(names):
         heads = set(names[: len(names) > 1])
     place = {name: i for i, name in enumerate(n for n in names if n not in heads)}

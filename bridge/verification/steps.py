@@ -45,7 +45,7 @@ class Steps:
 
     def _alone(self, node: ir.Node, given: dict[int, np.ndarray]) -> Arrays:
         read = _read(node)
-        arrays = {read[place]: array for place, array in given.items()}
+        arrays = {value: array for place, array in given.items() if (value := read[place]) is not None}
         if node not in self.sessions:
             types = {value: ir.DataType.from_numpy(array.dtype) for value, array in arrays.items()}
             alone = single(self.model, node, types, _named(node))

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.torch_module import Torch
+from bridge.graph.shapes import shape_of
 from bridge.verification.checks import Check, limit_of
 from bridge.verification.inputs import Draw, Sampler, Sizes, sizes_text
 from bridge.verification.metrics import Arrays, worst_error
@@ -56,7 +57,7 @@ class Shapes:
     @classmethod
     def of(cls, graph: ir.Graph) -> Shapes:
         values = (value for node in graph for value in node.outputs if value.shape is not None)
-        dims = ((dim, value) for value in values for dim in value.shape)
+        dims = ((dim, value) for value in values for dim in shape_of(value))
         symbols = ((dim, value) for dim, value in dims if isinstance(dim, ir.SymbolicDim) and dim.value)
         return cls(list(graph.outputs), {str(dim.value): (dim, value) for dim, value in symbols})
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import RECURRENT
+from bridge.graph.rewriting import constant, input_of, inputs_of, numpy_type
+from bridge.graph.shapes import Dim, shape_of
 from bridge.verification.sizes import Sizes, evaluate
 
 SAME = frozenset(
@@ -28,17 +29,17 @@ class Slot:
 
     value: ir.Value
     example: np.ndarray | None = None
-    longest: Any = None  # the dim that bounds the lengths which it holds
-    table: Any = None  # the dim of what it holds indices into
+    longest: Dim | None = None  # the dim that bounds the lengths which it holds
+    table: Dim | None = None  # the dim of what it holds indices into
     mask: bool = False
     divides: bool = False  # something is divided by it, so that none is 0
 
     @property
     def dtype(self) -> np.dtype:
-        return self.value.dtype.numpy() if self.example is None else self.example.dtype
+        return numpy_type(self.value) if self.example is None else self.example.dtype
 
     def draw(self, sizes: Sizes, rng: np.random.Generator) -> np.ndarray:
-        shape = tuple(evaluate(dim, sizes) for dim in self.value.shape)
+        shape = tuple(evaluate(dim, sizes) for dim in shape_of(self.value))
         if self.longest is not None:
             return self.lengths(shape, evaluate(self.longest, sizes), rng)
         if self.mask:
@@ -107,9 +108,9 @@ def slots(graph: ir.Graph, examples: list[np.ndarray] | None) -> list[Slot]:
         Slot(
             value,
             None if examples is None else examples[index],
-            lengths.get(value.name),
-            tables.get(value.name),
-            value.name not in tables and _masks(value),
+            lengths.get(value),
+            tables.get(value),
+            value not in tables and _masks(value),
             any(n.op_type in ("Div", "Mod") and n.inputs[1] is read for n, read in _readers(value)),
         )
         for index, value in enumerate(graph.inputs)
@@ -123,38 +124,38 @@ def _root(value: ir.Value | None) -> ir.Value | None:
     return value
 
 
-def _lengths(graph: ir.Graph) -> dict[str, Any]:
+def _lengths(graph: ir.Graph) -> dict[ir.Value, Dim]:
     """The axis that bounds the numbers of each input which holds lengths: a recurrent layer reads them, or the numbers
     of the axis' places are compared with them."""
-    found = {}
+    found: dict[ir.Value, Dim] = {}
     for node in graph:
-        pairs = []
+        pairs: list[tuple[ir.Value | None, Dim | None]] = []
         layer = RECURRENT.get(node.op_type) if node.domain == DOMAIN else None
         if layer is not None and len(node.inputs) > 4 and not layer.is_cell:
             time = 0 if layer.is_projected else 1
-            pairs.append((node.inputs[4], node.inputs[0].shape[time]))
+            pairs.append((node.inputs[4], shape_of(input_of(node, 0))[time]))
         elif node.op_type in COMPARED:
-            one, other = node.inputs
+            one, other = inputs_of(node)
             pairs += [(one, _places(other)), (other, _places(one))]
-        elif node.op_type == "ReverseSequence" and node.inputs[0].shape is not None:
+        elif node.op_type == "ReverseSequence" and input_of(node, 0).shape is not None:
             time = node.attributes["time_axis"].as_int() if "time_axis" in node.attributes else 0
-            pairs.append((node.inputs[1], node.inputs[0].shape[time]))
+            pairs.append((node.inputs[1], shape_of(input_of(node, 0))[time]))
         for lengths, longest in pairs:
             root = _root(lengths)
-            if longest is not None and root is not None and root.is_graph_input() and root.dtype.is_integer():
-                found[root.name] = longest
+            if longest is not None and root is not None and root.is_graph_input() and _is_integer(root):
+                found[root] = longest
     return found
 
 
-def _places(value: ir.Value) -> Any:
+def _places(value: ir.Value) -> Dim | None:
     """The size of an axis where `value` holds the numbers of its places, 0 and on, moved about."""
     root = _root(value)
     if root is None:
         return None
     node, tensor = root.producer(), root.const_value
     if node is not None and node.op_type == "Range" and root.shape is not None:
-        first, _, step = map(ir.convenience.get_const_tensor, node.inputs)
-        if first is not None and step is not None and (first.numpy(), step.numpy()) == (0, 1):
+        first, _, step = map(constant, inputs_of(node))
+        if first is not None and step is not None and first.numpy() == 0 and step.numpy() == 1:
             return root.shape[0]
     if tensor is None or tensor.size < 2 or not tensor.dtype.is_integer():
         return None
@@ -162,19 +163,19 @@ def _places(value: ir.Value) -> Any:
     return flat.size if np.array_equal(flat, np.arange(flat.size)) else None
 
 
-def _tables(graph: ir.Graph) -> dict[str, Any]:
+def _tables(graph: ir.Graph) -> dict[ir.Value, Dim]:
     """The axis from which each input chooses, the shortest where there are several; known to run before unknown."""
-    found: dict[str, Any] = {}
+    found: dict[ir.Value, Dim] = {}
     for node in graph:
-        if node.op_type not in ("Gather", "GatherElements") or node.inputs[0].shape is None:
+        if node.op_type not in ("Gather", "GatherElements") or input_of(node, 0).shape is None:
             continue
         axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
-        dim, root = node.inputs[0].shape[axis], _root(node.inputs[1])
+        dim, root = shape_of(input_of(node, 0))[axis], _root(node.inputs[1])
         if root is None or not root.is_graph_input():
             continue
-        before = found.get(root.name)
+        before = found.get(root)
         if before is None or isinstance(dim, int) and (not isinstance(before, int) or dim < before):
-            found[root.name] = dim
+            found[root] = dim
     return found
 
 
@@ -182,7 +183,11 @@ def _masks(value: ir.Value) -> bool:
     """Whether `value` says which of something counts: it is bool, or an integer that is made one, or taken from 1."""
     if value.dtype == ir.DataType.BOOL:
         return True
-    return value.dtype.is_integer() and any(_is_asked(node, place) for node, place in _readers(value))
+    return _is_integer(value) and any(_is_asked(node, place) for node, place in _readers(value))
+
+
+def _is_integer(value: ir.Value) -> bool:
+    return value.dtype is not None and value.dtype.is_integer()
 
 
 def _readers(value: ir.Value) -> Iterator[tuple[ir.Node, ir.Value]]:
@@ -196,5 +201,5 @@ def _readers(value: ir.Value) -> Iterator[tuple[ir.Node, ir.Value]]:
 def _is_asked(node: ir.Node, value: ir.Value) -> bool:
     if node.op_type == "Cast":
         return node.attributes["to"].as_int() == ir.DataType.BOOL
-    tensor = ir.convenience.get_const_tensor(node.inputs[0]) if node.op_type == "Sub" else None
+    tensor = ir.convenience.get_const_tensor(input_of(node, 0)) if node.op_type == "Sub" else None
     return tensor is not None and node.inputs[1] is value and bool(np.all(tensor.numpy() == 1))

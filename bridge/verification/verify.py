@@ -13,6 +13,7 @@ from bridge.build.builder import build
 from bridge.errors import BridgeError, NotRun, SourceError
 from bridge.frontend.source import as_ir
 from bridge.graph.ranges import Ranges
+from bridge.graph.rewriting import numpy_type
 from bridge.keras_compat import TWINS, double_precision
 from bridge.passes import simplify
 from bridge.plan.planner import plan
@@ -185,7 +186,7 @@ def _rounding(opened: Source, dtype: str, double: Run) -> Run:
     if dtype == "float64":
         return lambda inputs: double(nudged(inputs))
     source: Run = opened.torch or as_given(opened.given)[0]
-    dtypes = [value.dtype.numpy() for value in opened.model.graph.inputs]
+    dtypes = [numpy_type(value) for value in opened.model.graph.inputs]
     return lambda inputs: source([x.astype(dtype) for x, dtype in zip(inputs, dtypes, strict=True)])
 
 
