@@ -33,6 +33,13 @@ def _beyond(x: np.ndarray, to: np.dtype) -> np.ndarray:
     return ~((np.trunc(x) >= least) & (np.trunc(x) <= most))
 
 
+def _too_large(x: np.ndarray, to: np.dtype) -> np.ndarray:
+    """All of them, where the product of some may be larger than the type holds."""
+    with np.errstate(over="ignore"):
+        product = np.maximum(np.abs(x.astype(np.float64)), 1).prod()
+    return np.full(x.shape, product > np.iinfo(to).max)
+
+
 class Open(NamedTuple):
     """Numbers of which an operator that makes numbers of a type may make anything, in which of its inputs (all of them
     where none is named): of what hangs on them, with `ranks` on all that they are ranked with along the axis; or of
@@ -45,6 +52,7 @@ class Open(NamedTuple):
     reach: Sequence[int] = ()
     ranks: bool = False
     overflows: bool = False  # whether what a library makes of large numbers of its own is its own too
+    kinds: str = "f"  # of the inputs' types, as numpy has them
 
 
 KERNEL, WEIGHTS, KEYS, ALL = (1,), (1, 2), (1, 2), range(9)
@@ -56,6 +64,7 @@ OPEN = (
     ),
     Open("Hardmax TopK", _nan, "where NaN is ranked", ranks=True),
     Open("ScatterElements ScatterND", _nan, "how NaN compares, where the largest or smallest is kept"),
+    Open("ReduceProd", _too_large, "whether it wraps around", (0,), (0,), kinds="iu"),
     Open("Cast CastLike", _beyond, "which integer it becomes"),
     Open("Softmax LogSoftmax", _endless, "what the largest is, from which all are subtracted"),
     Open("ReduceLogSumExp", _endless, "that, and whether it is subtracted at all", overflows=True),
@@ -174,9 +183,9 @@ def _apart(node: ir.Node, given: dict[int, np.ndarray], made: Arrays) -> list[np
 def _open_numbers(
     row: Open, node: ir.Node, given: dict[int, np.ndarray], to: np.dtype
 ) -> dict[int, np.ndarray]:
-    """Where they are, in each input of floating point that has some."""
-    floats = {k: x for k, x in given.items() if x.dtype.kind == "f" and (not row.inputs or k in row.inputs)}
-    found = {k: places for k, x in floats.items() if (places := row.numbers(x, to)).any()}
+    """Where they are, in each input of the row's kinds that has some."""
+    asked = {k: x for k, x in given.items() if x.dtype.kind in row.kinds and k in (row.inputs or ALL)}
+    found = {k: places for k, x in asked.items() if (places := row.numbers(x, to)).any()}
     return {k: _along(node, x) for k, x in found.items()} if row.ranks else found
 
 

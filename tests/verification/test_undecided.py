@@ -172,6 +172,16 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[np.inf, 1.0]],
         [False, True],
     ),
+    "a product of integers that is too large": (
+        "g (float[2,3] x) => (int32[2] y) <int64[1] a = {1}> { i = Cast <to = 6> (x)  y = ReduceProd <keepdims = 0> (i, a) }",
+        [[[1e5, 1e5, 1], [2, 3, 4]]],
+        [False, False],
+    ),
+    "a product of integers": (
+        "g (float[2,3] x) => (int32[2] y) <int64[1] a = {1}> { i = Cast <to = 6> (x)  y = ReduceProd <keepdims = 0> (i, a) }",
+        [[[9, 9, 1], [2, 3, 4]]],
+        [True, True],
+    ),
     "what overflows": ("g (float[2] x) => (float[2] y) { y = Exp (x) }", [[100.0, 1.0]], [True, True]),
 }
 
