@@ -66,6 +66,12 @@ def _hard_swish(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray
     return [np.asarray(given[0] * np.clip(given[0] + 3, 0, 6) / 6)]
 
 
+def _shrink(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+    """onnxruntime takes numbers of 64 bits for such of 32."""
+    (x,), bias, bound = given, attributes["bias"], attributes["lambd"]
+    return [np.where(x > bound, x - bias, np.where(x < -bound, x + bias, 0)).astype(x.dtype)]
+
+
 def _lrn(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
     """The evaluator looks for the neighbours of as many channels as there are pictures."""
     (x,), size = given, attributes["size"]
@@ -113,6 +119,7 @@ IN_NUMPY: dict[
     "GroupNormalization": _group_normalization,
     "HardSwish": _hard_swish,
     "LRN": _lrn,
+    "Shrink": _shrink,
     **{kind: partial(recurrent, kind) for kind in STEPS},
 }
 IN_SINGLE = {"Resize": (1, 2)}  # inputs that stay of 32 bits, and stand for numbers as attributes do

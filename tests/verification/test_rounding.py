@@ -159,6 +159,7 @@ IN_32_BITS = {
     "{ y = GroupNormalization <epsilon = 0.1, num_groups = 2> (x, s, b) }",
     "a rotation": "g (float[n,2,3,4] x, float[5,2] c, float[5,2] s, int64[n,3] p) => (float[n,2,3,4] y)"
     "{ y = RotaryEmbedding (x, c, s, p) }",
+    "what is shrunk": "g (double[n,4] x) => (double[n,4] y) { y = Shrink <bias = 0.25> (x) }",
     "a factor": 'g (double[2,n] x) => (double[2,m] y) <float[2] s = {1, 2.6}> { y = Resize <mode = "cubic"> (x, "", s) }',
     "a scale": "g (double[n,2,4,3] x) => (double[n,2,4,3] y) { y = Attention <softcap = 2.0> (x, x, x) }",
 }
