@@ -223,7 +223,7 @@ def verify_saved(
         from bridge.verification.verify import verify_gradients, verify_model
 
         find_ranges(opened, simple)
-        found = verify_model(model, opened, simple)
+        found = verify_model(model, opened, simple, options.backends)
         if options.training:
             found = found.joined(verify_gradients(load_saved(path), opened, simple))
     report = summarize_model(opened, model, found, watch.seconds)

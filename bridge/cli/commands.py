@@ -55,6 +55,17 @@ class Sizes(click.ParamType):
         return axis, tuple(map(int, numbers.split(",")))
 
 
+class Names(click.ParamType):
+    """`jax,torch` as `("jax", "torch")`."""
+
+    name = "names"
+
+    def convert(
+        self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        return tuple(value.split(",")) if isinstance(value, str) else value
+
+
 file_type = click.Path(dir_okay=False, path_type=Path)
 report_option = click.option(
     "--report", type=file_type, metavar="FILE", help=f"Write the report to a file: {', '.join(SUFFIXES)}."
@@ -77,6 +88,13 @@ seed_option = click.option(
 )
 trust_option = click.option(
     "--trust", is_flag=True, help="Read a .pt2 file even if it could run code; it comes from where you trust."
+)
+backends_option = click.option(
+    "--backends",
+    type=Names(),
+    default=(),
+    metavar="NAME,…",
+    help="Compare on these Keras backends too, each in a process of its own: tensorflow,jax,torch.",
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
@@ -113,6 +131,7 @@ def main(context: click.Context, debug: bool) -> None:
 @click.option("--channels-last", is_flag=True, help="Image inputs and outputs as N H W C.")
 @click.option("--float64", is_flag=True, help="Compare torch and Keras in double precision too.")
 @click.option("--training", is_flag=True, help="Compare gradients and steps of training too.")
+@backends_option
 @quiet_option
 @json_option
 @trust_option
@@ -130,6 +149,7 @@ def convert(
     verify: bool,
     float64: bool,
     training: bool,
+    backends: tuple[str, ...],
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -150,7 +170,7 @@ def convert(
             *given[:2],
             dynamic_shapes=given[2],
             channels_last=channels_last,
-            verify=verify and Verify(dict(sizes), inputs, seed, float64, training),
+            verify=verify and Verify(dict(sizes), inputs, seed, float64, training, backends),
             progress=progress,
         )
         result.save(output)
@@ -168,6 +188,7 @@ def convert(
 @inputs_option
 @sizes_option
 @seed_option
+@backends_option
 @report_option
 @quiet_option
 @json_option
@@ -182,6 +203,7 @@ def verify(
     inputs: Path | None,
     sizes: Sequence[tuple[str, tuple[int, ...]]],
     seed: int,
+    backends: tuple[str, ...],
     report: Path | None,
     quiet: bool,
     as_json: bool,
@@ -192,7 +214,7 @@ def verify(
         given = read_source(source, trust)
         from bridge import Verify, verify
 
-        options = Verify(dict(sizes), inputs, seed, training=training)
+        options = Verify(dict(sizes), inputs, seed, training=training, backends=backends)
         return verify(model, *given[:2], dynamic_shapes=given[2], options=options, progress=progress)
 
     answer(work, debug, report, quiet, as_json)

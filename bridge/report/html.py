@@ -136,7 +136,7 @@ class Lane:
 def _lanes(report: Report) -> Iterator[Lane]:
     legs: dict[tuple[str, str], list[Check]] = {}
     for check in report.checks:
-        legs.setdefault((check.leg, check.dtype), []).append(check)
+        legs.setdefault((check.name, check.dtype), []).append(check)
     for (leg, dtype), checks in legs.items():
         limit = max(check.limit for check in checks)
         placed = tuple((_place(check.error, check.limit), check) for check in checks)

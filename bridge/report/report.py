@@ -129,6 +129,8 @@ class Report:
             where += f" and {odd} kind{'s' * (odd > 1)} of odd values"
         if sizes == 1 and any(FREE.search(axes) for axes in self.axes):
             where += " only: the source ran at no other"
+        if self.backends:
+            where += f", on {', '.join(self.backends)}"
         if any(check.leg not in LEGS for check in self.checks):
             where += ", in training too"
         if self.unvaried:
@@ -146,11 +148,16 @@ class Report:
         return text if self.dtype == "float64" else f"{text} ({worst:.1e} in {self.dtype})"
 
     @property
+    def backends(self) -> tuple[str, ...]:
+        """Those of Keras on which the saved model was compared too, each in a process of its own."""
+        return tuple(dict.fromkeys(check.backend for check in self.checks if check.backend))
+
+    @property
     def worst(self) -> dict[str, float]:
         """The largest error of each leg."""
         legs: dict[str, float] = {}
         for check in self.checks:
-            legs[check.leg] = max(legs.get(check.leg, 0.0), check.error)
+            legs[check.name] = max(legs.get(check.name, 0.0), check.error)
         return legs
 
     def to_text(self, *, width: int | None = None, color: bool = False) -> str:

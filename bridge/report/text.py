@@ -97,7 +97,7 @@ def _legs(report: Report) -> Table:
     table.add_column("limit", justify="right")
     legs: dict[tuple[str, str], list[Check]] = {}
     for check in report.checks:
-        legs.setdefault((check.leg, check.dtype), []).append(check)
+        legs.setdefault((check.name, check.dtype), []).append(check)
     above = None
     for (leg, dtype), checks in legs.items():
         worst = max(checks, key=lambda check: check.error / check.limit)

@@ -40,6 +40,12 @@ class Check:
     dtype: str = "float32"
     failure: str = ""  # what one of the two said instead of giving outputs
     values: str = ""  # what is odd about the values of the inputs: "large numbers"
+    backend: str = ""  # of Keras, if in a process of its own on that one, from the saved file
+
+    @property
+    def name(self) -> str:
+        """The leg, and the backend of Keras where that is not the session's."""
+        return f"{self.leg} on {self.backend}" if self.backend else self.leg
 
     @property
     def at(self) -> str:

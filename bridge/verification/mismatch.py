@@ -55,5 +55,5 @@ def failed_leg(checks: Sequence[Check]) -> str:
     """The first comparison that failed, in words."""
     failed = first_failed(checks)
     if failed.failure:
-        return f"{failed.leg} at {failed.at}: {failed.failure}"
-    return f"{failed.leg} differ by {failed.error:.2g} (limit {failed.limit:.0e}) at {failed.at}"
+        return f"{failed.name} at {failed.at}: {failed.failure}"
+    return f"{failed.name} differ by {failed.error:.2g} (limit {failed.limit:.0e}) at {failed.at}"

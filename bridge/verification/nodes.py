@@ -13,7 +13,7 @@ from bridge.graph.shapes import shape_of
 from bridge.ops.contract import Plan
 from bridge.verification.inputs import Sizes
 from bridge.verification.metrics import Arrays, relative_error
-from bridge.verification.runners import keras_call, values_in
+from bridge.verification.runners import in_order, keras_call, values_in
 from bridge.verification.trials import Trial
 
 MAX_COMPARED_BYTES = 1 << 29  # bytes of the values between nodes that are compared in one run
@@ -43,9 +43,8 @@ def keras_values(plan: Plan, built: Built, values: list[ir.Value], trial: Trial)
     if not values:
         return []
     model = keras.Model(built.model.inputs, [built.tensors[value] for value in values])
-    return keras_call(model, [plan.signature_perms.get(value) for value in plan.model.graph.inputs])(
-        trial.inputs
-    )
+    perms = [plan.signature_perms.get(value) for value in plan.model.graph.inputs]
+    return in_order(keras_call(model), perms)(trial.inputs)
 
 
 def onnx_values(plan: Plan, values: list[ir.Value], trial: Trial) -> Arrays:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
+
+from bridge.errors import MissingPackageError, SourceError
+
+BACKENDS = ("tensorflow", "jax", "torch")  # of Keras, that train
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,12 @@ class Verify:
             where a model amplifies rounding so far that float32 cannot tell.
         training: also compare gradients, steps of SGD and BatchNorm's statistics with those of an `nn.Module`; implies
             `float64`.
+        backends: of Keras ("tensorflow", "jax", "torch"), on which the saved model is loaded and compared too, each in
+            a process of its own, at the same inputs.
+
+    Raises:
+        SourceError: `backends` names what is none.
+        MissingPackageError: one of them is not installed.
 
     Example:
         >>> bridge.convert(module, args, verify=bridge.Verify(training=True, sizes={"time": (5, 80)}))
@@ -33,6 +44,18 @@ class Verify:
     seed: int = 0
     float64: bool = False
     training: bool = False
+    backends: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.backends, str):
+            raise SourceError(f"backends: give a tuple, ({self.backends!r},)")
+        for name in self.backends:
+            if name not in BACKENDS:
+                raise SourceError(f"backends: Keras has no {name!r} that trains, but {', '.join(BACKENDS)}")
+            if find_spec(name) is None:
+                raise MissingPackageError(
+                    f"backends: {name} is not installed: pip install 'onnx-keras-bridge[{name}]'"
+                )
 
     @classmethod
     def of(cls, verify: bool | Verify) -> Verify | None:

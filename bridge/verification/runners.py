@@ -112,21 +112,29 @@ def _without_weights(model: ir.Model) -> tuple[ir.Model, dict[str, np.ndarray]]:
     return light, arrays
 
 
-def keras_call(
-    model: keras.Model, given: Sequence[Perm] = (), made: Sequence[Perm] = ()
+def in_order(
+    run: Callable[[Arrays], Arrays], given: Sequence[Perm], made: Sequence[Perm] = ()
 ) -> Callable[[Arrays], Arrays]:
-    """A Keras model as a function of numpy arrays whose axes are in the source's order, whatever the order of the
-    model's own inputs (`given`) and outputs (`made`), which is the source's where left out. Raises `NotRun`."""
+    """`run` as a function of arrays whose axes are in the source's order, whatever the order of its own inputs
+    (`given`) and outputs (`made`), which is the source's where left out."""
 
     def call(inputs: Arrays) -> Arrays:
-        ordered = [x if p is None else x.transpose(p) for x, p in zip_longest(inputs, given)]
-        tensors = [keras.ops.convert_to_tensor(array) for array in ordered]
+        outputs = run([x if p is None else x.transpose(p) for x, p in zip_longest(inputs, given)])
+        return [y if p is None else y.transpose(np.argsort(p)) for y, p in zip_longest(outputs, made)]
+
+    return call
+
+
+def keras_call(model: keras.Model) -> Callable[[Arrays], Arrays]:
+    """A Keras model as a function of numpy arrays. Raises `NotRun`."""
+
+    def call(inputs: Arrays) -> Arrays:
+        tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
         with calling(), warnings.catch_warnings():
             softmax = "You are using a softmax over axis"  # an axis of 1 is tried too
             warnings.filterwarnings("ignore", softmax)
             outputs = model(tensors if len(tensors) != 1 else tensors[0], training=False)
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-        arrays = [to_numpy(output) for output in outputs]
-        return [y if p is None else y.transpose(np.argsort(p)) for y, p in zip_longest(arrays, made)]
+        return [to_numpy(output) for output in outputs]
 
     return call

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,15 +20,16 @@ from bridge.keras_compat import TWINS, double_precision
 from bridge.passes import simplify
 from bridge.plan.planner import plan
 from bridge.verification import outputs
-from bridge.verification.checks import BACK, LIMITS, ORT_KERAS, TORCH_KERAS, Check, Verification
-from bridge.verification.doubt import Compared, passed, settled
+from bridge.verification.backend_process import BackendProcess
+from bridge.verification.checks import BACK, LIMITS, ORT_KERAS, TORCH_KERAS, Check, Verification, all_pass
+from bridge.verification.doubt import KERAS, Compared, passed, settled
 from bridge.verification.inputs import Sampler
 from bridge.verification.mismatch import failed_leg, first_mismatch
 from bridge.verification.nodes import node_errors
 from bridge.verification.odd import nudged
 from bridge.verification.precision import precision
 from bridge.verification.reference import Evaluator, Runner, as_given, in_float64
-from bridge.verification.runners import OnnxRuntime, keras_call, onnxruntime_at
+from bridge.verification.runners import OnnxRuntime, in_order, keras_call, onnxruntime_at
 from bridge.verification.trials import Run, Trial, odd_trials, trials, varies
 from bridge.verification.work import SLOWER
 
@@ -38,12 +41,14 @@ if TYPE_CHECKING:
     from bridge.build.assembly import Built
     from bridge.frontend.source import Source
     from bridge.frontend.torch_module import Torch
+    from bridge.graph.axes import Perm
     from bridge.ops.contract import Plan
     from bridge.verification.options import Verify
     from bridge.verification.sides import ByName, Trainable
     from bridge.weights.weight_map import WeightMap
 
 
+Trials = tuple[list[Trial], list[str], Runner]
 AMPLIFIES = (
     "the network amplifies rounding: {} was allowed to be off by what rounding makes of the source itself"
 )
@@ -55,7 +60,11 @@ OTHERWISE = "in float64 other ways were compared than the model takes, where Ker
 def verify_conversion(opened: Source, planned: Plan, built: Built, options: Verify) -> Verification:
     """Every comparison of `built` to the source as it was given, and to torch: in the source's own precision, and in
     float64 and in training where that is asked. In float64 also where rounding leaves room for a wrong formula."""
-    found = _in_own_precision(opened, planned, built)
+    trials, (graph, perms) = trials_of(opened, planned.model), (planned.model.graph, planned.signature_perms)
+    orders = [[perms.get(value) for value in side] for side in (graph.inputs, graph.outputs)]
+    found = _in_own_precision(opened, planned, built, trials, orders)
+    if found.verified and options.backends:
+        found = found.joined(_on_backends(built.model, options.backends, opened, trials[0], found, orders))
     if options.float64 or options.training:
         found = found.joined(verify_float64(opened, planned, found.dtype, options.training))
     elif found.verified and (found.amplifies or found.dtype != "float32"):
@@ -65,19 +74,46 @@ def verify_conversion(opened: Source, planned: Plan, built: Built, options: Veri
     return replace(found, first_mismatch="; ".join((failed_leg(found.checks), *opened.departs)))
 
 
-def verify_model(model: keras.Model, opened: Source, simple: ir.Model) -> Verification:
+def verify_model(
+    model: keras.Model, opened: Source, simple: ir.Model, backends: Sequence[str] = ()
+) -> Verification:
     """The outputs of a Keras model, of whose making nothing is known, compared to those of its source, of which
-    `simple` is the simplified graph."""
+    `simple` is the simplified graph; on other `backends` too."""
     tried, refused, _ = trials_of(opened, simple)
     call = keras_call(model)
     found = _judged(list(outputs.checks(call, tried)), tried, opened, Compared(call), refused)
+    if found.verified and backends:
+        found = found.joined(_on_backends(model, backends, opened, tried, found))
     return found if found.verified else replace(found, first_mismatch=failed_leg(found.checks))
 
 
-def _in_own_precision(opened: Source, planned: Plan, built: Built) -> Verification:
-    tried, refused, reference = trials_of(opened, planned.model)
-    graph, perms = planned.model.graph, planned.signature_perms
-    call = keras_call(built.model, *([perms.get(v) for v in side] for side in (graph.inputs, graph.outputs)))
+def _on_backends(
+    model: keras.Model, backends: Sequence[str], opened: Source, tried: list[Trial], found: Verification,
+    orders: Sequence[Sequence[Perm]] | None = None,
+) -> Verification:  # fmt: skip
+    """The model, saved, on other backends at the inputs at which it was `found` equal, with the limits that rounding
+    got there. `orders` are those of the axes of its inputs and outputs, where they are not the source's."""
+    limits, checks = {(check.at, check.leg): check.limit for check in found.checks}, list[Check]()
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        for name in backends:
+            with BackendProcess(name, path, Path(folder)) as process:
+                call = process if orders is None else in_order(process, *orders)
+                mine = [check for check in outputs.checks(call, tried) if (check.at, check.leg) in limits]
+                mine = [replace(c, limit=max(c.limit, limits[c.at, c.leg])) for c in mine]
+                if not all_pass(mine):
+                    mine = list(_judged(mine, tried, opened, Compared(call), ()).checks)
+                checks += [replace(check, backend=name) for check in mine if check.leg in KERAS]
+    failed = "" if all_pass(checks) else failed_leg(checks)
+    return Verification(tuple(checks), first_mismatch=failed)
+
+
+def _in_own_precision(
+    opened: Source, planned: Plan, built: Built, trials: Trials, orders: Sequence[Sequence[Perm]]
+) -> Verification:
+    tried, refused, reference = trials
+    call = in_order(keras_call(built.model), *orders)
     simple, unrun = _simplified(planned.model, tried[0] if isinstance(reference, Evaluator) else None)
     checks = list(outputs.checks(call, tried, simple))
     runs = simple is not None and not any(check.failure for check in checks)
@@ -161,7 +197,7 @@ def _examples(opened: Source) -> list[np.ndarray] | None:
     return opened.torch.examples if opened.torch else None
 
 
-def trials_of(opened: Source, simple: ir.Model) -> tuple[list[Trial], list[str], Runner]:
+def trials_of(opened: Source, simple: ir.Model) -> Trials:
     """What torch and the source as given say at several sizes, and at odd values; what there is to say of it; and what
     runs the source as given. `simple` is the source as the passes left it."""
     sampler = Sampler.of(simple, _examples(opened), opened.asked)

@@ -173,6 +173,11 @@ def test_inputs_sizes_and_seed(run, model):
         (("--sizes", "N=0"), 2, "'N=0' is not AXIS=N,N"),
         (("--sizes", "3"), 2, "'3' is not AXIS=N,N"),
         (("--seed", "-1"), 2, "-1 is not in the range"),
+        (
+            ("--backends", "jax,mlx"),
+            3,
+            "backends: Keras has no 'mlx' that trains, but tensorflow, jax, torch",
+        ),
     ],
 )
 def test_inputs_sizes_and_seeds_that_are_none(run, model, options, code, says):

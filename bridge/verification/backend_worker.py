@@ -1,0 +1,44 @@
+"""The process of a `BackendProcess`: loads a model on the backend that its environment names, and runs it on every
+question that a line of its standard input asks. What frameworks print goes to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bridge.errors import NotRun, short_message
+from bridge.verification.arrays_on_disk import read, write
+from bridge.verification.metrics import Arrays
+
+
+def main(model: str, recursion_limit: str) -> None:
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.setrecursionlimit(int(recursion_limit))
+    run: Callable[[Arrays], Arrays] | None = None
+    for line in sys.stdin:
+        question, failure = json.loads(line), ""
+        try:
+            run = run or _loaded(model)
+            write(Path(question["outputs"]), run(read(Path(question["inputs"]))))
+        except NotRun as error:
+            failure = str(error)
+        except Exception as error:  # of loading: whatever Keras and the backend raise
+            failure = short_message(error)
+        print(json.dumps({"failure": failure}), file=answers, flush=True)
+
+
+def _loaded(model: str) -> Callable[[Arrays], Arrays]:
+    import keras
+
+    from bridge import layers  # noqa: F401 - registers the layers that Keras lacks
+    from bridge.verification.runners import keras_call
+
+    return keras_call(keras.saving.load_model(model, compile=False, safe_mode=True))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
