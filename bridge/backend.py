@@ -117,7 +117,15 @@ def _read_while_planning(model: ir.Model, weights: bool) -> set[str]:
         node = value.producer()
         if node is not None and node.op_type not in SIZES_ONLY:
             wanted += node.inputs
+            wanted += [read for inner in _inside(node) for read in inner.inputs]
     return {str(value.name) for value in seen}
+
+
+def _inside(node: ir.Node) -> Iterator[ir.Node]:
+    """The nodes of the graphs inside `node`."""
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from ir.traversal.RecursiveGraphIterator(attribute.as_graph())
 
 
 def _known_operands(model: ir.Model, weights: bool) -> Iterator[ir.Value | None]:

@@ -65,6 +65,11 @@ def double_precision() -> Iterator[None]:
         yield
 
 
+def joins_shapes() -> bool:
+    """Whether the two branches of `keras.ops.cond` may give tensors of different sizes."""
+    return keras.backend.backend() != "jax"
+
+
 def to_numpy(tensor: keras.KerasTensor) -> np.ndarray:
     """The values of a tensor. Of one bfloat16 in a tensor without axes TensorFlow makes no array."""
     values = keras.ops.convert_to_numpy(keras.ops.reshape(tensor, (-1,)) if tensor.shape == () else tensor)

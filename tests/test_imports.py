@@ -35,7 +35,7 @@ FRAMEWORKS = {
     "verification.shaken verification.sides verification.statistics",
     "onnxscript": "frontend.source frontend.torch_*",
     "onnxruntime": "verification.runners",
-    "keras": "layers ops.* build.* keras_compat files.keras_file saving summary backend conversion verification.alone "
+    "keras": "layers.* ops.* build.* keras_compat files.keras_file saving summary backend conversion verification.alone "
     "verification.backend_worker verification.dropout verification.nodes verification.outputs verification.runners verification.sides "
     "verification.verify",
     "jax": "keras_compat",

@@ -17,6 +17,7 @@ from bridge.graph.axes import Perm, moves
 from bridge.graph.decimals import number
 from bridge.graph.shapes import rank, shape_of
 from bridge.keras_compat import made_by, read_by
+from bridge.layers import Shared
 from bridge.ops.contract import Plan, Refused
 from bridge.weights.weight import Weight
 from bridge.weights.weight_map import WeightMap
@@ -64,6 +65,9 @@ class Assembly:
     made: list[LayerRecord] = field(default_factory=list)
     transposes: int = 0
     twins: dict[str, None] = field(default_factory=dict)
+    homes: dict[str, Frame] = field(
+        default_factory=dict
+    )  # of each layer by its name, the graph that called it first
     named: set[tuple[Any, int]] = field(default_factory=set)  # calls whose operations have their final name
 
     def name(self, wanted: str) -> str:
@@ -107,22 +111,49 @@ class Assembly:
 
 @dataclass
 class Frame:
-    """The Keras tensors of one graph: of its own values and of those outside that it may read."""
+    """The Keras tensors of one graph. A body is a model of its own: what it reads of the graph around it, `outer`, are
+    further inputs of that model, made when it first reads them."""
 
     plan: Plan
     assembly: Assembly
     tensors: dict[ir.Value, Any] = field(default_factory=dict)
     orders: dict[tuple[ir.Value, Perm], Any] = field(default_factory=dict)
+    outer: Frame | None = None
+    shared: dict[str, Shared] = field(default_factory=dict)  # by the name of the layer that each calls
+    read: dict[ir.Value, Any] = field(
+        default_factory=dict
+    )  # of the values outside, the inputs that stand for them
 
-    def inside(self, plan: Plan) -> Frame:
-        """That of a graph inside a node of this one."""
-        return Frame(plan, self.assembly, dict(self.tensors), dict(self.orders))
+    def callable(self, layer: keras.layers.Layer) -> keras.layers.Layer:
+        """`layer`, as the model of this graph may call it: through another where a model calls it already."""
+        if self.assembly.homes.setdefault(layer.name, self) is self:
+            return layer
+        if layer.name not in self.shared:
+            self.shared[layer.name] = Shared(
+                layer, name=self.assembly.name(layer.name), dtype=layer.dtype_policy
+            )
+        return self.shared[layer.name]
+
+    def tensor(self, value: ir.Value) -> Any:
+        """The tensor of `value` in its stored order; a constant as an array."""
+        if value not in self.tensors and self.outer is not None:
+            outside = self.outer.tensor(value)
+            if isinstance(outside, keras.KerasTensor):
+                self.read[value] = outside = self.input(value, outside.shape)
+            self.tensors[value] = outside
+        return self.tensors[value]
+
+    def input(self, value: ir.Value, dims: Sequence[Any]) -> Any:
+        """A new input of the model that stands for `value`, stored with these dims."""
+        shape = tuple(dim if isinstance(dim, int) else None for dim in dims)
+        dtype = self.assembly.float_type(value.dtype)
+        return keras.Input(batch_shape=shape, dtype=dtype, name=self.assembly.name(str(value.name)))
 
     def ordered(self, value: ir.Value, perm: Perm) -> Any:
         """The tensor of `value` stored in the order `perm`."""
         stored = self.plan.perms.get(value)
         if perm == stored:
-            return self.tensors[value]
+            return self.tensor(value)
         key = (value, perm)
         if key not in self.orders:
             count = rank(value)
@@ -135,7 +166,7 @@ class Frame:
         return self.orders[key]
 
     def _transposed(self, value: ir.Value, axes: list[int], have: Sequence[int]) -> Any:
-        tensor = self.tensors[value]
+        tensor = self.tensor(value)
         if axes == sorted(axes):
             return tensor
         dims = [shape_of(value)[axis] for axis in have]
@@ -166,20 +197,30 @@ class Frame:
 
     def zero(self, dtype: str) -> Any:
         """A zero that is made of the first input."""
-        first = next(iter(self.tensors.values()), None)
-        if first is None:
+        value = self._first()
+        if value is None:
             raise Refused("the graph has no input, and a Keras model gives what depends on its input")
+        first = self.tensor(value)
         corner = first[tuple(slice(0, 1) for _ in first.shape)]
         return ops.cast(ops.sum(ops.zeros_like(corner, dtype=dtype)), dtype)
 
+    def _first(self) -> ir.Value | None:
+        """The first value that is a tensor of the model."""
+        own = (value for value, tensor in self.tensors.items() if isinstance(tensor, keras.KerasTensor))
+        return next(own, None if self.outer is None else self.outer._first())
+
     def find_axis(self, dim: ir.SymbolicDim) -> tuple[Any, int] | None:
         """A tensor that has `dim` among its axes, and that axis as stored. Inputs first."""
+        found = self._find_axis(dim)
+        return None if found is None else (self.tensor(found[0]), found[1])
+
+    def _find_axis(self, dim: ir.SymbolicDim) -> tuple[ir.Value, int] | None:
         for value, tensor in self.tensors.items():
             stored = self.plan.perms.get(value) or range(rank(value))
             for position, axis in enumerate(stored):
                 if shape_of(value)[axis] == dim and tensor is not None:
-                    return tensor, position
-        return None
+                    return value, position
+        return None if self.outer is None else self.outer._find_axis(dim)
 
 
 def loses_sizes(array: np.ndarray) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import operator
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -51,13 +51,13 @@ def build(plan: Plan, *, dtype: str | None = None, name: str = "model") -> Built
 
 def _build(plan: Plan, assembly: Assembly, name: str) -> Built:
     frame = Frame(plan, assembly)
-    pairs = [_input(plan, assembly, value) for value in plan.graph.inputs]
+    pairs = [_input(frame, value) for value in plan.graph.inputs]
     outputs = assemble(frame, [limited for _, limited in pairs])
     for tensor in outputs:
         assembly.name_operations(tensor, "output")
     inputs = [given for given, _ in pairs]
     model = keras.Model(_one_or_all(inputs), _one_or_all(outputs), name=assembly.name(name))
-    entries = [entry for pending in assembly.layers.values() for entry in _fill(pending, assembly.dtype)]
+    entries = _fill(assembly.layers.values(), assembly.dtype)
     state = plan.model.meta.get("state") or State()
     return Built(
         model,
@@ -73,14 +73,11 @@ def _one_or_all(tensors: list[Any]) -> Any:
     return tensors[0] if len(tensors) == 1 else tensors
 
 
-def _input(plan: Plan, assembly: Assembly, value: ir.Value) -> tuple[Any, Any]:
+def _input(frame: Frame, value: ir.Value) -> tuple[Any, Any]:
     """An input of the model, and the same within the limits of its sizes."""
-    stored = stored_dims(value, plan.signature_perms.get(value))
-    dims = [dim if isinstance(dim, int) else None for dim in stored]
-    tensor = keras.Input(
-        batch_shape=dims, dtype=assembly.float_type(value.dtype), name=assembly.name(str(value.name))
-    )
-    return tensor, _limited(plan, assembly, stored, tensor)
+    stored = stored_dims(value, frame.plan.signature_perms.get(value))
+    tensor = frame.input(value, stored)
+    return tensor, _limited(frame.plan, frame.assembly, stored, tensor)
 
 
 def _limited(plan: Plan, assembly: Assembly, dims: Sequence[Any], tensor: Any) -> Any:
@@ -100,8 +97,19 @@ def _limited(plan: Plan, assembly: Assembly, dims: Sequence[Any], tensor: Any) -
     return tensor
 
 
-def _fill(pending: PendingLayer, dtype: str | None) -> list[Entry]:
-    """Assign the weights; every variable of the layer must get one."""
+def _fill(layers: Iterable[PendingLayer], dtype: str | None) -> list[Entry]:
+    """Assign the weights; every variable of the layers must get one."""
+    layers = list(layers)
+    entries = [entry for pending in layers for entry in _filled(pending, dtype)]
+    filled = {id(entry.variable) for entry in entries}
+    variables = (variable for pending in layers for variable in pending.layer.variables)
+    left = [v.path for v in variables if id(v) not in filled and "seed_generator" not in v.path]
+    if left:
+        raise ValueError(f"variables that no weight fills: {', '.join(left)}")
+    return entries
+
+
+def _filled(pending: PendingLayer, dtype: str | None) -> list[Entry]:
     entries = []
     for path, weight in pending.weights.items():
         variable = operator.attrgetter(path)(pending.layer)
@@ -112,10 +120,6 @@ def _fill(pending: PendingLayer, dtype: str | None) -> list[Entry]:
         if not weight.trainable:
             variable.trainable = False
         entries.append(Entry(variable, weight, pending.layer.name, path))
-    filled = {id(entry.variable) for entry in entries}
-    left = [v.path for v in pending.layer.variables if id(v) not in filled and "seed_generator" not in v.path]
-    if left:
-        raise ValueError(f"variables that no weight fills: {', '.join(left)}")
     if entries and all(e.weight.is_parameter and not e.weight.trainable for e in entries):
         pending.layer.trainable = False  # not a BatchNormalization, which would stop looking at the batch
     return entries

@@ -118,7 +118,7 @@ class Site:
             found = PendingLayer(layer, weights)
             self._assembly.layers[key if weights else layer.name] = found
         self._note(found)
-        return found.layer
+        return self._frame.callable(found.layer)
 
     def _note(self, found: PendingLayer) -> None:
         size = sum(math.prod(weight.dims) for weight in found.weights.values())
@@ -137,9 +137,17 @@ class Site:
         zeros = ops.zeros_like(corner, dtype=self._assembly.dtype or "float32")
         return ops.sum(zeros, axis=[i for i in range(rank) if i != axis]) if rank > 1 else zeros
 
-    def assemble(self, body: Plan, inputs: Sequence[Any]) -> list[Any]:
-        """What the graph inside this node gives for `inputs`."""
-        return assemble(self._frame.inside(body), inputs)
+    def model(self, body: Plan, name: str) -> tuple[keras.Model, list[Any]]:
+        """The graph inside this node as a model of its own: of its inputs, then of what it reads of the graph around
+        it, whose tensors come with it."""
+        inside = Frame(body, self._assembly, outer=self._frame)
+        own = [inside.input(value, shape_of(value)) for value in body.graph.inputs]
+        outputs = assemble(inside, own)
+        for tensor in outputs:
+            self._assembly.name_operations(tensor, name)
+        path = f"{self.step.path or self.node.op_type.lower()}_{name}"
+        model = keras.Model([*own, *inside.read.values()], outputs, name=self._assembly.name(path))
+        return model, [self._frame.tensor(value) for value in inside.read]
 
     def made(self) -> list[LayerRecord]:
         rows = self._made or [("keras.ops", "", 0)]

@@ -3,6 +3,7 @@
 from bridge.ops import (  # noqa: F401
     activation,
     attention,
+    control_flow,
     convolution,
     dropout,
     elementwise,

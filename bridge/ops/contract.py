@@ -83,6 +83,9 @@ class Operator:
     feature_axis: int = -1
     batch_first: bool = False
     makes: tuple[type, ...] = ()  # the Keras layers that its nodes may become
+    unknown: str = (
+        "how many axes its inputs and outputs have is not known"  # why it cannot be built where that is so
+    )
 
     def parameter(self, index: int) -> Parameter | None:
         if index < len(self.inputs):
@@ -328,6 +331,7 @@ class Site(Protocol):
         """A vector of zeros as long as `dim`, made from a tensor that has such an axis. Raises `Refused`."""
         ...
 
-    def assemble(self, body: Plan, inputs: Sequence[Any]) -> list[Any]:
-        """What the graph inside this node gives for `inputs`, once for each time that it is called."""
+    def model(self, body: Plan, name: str) -> tuple[Any, list[Any]]:
+        """The graph inside this node as a Keras model of its inputs and of what it reads of the graph around it, with
+        the tensors of these. Its outputs are a list, in the order of axes of the graph."""
         ...

@@ -25,6 +25,7 @@ With `batch_first` an operator that is ANY or FIRST_INPUT keeps axis 0 where it 
 `makes` names the Keras layers that a node of the operator may become; without it, it becomes operations of `keras.ops`.
 A parameter that stands where the graph has a tensor is the row of an Embedding, whoever reads it.
 
+`unknown` says why a node cannot be built of which it is not known how many axes its inputs and outputs have.
 `check` names a function of the planned `Step` that gives a reason why the node cannot be built, or None.
 """
 
@@ -52,6 +53,7 @@ def op(
     feature_axis: int = -1,
     batch_first: bool = False,
     makes: tuple[type, ...] = (),
+    unknown: str = Operator.unknown,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a builder for the operators `names`."""
 
@@ -66,7 +68,7 @@ def op(
                 raise ValueError(f"{name} has two builders")
             _registry[key] = Operator(
                 name, domain, function, layout, axes, check, takes_site, inputs, attributes, function.__module__,
-                features or {}, units or {}, feature_axis, batch_first, makes,
+                features or {}, units or {}, feature_axis, batch_first, makes, unknown,
             )  # fmt: skip
         return function
 

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from bridge.passes.cancel_inverses import cancel_inverses
 from bridge.passes.common import drop_functions, drop_unused, inline, lift_constants
 from bridge.passes.fuse_activation import fuse_activation
+from bridge.passes.fuse_cells import fuse_cells
 from bridge.passes.fuse_linear import fuse_linear
 from bridge.passes.fuse_normalization import fuse_normalization
 from bridge.passes.fuse_pad import fuse_pad
@@ -20,11 +21,13 @@ from bridge.passes.infer_and_fold import infer_and_fold
 from bridge.passes.infer_shapes import infer_shapes
 from bridge.passes.lower_recurrent import lower_recurrent
 from bridge.passes.remove_identities import remove_identities
+from bridge.passes.scans_to_layers import scans_to_layers
 from bridge.passes.scatter_to_concat import scatter_to_concat
 from bridge.passes.scatter_to_where import scatter_to_where
 from bridge.passes.share_kernels import share_kernels
 from bridge.passes.simplify_reshapes import simplify_reshapes
 from bridge.passes.tie_embedding import tie_embedding
+from bridge.passes.unroll_loops import unroll_loops
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +38,9 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
     lift_constants,  # a constant is an initializer, whoever wrote it
     remove_identities,  # copies stand between the nodes that belong together
     infer_and_fold,  # weights reach their consumers, shape arithmetic its Reshape and Slice
+    fuse_cells,  # recurrent steps written out; needs weights whole, and no activation of theirs fused otherwise
+    scans_to_layers,  # loops over cells; needs the cells
+    unroll_loops,  # those left that run a few times
     scatter_to_where,  # numbers written where a mask is true; before anything reads how many there are
     fuse_pad,  # a convolution and its padding are one; needs the amounts
     fuse_activation,  # written in single steps; needs the numbers folded

@@ -22,6 +22,7 @@ from onnx_shape_inference import (
 from bridge.errors import BridgeError, SourceError, short_message
 from bridge.graph.axes import MAX_RANK
 from bridge.graph.decimals import fraction
+from bridge.graph.loops import scanned_out, trips
 from bridge.graph.rewriting import attribute, input_of, inputs_of, integers, is_onnx
 from bridge.graph.shapes import Dim, formula, shape_of
 from bridge.passes import slice_shapes, window_shapes
@@ -270,3 +271,20 @@ def _whole(ctx: ShapeInferenceContext, value: ir.Value) -> Dim | None:
         return int(number) if float(number).is_integer() else None
     contents = ctx.get_symbolic_value(value)
     return None if contents is None else contents[0]
+
+
+# --- loops -----------------------------------------------------------------------------------------------------
+
+_infer_loop = library_rule("Loop", 21)
+
+
+@registry.register("", "Loop", since_version=22)
+def _loop(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """As the library has it, which takes the limit for how often the body runs, whatever it says."""
+    _infer_loop(ctx, node)
+    times = trips(node)
+    for side in scanned_out(node):
+        if side.whole is not None and side.whole.shape is not None:
+            dims = [ctx.new_symbolic_dim() if times is None else times, *side.whole.shape[1:]]
+            side.whole.shape = None
+            ctx.set_shape_and_dtype(side.whole, ir.Shape(dims), side.part.dtype)

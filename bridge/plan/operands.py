@@ -26,7 +26,7 @@ def needed_steps(graph: ir.Graph, refusals: list[Refusal]) -> list[Step]:
     """Steps for the nodes of `graph` that outputs depend on as tensors; shape arithmetic that is only read is left
     out. What cannot be had joins `refusals`."""
     steps: dict[ir.Node, Step] = {}
-    wanted = [value.producer() for value in graph.outputs]
+    wanted = [value.producer() for value in graph.outputs if ir.convenience.get_const_tensor(value) is None]
     seen: set[ir.Node | None] = {None}
     while wanted:
         node = wanted.pop()

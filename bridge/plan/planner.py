@@ -16,7 +16,6 @@ import onnx_ir as ir
 
 from bridge.errors import Refusal
 from bridge.graph.axes import Perm, channels_behind
-from bridge.graph.provenance import refusal
 from bridge.graph.shapes import rank, shape_of
 from bridge.ops.contract import TYPES, Plan, Step
 from bridge.plan.operands import needed_steps
@@ -103,7 +102,7 @@ def _is_known(step: Step) -> bool:
 
 def _unknown(steps: list[Step]) -> Refusal:
     step = next(step for step in steps if not _is_known(step))
-    return refusal(step.node, "how many axes its inputs and outputs have is not known")
+    return step.refusal(step.operator.unknown)
 
 
 def _no_axes(step: Step) -> str | None:

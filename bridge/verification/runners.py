@@ -75,12 +75,16 @@ def onnxruntime_at(model: ir.Model | bytes | str, examples: Arrays | None) -> On
 
 def values_in(model: ir.Model, names: Sequence[str], inputs: Arrays) -> Arrays:
     """What the values called `names` hold while onnxruntime runs `model`."""
-    if not names:
-        return []
+    return OnnxRuntime(showing(model, names))(inputs) if names else []
+
+
+def showing(model: ir.Model, names: Sequence[str | None]) -> ir.Model:
+    """A copy of `model` that gives the values called `names`."""
     shown = model.clone()
-    named = {value.name: value for node in shown.graph for value in node.outputs}
+    values = [*shown.graph.inputs, *(value for node in shown.graph for value in node.outputs)]
+    named = {value.name: value for value in values}
     shown.graph.outputs[:] = [_readable(shown.graph, named[name]) for name in names]
-    return OnnxRuntime(shown)(inputs)
+    return shown
 
 
 def _readable(graph: ir.Graph, value: ir.Value) -> ir.Value:

@@ -112,7 +112,7 @@ def odd_trials(
     budget leaves out goes to `refused`."""
     source: Run = onnx if torch is None else torch
     whole, dtype = _finite(tried[0].torch or tried[0].onnx), sampler.precision
-    for number, draw in enumerate(sampler.odd(_few(tried, budget))):
+    for number, draw in enumerate(sampler.odd(few(tried, budget))):
         if number >= KINDS and (reason := budget.beyond(draw.sizes, draw.odd.value if draw.odd else "")):
             refused.append(reason)
             continue
@@ -135,7 +135,7 @@ def odd_trials(
             yield Trial(draw.sizes, draw.inputs, outputs, exported, draw.odd, room, dtype)
 
 
-def _few(tried: Sequence[Trial], budget: Budget) -> Sizes:
+def few(tried: Sequence[Trial], budget: Budget) -> Sizes:
     """The sizes with the fewest elements at which no axis is 1, unless only large ones are so."""
     several = [
         t for t in tried if all(size > 1 for size in t.sizes.values()) and not budget.is_large(t.sizes)

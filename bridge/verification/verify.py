@@ -21,6 +21,7 @@ from bridge.passes import simplify
 from bridge.plan.planner import plan
 from bridge.verification import outputs
 from bridge.verification.backend_process import BackendProcess
+from bridge.verification.branches import branch_trials
 from bridge.verification.checks import BACK, LIMITS, ORT_KERAS, TORCH_KERAS, Check, Verification, all_pass
 from bridge.verification.doubt import KERAS, Compared, passed, settled
 from bridge.verification.inputs import Sampler
@@ -30,7 +31,7 @@ from bridge.verification.odd import nudged
 from bridge.verification.precision import precision
 from bridge.verification.reference import Evaluator, Runner, as_given, in_float64
 from bridge.verification.runners import OnnxRuntime, in_order, keras_call, onnxruntime_at
-from bridge.verification.trials import Run, Trial, odd_trials, trials, varies
+from bridge.verification.trials import Run, Trial, few, odd_trials, trials, varies
 from bridge.verification.work import SLOWER
 
 if TYPE_CHECKING:
@@ -212,6 +213,10 @@ def trials_of(opened: Source, simple: ir.Model) -> Trials:
         budget = sampler.budget()
         tried, refused = trials(sampler, reference, None, budget)
     tried += list(odd_trials(sampler, reference, opened.torch, tried, budget, refused))
+    sources, sizes = (reference, opened.torch), few(tried, budget)
+    branching, untaken = branch_trials(sampler, simple, sources, tried, sizes, budget)
+    tried += branching
+    refused += untaken
     by = [f"the source is run by {reference.name}: {reason}"] if reason else []
     return tried, [*by, *refused], reference
 

@@ -82,6 +82,8 @@ def concat(parts: Sequence[Recipe], axis: int) -> Recipe:
                 again,
             ) and i == axis:
                 joined[-1] = narrow(a, axis, start, stop)
+            case Fill(a, shape), Fill(b, more) if a == b:
+                joined[-1] = Fill(a, (*shape[:axis], shape[axis] + more[axis], *shape[axis + 1 :]))
             case Transpose(a, p), Transpose(b, q) if p == q:
                 inner = concat([a, b], p[axis])
                 if isinstance(inner, Concat):

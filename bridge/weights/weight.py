@@ -164,6 +164,8 @@ class Weight(ir.LazyTensor):
         return self if factor == 1 else self._with(Scale(self.recipe, factor))
 
     def __add__(self, other: Weight) -> Weight:
+        if isinstance(other.recipe, Fill) and not other.recipe.value:
+            return self
         return self._with(Sum(self.recipe, other.recipe))
 
     def fill(self, value: float, shape: Sequence[int]) -> Weight:

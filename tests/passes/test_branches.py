@@ -1,10 +1,7 @@
 """An If that is decided while converting, and weights that a file keeps in Constant nodes."""
 
 import pytest
-from checking import check, refuses
-from keras import ops
-
-from bridge.ops import registry
+from checking import check
 
 TRUE = "c = Constant <value = bool {1}> () "
 
@@ -57,17 +54,6 @@ def test_an_identity_gives_an_output_its_name(source):
     check(source)
 
 
-def test_an_if_that_the_data_decide():
-    refuses("g (float[N] x, bool c) => (float[N] y) { y = If (c) <then_branch = t () => (float[N] a) "
-            "{ a = Relu (x) }, else_branch = e () => (float[N] a) { a = Neg (x) }> }", "which graph inside it runs")  # fmt: skip
-
-
-def test_an_if_that_the_data_decide_and_whose_branches_compute_nothing():
-    refuses("g (float[N] x, bool c) => (float[N] y) { b = Neg (x) y = If (c) <then_branch = t () => (float[N] a) "
-            "{ a = Identity (b) }, else_branch = e () => (float[N] a) { d = Identity (b) a = Identity (d) }> }",
-            "which graph inside it runs")  # fmt: skip
-
-
 def kept(shape: str, count: int) -> str:
     return f"w = Constant <value = float[{shape}] {{{', '.join(map(str, range(count)))}}}> ()"
 
@@ -100,22 +86,4 @@ def test_a_constant_of_nan_is_no_weight():
     check(
         "g (float[N, 4] x) => (float[N, 4] y) { n = Constant <value_float = nan> () z = Constant <value_float = 0.5> () "
         "c = Less (x, z) y = Where (c, n, x) }"
-    )
-
-
-def test_a_graph_inside_a_node_is_planned_and_built_like_any(monkeypatch):
-    """Its weights train and come back, and what it reads outside has the order of axes that it has there."""
-    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
-
-    @registry.op("If")
-    def both(site, cond, *, then_branch, else_branch):
-        (yes,), (no,) = (site.assemble(body, []) for body in (then_branch, else_branch))
-        return ops.where(cond, yes, no)
-
-    check(
-        "g (bool[1] c, float[N, 3, 8, 8] x) => (float[N, 4, 8, 8] y) <float[4, 3, 1, 1] w, float[4, 4, 1, 1] v> "
-        "{ h = Conv (x, w) y = If (c) <then_branch = t () => (float[N, 4, 8, 8] a) { a = Conv (h, v) }, "
-        "else_branch = e () => (float[N, 4, 8, 8] b) { b = Neg (h) }> }",
-        layers=["Conv2D", "Conv2D"],
-        transposes=3,
     )

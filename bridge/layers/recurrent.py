@@ -1,4 +1,4 @@
-"""The few layers Keras lacks, each registered, so that a saved model says which it needs.
+"""What Keras's own recurrent layers cannot say.
 
 `Cell` is a recurrent cell with what ONNX and torch allow and Keras's own cells do not: peepholes, clipping, coupled
 gates, projections, any activation of ONNX. `Recurrent` runs such a cell over weights that arrive as tensors.
@@ -13,8 +13,8 @@ import keras
 from keras import ops
 
 from bridge.graph.recurrent import STATES, gate_order
+from bridge.layers.package import PACKAGE
 
-PACKAGE = "onnx_keras_bridge"  # under which Keras knows the layers, in saved files too
 Function = tuple[str, float, float]  # an activation of ONNX in lower case, its alpha and its beta
 
 ACTIVATIONS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {

@@ -1,0 +1,20 @@
+"""The few layers Keras lacks, each registered, so that a saved model says which it needs: `import bridge.layers` makes
+them known to `keras.saving.load_model`."""
+
+from bridge.layers.control_flow import If, Shared
+from bridge.layers.loops import Loop, Scan
+from bridge.layers.package import PACKAGE
+from bridge.layers.recurrent import ACTIVATIONS, Cell, Function, Recurrent, function
+
+__all__ = [
+    "ACTIVATIONS",
+    "PACKAGE",
+    "Cell",
+    "Function",
+    "If",
+    "Loop",
+    "Recurrent",
+    "Scan",
+    "Shared",
+    "function",
+]

@@ -1,0 +1,97 @@
+"""Both branches of every If: which of them the inputs took, and further inputs that take the other."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from bridge.errors import NotRun, SourceError
+from bridge.frontend.torch_module import Torch
+from bridge.graph.rewriting import input_of, is_onnx
+from bridge.verification.inputs import Sampler, Sizes
+from bridge.verification.metrics import Arrays
+from bridge.verification.reference import Runner
+from bridge.verification.runners import OnnxRuntime, showing
+from bridge.verification.trials import Trial
+from bridge.verification.work import Budget
+
+DRAWS = 50  # of inputs, in search of a branch that was not taken
+FIRST = 1000  # the number of the first of them
+NESTED = "which branch of {} runs, an If inside another graph, is not looked at"
+UNTAKEN = "the condition of {} was {} at all inputs that were tried: its {} is not compared"
+
+
+@dataclass
+class Branches:
+    """The Ifs of a graph, and what their conditions have been."""
+
+    model: ir.Model
+    taken: dict[ir.Node, set[bool]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: ir.Model) -> Branches:
+        return cls(model, {node: set() for node in model.graph if is_onnx(node, "If")})
+
+    @functools.cached_property
+    def _run(self) -> OnnxRuntime:
+        return OnnxRuntime(showing(self.model, [input_of(node, 0).name for node in self.taken]))
+
+    def learn(self, inputs: Arrays) -> bool:
+        """Whether a branch is taken there that was not before."""
+        try:
+            conditions = [bool(condition.all()) for condition in self._run(inputs)]
+        except (NotRun, SourceError):
+            return False
+        new = [holds not in taken for holds, taken in zip(conditions, self.taken.values(), strict=True)]
+        for holds, taken in zip(conditions, self.taken.values(), strict=True):
+            taken.add(holds)
+        return any(new)
+
+    @property
+    def both(self) -> bool:
+        return all(len(taken) == 2 for taken in self.taken.values())
+
+    def notes(self) -> Iterator[str]:
+        """What is to be said of branches that nothing took."""
+        for node, taken in self.taken.items():
+            if len(taken) == 1:
+                holds = True in taken
+                untaken = "else_branch" if holds else "then_branch"
+                yield UNTAKEN.format(node.name or node.outputs[0].name, str(holds).lower(), untaken)
+        for node in ir.traversal.RecursiveGraphIterator(self.model.graph):
+            if is_onnx(node, "If") and node not in self.taken:
+                yield NESTED.format(node.name or node.outputs[0].name)
+
+
+def branch_trials(
+    sampler: Sampler,
+    simple: ir.Model,
+    sources: tuple[Runner, Torch | None],
+    tried: Sequence[Trial],
+    sizes: Sizes,
+    budget: Budget,
+) -> tuple[list[Trial], list[str]]:
+    """The source at inputs that take branches which those of `tried` do not, as far as some are found."""
+    branches = Branches.of(simple)
+    if not branches.taken:
+        return [], list(branches.notes())
+    for trial in tried:
+        branches.learn(trial.inputs)
+    onnx, torch = sources
+    found = []
+    for number in range(FIRST, FIRST + DRAWS):
+        if branches.both or budget.beyond(sizes):
+            break
+        budget.spend(sizes)
+        inputs = sampler.draw(sizes, number)
+        if not branches.learn(inputs):
+            continue
+        try:
+            wanted, exported = None if torch is None else torch(inputs), onnx(inputs)
+        except NotRun:
+            continue
+        found.append(Trial(sizes, inputs, wanted, exported, dtype=sampler.precision))
+    return found, list(branches.notes())
