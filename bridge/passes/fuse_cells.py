@@ -62,6 +62,9 @@ class Step:
             kernel = self.recurrent(letter)
             if kernel is None or kernel.dims[0] != kernel.dims[1]:
                 return False
+        units = next(iter(self.gates.values())).units
+        if any(value.shape is None or value.shape[-1] != units for value in (*self.states, *self.results)):
+            return False
         values = [*parts, *self.states, *self.results]
         rows = [value.shape[0] if value.shape and value.shape.rank() == 2 else None for value in values]
         return bool(parts) and None not in rows and all(row == rows[0] for row in rows)

@@ -47,7 +47,9 @@ def lower_recurrent(model: ir.Model) -> None:
     for node in list(model.graph):
         if is_onnx(node, *STATES):
             _rewrite(node)
-        elif (node.domain, node.op_type) == (DOMAIN, "LSTMPFrom") and all(map(is_zero, filter(None, node.inputs[6:]))):
+        elif (node.domain, node.op_type) == (DOMAIN, "LSTMPFrom") and all(
+            map(is_zero, filter(None, node.inputs[6:]))
+        ):
             emit = Emitter(node)
             attributes = {name: a.value for name, a in node.attributes.items()}
             for old, new in zip(

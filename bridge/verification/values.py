@@ -20,6 +20,7 @@ SAME = frozenset(
     "Cast Expand Identity Reshape Slice Squeeze Transpose Unsqueeze".split()
 )  # the same numbers, moved
 COMPARED = frozenset("Less LessOrEqual Greater GreaterOrEqual".split())
+ASKED = 0.5  # the part of draws in which an input holds one of the integers that it is compared with
 INTEGERS = 10  # integers of which nothing is known are drawn below it, or up to the largest size
 
 
@@ -33,6 +34,7 @@ class Slot:
     table: Dim | None = None  # the dim of what it holds indices into
     mask: bool = False
     divides: bool = False  # something is divided by it, so that none is 0
+    asked: tuple[int, ...] = ()  # the integers that the graph asks whether it holds
 
     @property
     def dtype(self) -> np.dtype:
@@ -44,6 +46,8 @@ class Slot:
             return self.lengths(shape, evaluate(self.longest, sizes), rng)
         if self.mask:
             return self._mask(shape, rng).astype(self.dtype)
+        if self.asked and self.example is None and math.prod(shape) == 1 and rng.random() < ASKED:
+            return np.full(shape, rng.choice(self.asked), self.dtype)
         if self.dtype.kind in "ui":
             return self._integers(shape, sizes, rng)
         return self._floats(shape, rng)
@@ -112,6 +116,7 @@ def slots(graph: ir.Graph, examples: list[np.ndarray] | None) -> list[Slot]:
             tables.get(value),
             value not in tables and _masks(value),
             any(n.op_type in ("Div", "Mod") and n.inputs[1] is read for n, read in _readers(value)),
+            _asked(value) if value not in tables else (),
         )
         for index, value in enumerate(graph.inputs)
     ]
@@ -184,6 +189,21 @@ def _masks(value: ir.Value) -> bool:
     if value.dtype == ir.DataType.BOOL:
         return True
     return _is_integer(value) and any(_is_asked(node, place) for node, place in _readers(value))
+
+
+def _asked(value: ir.Value) -> tuple[int, ...]:
+    """The integers that `value` is compared with for being equal, such as a rate that a branch is for."""
+    if not _is_integer(value):
+        return ()
+    others = (
+        other
+        for node, read in _readers(value)
+        if node.op_type == "Equal"
+        for other in node.inputs
+        if other is not read
+    )
+    tensors = [tensor for other in others if (tensor := constant(other)) is not None and tensor.size == 1]
+    return tuple(dict.fromkeys(int(tensor.numpy().item()) for tensor in tensors))
 
 
 def _is_integer(value: ir.Value) -> bool:

@@ -71,6 +71,7 @@ def test_branches_of_two_ranks():
 
 
 SIGN = "zero = Constant <value_float = 0.0> () s = ReduceSum <keepdims = 0> (x) c = Greater (s, zero)"
+RATE = "rate = Constant <value_int = 16000> () c = Equal (r, rate)"
 NEVER = SIGN.replace("float = 0.0", "float = 1e30")
 
 
@@ -89,6 +90,11 @@ def test_both_branches_are_proved_saved_and_trained(tmp_path):
     loaded.model.train_on_batch(x, x)
     after = loaded.weights.pull()
     assert [bool((before[name] != after[name]).any()) for name in ("w", "v")] == [True, False]
+
+
+def test_a_number_that_a_branch_is_for_is_drawn():
+    source = branches("a = MatMul (x, w)", "a = Neg (x)", inputs=", int64 r", before=RATE)
+    assert not bridge.convert(parse(source, {})).report.notes
 
 
 def test_a_branch_that_no_input_takes_is_said_to_be():

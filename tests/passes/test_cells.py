@@ -127,6 +127,7 @@ MISSES = {
     "the cell state as it was": lstm(PLAIN, t="Tanh (c)"),
     "a peephole": lstm(PLAIN, o="Sigmoid (op)", new="Mul (si, sg)").replace("so =", "cp = Mul (c, v) op = Add (o, cp) so =").replace(
         "float[16] b>", "float[16] b, float[4] v>"),
+    "a cell state of one number": lstm(PLAIN).replace("float[N, 4] c)", "float[N, 1] c)"),
     "an update that is added": gru(BOTH, BIASES, rest="Add (one, z)"),
     "another update": gru(BOTH, BIASES, kept="Mul (m, h)"),
     "a number that is not one": gru(BOTH, BIASES).replace("value_float = 1.0", "value_float = 0.9"),
