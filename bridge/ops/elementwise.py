@@ -188,13 +188,14 @@ def _unlike(rest: Any, a: Any) -> Any:
 
 @op("Pow", layout=ANY)
 def pow_(site: Site, x, y):
-    """The type is that of the base, whatever the exponent's."""
+    """The type is that of the base, whatever the exponent's; computed in the wider of two of floating point."""
     if np.ndim(y) == 0 and isinstance(y, np.ndarray) and y == 2:
         return ops.square(x)
     base, exponent = (input_of(site.node, i).dtype for i in (0, 1))
     if base == exponent:
         return ops.power(x, y)
-    if base is None or base.is_floating_point():
+    wider = base and exponent and exponent.is_floating_point() and exponent.bitwidth > base.bitwidth
+    if base is None or base.is_floating_point() and not wider:
         return ops.power(x, cast(y, site.dtype))
     return ops.cast(ops.power(cast(x, site.float_type(exponent)), y), site.dtype)
 

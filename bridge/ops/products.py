@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from bridge.ops.contract import Refused
+from bridge.ops.contract import Refused, Site
 
 
 def integers(*xs: Any) -> bool:
     return not any("float" in str(x.dtype) for x in xs)
 
 
-def einsum(equation: str, *xs: Any) -> Any:
+def einsum(site: Site, equation: str, *xs: Any) -> Any:
     """Keras's own, and for integers the same in their own type: a product of all, summed."""
     if not integers(*xs):
         return ops.einsum(equation, *xs)
@@ -24,6 +24,7 @@ def einsum(equation: str, *xs: Any) -> Any:
     if any(len(set(term)) < len(term) for term in terms):
         raise Refused("an index stands twice in one operand of integers")
     names = right + "".join(dict.fromkeys(name for term in terms for name in term if name not in right))
+    xs = tuple(site.at_run_time(x) if isinstance(x, np.ndarray) and not x.size else x for x in xs)
     made = functools.reduce(ops.multiply, (_spread(x, t, names) for x, t in zip(xs, terms, strict=True)))
     summed = tuple(range(len(right), len(names)))
     return ops.cast(ops.sum(made, axis=summed), xs[0].dtype) if summed else made

@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from bridge.graph.decimals import number
 from bridge.graph.functions import DOMAIN
 from bridge.graph.rewriting import Emitter, attribute, constant, input_of, is_onnx, numpy_type, replace, typed
 from bridge.graph.shapes import shape_of
@@ -29,7 +30,7 @@ def _bias(value: ir.Value | None, units: int) -> Weight | None:
 
 def _gemm(node: ir.Node) -> None:
     x, w, c = input_of(node, 0), input_of(node, 1), [*node.inputs, None][2]
-    alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
+    alpha, beta = (number(attribute(node, name, 1.0)) for name in ("alpha", "beta"))
     emit = Emitter(node)
     dims = list(shape_of(node.outputs[0]))
 

@@ -98,6 +98,13 @@ PUT: tuple[Fill, ...] = (  # in the place of what hangs on them; infinities are 
     lambda i: np.full(i.shape, np.inf),
     lambda i: np.full(i.shape, -np.inf),
 )
+RANKS: tuple[Callable[[np.ndarray, int], np.ndarray], ...] = (  # likewise of places among so many
+    lambda place, count: (place + 1) % count,
+    lambda place, count: np.zeros_like(place),
+    lambda place, count: np.full_like(place, count - 1),
+    lambda place, count: count - 1 - place,
+    lambda place, count: place,
+)
 CHOICES = len(FILLS) + len(PUT)
 
 EXACT = frozenset(  # operators that round nothing
@@ -158,7 +165,10 @@ def _hanging(
     if row.ranks:
         hang = [_along(node, x) for x in hang]
     ranked = _ranked(node, row, given)
-    put = ([_another(x, y, ranked, fill) for x, y in zip(made, filled[0], strict=True)] for fill in PUT)
+    put = (
+        [_another(x, y, ranked, *others) for x, y in zip(made, filled[0], strict=True)]
+        for others in zip(PUT, RANKS, strict=True)
+    )
     for other in (*filled, *put):
         yield [_put(mask, theirs, ours) for mask, theirs, ours in zip(hang, other, made, strict=True)]
 
@@ -189,12 +199,18 @@ def _open_numbers(
     return {k: _along(node, x) for k, x in found.items()} if row.ranks else found
 
 
-def _another(ours: np.ndarray, theirs: np.ndarray, ranked: int, fill: Fill) -> np.ndarray:
+def _another(
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    ranked: int,
+    fill: Fill,
+    rank: Callable[[np.ndarray, int], np.ndarray],
+) -> np.ndarray:
     """Other numbers than `ours` throughout; of integers such as whoever reads them can take, as places among so many
     that are `ranked`."""
     if ours.dtype.kind == "f":
         return fill(np.arange(ours.size)).reshape(ours.shape).astype(ours.dtype)
-    return (ours + 1) % ranked if ranked else theirs
+    return rank(ours, ranked) if ranked else theirs
 
 
 def _ranked(node: ir.Node, row: Open, given: dict[int, np.ndarray]) -> int:

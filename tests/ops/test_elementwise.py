@@ -97,6 +97,7 @@ def test_integer_arithmetic(row):
 
 POWERS = {
     "float": ("float", "float[4]", {"x": (0.1, 3)}),
+    "half-float": ("float16", "float[4]", {"x": (1, 3), "e": (2.01, 2.1)}),
     "float-int": ("float", "int64[4]", {"e": (0, 4)}),
     "int-float": ("int32", "float[4]", {"x": (0, 5), "e": (0, 3)}),
     "int-int": ("int64", "int64[4]", {"e": (0, 4)}),

@@ -380,6 +380,10 @@ PRODUCTS = {
 }
 
 
+def test_a_product_of_no_numbers():
+    check("g (int64[1] x) => (int64[A] y) <int64[1, 0] w = {}> { y = MatMul (x, w) }")
+
+
 UNSIGNED = {"uint32", "uint64"}  # of which onnxruntime has no Einsum
 
 

@@ -157,6 +157,7 @@ def test_a_file_can_be_asked_to_be_proved_in_float64_but_not_in_training():
 IN_32_BITS = {
     "statistics": "g (double[n,4,5] x) => (double[n,4,5] y) <double[4] s = {1, 2, 3, 4}, double[4] b = {0, 1, -1, 0}>"
     "{ y = GroupNormalization <epsilon = 0.1, num_groups = 2> (x, s, b) }",
+    "what is added": "g (float[n,2] x) => (float[n,3] y) <float[2,3] w = {1,2,3,4,5,6}, float[3] c = {1,2,3}> { y = Gemm <alpha = 0.3, beta = 0.55> (x, w, c) }",
     "a rotation": "g (float[n,2,3,4] x, float[5,2] c, float[5,2] s, int64[n,3] p) => (float[n,2,3,4] y)"
     "{ y = RotaryEmbedding (x, c, s, p) }",
     "what is shrunk": "g (double[n,4] x) => (double[n,4] y) { y = Shrink <bias = 0.25> (x) }",

@@ -80,6 +80,12 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[[3, np.nan, 1], [3, 2, 1]]],
         [[False], [True]],
     ),
+    "a mean of ranks beside NaN, cut to a whole number": (
+        "g (float[2,4,3] x) => (float[2,4,3] v, int64[2,1,3] y) <int64[1] k = {3}, int64[1] a = {1}> "
+        "{ v, i = TopK (x, k)  y = ReduceMean (i, a) }",
+        [[[[3, np.nan, 1]] * 4, [[3, 2, 1]] * 4]],
+        [[[False] * 3], [[True] * 3]],
+    ),
     "NaN times a weight of zero": (
         "g (float[1,2,3] x) => (float[1,1,2,1] y) <float[1,1,3] w = {1, 1, 0}, float[1,1,1] r = {1}> "
         '{ y = RNN <hidden_size = 1, activations = ["Relu"]> (x, w, r) }',
