@@ -29,6 +29,7 @@ torch.set_num_threads(1)
 import bridge
 from bridge.frontend.torch_examples import Example
 from bridge.frontend.torch_export import export_module
+from bridge.frontend.torch_module import Torch
 from bridge.verification.runners import OnnxRuntime, keras_call
 
 LIMIT = 1e-5  # of each number, or of the largest of its row where numbers are added up
@@ -148,11 +149,12 @@ def _answers(expressions: Sequence[str], keras: bool) -> list[Answer]:
     args = tuple(inputs()[name] for name in module.names)
     free = torch.export.Dim.AUTO
     shapes = (tuple({0: free} for _ in args),)
+    example = Example.with_axes(Torch(module, args), shapes)
     if not keras:
-        model = export_module(module, Example(args, {}), shapes).model
+        model = export_module(module, example).model
         return _compared(expressions, module, args, {"onnx": OnnxRuntime(model)}, model.graph.inputs)
     made = bridge.convert(module, args, dynamic_shapes=shapes, verify=False)
-    model = export_module(module, Example(args, {}), shapes).model
+    model = export_module(module, example).model
     runs = {"onnx": OnnxRuntime(model), "keras": keras_call(made.model)}
     return _compared(expressions, module, args, runs, model.graph.inputs)
 

@@ -46,6 +46,7 @@ _LAZY = {
     "verify": "bridge.conversion",
 }
 
+__version__: str
 _ELSEWHERE = {"load": "load_saved", "verify": "verify_saved"}  # names that are taken where they are defined
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "Verify",
     "WeightMap",
     "WeightsError",
+    "__version__",
     "convert",
     "inspect",
     "load",
@@ -72,6 +74,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("onnx-keras-bridge")
     if name not in _LAZY:
         raise AttributeError(f"module 'bridge' has no attribute {name!r}")
     value = getattr(importlib.import_module(_LAZY[name]), _ELSEWHERE.get(name, name))

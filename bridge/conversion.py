@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,10 @@ import onnx
 import onnx_ir as ir
 
 from bridge import saving
-from bridge.errors import BridgeError, MismatchError, MissingPackageError, SourceError
+from bridge.errors import BridgeError, MismatchError, MissingPackageError, SourceError, installing
 from bridge.frontend.asked import Asked
 from bridge.frontend.source import Source, as_ir, load_source
+from bridge.graph import structure
 from bridge.graph.reduce import reduce
 from bridge.graph.shapes import shape_of
 from bridge.passes import simplify
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     import keras
 
     from bridge.ops.contract import Plan
+
+
+BACKENDS = ("tensorflow", "jax", "torch")  # of Keras
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def load_saved(path: str | os.PathLike[str]) -> Conversion:
     Example:
         >>> bridge.load("model.keras").weights.to_torch()
     """
-    _require_keras()
+    require_keras()
     return Conversion(*saving.load(Path(path)))
 
 
@@ -126,14 +130,14 @@ def convert(
         >>> result = bridge.convert(module, torch.randn(1, 3, 224, 224), verify=bridge.Verify(float64=True))
         >>> print(result.report)
     """
-    _require_keras()
+    require_keras()
     options, watch = Verify.of(verify), Stopwatch(progress, source)
     opened = _opened(watch, (source, args, kwargs, dynamic_shapes), options)
     planned = _planned(opened, watch, channels_last)
     from bridge.build.builder import build, raised_recursion_limit
 
     with watch.stage("build"), raised_recursion_limit(planned):
-        built = build(planned, name=opened.title)
+        built = build(planned, name=opened.title, outputs=opened.outputs)
     found = None
     if options is not None:
         with watch.stage("compare"), raised_recursion_limit(planned):
@@ -169,7 +173,7 @@ def inspect(
     Example:
         >>> print(bridge.inspect("model.onnx"))
     """
-    _require_keras()
+    require_keras()
     watch = Stopwatch(progress, source)
     opened = _opened(watch, (source, args, kwargs, dynamic_shapes))
     return summarize_plan(opened, _planned(opened, watch), watch.seconds)
@@ -206,7 +210,7 @@ def verify_saved(
     Example:
         >>> bridge.verify("model.keras", module, args, options=bridge.Verify(sizes={"batch": (1, 64)}))
     """
-    _require_keras()
+    require_keras()
     options, watch = options or Verify(), Stopwatch(progress, source)
     if options.float64:
         raise SourceError(
@@ -217,15 +221,22 @@ def verify_saved(
     opened = _opened(watch, (source, args, kwargs, dynamic_shapes), options)
     simple = _simplified(opened, watch)
     _require_same_inputs(path, model, simple)
+    _outputs(path, model, opened)
     _require_room(path, model)
     with watch.stage("compare"):
+        import keras
+
         from bridge.verification.ranges import find_ranges
         from bridge.verification.verify import verify_gradients, verify_model
 
         find_ranges(opened, simple)
         found = verify_model(model, opened, simple, options.backends)
         if options.training:
-            found = found.joined(verify_gradients(load_saved(path), opened, simple))
+            loaded = load_saved(path)
+            loaded = replace(
+                loaded, model=keras.Model(loaded.model.inputs, _outputs(path, loaded.model, opened))
+            )
+            found = found.joined(verify_gradients(loaded, opened, simple))
     report = summarize_model(opened, model, found, watch.seconds)
     _require_verified(path, report)
     return report
@@ -257,14 +268,23 @@ def _failure(model: onnx.ModelProto) -> tuple[type, type] | None:
 
 def _require_same_inputs(path: Any, model: keras.Model, source: ir.Model) -> None:
     ours = [tuple(tensor.shape) for tensor in model.inputs]
-    theirs = [
-        tuple(dim if isinstance(dim, int) else None for dim in shape_of(value))
-        for value in source.graph.inputs
-    ]
+    theirs = [tuple(d if isinstance(d, int) else None for d in shape_of(x)) for x in source.graph.inputs]
     if ours != theirs:
         raise SourceError(
             f"{path} takes inputs of shapes {ours}, its source {theirs}: it was not made from it"
         )
+
+
+def _outputs(path: Any, model: keras.Model, source: Source) -> list[Any]:
+    """Those of `model` in the order of its source's. Raises `SourceError` where it has others."""
+    places = source.outputs or structure.listed(len(source.model.graph.outputs))
+    try:
+        found = structure.leaves(places, model.output)
+    except (LookupError, TypeError):
+        found = []
+    if len(found) != len(model.outputs):
+        raise SourceError(f"{path} gives other outputs than its source: it was not made from it")
+    return found
 
 
 def _require_room(path: Any, model: keras.Model) -> None:
@@ -280,17 +300,20 @@ def _require_room(path: Any, model: keras.Model) -> None:
         )
 
 
-def _require_keras() -> None:
-    """Keras with its backend, before anything that takes long."""
+def require_keras() -> None:
+    """Keras with its backend, before anything that takes long. Raises `MissingPackageError`."""
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    others = f"set KERAS_BACKEND to {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}"
     try:
         import keras
-        import keras.ops  # noqa: F401
+        import keras.ops
     except ImportError as error:
-        backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-        raise MissingPackageError(
-            f"Keras needs its backend {error.name}, which is not installed: pip install "
-            f"'onnx-keras-bridge[{backend}]', or set KERAS_BACKEND to one that is (tensorflow, jax, torch)"
-        ) from error
+        missing = f"{error.name or backend}, which is not installed: {installing(backend)}"
+        raise MissingPackageError(f"Keras needs its backend {missing}, or {others}") from error
+    except ValueError as error:  # of a name that it does not know
+        raise MissingPackageError(f"Keras has no backend {backend!r}: {others}") from error
+    if (found := keras.backend.backend()) not in BACKENDS:
+        raise MissingPackageError(f"no models are built on Keras's backend {found}: {others}")
 
 
 def _opened(watch: Stopwatch, source: tuple[Any, Any, Any, Any], options: Verify | None = None) -> Source:

@@ -112,17 +112,34 @@ class InternalError(BridgeError):
 
 
 class MissingPackageError(BridgeError):
-    """A package outside the core is needed; the text names the extra that installs it."""
+    """A package outside the core is needed; the text says what installs it."""
 
 
 def imported(name: str, needed_by: str, extra: str) -> Any:
-    """The module `name`, which `needed_by` needs. Raises `MissingPackageError` with the extra to install."""
+    """The module `name`, which `needed_by` needs. Raises `MissingPackageError` with what to install, by our `extra`."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingPackageError(
-            f"{needed_by} needs {error.name}, which is not installed: pip install 'onnx-keras-bridge[{extra}]'"
+            f"{needed_by} needs {error.name or name}, which is not installed: {installing(extra)}"
         ) from error
+
+
+def installing(extra: str) -> str:
+    """The command that installs what our extra `extra` names, or else a package of that name."""
+    from importlib import metadata
+
+    marker = f"; extra == '{extra}'"
+    try:
+        wanted = metadata.requires("onnx-keras-bridge") or []
+    except metadata.PackageNotFoundError:
+        wanted = []
+    packages = [line.removesuffix(marker) for line in wanted if line.endswith(marker)]
+    return (
+        " ".join(["pip install", *(f"'{package}'" for package in packages)])
+        if packages
+        else f"pip install {extra}"
+    )
 
 
 class NotRun(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -13,6 +13,7 @@ import onnx_ir as ir
 from bridge.files.archives import entries
 from bridge.graph.ranges import FREE, Ranges
 from bridge.graph.shapes import shape_of
+from bridge.graph.structure import label
 from bridge.report.report import Report, Row, Variable
 from bridge.verification.checks import Verification
 from bridge.verification.precision import precision
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from bridge.ops.contract import Plan
     from bridge.weights.weight_map import WeightMap
 
+ALWAYS = ("onnx-keras-bridge", "onnx", "onnx-ir", "keras", "numpy")  # whose versions a report tells
 FRAMES = 100  # of Python's, in a program that loads a model
 
 
@@ -36,7 +38,7 @@ def summarize(
     told = (*opened.notes, *_depth(built.model), *_parted(built.weights), *_signature_notes(planned))
     return Report(
         **_source(opened),
-        **_keras(built.model),
+        **_keras(built.model, opened, verification is not None),
         **_compared(found),
         notes=(*told, *found.notes),
         rows=tuple(
@@ -60,7 +62,7 @@ def summarize_model(
     """The report of a Keras model that was made some time before, compared to its source."""
     return Report(
         **_source(opened),
-        **_keras(model),
+        **_keras(model, opened, True),
         **_compared(verification),
         notes=(*opened.notes, *verification.notes),
         seconds=seconds,
@@ -74,6 +76,7 @@ def summarize_plan(opened: Source, planned: Plan, seconds: dict[str, float]) -> 
     return Report(
         source=opened.title,
         axes=axes(opened.model),
+        outputs=outputs(opened),
         notes=opened.notes,
         rows=tuple(
             Row(
@@ -105,21 +108,30 @@ def _source(opened: Source) -> dict[str, Any]:
     return {
         "source": opened.title,
         "axes": axes(opened.model),
+        "outputs": outputs(opened),
         "seed": opened.asked.seed,
         "source_parameters": parameters,
     }
 
 
-def _keras(model: keras.Model) -> dict[str, Any]:
+def _keras(model: keras.Model, source: Source, compared: bool) -> dict[str, Any]:
     import keras
 
+    more = [name for name, used in (("onnxruntime", compared), ("torch", source.torch is not None)) if used]
     return {
         "backend": keras.backend.backend(),
-        "versions": {name: version(name) for name in ("onnx", "onnx-ir", "keras", "numpy")},
+        "versions": {name: _version(name) for name in (*ALWAYS, *more, keras.backend.backend())},
         "trainable": _count(model.trainable_variables),
         "non_trainable": _count(model.non_trainable_variables),
         "custom_layers": tuple(layer.name for layer in model.layers if _is_custom(layer)),
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # as of tensorflow-cpu, or of a checkout of ours that is not installed
+        return str(getattr(sys.modules.get(name), "__version__", "of no known version"))
 
 
 def _compared(found: Verification) -> dict[str, Any]:
@@ -146,6 +158,16 @@ def axes(model: ir.Model) -> tuple[str, ...]:
         return told[0] if str(dim) in found else f"{dim} free, {', '.join(told)}"
 
     return tuple(f"{value.name}: ({', '.join(map(text, shape_of(value)))})" for value in model.graph.inputs)
+
+
+def outputs(opened: Source) -> tuple[str, ...]:
+    """Of every output its name and its axes: in what a module gives, or in the file."""
+    values = opened.model.graph.outputs
+    names = map(label, opened.outputs) if opened.outputs else [value.name for value in values]
+    return tuple(
+        f"{name}: ({', '.join(map(str, value.shape or ()))})"
+        for name, value in zip(names, values, strict=False)
+    )
 
 
 def _signature_notes(planned: Plan) -> Iterator[str]:

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from bridge.build.assembly import Assembly, Built, Frame, PendingLayer
 from bridge.build.site import assemble, stored_dims
+from bridge.graph import structure
 from bridge.graph.ranges import FREE, Ranges
 from bridge.keras_compat import channels_last
 from bridge.ops.contract import Plan
@@ -41,22 +42,25 @@ def _count(plan: Plan) -> int:
     return len(plan.steps) + sum(_count(body) for step in plan.steps for body in step.bodies)
 
 
-def build(plan: Plan, *, dtype: str | None = None, name: str = "model") -> Built:
+def build(
+    plan: Plan, *, dtype: str | None = None, name: str = "model", outputs: Sequence[structure.Path] = ()
+) -> Built:
     """Build the Keras model that `plan` describes, whatever the session's defaults are. `dtype` overrides every
-    floating dtype."""
+    floating dtype; `outputs` say where each output is found, which otherwise are a list, or one tensor."""
     plan.require()
     with channels_last():
-        return _build(plan, Assembly(dtype), name)
+        return _build(plan, Assembly(dtype), name, outputs)
 
 
-def _build(plan: Plan, assembly: Assembly, name: str) -> Built:
+def _build(plan: Plan, assembly: Assembly, name: str, places: Sequence[structure.Path]) -> Built:
     frame = Frame(plan, assembly)
     pairs = [_input(frame, value) for value in plan.graph.inputs]
     outputs = assemble(frame, [limited for _, limited in pairs])
     for tensor in outputs:
         assembly.name_operations(tensor, "output")
     inputs = [given for given, _ in pairs]
-    model = keras.Model(_one_or_all(inputs), _one_or_all(outputs), name=assembly.name(name))
+    places = places or structure.listed(len(outputs))
+    model = keras.Model(_one_or_all(inputs), structure.nested(places, outputs), name=assembly.name(name))
     entries = _fill(assembly.layers.values(), assembly.dtype)
     state = plan.model.meta.get("state") or State()
     return Built(

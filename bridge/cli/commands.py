@@ -6,11 +6,8 @@ whatever the frameworks print is kept away: stderr has progress and errors, stdo
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge.cli.console import answer, check_writable, finishing
-from bridge.errors import MissingPackageError, SourceError
+from bridge.cli.console import answer, check_writable, finishing, say
+from bridge.cli.sources import read_source
 from bridge.report import SUFFIXES
 
 if TYPE_CHECKING:
@@ -38,8 +35,6 @@ Exit codes:
   70  a bug in bridge (--debug shows where)
 """
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-EXTRAS = ("torch", "tensorflow", "jax")
 WIDTH = 110  # of tables where there is no terminal
 
 
@@ -111,7 +106,8 @@ def main(context: click.Context, debug: bool) -> None:
     SOURCE is one of
       file.onnx
       file.pt2           saved by torch.export.save
-      package.module:f   where f() returns (module, args) or (module, args, dynamic_shapes)
+      mymodel.py:make    where make() returns (module, args) or (module, args, dynamic_shapes)
+      package.module:f   where f() does
     """
     context.obj = debug
 
@@ -265,9 +261,9 @@ def weights(debug: bool, model: Path, to_torch: Path | None, from_torch: Path | 
         if to_torch is not None:
             write_state(to_torch, conversion.weights.to_torch())
     if as_json:
-        click.echo(json.dumps(conversion.weights.to_json(), indent=2))
+        say(json.dumps(conversion.weights.to_json(), indent=2))
     elif from_torch is None and to_torch is None:
-        click.echo(str(conversion.weights))
+        say(str(conversion.weights))
 
 
 @main.command()
@@ -288,7 +284,7 @@ def reduce(debug: bool, source: str, trust: bool, output: Path) -> None:
 
         model = smallest(*given[:2], dynamic_shapes=given[2])
         write_atomically(output, lambda part: onnx.save(model, part))
-    click.echo(onnx.printer.to_text(model))
+    say(onnx.printer.to_text(model))
 
 
 @main.command()
@@ -297,11 +293,14 @@ def reduce(debug: bool, source: str, trust: bool, output: Path) -> None:
 def ops(debug: bool, as_json: bool) -> None:
     """List the operators: family, name, what they do with the order of axes, what they become."""
     with finishing(debug):
+        from bridge.conversion import require_keras
+
+        require_keras()
         from bridge.ops.catalogue import catalogue
 
         entries = catalogue()
     if as_json:
-        click.echo(json.dumps([asdict(entry) for entry in entries], indent=2))
+        say(json.dumps([asdict(entry) for entry in entries], indent=2))
         return
     rows = [
         (
@@ -314,7 +313,7 @@ def ops(debug: bool, as_json: bool) -> None:
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in [("family", "operator", "order of axes", "becomes"), *rows]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def short(layers: Sequence[str]) -> str:
@@ -324,38 +323,3 @@ def short(layers: Sequence[str]) -> str:
         rank = re.search(r"[123]D", layer)
         ranks.setdefault(layer.replace(rank[0], "{}") if rank else layer, []).append(rank[0] if rank else "")
     return ", ".join(name.format("/".join(found)) for name, found in ranks.items())
-
-
-# --- the source ---------------------------------------------------------------------------------------------
-
-
-def read_source(source: str, trust: bool) -> tuple[Any, Any, Any]:
-    """SOURCE as `bridge.convert` takes it: the model, its example inputs, its dynamic shapes.
-
-    A `.pt2` file is read here, by torch alone, where the user trusts it.
-    """
-    if trust and Path(source).suffix == ".pt2":
-        from bridge.frontend.source import trusted_program
-
-        return trusted_program(Path(source)), None, None
-    if not CALLABLE.fullmatch(source) or Path(source).exists():
-        return source, None, None
-    module_name, _, attribute = source.partition(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        made = importlib.import_module(module_name)
-        for name in attribute.split("."):
-            made = getattr(made, name)
-        returned = made() if callable(made) else made
-    except ModuleNotFoundError as error:
-        if error.name and not module_name.startswith(error.name):
-            extra = f": pip install 'onnx-keras-bridge[{error.name}]'" if error.name in EXTRAS else ""
-            raise MissingPackageError(
-                f"{source} needs {error.name}, which is not installed{extra}"
-            ) from error
-        raise SourceError(f"{source}: there is no module {error.name} here") from error
-    except Exception as error:
-        raise SourceError(f"{source}: {type(error).__name__}: {error}") from error
-    if not isinstance(returned, tuple) or len(returned) not in (2, 3):
-        raise SourceError(f"{source} has to return (module, args) or (module, args, dynamic_shapes)")
-    return (*returned, None)[:3]

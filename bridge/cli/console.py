@@ -28,6 +28,21 @@ if TYPE_CHECKING:
     from bridge.report.report import Report
     from bridge.stages import Progress
 
+PLAIN = str.maketrans(  # of what we print
+    {
+        "→": "->",
+        "←": "<-",
+        "↔": "<->",
+        "─": "-",
+        "·": ".",
+        "…": "...",
+        "✗": "x",
+        "⇄": "<->",
+        "×": "x",
+        "–": "-",
+        "’": "'",
+    }
+)
 EXIT_CODES: dict[type[BaseException], int] = {
     MismatchError: 1,
     SourceError: 3,
@@ -59,7 +74,7 @@ def answer(
         if report_file is not None:
             report.save(report_file)
         if as_json:
-            click.echo(report.to_json(), file=sys.__stdout__)
+            say(report.to_json())
         elif not quiet:
             show(report)
         if report.refusals:
@@ -104,7 +119,10 @@ def hushed(debug: bool) -> Iterator[TextIO]:
     python_stderr = sys.__stderr__ or sys.stderr
     descriptor = python_stderr.fileno()
     python_stderr.flush()
-    with os.fdopen(os.dup(descriptor), "w") as stderr, open(os.devnull, "w") as nowhere:
+    with (
+        os.fdopen(os.dup(descriptor), "w", errors="backslashreplace") as stderr,
+        open(os.devnull, "w") as nowhere,
+    ):
         os.dup2(nowhere.fileno(), descriptor)
         try:
             with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
@@ -149,7 +167,18 @@ def show(report: Report) -> None:
     """Print the report, as wide as the terminal is if stdout is one."""
     terminal = sys.__stdout__ is not None and sys.__stdout__.isatty()
     width = shutil.get_terminal_size().columns if terminal else None
-    click.echo(report.to_text(width=width, color=terminal), file=sys.__stdout__)
+    say(report.to_text(width=width, color=terminal))
+
+
+def say(text: str) -> None:
+    """Print to stdout; what its encoding lacks as the nearest that it has."""
+    out = sys.__stdout__
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(PLAIN).encode(encoding, "replace").decode(encoding)
+    click.echo(text, file=out)
 
 
 def check_writable(path: Path) -> None:

@@ -45,11 +45,11 @@ def read_state(path: Path) -> dict[str, Any]:
 def require_tensors(file: IO[bytes]) -> None:
     """Raise `ValueError` if what torch unpickles, tensors and plain containers, could take much more room than
     `file` does."""
-    if any(ROOM in pickle for pickle in _pickles(file)):
+    if any(ROOM in pickle for pickle in pickles(file)):
         raise ValueError("it makes room for what it does not hold")
 
 
-def _pickles(file: IO[bytes]) -> list[bytes]:
+def pickles(file: IO[bytes]) -> list[bytes]:
     """The pickles in `file`; all of it where it is of the form that torch wrote before it wrote archives."""
     start = file.read(len(ZIP))
     file.seek(0)

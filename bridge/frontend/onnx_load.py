@@ -22,6 +22,20 @@ from bridge.graph.functions import add_functions
 from bridge.graph.rewriting import unused
 from bridge.weights.weight import State
 
+RECURRENT, STATES = {"LSTM", "GRU", "RNN"}, (5, 6)  # which inputs of theirs are states
+MOVES = {
+    "Expand",
+    "Tile",
+    "Slice",
+    "Gather",
+    "Reshape",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+    "Concat",
+    "Identity",
+}
+
 
 def load(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
     """Read, check and raise the model. Raises `SourceError` saying what is wrong with it, `UnsupportedError` with the
@@ -68,12 +82,29 @@ def _with_weights(model: ir.Model) -> ir.Model:
             tensor = value.const_value
             if tensor is None or not tensor.dtype.is_floating_point():
                 continue
-            if value in stored or _is_learnt(tensor.numpy().astype("float64")):
+            array = tensor.numpy().astype("float64")
+            if value in stored and not _is_empty_state(value, array) or _is_learnt(array):
                 value.name = name = unused(str(value.name), state.values)
                 state.values[name] = tensor.numpy()
     state.enter(model)
     add_functions(model)
     return model
+
+
+def _is_empty_state(value: ir.Value, array: np.ndarray) -> bool:
+    """Whether `value` is zeros that only recurrent layers read, as the states from which they start."""
+    return not array.any() and _only_states(value)
+
+
+def _only_states(value: ir.Value) -> bool:
+    uses = value.uses()
+    return bool(uses) and all(
+        use.idx in STATES
+        and use.node.op_type in RECURRENT
+        or use.node.op_type in MOVES
+        and all(map(_only_states, use.node.outputs))
+        for use in uses
+    )
 
 
 def _is_learnt(array: np.ndarray) -> bool:

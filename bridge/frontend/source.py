@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import onnx
 import onnx_ir as ir
 
-from bridge.errors import ExportError, NotRun, SourceError, imported, short_message
+from bridge.errors import ExportError, SourceError, imported, short_message
+from bridge.files.strangers import require_model
 from bridge.frontend.asked import Asked
+from bridge.graph import structure
 
 if TYPE_CHECKING:
     from bridge.frontend.torch_examples import Example
@@ -42,12 +44,15 @@ class Source:
     given: Given
     torch: Torch | None = None
     notes: tuple[str, ...] = ()
-    dynamic_shapes: Any = None  # as they were asked for
+    dynamic_shapes: Any = None  # as they were asked for, in torch's form
     retraceable: bool = False  # an nn.Module, which can be exported again in another precision
     assumptions: tuple[Assumption, ...] = ()  # of torch, of the sizes of the inputs
     declared: dict[str, Range] = field(default_factory=dict)  # bounds of sizes that the user gave
     departs: tuple[str, ...] = ()  # which functions of torch compute otherwise in the graph, of the notes
     asked: Asked = field(default_factory=Asked)  # of the inputs of the proof
+    outputs: tuple[
+        structure.Path, ...
+    ] = ()  # where the user finds each output; of a file, which lists them, nothing
 
     @property
     def module(self) -> Torch | None:
@@ -98,6 +103,8 @@ def _loaded(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shape
         from bridge.frontend.onnx_load import load
         from bridge.frontend.onnx_names import renamed
 
+        if isinstance(source, str | os.PathLike):
+            require_model(Path(source))
         model = load(source)
         title = Path(source).stem if isinstance(source, str | os.PathLike) else model.graph.name or "model"
         given = os.fspath(source) if isinstance(source, os.PathLike) else source
@@ -117,13 +124,14 @@ def load_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
     if args is None and not kwargs:
         raise SourceError(f"{type(module).__name__} needs example inputs: convert(module, args)")
     args = () if args is None else tuple(args) if isinstance(args, tuple | list) else (args,)
-    return _load_module(module, args, kwargs or {}, dynamic_shapes)
+    return _load_module(module, args, dict(kwargs or {}), dynamic_shapes)
 
 
 def _load_program(program: Any) -> Source:
     from bridge.frontend.torch_export import export_program
     from bridge.frontend.torch_given import require_numbers
     from bridge.frontend.torch_module import Torch
+    from bridge.frontend.torch_trees import given_by, paths
 
     require_numbers("program", program.example_inputs, {**program.state_dict, **program.constants})
     exported = export_program(program)
@@ -137,25 +145,21 @@ def _load_program(program: Any) -> Source:
         exported.notes,
         assumptions=exported.assumptions,
         departs=exported.departs,
+        outputs=structure.plain(list(paths(given_by(program)))),
     )
 
 
 def _load_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any) -> Source:
-    from bridge.frontend.torch_examples import as_tensors
-    from bridge.frontend.torch_given import require_numbers, require_outputs
+    from bridge.frontend.torch_given import placed, require_numbers, result_of
     from bridge.frontend.torch_module import Torch
+    from bridge.frontend.torch_trees import in_order, paths, register
 
-    args, kwargs = as_tensors((args, kwargs))
+    register((args, kwargs))
+    args, kwargs = placed(module, (args, in_order(module, kwargs)))
     title = type(module).__name__
     require_numbers(title, (args, kwargs), module.state_dict())
     given = Torch(module, args, kwargs)
-    try:
-        with given.evaluating() as called:
-            result = given.result(given.examples, called)
-    except NotRun as error:
-        kind = type(error.__cause__).__name__
-        raise ExportError(f"{title} does not run on the args given: {kind}: {error}") from error
-    require_outputs(title, result)
+    result = result_of(given)
     exported, example = _exported(given, dynamic_shapes)
     return Source(
         exported.model,
@@ -163,32 +167,34 @@ def _load_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dyn
         exported.model,
         given.called_with(example.args, example.kwargs),
         exported.notes,
-        dynamic_shapes,
+        example.shapes(module) if example.asked else None,
         True,
         exported.assumptions,
         exported.declared,
         exported.departs,
+        outputs=structure.plain(list(paths(result))),
     )
 
 
 def _exported(given: Torch, dynamic_shapes: Any) -> tuple[Exported, Example]:
-    """The module as torch exports it, and what it was traced with: where no axes are named with the batch free, if
-    torch allows it."""
+    """The module as torch exports it, and what it was traced with: an example of one repeated, if torch allows it, and
+    as it is otherwise."""
     from bridge.frontend.torch_examples import Example
     from bridge.frontend.torch_export import export_module
     from bridge.frontend.torch_module import copy_sharing_parameters
 
-    plain = Example(*given.arguments)
-    example = plain if dynamic_shapes is not None else Example.with_batch(given)
+    asked = dynamic_shapes is not None
+    example = Example.with_axes(given, dynamic_shapes) if asked else Example.with_batch(given)
     try:
-        exported = export_module(copy_sharing_parameters(given.module), example, dynamic_shapes)
+        exported = export_module(copy_sharing_parameters(given.module), example)
     except ExportError:
         if not example.repeated:
             raise
     else:
         if example.is_free(exported.model):
             return replace(exported, notes=(*exported.notes, *example.notes)), example
-    return export_module(copy_sharing_parameters(given.module), plain), plain
+    example = example.as_given(given)
+    return export_module(copy_sharing_parameters(given.module), example), example
 
 
 def _torch() -> Any:

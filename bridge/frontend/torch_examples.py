@@ -1,4 +1,4 @@
-"""The example inputs a module is traced with: tensors, and more than one of a batch of which one was given.
+"""The example inputs a module is traced with: more than one of a batch of which one was given.
 
 torch takes an axis of length one for a number. So an example of one, which is what people have at hand, is repeated for
 the trace, where that is what the module means by its batch: every output then holds its rows as often.
@@ -6,10 +6,10 @@ the trace, where that is what the module means by its batch: every output then h
 
 from __future__ import annotations
 
-import inspect
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from bridge.errors import NotRun
 from bridge.frontend.torch_module import Torch
+from bridge.frontend.torch_shapes import Axes, as_torch_takes_them, free_axes
 from bridge.graph.shapes import shape_of
 
 REPEATS = 3  # of a batch of one
@@ -26,19 +27,15 @@ MAX_RUNS = 27  # of the module, to find out which axes are its batch
 TOLERANCE = 1e-3  # of the largest magnitude: other kernels are at work for another batch
 
 
-def as_tensors(inputs: Any) -> Any:
-    """`inputs` with their numpy arrays as tensors."""
-    return pytree.tree_map(lambda x: torch.from_numpy(x.copy()) if isinstance(x, np.ndarray) else x, inputs)
-
-
 @dataclass(frozen=True)
 class Example:
-    """The arguments to trace with, and which axes of them are to be free where the user names none."""
+    """The arguments to trace with, and which axes of them are to be free."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    axes: dict[str, Any] | None = None  # by forward's parameters, {axis: Dim.AUTO} for each tensor
-    repeated: tuple[tuple[int, ...], ...] = ()  # for each tensor the axis along which it is repeated
+    axes: tuple[Axes, ...] | None = None  # of each leaf
+    repeated: tuple[tuple[int, ...], ...] = ()  # for each leaf the axes along which it is repeated
+    asked: bool = False  # whether the user named the axes
 
     @classmethod
     def with_batch(cls, given: Torch) -> Example:
@@ -53,21 +50,56 @@ class Example:
         chosen = [_as_long(x, sizes) for x in leaves]
         found = None if any(chosen) else _axes_of_one(given, leaves, spec)
         if found is None:
-            return cls(args, kwargs, _named(module, spec, chosen))
+            return cls(args, kwargs, _automatic(chosen))
         args, kwargs = pytree.tree_unflatten(_repeated(leaves, found), spec)
-        tensors = (axes for x, axes in zip(leaves, found, strict=True) if isinstance(x, torch.Tensor))
-        return cls(args, kwargs, _named(module, spec, found), tuple(tensors))
+        return cls(args, kwargs, _automatic(found), tuple(found))
+
+    @classmethod
+    def with_axes(cls, given: Torch, shapes: Any) -> Example:
+        """The example of `given`, with the axes free that `shapes` name: repeated along those of length one, where the
+        module runs on it. Raises `SourceError` where `shapes` do not fit."""
+        args, kwargs = given.arguments
+        axes = free_axes(given.module, args, kwargs, shapes)
+        plain = cls(args, kwargs, tuple(axes), asked=True)
+        leaves, spec = pytree.tree_flatten((args, kwargs))
+        ones = [tuple(a for a in found if x.shape[a] == 1) for x, found in zip(leaves, axes, strict=True)]
+        if not any(ones):
+            return plain
+        args, kwargs = pytree.tree_unflatten(_repeated(leaves, ones), spec)
+        repeated = given.called_with(args, kwargs)
+        try:
+            repeated(repeated.examples)
+        except NotRun:  # another axis is as long
+            return plain
+        return replace(plain, args=args, kwargs=kwargs, repeated=tuple(ones))
+
+    def as_given(self, given: Torch) -> Example:
+        """That of `given`, not repeated: with the same axes free where the user named them, else with none."""
+        args, kwargs = given.arguments
+        return Example(args, kwargs, self.axes if self.asked else None, asked=self.asked)
 
     def is_free(self, model: ir.Model) -> bool:
         """Whether `model`, traced with it, has left free the axes along which it is repeated."""
-        pairs = zip(model.graph.inputs, self.repeated, strict=False)
+        pairs = zip(model.graph.inputs, self.of_tensors(self.repeated), strict=False)
         return not any(isinstance(shape_of(value)[axis], int) for value, axes in pairs for axis in axes)
+
+    def shapes(self, module: torch.nn.Module) -> Any:
+        """The free axes as torch takes them; None where they are torch's to choose."""
+        return None if self.axes is None else as_torch_takes_them(module, self.args, self.kwargs, self.axes)
+
+    def of_tensors(self, of_leaves: Sequence[Any]) -> list[Any]:
+        """Of what there is for each leaf, that for the tensors."""
+        leaves = pytree.tree_leaves((self.args, self.kwargs))
+        return [found for x, found in zip(leaves, of_leaves, strict=False) if isinstance(x, torch.Tensor)]
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a report says of it."""
-        told = f"the example holds one of a batch: traced with {REPEATS} of it, so that the batch is free"
-        return (told,) if self.repeated else ()
+        if not self.repeated:
+            return ()
+        if self.asked:
+            return (f"the example is one long where axes are named: traced with {REPEATS} of it there",)
+        return (f"the example holds one of a batch: traced with {REPEATS} of it, so that the batch is free",)
 
 
 def time_major(module: torch.nn.Module) -> bool:
@@ -80,11 +112,9 @@ def _as_long(leaf: Any, sizes: set[int]) -> tuple[int, ...]:
     return tuple(axis for axis, size in enumerate(shape) if size in sizes)
 
 
-def _named(module: torch.nn.Module, spec: Any, chosen: Sequence[tuple[int, ...]]) -> dict[str, Any]:
-    """The chosen axes of every leaf, by the names of forward's parameters."""
-    axes = [dict.fromkeys(some, torch.export.Dim.AUTO) or None for some in chosen]
-    args, kwargs = pytree.tree_unflatten(axes, spec)
-    return inspect.signature(module.forward).bind(*args, **kwargs).arguments
+def _automatic(chosen: Sequence[tuple[int, ...]]) -> tuple[Axes, ...]:
+    """The chosen axes of every leaf, free where torch allows it."""
+    return tuple(dict.fromkeys(axes, torch.export.Dim.AUTO) for axes in chosen)
 
 
 def _axes_of_one(given: Torch, leaves: list[Any], spec: Any) -> list[tuple[int, ...]] | None:
@@ -111,10 +141,10 @@ def _choices(leaves: list[Any]) -> Iterator[list[tuple[int, ...]]]:
 
 
 def _repeated(leaves: list[Any], choice: Sequence[tuple[int, ...]]) -> list[Any]:
-    return [
-        x.repeat_interleave(REPEATS, dim=axes[0]) if axes else x
-        for x, axes in zip(leaves, choice, strict=True)
-    ]
+    def grown(x: Any, axes: tuple[int, ...]) -> Any:
+        return functools.reduce(lambda y, axis: y.repeat_interleave(REPEATS, dim=axis), axes, x)
+
+    return list(map(grown, leaves, choice))
 
 
 def _is_repeated(wanted: list[np.ndarray], got: list[np.ndarray]) -> bool:

@@ -22,19 +22,22 @@ from bridge.files.atomic import require_file
 from bridge.frontend.pt2 import require_harmless, weights_only
 from bridge.frontend.torch_examples import Example, time_major
 from bridge.frontend.torch_module import without_fast_paths
-from bridge.frontend.torch_names import name_axes
-from bridge.frontend.torch_patches import Note, patched
+from bridge.frontend.torch_names import called, name_axes, name_inputs
+from bridge.frontend.torch_notes import Note
+from bridge.frontend.torch_patches import patched
 from bridge.frontend.torch_ranges import Assumption, Sizes, declared, guards
 from bridge.frontend.torch_refusals import Place, fixing, reason
 from bridge.frontend.torch_registry import read_once
+from bridge.frontend.torch_shapes import Axes
 from bridge.frontend.torch_translations import TRANSLATIONS
+from bridge.frontend.torch_trees import input_names, spelled_out
 from bridge.graph.functions import OPSET, add_functions
 from bridge.graph.ranges import Range
 from bridge.graph.shapes import shape_of
 from bridge.weights.weight import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 RESERVED = {"code", "graph"}  # names that a torch.fx.GraphModule has already
@@ -51,27 +54,29 @@ class Exported:
     departs: tuple[str, ...] = ()  # which functions compute otherwise than in torch, of the notes
 
 
-def export_module(module: torch.nn.Module, example: Example, dynamic_shapes: Any = None) -> Exported:
-    """Export `module`, called as the example says.
+def export_module(module: torch.nn.Module, example: Example) -> Exported:
+    """Export `module`, called as the example says, with its axes free as they are asked for, or else wherever torch
+    allows it.
 
-    `dynamic_shapes` is what `torch.onnx.export` takes; without it the axes of the example are free wherever torch
-    allows it. Raises `ExportError` with torch's own reason, or naming the axis that torch fixed although it was to be
-    dynamic.
+    Raises `ExportError` with torch's own reason, or naming the axis that torch fixed although it was to be free.
     """
     training = module.training
     module.eval()
     try:
-        asked = dynamic_shapes if dynamic_shapes is not None else example.axes
-        with patched(), without_fast_paths(), fixing(module) as places:
-            exported = _onnx_export(module, example.args, example.kwargs, asked, places)
+        spelled = spelled_out(module, example.args, example.kwargs)
+        with patched(), without_fast_paths(), spelled, fixing(module) as places:
+            shapes, axes = example.shapes(module), example.of_tensors(example.axes or ())
+            exported = _onnx_export(module, example.args, example.kwargs, shapes, axes, places)
     finally:
         module.train(training)
     model = _with_weights(exported.model, module.state_dict(keep_vars=True))
-    if dynamic_shapes is None:
+    if example.asked:
+        _refuse_frozen(model, axes, places)
+    name_inputs(model, input_names(module, example.args, example.kwargs))
+    if not example.asked:
         return replace(exported, notes=(*exported.notes, *_told_axes(model)))
-    _refuse_frozen(model, dynamic_shapes, places)
-    exported = replace(exported, notes=(*exported.notes, *_merged(model, dynamic_shapes)))
-    return replace(exported, declared=declared(model, _axis_dicts(dynamic_shapes)))
+    exported = replace(exported, notes=(*exported.notes, *_merged(model, axes)))
+    return replace(exported, declared=declared(model, axes))
 
 
 def export_program(program: torch.export.ExportedProgram) -> Exported:
@@ -80,7 +85,7 @@ def export_program(program: torch.export.ExportedProgram) -> Exported:
         **program.state_dict,
         **{k: v for k, v in program.constants.items() if isinstance(v, torch.Tensor)},
     }
-    exported = _onnx_export(program, (), None, None)
+    exported = _onnx_export(program, (), None)
     model = _with_weights(exported.model, state)
     read, told = guards(program, model)
     assumptions = (*exported.assumptions, *read)
@@ -99,8 +104,8 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
 
 
 def _onnx_export(
-    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, dynamic_shapes: Any,
-    places: Mapping[Place, str] = {},
+    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, dynamic_shapes: Any = None,
+    asked: Sequence[Axes] = (), places: Mapping[Place, str] = {},
 ) -> Exported:  # fmt: skip
     try:
         with (
@@ -115,7 +120,7 @@ def _onnx_export(
                 model, _positional(args, kwargs), kwargs=kwargs, dynamo=True, optimize=False, opset_version=OPSET,
                 verbose=False, dynamic_shapes=dynamic_shapes, custom_translation_table=TRANSLATIONS,
             )  # fmt: skip
-        name_axes(program.model, isinstance(model, torch.nn.Module) and time_major(model))
+        name_axes(program.model, isinstance(model, torch.nn.Module) and time_major(model), asked)
         sizes = Sizes.of(program.model, program.exported_program)
         _fix_axes(program.model, sizes.fixed)
         _rename_clashes(program.model.graph)
@@ -210,41 +215,24 @@ def _told_axes(model: ir.Model) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _refuse_frozen(model: ir.Model, dynamic_shapes: Any, places: Mapping[Place, str]) -> None:
-    for value, axes in zip(model.graph.inputs, _axis_dicts(dynamic_shapes), strict=False):
+def _refuse_frozen(model: ir.Model, asked: Sequence[Axes], places: Mapping[Place, str]) -> None:
+    for value, axes in zip(model.graph.inputs, asked, strict=False):
         for axis, name in axes.items():
-            if name not in (None, torch.export.Dim.STATIC) and isinstance(shape_of(value)[axis], int):
+            if isinstance(shape_of(value)[axis], int):
                 label = f"{axis} ({getattr(name, '__name__', name)})"
                 place = places.get((str(value.name), axis), "")
                 raise ExportError(_fixed(label, str(value.name), str(shape_of(value)[axis]), place))
 
 
-def _merged(model: ir.Model, dynamic_shapes: Any) -> Iterator[str]:
+def _merged(model: ir.Model, asked: Sequence[Axes]) -> Iterator[str]:
     """What to say of axes that were to have sizes of their own, and have one together."""
-    for value, axes in zip(model.graph.inputs, _axis_dicts(dynamic_shapes), strict=False):
-        for axis, asked in axes.items():
-            name = asked if isinstance(asked, str) else getattr(asked, "__name__", None)
-            dim = shape_of(value)[axis]
-            plain = isinstance(dim, ir.SymbolicDim) and str(dim) in dim.free_symbols()
-            if name is not None and name.isidentifier() and plain and str(dim) != name:
-                yield f"axis {axis} of input {value.name}: {name} is always as long as {dim}, by what forward does"
-
-
-def _axis_dicts(shapes: Any) -> Iterator[dict[int, Any]]:
-    """The `{axis: dim}` leaves of dynamic_shapes, in the order of the flattened inputs."""
-    if isinstance(shapes, dict) and all(isinstance(key, int) for key in shapes):
-        yield shapes
-    elif isinstance(shapes, dict):
-        for value in shapes.values():
-            yield from _axis_dicts(value)
-    elif isinstance(shapes, tuple | list):
-        if shapes and not any(isinstance(item, dict | tuple | list) for item in shapes) and any(shapes):
-            yield dict(enumerate(shapes))
-        else:
-            for item in shapes:
-                yield from _axis_dicts(item)
-    else:
-        yield {}
+    for value, axes in zip(model.graph.inputs, asked, strict=False):
+        for axis, dim in axes.items():
+            name = called(dim)
+            size = shape_of(value)[axis]
+            plain = isinstance(size, ir.SymbolicDim) and str(size) in size.free_symbols()
+            if name and plain and str(size) != name:
+                yield f"axis {axis} of input {value.name}: {name} is always as long as {size}, by what forward does"
 
 
 def _with_weights(model: ir.Model, tensors: dict[str, torch.Tensor]) -> ir.Model:

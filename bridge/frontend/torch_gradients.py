@@ -9,8 +9,8 @@ from onnxscript import opset23 as op
 
 from bridge.frontend.torch_axes import ints
 from bridge.frontend.torch_formulas import aten, is_float, number
+from bridge.frontend.torch_notes import Note
 from bridge.frontend.torch_own_ops import STOP_GRADIENT
-from bridge.frontend.torch_patches import Note
 
 
 def _detach(x: Any) -> Any:

@@ -36,16 +36,22 @@ def _copied(module: Any) -> Any:
 @contextlib.contextmanager
 def without_fast_paths() -> Iterator[None]:
     """torch's attention by its formula: the fused kernels that evaluation mode would take instead give zeros where a
-    sequence is padded, which neither the trace nor training does."""
+    sequence is padded, which neither the trace nor training does. On a GPU products in the precision that they have,
+    of which it would leave out digits."""
     import torch
 
-    mha = torch.backends.mha
-    enabled = mha.get_fastpath_enabled()
+    mha, cuda = torch.backends.mha, torch.backends.cuda
+    exact: tuple[Any, ...] = (cuda.matmul, torch.backends.cudnn) if torch.cuda.is_available() else ()
+    enabled, rounded = mha.get_fastpath_enabled(), [products.allow_tf32 for products in exact]
     mha.set_fastpath_enabled(False)
+    for products in exact:
+        products.allow_tf32 = False
     try:
         yield
     finally:
         mha.set_fastpath_enabled(enabled)
+        for products, was in zip(exact, rounded, strict=True):
+            products.allow_tf32 = was
 
 
 class Torch:
@@ -91,7 +97,10 @@ class Torch:
         """What the module (or `module`) gives, in whatever mode it is in."""
         torch, given = self._torch, iter(inputs)
         module = self.module if module is None else module
-        leaves = [torch.from_numpy(next(given)) if isinstance(x, torch.Tensor) else x for x in self._leaves]
+        leaves = [
+            torch.from_numpy(next(given)).to(x.device) if isinstance(x, torch.Tensor) else x
+            for x in self._leaves
+        ]
         args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
         with without_fast_paths():
             return module(*args, **kwargs)

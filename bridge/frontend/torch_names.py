@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import onnx_ir as ir
 
+from bridge.frontend.torch_shapes import Axes
 from bridge.graph.shapes import rank
 
 TORCH = re.compile(r"\bs\d+\b")  # a size, as torch calls it
@@ -18,26 +21,45 @@ AXES = {  # by the rank of the input that has it; axis 0 is the batch
 }
 
 
-def name_axes(model: ir.Model, time_major: bool = False) -> None:
+def name_axes(model: ir.Model, time_major: bool = False, asked: Sequence[Axes] = ()) -> None:
     """Rename the sizes of the inputs of `model`, and wherever else they are; equal ones stay equal. `time_major` says
-    that of three axes the second is the batch."""
+    that of three axes the second is the batch, `asked` of each input what its user calls the free ones."""
     dims = [
-        (dim, rank(value), axis)
-        for value in model.graph.inputs
+        (dim, called(axes.get(axis)) or _axis(rank(value), axis, time_major))
+        for value, axes in zip(model.graph.inputs, itertools.chain(asked, itertools.repeat({})), strict=False)
         for axis, dim in enumerate(value.shape or ())
         if isinstance(dim, ir.SymbolicDim)
     ]
-    taken = {name for dim, _, _ in dims for name in dim.free_symbols()}
+    taken = {name for dim, _ in dims for name in dim.free_symbols()}
     names: dict[str, str] = {}
-    for dim, count, axis in dims:
+    for dim, name in dims:
         for old in sorted(dim.free_symbols()):
             if TORCH.fullmatch(old) and old not in names:
-                names[old] = _free(_axis(count, axis, time_major), taken)
+                names[old] = _free(name, taken)
                 taken.add(names[old])
     for graph in model.graphs():
         for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):
             if value.shape is not None:
                 value.shape = ir.Shape([_renamed(dim, names) for dim in value.shape])
+
+
+def called(dim: Any) -> str:
+    """What the user calls a free axis, where that is a plain name."""
+    name = dim if isinstance(dim, str) else getattr(dim, "__name__", "")
+    return name if name.isidentifier() else ""
+
+
+def name_inputs(model: ir.Model, names: list[str]) -> None:
+    """Call the inputs of `model` by `names`, where nothing else is called so."""
+    inputs = model.graph.inputs
+    if len(names) != len(inputs) or len(set(names)) != len(names):  # as where torch drops an input
+        return
+    values = [value for node in model.graph for value in node.outputs]
+    taken = {*(value.name for value in values), *model.graph.initializers}
+    for value in inputs:
+        value.name = None
+    for value, name in zip(inputs, names, strict=True):
+        value.name = _free(name, taken)
 
 
 def _axis(rank: int, axis: int, time_major: bool) -> str:

@@ -7,6 +7,7 @@ whole, each with its reason. `patched()` puts them in place and takes them away 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,7 @@ from torch.nn.utils import rnn
 
 from bridge.frontend.torch_istft import istft
 from bridge.frontend.torch_lookups import embedding_bag, take_along_dim
+from bridge.frontend.torch_notes import NOTING, Note
 from bridge.frontend.torch_ops import DROPOUTS
 from bridge.frontend.torch_pools import adaptive_avg_pool1d, max_pool1d
 
@@ -175,10 +177,6 @@ def _is_one(size: Any) -> bool:
     return isinstance(size, int) and size == 1
 
 
-class Note(UserWarning):
-    """Something the report has to say; raised as a warning while tracing, collected by `_onnx_export`."""
-
-
 class Padded(NamedTuple):
     """Takes the place of a PackedSequence while tracing: the padded batch, time first, and its lengths."""
 
@@ -203,7 +201,7 @@ def _pad(sequence, batch_first=False, padding_value=0.0, total_length=None):
 
     import torch
 
-    from bridge.frontend.torch_patches import Note
+    from bridge.frontend.torch_notes import Note
 
     data, lengths, zeroed = sequence
     if total_length is None:
@@ -249,7 +247,9 @@ def replaced(replacements: Iterable[tuple[Any, str, Any, str]]) -> Iterator[None
     """(owner, attribute, replacement, why) in place; the originals again on leaving."""
     with contextlib.ExitStack() as stack:
         for owner, name, replacement, _ in replacements:
-            stack.callback(setattr, owner, name, getattr(owner, name))
+            kept = inspect.getattr_static(owner, name, None)
+            kept = kept if isinstance(kept, classmethod) else getattr(owner, name)
+            stack.callback(setattr, owner, name, kept)
             setattr(owner, name, replacement)
         yield
 
@@ -328,6 +328,7 @@ PATCHES: tuple[tuple[Any, str, Any, str], ...] = (
         _attention(torch.nn.functional.scaled_dot_product_attention),
         "dropout, more axes than four and fewer heads of keys; under a trained mask its strides change after tracing",
     ),
+    (torch.autograd.Function, "apply", NOTING, "its gradient is lost, of which nothing would tell"),
     (torch.nn.LSTM, "forward", _forward(torch.nn.LSTM), "packed sequences cannot be traced"),
     (torch.nn.GRU, "forward", _forward(torch.nn.GRU), "packed sequences cannot be traced"),
     (torch.nn.RNN, "forward", _forward(torch.nn.RNN), "packed sequences cannot be traced"),

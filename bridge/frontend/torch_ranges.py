@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ import onnx_ir as ir
 import sympy
 import torch
 
+from bridge.frontend.torch_shapes import Axes
 from bridge.graph.ranges import Range
 from bridge.graph.shapes import shape_of
 
@@ -163,8 +164,8 @@ def _term(tree: ast.expr, sizes: Mapping[str, sympy.Basic]) -> sympy.Basic | Non
     return sizes.get(ast.unparse(tree))
 
 
-def declared(model: ir.Model, axes: Iterator[dict[int, Any]]) -> dict[str, Range]:
-    """The bounds that the user gave with `Dim(name, min=…, max=…)`; `axes` are the leaves of `dynamic_shapes`."""
+def declared(model: ir.Model, axes: Sequence[Axes]) -> dict[str, Range]:
+    """The bounds that the user gave with `Dim(name, min=…, max=…)` for the free `axes` of each input."""
     found: dict[str, Range] = {}
     for value, dims in zip(model.graph.inputs, axes, strict=False):
         for axis, asked in dims.items():

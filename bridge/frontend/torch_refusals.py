@@ -21,8 +21,8 @@ OURS = str(Path(__file__).parent)
 ROOMS = ("special", "linalg", "fft")  # of torch, which its operators have before their names
 ON_NUMBERS = "GuardOnDataDependentSymNode", "DataDependentOutputException", "PendingUnbackedSymbolNotFound"
 NUMBERS = (
-    "a size or a branch depends on the numbers in a tensor, which the graph cannot hold: give the size as a number, "
-    "or use torch.where and masks"
+    "a size or a branch depends on the numbers in a tensor, which the graph cannot hold: in the place of an if write "
+    "torch.where(condition, a, b), and give a size as a number, or take all and mask it"
 )
 OUTSIDE = "compute it outside of the module, or write it with functions that have one"
 WAYS_OUT = {  # where there is a better one, by torch's operator
@@ -43,7 +43,14 @@ def reason(error: BaseException) -> str:
         return f"{_called(node)}{place}: {_missing(node, last)}"
     if type(last).__name__ in ON_NUMBERS:
         return f"{NUMBERS}{_raised_in(last)}"
-    return f"{type(last).__name__}: {short_message(last)}"
+    return f"{type(last).__name__}: {_own_words(last)}"
+
+
+def _own_words(error: BaseException) -> str:
+    """What `error` says, without torch's advice on how to hear more; by the end of it, if it suggests something."""
+    text = re.sub(r"\s+(For more information|The error above occurred).*?(\n|$)", "\n", str(error))
+    told = text.find("Suggested fixes:")
+    return short_message(Exception(text[max(told, 0) :]))
 
 
 Place = tuple[str, int]  # an input, as the graph calls it, and an axis of it
@@ -60,7 +67,7 @@ def fixing(module: Any) -> Iterator[dict[Place, str]]:
         allowed = sizes.var_to_range[symbol]
         if allowed.lower == allowed.upper:
             for source in sizes.var_to_sources.get(symbol, ()):
-                _, *name, axis = re.findall(r"\w+", source.name.replace("size", ""))
+                _, *name, axis = ["", *re.findall(r"\w+", source.name.replace("size", ""))]
                 if axis.isdigit():
                     places.setdefault(("_".join(name), int(axis)), _running(module))
 

@@ -21,9 +21,10 @@ def torch_path(node: ir.Node) -> str:
 
 
 def source_line(node: ir.Node) -> str:
-    """File and line of the innermost frame in the user's code, from torch's stack trace."""
+    """File and line of the innermost frame in the user's code, from torch's stack trace; not of code that torch
+    generates."""
     frames = re.findall(
-        r'File "([^"]+)", line (\d+)', node.metadata_props.get("pkg.torch.onnx.stack_trace", "")
+        r'File "([^"<][^"]*)", line (\d+)', node.metadata_props.get("pkg.torch.onnx.stack_trace", "")
     )
     return f"{frames[-1][0].rsplit('/', 1)[-1]}:{frames[-1][1]}" if frames else ""
 

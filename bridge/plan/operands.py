@@ -18,8 +18,9 @@ from bridge.weights.weight import Weight
 UNKNOWN = "no builder for this operator (`bridge ops` lists what there is)"
 NESTED = (
     "which graph inside it runs, or how often, is known only when it runs, and a Keras model has one graph; fix what "
-    "it depends on, such as sizes"
+    "it depends on, such as sizes, or compute both sides and choose by torch.where"
 )
+AS_NUMBERS = "; give it as numbers, or take all of the axis and mask it"
 
 
 def needed_steps(graph: ir.Graph, refusals: list[Refusal]) -> list[Step]:
@@ -88,6 +89,7 @@ def _operands(node: ir.Node, operator: Operator, reasons: list[str]) -> Iterator
             kind = parameter.kind.value
             reasons.append(
                 f"input {parameter.name} ({value.name}) has to be {kind} and is computed at run time"
+                f"{AS_NUMBERS if parameter.kind in (Kind.INTS, Kind.DIMS) else ''}"
             )
 
 

@@ -51,6 +51,7 @@ class Report:
 
     Attributes:
         axes: of every input, which axes are free, within which range, and which are fixed.
+        outputs: of every output, how it is called in what the model gives, and its axes.
         notes: conditions that hold beyond the checks, such as a simplification that is exact only for valid input.
         rows: what every node of the graph became; `error` is that of its output, relative to the largest magnitude.
         checks: the comparisons, each with its error, its limit (both relative) and the sizes it was made at.
@@ -70,6 +71,7 @@ class Report:
     backend: str = ""
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     axes: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
     checks: tuple[Check, ...] = ()

@@ -126,6 +126,7 @@ def _facts(report: Report) -> Table:
 def facts(report: Report) -> Iterator[tuple[str, tuple[str, ...]]]:
     """What there is to say beyond the tables, by name."""
     yield "inputs", report.axes
+    yield "outputs", report.outputs
     if report.backend:
         yield (
             "parameters",

@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 from bridge.errors import NotRun
+from bridge.graph import structure
 from bridge.verification.arrays_on_disk import read, write
 from bridge.verification.metrics import Arrays
 
@@ -21,9 +23,10 @@ ROOT = Path(__file__).parents[2]  # where `bridge` is imported from
 
 class BackendProcess:
     """The model in a `.keras` file, loaded in safe mode on `backend`, for as long as the context is open. Arrays travel
-    through files in `room`, a folder for this process alone. Raises `NotRun` where it does not run."""
+    through files in `room`, a folder for this process alone; `outputs` say where in what the model gives each output
+    is, as for `keras_call`. Raises `NotRun` where it does not run."""
 
-    def __init__(self, backend: str, model: Path, room: Path):
+    def __init__(self, backend: str, model: Path, room: Path, outputs: Sequence[structure.Path] = ()):
         self.inputs, self.outputs, self.complaints = (room / name for name in ("in.npz", "out.npz", "stderr"))
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
@@ -34,7 +37,15 @@ class BackendProcess:
         limit = str(sys.getrecursionlimit())
         with self.complaints.open("wb") as complaints:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "bridge.verification.backend_worker", str(model), limit],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "bridge.verification.backend_worker",
+                    str(model),
+                    limit,
+                    json.dumps(outputs),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,

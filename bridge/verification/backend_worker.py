@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bridge.errors import NotRun, short_message
+from bridge.graph import structure
 from bridge.verification.arrays_on_disk import read, write
 from bridge.verification.metrics import Arrays
 
 
-def main(model: str, recursion_limit: str) -> None:
+def main(model: str, recursion_limit: str, outputs: str) -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     sys.setrecursionlimit(int(recursion_limit))
@@ -22,7 +23,7 @@ def main(model: str, recursion_limit: str) -> None:
     for line in sys.stdin:
         question, failure = json.loads(line), ""
         try:
-            run = run or _loaded(model)
+            run = run or _loaded(model, list(map(tuple, json.loads(outputs))))
             write(Path(question["outputs"]), run(read(Path(question["inputs"]))))
         except NotRun as error:
             failure = str(error)
@@ -31,13 +32,13 @@ def main(model: str, recursion_limit: str) -> None:
         print(json.dumps({"failure": failure}), file=answers, flush=True)
 
 
-def _loaded(model: str) -> Callable[[Arrays], Arrays]:
+def _loaded(model: str, outputs: list[structure.Path]) -> Callable[[Arrays], Arrays]:
     import keras
 
     from bridge import layers  # noqa: F401 - registers the layers that Keras lacks
     from bridge.verification.runners import keras_call
 
-    return keras_call(keras.saving.load_model(model, compile=False, safe_mode=True))
+    return keras_call(keras.saving.load_model(model, compile=False, safe_mode=True), outputs)
 
 
 if __name__ == "__main__":

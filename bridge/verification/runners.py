@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.errors import MissingPackageError, NotRun, SourceError, calling, short_message
+from bridge.graph import structure
 from bridge.graph.axes import Perm
 from bridge.graph.rewriting import sizes
 from bridge.keras_compat import to_numpy
@@ -129,16 +130,17 @@ def in_order(
     return call
 
 
-def keras_call(model: keras.Model) -> Callable[[Arrays], Arrays]:
-    """A Keras model as a function of numpy arrays. Raises `NotRun`."""
+def keras_call(model: keras.Model, outputs: Sequence[structure.Path] = ()) -> Callable[[Arrays], Arrays]:
+    """A Keras model as a function of numpy arrays. `outputs` say where in what the model gives each output is; where
+    left out, in a list. Raises `NotRun`."""
+    places = outputs or structure.listed(len(model.outputs))
 
     def call(inputs: Arrays) -> Arrays:
         tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
         with calling(), warnings.catch_warnings():
             softmax = "You are using a softmax over axis"  # an axis of 1 is tried too
             warnings.filterwarnings("ignore", softmax)
-            outputs = model(tensors if len(tensors) != 1 else tensors[0], training=False)
-        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-        return [to_numpy(output) for output in outputs]
+            found = model(tensors if len(tensors) != 1 else tensors[0], training=False)
+        return [to_numpy(output) for output in structure.leaves(places, found)]
 
     return call

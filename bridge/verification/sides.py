@@ -169,7 +169,7 @@ class TorchSide:
         with _trained(self.module, self.training), self._rounding(), batches(self.module) as self.normalised:
             outputs = self.reference.outputs(inputs)
             loss = sum(
-                (y * (1 + y / 2) * torch.from_numpy(r)).sum()
+                (y * (1 + y / 2) * torch.from_numpy(r).to(y.device)).sum()
                 for y, r in zip(outputs, factors, strict=True)
                 if r is not None
             )
@@ -204,6 +204,15 @@ class _WeightedSum(keras.losses.Loss):
 
 class Recording(keras.optimizers.SGD):
     """SGD that keeps the gradient of every variable: read off a step, it would have no more digits than the weight."""
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """A variable that has no gradient has one of zeros: Keras refuses a model in which none has one."""
+        if trainable_variables is not None:
+            pairs = zip(grads, trainable_variables, strict=True)
+            grads = [
+                ops.zeros_like(variable) if gradient is None else gradient for gradient, variable in pairs
+            ]
+        super().apply(grads, trainable_variables)
 
     def build(self, variables: Any) -> None:
         super().build(variables)

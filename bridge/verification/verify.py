@@ -81,7 +81,7 @@ def verify_model(
     """The outputs of a Keras model, of whose making nothing is known, compared to those of its source, of which
     `simple` is the simplified graph; on other `backends` too."""
     tried, refused, _ = trials_of(opened, simple)
-    call = keras_call(model)
+    call = keras_call(model, opened.outputs)
     found = _judged(list(outputs.checks(call, tried)), tried, opened, Compared(call), refused)
     if found.verified and backends:
         found = found.joined(_on_backends(model, backends, opened, tried, found))
@@ -99,7 +99,7 @@ def _on_backends(
         path = Path(folder) / "model.keras"
         model.save(path)
         for name in backends:
-            with BackendProcess(name, path, Path(folder)) as process:
+            with BackendProcess(name, path, Path(folder), opened.outputs) as process:
                 call = process if orders is None else in_order(process, *orders)
                 mine = [check for check in outputs.checks(call, tried) if (check.at, check.leg) in limits]
                 mine = [replace(c, limit=max(c.limit, limits[c.at, c.leg])) for c in mine]
@@ -114,7 +114,7 @@ def _in_own_precision(
     opened: Source, planned: Plan, built: Built, trials: Trials, orders: Sequence[Sequence[Perm]]
 ) -> Verification:
     tried, refused, reference = trials
-    call = in_order(keras_call(built.model), *orders)
+    call = in_order(keras_call(built.model, opened.outputs), *orders)
     simple, unrun = _simplified(planned.model, tried[0] if isinstance(reference, Evaluator) else None)
     checks = list(outputs.checks(call, tried, simple))
     runs = simple is not None and not any(check.failure for check in checks)

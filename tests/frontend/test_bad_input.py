@@ -353,14 +353,16 @@ def one_line(result, error, *says):
 
 def test_without_torch_modules_are_refused(tmp_path):
     result = run_without("torch", "convert", "models.digits:make", "-o", tmp_path / "out.keras")
-    one_line(result, bridge.MissingPackageError, "models.digits:make needs torch", "onnx-keras-bridge[torch]")
+    one_line(
+        result, bridge.MissingPackageError, "models.digits:make needs torch", "pip install '", "'torch>="
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_torch_pt2_files_are_refused(tmp_path):
     (tmp_path / "model.pt2").write_bytes(b"")
     result = run_without("torch", "convert", tmp_path / "model.pt2", "-o", tmp_path / "out.keras")
-    one_line(result, bridge.MissingPackageError, "needs torch", "onnx-keras-bridge[torch]")
+    one_line(result, bridge.MissingPackageError, "needs torch", "pip install '", "'torch>=")
 
 
 def test_without_torch_onnx_files_are_converted(tmp_path):
@@ -377,9 +379,7 @@ def test_without_the_keras_backend(tmp_path):
     result = run_without(
         "tensorflow", "convert", path, "-o", tmp_path / "out.keras", KERAS_BACKEND="tensorflow"
     )
-    one_line(
-        result, bridge.MissingPackageError, "tensorflow", "onnx-keras-bridge[tensorflow]", "KERAS_BACKEND"
-    )
+    one_line(result, bridge.MissingPackageError, "tensorflow", "pip install 'tensorflow>=", "KERAS_BACKEND")
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -408,4 +408,4 @@ def test_without_what_reads_checkpoints(tmp_path, way, absent, extra):
     if way == "--from-torch":
         state.write_bytes(b"")
     result = run_without(absent, "weights", model, way, state)
-    one_line(result, bridge.MissingPackageError, f"needs {absent}", f"onnx-keras-bridge[{extra}]")
+    one_line(result, bridge.MissingPackageError, f"needs {absent}", "pip install '", f"'{extra}>=")

@@ -136,6 +136,11 @@ REFUSED = {  # what is given as a module and its inputs, and words of the senten
     "a complex input": (nn.Identity(), {"input": torch.zeros(2, dtype=torch.complex64)}, r"input 0\['input'\] is complex"),
     "complex outputs": (Call(lambda self, x: torch.fft.fft(x)).eval(), X, "gives complex numbers"),
     "no inputs": (NET, None, "needs example inputs"),
+    "on no device": (nn.Linear(3, 3, device="meta"), X, "on the device 'meta', where weight holds no numbers: module.to_empty"),
+    "an input on none": (NET, X.to("meta"), "input 0.* on the device 'meta', without numbers"),
+    "a sparse input": (NET, X.to_sparse(), "no plain tensor of one shape"),
+    "random": (Call(lambda self, x: x + torch.rand(2, 3)).eval(), X, "other outputs each time .* an input of forward, or draw only where self.training"),
+    "nothing": (Call(lambda self, x: {"y": None}).eval(), X, "gives nothing: give tensors"),
 }  # fmt: skip
 
 
@@ -143,6 +148,40 @@ REFUSED = {  # what is given as a module and its inputs, and words of the senten
 def test_what_is_no_module(module: Any, example: Any, says: str) -> None:
     with pytest.raises(bridge.SourceError, match=says):
         bridge.convert(module, example)
+
+
+UNFIT = {  # what does not run, and words of what is told of it
+    "another precision": (nn.Linear(3, 4).half(), X, r"same dtype.*given float32\[2, 3\]; forward takes \(input\), its weights are float16"),
+    "another shape": (NET, X[:, :2], r"given float32\[2, 2\]"),
+    "another kind": (NET, 3, "given int; forward takes"),
+    "one dict for several names": (Tagger(), {"x": X, "h": X}, r"name its inputs, kwargs={…}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "example", "says"), UNFIT.values(), ids=UNFIT)
+def test_an_example_that_does_not_fit(module: nn.Module, example: Any, says: str) -> None:
+    with pytest.raises(bridge.ExportError, match=f"does not run on the args given.*{says}"):
+        bridge.convert(module, example)
+
+
+class Straight(torch.autograd.Function):
+    """Rounds, and lets the gradient through."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+def test_a_gradient_that_a_function_brings_is_named() -> None:
+    module = Call(lambda self, x: Straight.apply(4 * self.net(x)), net=nn.Linear(3, 4)).eval()
+    with pytest.raises(bridge.MismatchError, match="gradients.*Straight brings its own gradient") as caught:
+        bridge.convert(module, X, verify=bridge.Verify(training=True))
+    assert any("Straight brings its own gradient" in note for note in caught.value.report.notes)
+    assert isinstance(vars(torch.autograd.Function)["apply"], classmethod)
 
 
 def _branching(self: nn.Module, x: Tensor) -> Tensor:

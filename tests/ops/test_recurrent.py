@@ -15,7 +15,7 @@ import onnx.helper as helper
 import onnx.numpy_helper
 import pytest
 import torch
-from checking import parse
+from checking import check, parse
 from recurrent_graphs import GATES, HIDDEN, INPUT, onnx_model
 from torch import nn
 
@@ -278,3 +278,14 @@ def test_over_constants(op: str, row: dict[str, Any]) -> None:
     graph.node.append(helper.make_node("Gather", ["final_h", "one"], ["row"], axis=1))
     graph.node.append(helper.make_node("Add", ["row", "x"], ["z"]))
     assert bridge.convert(proto).report.proved
+
+
+def test_a_state_of_zeros_that_a_file_gives_is_no_parameter() -> None:
+    built = check(
+        "g (float[T, 2, 3] x) => (float[T, 1, 2, 2] y) <float[1, 8, 3] w, float[1, 8, 2] r, float[1, 1, 2] h = {0, 0}, "
+        "float[1, 2, 2] c = {0, 0, 0, 0}, int64[3] s = {1, 2, 2}> "
+        "{ e = Expand (h, s) y = LSTM <hidden_size = 2> (x, w, r, , , e, c) }",
+        layers=["LSTM"],
+        transposes=2,
+    )
+    assert set(built.weights.state.values) == {"w", "r"}
