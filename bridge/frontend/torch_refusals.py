@@ -67,9 +67,9 @@ def fixing(module: Any) -> Iterator[dict[Place, str]]:
         allowed = sizes.var_to_range[symbol]
         if allowed.lower == allowed.upper:
             for source in sizes.var_to_sources.get(symbol, ()):
-                _, *name, axis = ["", *re.findall(r"\w+", source.name.replace("size", ""))]
-                if axis.isdigit():
-                    places.setdefault(("_".join(name), int(axis)), _running(module))
+                words = re.findall(r"\w+", source.name.replace("size", ""))
+                if len(words) > 2 and words[-1].isdigit():  # not of a number among the inputs
+                    places.setdefault(("_".join(words[1:-1]), int(words[-1])), _running(module))
 
     with replaced([(ShapeEnv, "_update_var_to_range", updated, "says where a size was fixed")]):
         yield places

@@ -248,7 +248,11 @@ def test_a_module_that_cannot_be_copied():
 
 def test_dynamic_shapes_that_do_not_fit():
     refused(
-        bridge.ExportError, ["torch cannot export Linear"], nn.Linear(4, 3), (X,), dynamic_shapes=AXES * 2
+        bridge.SourceError,
+        ["there are the inputs input: give one"],
+        nn.Linear(4, 3),
+        (X,),
+        dynamic_shapes=AXES * 2,
     )
 
 
