@@ -21,16 +21,13 @@ from bridge.passes import simplify
 from bridge.report.report import Report
 from bridge.stages import Progress, Stopwatch
 from bridge.summary import summarize, summarize_model, summarize_plan
-from bridge.verification.options import Verify
+from bridge.verification.options import BACKENDS, Verify
 from bridge.weights.weight_map import WeightMap
 
 if TYPE_CHECKING:
     import keras
 
     from bridge.ops.contract import Plan
-
-
-BACKENDS = ("tensorflow", "jax", "torch")  # of Keras
 
 
 @dataclass(frozen=True)

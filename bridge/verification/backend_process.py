@@ -34,18 +34,10 @@ class BackendProcess:
             "PYTHONPATH": os.pathsep.join(paths),
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
-        limit = str(sys.getrecursionlimit())
+        worker = (str(model), str(sys.getrecursionlimit()), json.dumps(outputs))
         with self.complaints.open("wb") as complaints:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "bridge.verification.backend_worker",
-                    str(model),
-                    limit,
-                    json.dumps(outputs),
-                ],
+                [sys.executable, "-P", "-m", "bridge.verification.backend_worker", *worker],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,

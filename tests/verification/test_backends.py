@@ -37,7 +37,7 @@ def test_a_model_is_compared_on_another_backend_at_all_inputs():
 class Wrong(BackendProcess):
     """One that gives something else."""
 
-    def __init__(self, backend, model, room):
+    def __init__(self, backend, model, room, outputs):
         self.run = keras_call(keras.saving.load_model(model))
 
     def __exit__(self, *error):
