@@ -64,7 +64,6 @@ __all__ = [
     "Verify",
     "WeightMap",
     "WeightsError",
-    "__version__",
     "convert",
     "inspect",
     "load",

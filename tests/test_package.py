@@ -1,5 +1,6 @@
 """The public interface, and what importing it loads."""
 
+import importlib.metadata
 import inspect
 import re
 import subprocess
@@ -58,3 +59,8 @@ def test_import_loads_no_framework():
 def test_functions_are_there_whatever_was_imported_first(first):
     result = python(f"import bridge, {first}\nassert callable(bridge.convert) and callable(bridge.transfer)")
     assert result.returncode == 0, result.stderr
+
+
+def test_the_version_is_that_of_the_package():
+    assert bridge.__version__ == importlib.metadata.version("onnx-keras-bridge")
+    assert not hasattr(bridge, "__nothing__")
