@@ -22,7 +22,7 @@ ROOMS = ("special", "linalg", "fft")  # of torch, which its operators have befor
 ON_NUMBERS = "GuardOnDataDependentSymNode", "DataDependentOutputException", "PendingUnbackedSymbolNotFound"
 NUMBERS = (
     "a size or a branch depends on the numbers in a tensor, which the graph cannot hold: in the place of an if write "
-    "torch.where(condition, a, b), and give a size as a number, or take all and mask it"
+    "torch.where(condition, a, b) or torch.cond, and give a size as a number, or take all and mask it"
 )
 OUTSIDE = "compute it outside of the module, or write it with functions that have one"
 WAYS_OUT = {  # where there is a better one, by torch's operator
