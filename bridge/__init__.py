@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from bridge.conversion import Conversion, convert, inspect
     from bridge.conversion import load_saved as load
     from bridge.conversion import verify_saved as verify
+    from bridge.handwritten.transfer import transfer
     from bridge.report.report import Report
     from bridge.verification.options import Verify
-    from bridge.weights.transfer import transfer
     from bridge.weights.weight_map import WeightMap
 
 _LAZY = {
@@ -42,7 +42,7 @@ _LAZY = {
     "Report": "bridge.report.report",
     "Verify": "bridge.verification.options",
     "WeightMap": "bridge.weights.weight_map",
-    "transfer": "bridge.weights.transfer",
+    "transfer": "bridge.handwritten.transfer",
     "verify": "bridge.conversion",
 }
 

@@ -87,9 +87,11 @@ def depth(model: keras.Model) -> int:
 
 
 def made_by(tensor: Any) -> tuple[keras.Operation, int] | None:
-    """The operation that a symbolic tensor comes from, and which of its calls; None if it comes from none."""
+    """The operation that a symbolic tensor comes from, and which of its calls; None if it comes from none, or is one
+    of Keras 2."""
     history = getattr(tensor, "_keras_history", None)
-    return None if history is None else (history.operation, history.node_index)
+    operation = getattr(history, "operation", None)
+    return None if history is None or operation is None else (operation, history.node_index)
 
 
 def read_by(operation: keras.Operation, call: int) -> list[Any]:

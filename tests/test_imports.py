@@ -17,7 +17,7 @@ LAW = """
     __main__
     cli
     __init__
-    conversion | backend
+    conversion | backend | handwritten
     summary | saving | stages
     report
     verification | faults
@@ -31,7 +31,8 @@ LAW = """
 """
 SANCTIONED = {("report.report", f"report.{form}") for form in ("text", "html")}  # a report prints itself
 FRAMEWORKS = {
-    "torch": "frontend.source frontend.pt2 frontend.torch_* files.checkpoints weights.weight_map verification.dropout "
+    "torch": "frontend.source frontend.pt2 frontend.torch_* files.checkpoints weights.weight_map handwritten.running "
+    "verification.dropout "
     "verification.shaken verification.sides verification.statistics",
     "onnxscript": "frontend.source frontend.torch_*",
     "onnxruntime": "verification.runners",

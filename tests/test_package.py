@@ -55,7 +55,7 @@ def test_import_loads_no_framework():
     assert {"keras", "torch", "onnx", "numpy"}.isdisjoint(result.stdout.split())
 
 
-@pytest.mark.parametrize("first", ["bridge.conversion", "bridge.weights.transfer"])
+@pytest.mark.parametrize("first", ["bridge.conversion", "bridge.handwritten.transfer"])
 def test_functions_are_there_whatever_was_imported_first(first):
     result = python(f"import bridge, {first}\nassert callable(bridge.convert) and callable(bridge.transfer)")
     assert result.returncode == 0, result.stderr

@@ -30,8 +30,7 @@ SWITCHED = (  # of the package's files
 NOT = (  # read no model, or are what it is compared with
     "ops/registry.py", "ops/catalogue.py", "frontend/onnx_read.py", "frontend/torch_module.py", "passes/fixed_point.py",
     "passes/bounds.py", "frontend/torch_registry.py", "frontend/torch_refusals.py", "frontend/onnx_functions.py",
-    "frontend/onnx_walk.py", "frontend/onnx_names.py", "weights/transfer.py",
-    "weights/transfer_rules.py",
+    "frontend/onnx_walk.py", "frontend/onnx_names.py",
 )  # fmt: skip
 Start = str | tuple[str, ...]  # of the names of files, one of several
 Put = tuple[Any, str, Any]  # an object, an attribute of it, and what that is

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from bridge.errors import SourceError
 from bridge.weights.algebra import concat, narrow, reshape, transpose
+from bridge.weights.normed import WeightNorm
 from bridge.weights.recipes import Fill, Param, Recipe, Scale, Sum
 
 if TYPE_CHECKING:
@@ -167,6 +168,10 @@ class Weight(ir.LazyTensor):
         if isinstance(other.recipe, Fill) and not other.recipe.value:
             return self
         return self._with(Sum(self.recipe, other.recipe))
+
+    def along(self, direction: Weight) -> Weight:
+        """The weight that is as long as this one says, and has that direction."""
+        return self._with(WeightNorm(self.recipe, direction.recipe))
 
     def fill(self, value: float, shape: Sequence[int]) -> Weight:
         """A constant of the same dtype, to be joined with this weight."""

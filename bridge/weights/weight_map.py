@@ -9,6 +9,7 @@ import numpy as np
 
 from bridge.errors import WeightsError, imported
 from bridge.weights.memory import empty
+from bridge.weights.normed import WeightNorm
 from bridge.weights.parted import parted, require_together
 from bridge.weights.recipes import Computed, Scale, Sum
 
@@ -62,7 +63,7 @@ class WeightMap:
         and those that are summed, scaled or computed with."""
         covered = {name: np.zeros(value.shape, bool) for name, value in self.state.values.items()}
         for entry in self:
-            if not entry.recipe.contains(Sum, Scale, Computed):
+            if not entry.recipe.contains(Sum, Scale, Computed, WeightNorm):
                 entry.recipe.adjoint(np.ones(entry.recipe.shape, bool), covered)
         return frozenset(n for n, seen in covered.items() if not seen.all() and n not in self.state.aliases)
 

@@ -1,0 +1,1 @@
+"""Weights only: torch parts into Keras layers that somebody wrote by hand."""
