@@ -29,6 +29,10 @@ class Slot:
         return self.around[0] if self.around else self.layer
 
     @property
+    def name(self) -> str:
+        return " ".join(filter(None, (self.unit.name, self.role)))
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(layer.name for layer in (*self.around, self.layer))
 

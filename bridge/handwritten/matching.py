@@ -49,7 +49,7 @@ def _in_order(slots: list[Slot], parts: list[Part]) -> list[Pair]:
         slots, parts = _packed_alike(slots, parts)
     if len(slots) != len(parts):
         raise WeightsError(
-            f"torch has {_listed([*map(str, parts)])}, Keras has {_listed([slot.layer.name for slot in slots])}: "
+            f"torch has {_listed([*map(str, parts)])}, Keras has {_listed([slot.name for slot in slots])}: "
             f"give as many Keras layers as torch has, or choose a part with prefix="
         )
     pairs += zip(slots, parts, strict=True)

@@ -21,6 +21,7 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of one number, a
     "tanh": np.tanh,
 }
 POINTS = np.linspace(-5, 5, 41, dtype=np.float32)  # where two such functions are compared
+MISSING = object()
 CLOSE = 1e-6  # relative, of numbers that are rounded to float32 somewhere
 
 
@@ -180,10 +181,10 @@ class Setting:
         if self.when is When.TRAINING and not getattr(module, "training", False):
             return None
         names = [name for name in self.torch.split() if hasattr(module, name)]
-        if (self.torch and not names) or (self.keras and not hasattr(given.layer, self.keras)):
+        have = _argument(given.layer, self.keras) if self.keras else self.always
+        if (self.torch and not names) or have is MISSING:
             return None
         want = getattr(module, names[0]) if names else self.always
-        have = getattr(given.layer, self.keras) if self.keras else self.always
         if self.to_keras is not None:
             want = self.to_keras(want)
         if self.same(given, have, want) is not False:
@@ -199,6 +200,12 @@ class Setting:
         use = f": use {self.keras}={shown(want)}" if settable else ""
         theirs = f"has {theirs}" if theirs else f"always has {shown(self.always)}"
         return f"{given.here} has {self.keras}={shown(have)}, torch's {given.there} {theirs}{use}{way_out}"
+
+
+def _argument(layer: Any, name: str) -> Any:
+    """The argument of a layer, as it keeps it or would be made again; `MISSING` if it has none of that name."""
+    value = getattr(layer, name, MISSING)
+    return layer.get_config().get(name, MISSING) if value is MISSING else value
 
 
 def shown(value: Any) -> str:

@@ -314,7 +314,7 @@ def test_nothing_is_assigned_when_a_later_layer_does_not_fit():
         (
             nn.LSTM(F, H),
             keras.layers.Bidirectional(keras.layers.LSTM(H)),
-            ["1 part", "2 parts with weights (forward_lstm"],
+            ["1 part", "2 parts with weights (bidirectional, bidirectional reverse)"],
         ),
         (nn.LSTM(F, 8, proj_size=H), keras.layers.LSTM(8), ["no place for weight_hr_l0 (4, 8)"]),
         (
