@@ -66,8 +66,8 @@ FREE = {  # arguments of Keras that need no comparison
 FREE_IN_TORCH = {
     "numbers' types and places": "device dtype process_group",
     "the shapes of the weights say it": "in_features out_features in_channels out_channels kernel_size num_embeddings "
-    "embedding_dim num_channels num_features num_parameters input_size hidden_size num_layers bidirectional proj_size embed_dim "
-    "kdim vdim normalized_shape mode",
+    "embedding_dim num_channels num_features num_parameters input_size hidden_size num_layers bidirectional proj_size "
+    "embed_dim kdim vdim normalized_shape mode",
     "where one side has none, the other's has to be neutral": "bias affine elementwise_affine add_bias_kv",
     "where training starts": "init _weight _freeze",
     "the order of the axes, not what is computed": "batch_first",
