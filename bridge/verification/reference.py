@@ -14,6 +14,7 @@ from onnx_ir.passes.common import RemoveUnusedFunctionsPass, RemoveUnusedNodesPa
 
 from bridge.errors import SourceError, calling, short_message
 from bridge.frontend.source import as_ir
+from bridge.graph.rewriting import is_onnx
 from bridge.verification.metrics import Arrays
 from bridge.verification.node_kernels import node_kernels
 from bridge.verification.runners import OnnxRuntime, onnxruntime_at
@@ -59,8 +60,8 @@ def as_given(model: ir.Model | onnx.ModelProto | str, examples: Arrays | None = 
     whole = as_ir(model)
     needed = whole.clone()
     RemoveUnusedNodesPass()(needed)
-    if len(needed.graph) < len(whole.graph):
-        model = needed
+    if len(needed.graph) < len(whole.graph) or any(is_onnx(node, "Attention") for node in needed.graph):
+        model = needed  # a graph, of which `OnnxRuntime` knows how to run an Attention
     try:
         serialised = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
         return onnxruntime_at(serialised, examples), ""

@@ -13,11 +13,12 @@ import onnx_ir as ir
 from bridge.errors import MissingPackageError, NotRun, SourceError, calling, short_message
 from bridge.graph import structure
 from bridge.graph.axes import Perm
-from bridge.graph.rewriting import sizes
+from bridge.graph.rewriting import Emitter, is_onnx, sizes
 from bridge.keras_compat import to_numpy
 from bridge.verification.metrics import Arrays
 
 MAX_INLINE_BYTES = 1 << 10  # bytes of an initializer that onnxruntime gets within the model
+FLOATS = {ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE}
 
 
 class OnnxRuntime:
@@ -40,6 +41,7 @@ class OnnxRuntime:
         options.enable_cpu_mem_arena = False  # memory goes back at once
         if isinstance(model, ir.Model):
             light, self._weights = _without_weights(model)
+            _add_lowest(light)
             values = map(onnxruntime.OrtValue.ortvalue_from_numpy, self._weights.values())
             options.add_external_initializers(list(self._weights), list(values))
             source: bytes | str = ir.to_proto(light).SerializeToString()
@@ -115,6 +117,20 @@ def _without_weights(model: ir.Model) -> tuple[ir.Model, dict[str, np.ndarray]]:
                 base_dir="",
             )
     return light, arrays
+
+
+def _add_lowest(model: ir.Model) -> None:
+    """onnxruntime's Attention takes the lowest number of its type in a mask for minus infinity, so that a query sees
+    zeros where there is nothing else. ONNX adds it, as torch and Keras do; so does onnxruntime the next higher one."""
+    for node in [node for node in model.graph if is_onnx(node, "Attention")]:
+        mask = node.inputs[3] if len(node.inputs) > 3 else None
+        if mask is None or mask.dtype not in FLOATS:
+            continue
+        emit, lowest = Emitter(node), np.finfo(mask.dtype.numpy()).min
+        known, higher = (
+            emit.constant(number, mask.dtype.numpy()) for number in (lowest, np.nextafter(lowest, 0 * lowest))
+        )
+        node.replace_input_with(3, emit("Where", emit("Equal", mask, known), higher, mask))
 
 
 def in_order(

@@ -1,7 +1,9 @@
 """ONNX's Attention as rows: grouped heads, masks of every shape, what is past."""
 
 import pytest
-from checking import check, refuses
+from checking import check, parse, refuses
+
+import bridge
 
 SHARED = {  # heads of queries, heads of keys, size of a value
     "own keys": (4, 4, 2),
@@ -86,3 +88,12 @@ def test_refusals():
         "=> (float[N, 4, 1, 2] y) { y = Attention <is_causal = 1> (q, k, v, , a, b) }",
         "more or fewer new keys than queries",
     )
+
+
+def test_a_row_of_lowest_numbers_is_added_as_any():
+    """transformers writes it where nothing is to be seen; onnxruntime takes it for minus infinity, ONNX does not."""
+    text = (
+        "g (float[N, 1, 2, 2] q, float[N, 1, 2, 2] k, float[N, 1, 2, 2] v) => (float[N, 1, 2, 2] y) "
+        "<float[2, 2] m = {-3.4028235e38, -3.4028235e38, 0, -3.4028235e38}> { y = Attention (q, k, v, m) }"
+    )
+    assert bridge.convert(parse(text, {})).report.proved
