@@ -150,7 +150,7 @@ def _load_program(program: Any) -> Source:
 
 
 def _load_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any) -> Source:
-    from bridge.frontend.torch_given import placed, require_numbers, result_of
+    from bridge.frontend.torch_given import placed, require_numbers, result_of, without_cache
     from bridge.frontend.torch_module import Torch
     from bridge.frontend.torch_trees import in_order, paths, register
 
@@ -158,7 +158,7 @@ def _load_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dyn
     args, kwargs = placed(module, (args, in_order(module, kwargs)))
     title = type(module).__name__
     require_numbers(title, (args, kwargs), module.state_dict())
-    given = Torch(module, args, kwargs)
+    given, told = without_cache(Torch(module, args, kwargs))
     result = result_of(given)
     exported, example = _exported(given, dynamic_shapes)
     return Source(
@@ -166,7 +166,7 @@ def _load_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dyn
         title,
         exported.model,
         given.called_with(example.args, example.kwargs),
-        exported.notes,
+        (*exported.notes, *told),
         example.shapes(module) if example.asked else None,
         True,
         exported.assumptions,

@@ -13,13 +13,20 @@ from torch.utils import _pytree as pytree
 
 from bridge.errors import ExportError, NotRun, SourceError
 from bridge.frontend.torch_module import Torch
-from bridge.frontend.torch_trees import register
+from bridge.frontend.torch_objects import objects
+from bridge.frontend.torch_trees import in_order, register
 
 WRAPPERS = {  # of torch: where each keeps the module it wraps
     "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",  # torch.compile
     "torch.nn.parallel.data_parallel.DataParallel": "module",
     "torch.nn.parallel.distributed.DistributedDataParallel": "module",
 }
+
+SWITCH = "use_cache"  # what the parameter of a decoder's forward is called
+WITHOUT_CACHE = (
+    f"traced with {SWITCH}=False: the cache that the module gives otherwise is left out; give {SWITCH}=True, or a "
+    f"cache, to have its tensors as outputs"
+)
 
 
 def seen_through(source: Any) -> Any:
@@ -90,6 +97,27 @@ def placed(module: torch.nn.Module, inputs: Any) -> Any:
         return leaf.to(*devices) if moves and not leaf.is_meta else leaf
 
     return pytree.tree_map(tensor, inputs)
+
+
+def without_cache(given: Torch) -> tuple[Torch, tuple[str, ...]]:
+    """`given`; where it gives a cache that the inputs neither hold nor ask for, `given` without it, and what a report
+    says of that."""
+    (args, kwargs), parameters = given.arguments, inspect.signature(given.module.forward).parameters
+    takes = SWITCH in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    asked = SWITCH in (*kwargs, *list(parameters)[: len(args)])
+    if not takes or asked or objects((args, kwargs)) or not _gives_objects(given):
+        return given, ()
+    off = given.called_with(args, in_order(given.module, {**kwargs, SWITCH: False}))
+    return (off, (WITHOUT_CACHE,)) if _gives_objects(off) is False else (given, ())
+
+
+def _gives_objects(given: Torch) -> bool | None:
+    """Whether there are objects in what it gives; None where it does not run."""
+    try:
+        with given.evaluating() as module:
+            return bool(objects(given.result(given.examples, module)))
+    except NotRun:
+        return None
 
 
 def result_of(given: Torch) -> Any:

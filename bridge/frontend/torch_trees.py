@@ -12,17 +12,22 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from bridge.frontend.torch_objects import KNOWN, attributes, holds_tensors, register_object
 from bridge.graph.structure import Path
 
 
 def register(tree: Any) -> None:
-    """Dataclasses and mappings in `tree`, whoever wrote them, become trees of what they hold."""
+    """Dataclasses, mappings and objects that hold tensors in `tree`, whoever wrote them, become trees of what they
+    hold."""
     for leaf in pytree.tree_leaves(tree):
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
             kind: Any = type(leaf)
             pytree.register_dataclass(kind)
         elif isinstance(leaf, Mapping):
             _register_mapping(type(leaf))
+        elif holds_tensors(leaf):
+            register_object(type(leaf))
+            register(list(vars(leaf).values()))
         else:
             continue
         register(leaf)
@@ -42,14 +47,16 @@ def _register_mapping(kind: Any) -> None:
 
 
 def members(tree: Any) -> Iterator[tuple[str | int, Any]]:
-    """What `tree` holds, in torch's order: by the keys of a mapping, the fields of a dataclass or a named tuple, and by
-    places elsewhere."""
+    """What `tree` holds, in torch's order: by the keys of a mapping, the fields of a dataclass or a named tuple, the
+    attributes of an object, and by places elsewhere."""
     parts = pytree.tree_leaves(tree, is_leaf=lambda part: part is not tree)
     keys: list[str | int] = []
     if isinstance(tree, Mapping):
         keys = [str(key) for key in tree]
     elif dataclasses.is_dataclass(tree):
         keys = [name for name in _fields(tree) if getattr(tree, name) is not None]
+    elif type(tree) in KNOWN:
+        keys = list(attributes(tree))
     elif isinstance(tree, tuple):
         keys = list(getattr(tree, "_fields", ()))
     return zip(keys if len(keys) == len(parts) else range(len(parts)), parts, strict=True)

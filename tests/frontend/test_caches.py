@@ -1,0 +1,84 @@
+"""Objects that hold tensors, as decoders' caches do: given, asked for, and given unasked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bridge
+
+BATCH, TIME, WIDTH = 2, 3, 4
+
+
+class Layer:
+    """Keys and values so far, which are there once something has been added."""
+
+    def __init__(self) -> None:
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+        self.used = False
+
+    def add(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        self.keys = keys if self.keys is None else torch.cat([self.keys, keys], 1)
+        self.values = values if self.values is None else torch.cat([self.values, values], 1)
+        self.used = True
+        return self.keys, self.values
+
+
+class Cache:
+    def __init__(self) -> None:
+        self.layers: list[Layer] = []
+
+    def layer(self, number: int) -> Layer:
+        while len(self.layers) <= number:
+            self.layers.append(Layer())
+        return self.layers[number]
+
+
+class Decoder(nn.Module):
+    """One layer of attention to everything so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(WIDTH, 2 * WIDTH)
+
+    def forward(self, x: Tensor, cache: Cache | None = None, use_cache: bool = True) -> dict[str, Any]:
+        if use_cache and cache is None:
+            cache = Cache()
+        keys, values = self.project(x).chunk(2, -1)
+        if cache is not None:
+            keys, values = cache.layer(0).add(keys, values)
+        scores = x @ keys.transpose(1, 2)
+        return {"y": scores.softmax(-1) @ values, **({} if cache is None else {"cache": cache})}
+
+
+def test_a_cache_that_nobody_asked_for_is_switched_off() -> None:
+    result = bridge.convert(Decoder(), torch.randn(1, TIME, WIDTH))
+    assert result.report.proved
+    assert len(result.model.inputs) == len(result.model.outputs) == 1
+    assert any("use_cache=False" in note for note in result.report.notes)
+
+
+LAYER = ["cache_layers_0_keys", "cache_layers_0_values"]
+
+
+def past(length: int) -> Cache:
+    cache = Cache()
+    cache.layer(0).add(*torch.randn(2, BATCH, length, WIDTH))
+    return cache
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "inputs"),
+    [({"use_cache": True}, ["x"]), ({"cache": past(2)}, ["x", *LAYER])],
+    ids=["asked for", "given"],
+)
+def test_the_tensors_of_a_cache_have_names(kwargs: dict[str, Any], inputs: list[str]) -> None:
+    result = bridge.convert(Decoder(), torch.randn(BATCH, TIME, WIDTH), kwargs)
+    assert result.report.proved
+    assert [x.name for x in result.model.inputs] == inputs
+    (layer,) = result.model.output["cache"]["layers"]
+    assert sorted(layer) == ["keys", "values"]
