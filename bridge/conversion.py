@@ -98,6 +98,7 @@ def convert(
     *,
     dynamic_shapes: Any = None,
     channels_last: bool = False,
+    dequantize: bool = False,
     verify: bool | Verify = True,
     progress: Progress | None = None,
 ) -> Conversion:
@@ -111,6 +112,8 @@ def convert(
         dynamic_shapes: as `torch.onnx.export` takes them. Without them the batch axis is free wherever torch allows.
         channels_last: give the Keras model image inputs and outputs with their channels last (N H W C), where torch
             has them first; the report's notes say which. Otherwise its signature is torch's own.
+        dequantize: make of a file that computes with integers the model of numbers that it stands for, which can be
+            trained. The proof is about that model; the report's notes say how far it is from the integers.
         verify: compare torch, onnxruntime and Keras at several sizes; a `Verify` says at which inputs and what else.
         progress: called with the name of each stage as it is entered.
 
@@ -129,7 +132,7 @@ def convert(
     """
     require_keras()
     options, watch = Verify.of(verify), Stopwatch(progress, source)
-    opened = _opened(watch, (source, args, kwargs, dynamic_shapes), options)
+    opened = _opened(watch, (source, args, kwargs, dynamic_shapes), options, dequantize)
     planned = _planned(opened, watch, channels_last)
     from bridge.build.builder import build, raised_recursion_limit
 
@@ -313,11 +316,16 @@ def require_keras() -> None:
         raise MissingPackageError(f"no models are built on Keras's backend {found}: {others}")
 
 
-def _opened(watch: Stopwatch, source: tuple[Any, Any, Any, Any], options: Verify | None = None) -> Source:
+def _opened(
+    watch: Stopwatch,
+    source: tuple[Any, Any, Any, Any],
+    options: Verify | None = None,
+    dequantize: bool = False,
+) -> Source:
     """The source (with its example inputs and dynamic shapes), and what is asked of the inputs of its proof."""
     asked = None if options is None else Asked.of(options.inputs, options.sizes, options.seed)
     with watch.stage("export"):
-        watch.opened = opened = load_source(*source, asked)
+        watch.opened = opened = load_source(*source, asked, dequantize)
     return opened
 
 

@@ -125,6 +125,9 @@ def main(context: click.Context, debug: bool) -> None:
 @sizes_option
 @seed_option
 @click.option("--channels-last", is_flag=True, help="Image inputs and outputs as N H W C.")
+@click.option(
+    "--dequantize", is_flag=True, help="A file of integers as the model of numbers that they stand for."
+)
 @click.option("--float64", is_flag=True, help="Compare torch and Keras in double precision too.")
 @click.option("--training", is_flag=True, help="Compare gradients and steps of training too.")
 @backends_option
@@ -142,6 +145,7 @@ def convert(
     sizes: Sequence[tuple[str, tuple[int, ...]]],
     seed: int,
     channels_last: bool,
+    dequantize: bool,
     verify: bool,
     float64: bool,
     training: bool,
@@ -166,6 +170,7 @@ def convert(
             *given[:2],
             dynamic_shapes=given[2],
             channels_last=channels_last,
+            dequantize=dequantize,
             verify=verify and Verify(dict(sizes), inputs, seed, float64, training, backends),
             progress=progress,
         )

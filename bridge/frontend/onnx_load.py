@@ -15,6 +15,8 @@ from onnx_ir.passes import common
 
 from bridge.errors import SourceError, short_message
 from bridge.frontend.onnx_defined import define
+from bridge.frontend.onnx_dequantized import dequantize
+from bridge.frontend.onnx_expressions import lower
 from bridge.frontend.onnx_names import drop_hints, name_sizes
 from bridge.frontend.onnx_opsets import raise_opset
 from bridge.frontend.onnx_read import check_in_memory, read
@@ -40,6 +42,20 @@ MOVES = {
 def load(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
     """Read, check and raise the model. Raises `SourceError` saying what is wrong with it, `UnsupportedError` with the
     nodes of an older opset that cannot be raised."""
+    model = _raised(source)
+    lower(model)
+    define(model)
+    return _with_weights(model)
+
+
+def load_numbers(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
+    """The model of numbers that one of integers stands for, as if that were given. Raises what `load` does."""
+    model = _raised(source)
+    dequantize(model)
+    return model
+
+
+def _raised(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
     if isinstance(source, ir.Model):
         source = ir.to_proto(source)
     if isinstance(source, str | Path):
@@ -61,8 +77,7 @@ def load(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
     name_sizes(model)
     drop_hints(model)
     raise_opset(model)
-    define(model)
-    return _with_weights(model)
+    return model
 
 
 def _without_fixed_inputs(model: ir.Model) -> None:

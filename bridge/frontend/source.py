@@ -53,6 +53,7 @@ class Source:
     outputs: tuple[
         structure.Path, ...
     ] = ()  # where the user finds each output; of a file, which lists them, nothing
+    integers: Given | None = None  # the file, where `given` is the model of numbers that it stands for
 
     @property
     def module(self) -> Torch | None:
@@ -80,9 +81,11 @@ def load_source(
     kwargs: dict[str, Any] | None = None,
     dynamic_shapes: Any = None,
     asked: Asked | None = None,
+    dequantize: bool = False,
 ) -> Source:
     """Whatever `convert` takes, as ONNX IR. Raises `SourceError` where what is asked of its inputs does not fit it."""
     loaded = _loaded(source, args, kwargs, dynamic_shapes)
+    loaded = _of_numbers(loaded) if dequantize else loaded
     if asked is None:
         return loaded
     asked.require(loaded.model.graph.inputs)
@@ -110,6 +113,18 @@ def _loaded(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shape
         given = os.fspath(source) if isinstance(source, os.PathLike) else source
         return Source(model, title, given, notes=renamed(model))
     return load_torch(source, args, kwargs, dynamic_shapes)
+
+
+def _of_numbers(loaded: Source) -> Source:
+    """The model of numbers that a file of integers stands for, in the file's place."""
+    from bridge.frontend.onnx_load import load, load_numbers
+
+    if loaded.torch is not None:
+        raise SourceError(
+            f"dequantize is for .onnx files that compute with integers; {loaded.title} is from torch"
+        )
+    numbers = load_numbers(loaded.given)
+    return replace(loaded, model=load(numbers), given=numbers, integers=loaded.given)
 
 
 def load_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Source:

@@ -10,6 +10,8 @@ import onnx_ir as ir
 from bridge.errors import Refusal
 from bridge.graph.rewriting import is_onnx
 
+NO_BUILDER = "no builder"  # in a node's meta: why it has none, where that is known before the plan
+
 
 def torch_path(node: ir.Node) -> str:
     """The path of the torch module that made `node` ("encoder.lstm"), or the node's own name."""

@@ -12,6 +12,7 @@ from bridge.ops import (  # noqa: F401
     linear,
     normalization,
     pooling,
+    quantized,
     recurrent,
     reduction,
     resize,

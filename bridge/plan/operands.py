@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from bridge.errors import Refusal
 from bridge.graph.decimals import number
-from bridge.graph.provenance import refusal
+from bridge.graph.provenance import NO_BUILDER, refusal
 from bridge.graph.shapes import symbolic_contents
 from bridge.ops.contract import Kind, Operand, Operator, Step
 from bridge.ops.registry import find
@@ -64,7 +64,7 @@ def _nests(node: ir.Node) -> bool:
 def _step(node: ir.Node, refusals: list[Refusal]) -> Step | None:
     operator = find(node.domain, node.op_type)
     if operator is None:
-        refusals.append(refusal(node, NESTED if _nests(node) else UNKNOWN))
+        refusals.append(refusal(node, node.meta.get(NO_BUILDER, NESTED if _nests(node) else UNKNOWN)))
         return None
     reasons: list[str] = []
     operands = tuple(_operands(node, operator, reasons))

@@ -25,6 +25,7 @@ from bridge.verification.branches import branch_trials
 from bridge.verification.checks import BACK, LIMITS, ORT_KERAS, TORCH_KERAS, Check, Verification, all_pass
 from bridge.verification.doubt import KERAS, Compared, passed, settled
 from bridge.verification.inputs import Sampler
+from bridge.verification.metrics import Arrays, worst_error
 from bridge.verification.mismatch import failed_leg, first_mismatch
 from bridge.verification.nodes import node_errors
 from bridge.verification.odd import nudged
@@ -35,12 +36,12 @@ from bridge.verification.trials import Run, Trial, few, odd_trials, trials, vari
 from bridge.verification.work import SLOWER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import keras
 
     from bridge.build.assembly import Built
-    from bridge.frontend.source import Source
+    from bridge.frontend.source import Given, Source
     from bridge.frontend.torch_module import Torch
     from bridge.graph.axes import Perm
     from bridge.ops.contract import Plan
@@ -66,6 +67,9 @@ def verify_conversion(opened: Source, planned: Plan, built: Built, options: Veri
     found = _in_own_precision(opened, planned, built, trials, orders)
     if found.verified and options.backends:
         found = found.joined(_on_backends(built.model, options.backends, opened, trials[0], found, orders))
+    if found.verified and opened.integers is not None:
+        call = in_order(keras_call(built.model), *orders)
+        found = found.joined(Verification(notes=(_from_integers(opened.integers, call, trials[0]),)))
     if options.float64 or options.training:
         found = found.joined(verify_float64(opened, planned, found.dtype, options.training))
     elif found.verified and (found.amplifies or found.dtype != "float32"):
@@ -73,6 +77,14 @@ def verify_conversion(opened: Source, planned: Plan, built: Built, options: Veri
     if found.verified or found.first_mismatch:
         return found
     return replace(found, first_mismatch="; ".join((failed_leg(found.checks), *opened.departs)))
+
+
+def _from_integers(integers: Given, call: Callable[[Arrays], Arrays], tried: list[Trial]) -> str:
+    """How far the model of numbers is from the file of integers, at ordinary values of the inputs."""
+    reference, _ = as_given(integers)
+    inputs = [trial.inputs for trial in tried if trial.odd is None]
+    error = max(worst_error(call(given), reference(given)) for given in inputs)
+    return f"dequantized: off from the integers of the file by {error:.1e} of the largest magnitude, without a limit"
 
 
 def verify_model(

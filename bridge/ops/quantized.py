@@ -1,0 +1,67 @@
+"""Numbers as integers with a scale and a zero point, and back. What computes with such integers is written in ONNX's
+other operators on the way in (`frontend/onnx_integers.py`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from keras import ops
+
+from bridge.graph.rewriting import input_of, numpy_type
+from bridge.ops.contract import TYPES, Site, Step
+from bridge.ops.layouts import FIRST_INPUT
+from bridge.ops.registry import op
+from bridge.weights.weight import Weight
+
+
+def _check_types(step: Step) -> str | None:
+    x, y = input_of(step.node, 0), step.node.outputs[0]
+    for value in (x, y):
+        if value.dtype is not None and value.dtype.numpy().name not in TYPES:
+            return f"Keras has no type {value.dtype}; such numbers can be weights, which are dequantised"
+    if step.argument("precision") not in (None, 0, x.dtype):
+        return f"it divides in {ir.DataType(step.argument('precision'))}; leave precision out"
+    return None
+
+
+@op("QuantizeLinear", layout=FIRST_INPUT, axes="axis", check=_check_types)
+def quantize_linear(
+    site: Site, x, y_scale: Weight | Any, y_zero_point=None,
+    *, axis=1, block_size=0, output_dtype=0, precision=0, saturate=1,
+):  # fmt: skip
+    scale, zero = (_along(site, value, axis, block_size) for value in (y_scale, y_zero_point))
+    x = x if "float" in str(x.dtype) else ops.cast(x, scale.dtype)
+    y = ops.round(ops.divide(x, scale))
+    y = y if zero is None else ops.add(y, ops.cast(zero, y.dtype))
+    limits = np.iinfo(numpy_type(site.node.outputs[0]))
+    return ops.cast(ops.clip(y, limits.min, limits.max), site.dtype)
+
+
+@op("DequantizeLinear", layout=FIRST_INPUT, axes="axis", check=_check_types)
+def dequantize_linear(
+    site: Site, x, x_scale: Weight | Any, x_zero_point=None, *, axis=1, block_size=0, output_dtype=0
+):
+    scale, zero = (_along(site, value, axis, block_size) for value in (x_scale, x_zero_point))
+    x = x if zero is None else ops.subtract(ops.cast(x, "int32"), ops.cast(zero, "int32"))
+    return ops.cast(ops.multiply(ops.cast(x, scale.dtype), scale), site.dtype)
+
+
+def _along(site: Site, value: Any, axis: int, block_size: int) -> Any:
+    """A scale or a zero point, shaped so that it broadcasts: one number, one for each place along the stored `axis`,
+    or one for each block of them."""
+    if value is None:
+        return None
+    value = site.array(value.numpy()) if isinstance(value, Weight) else value
+    here: Any = np if isinstance(value, np.ndarray) else ops
+    rank = len(site.shape())
+    if block_size:
+        stored = here.transpose(value, site.perm())
+        size = site.shape()[axis]
+        return here.repeat(stored, block_size, axis=axis)[(slice(None),) * axis + (slice(size),)]
+    if not len(value.shape):
+        return value
+    if tuple(value.shape) == (1,):
+        return here.reshape(value, ())
+    return here.reshape(value, [-1 if place == axis % rank else 1 for place in range(rank)])
