@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from bridge.weights.normed import WeightNorm
 from bridge.weights.recipes import Concat, Fill, Narrow, Param, Recipe, Reshape, Scale, Sum, Transpose
 
 if TYPE_CHECKING:
@@ -45,4 +46,8 @@ def _is_sound(part: Recipe, shapes: Mapping[str, Sequence[int]]) -> bool:
             return 0 <= axis < len(part.shape) and len(others) == 1
         case Sum(left, right):
             return left.shape == right.shape
+        case WeightNorm(length, direction):
+            sizes = zip(length.shape, direction.shape, strict=False)
+            whole = len(length.shape) in (0, len(direction.shape))
+            return whole and all(size in (1, of) for size, of in sizes)
     return True

@@ -54,6 +54,9 @@ HEADERS: dict[str, Callable[[Json], Any]] = {
     "a layer of another name": lambda h: h["variables"][0].update(layer="other"),
     "an attribute that is a number": lambda h: h["variables"][0].update(attribute=7),
     "one variable twice": lambda h: h["variables"].append(h["variables"][0]),
+    "a length of another rank": lambda h: h["variables"][0].update(
+        recipe=["weight_norm", ["param", "b", h["state"]["b"][0]], h["variables"][0]["recipe"]]
+    ),
     "no variables": lambda h: h.update(variables=None),
     "a huge state": lambda h: h["state"].update(extra=[[1 << 62, 0], "float32"]),
     "a state of texts": lambda h: h["state"].update(extra=[[1 << 50], "S0"]),
