@@ -11,13 +11,23 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bridge.cli.console import answer, check_writable, finishing, say
+from bridge.cli.options import (
+    backends_option,
+    file_type,
+    inputs_option,
+    json_option,
+    quiet_option,
+    report_option,
+    seed_option,
+    sizes_option,
+    trust_option,
+)
 from bridge.cli.sources import read_source
-from bridge.report import SUFFIXES
 
 if TYPE_CHECKING:
     from bridge.report.report import Report
@@ -36,63 +46,6 @@ Exit codes:
 """
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 WIDTH = 110  # of tables where there is no terminal
-
-
-class Sizes(click.ParamType):
-    """`height=320,640` as `("height", (320, 640))`."""
-
-    name = "sizes"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        axis, _, numbers = value.partition("=")
-        if not re.fullmatch(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*", numbers) or not axis:
-            self.fail(f"{value!r} is not AXIS=N,N…, such as height=320,640", param, ctx)
-        return axis, tuple(map(int, numbers.split(",")))
-
-
-class Names(click.ParamType):
-    """`jax,torch` as `("jax", "torch")`."""
-
-    name = "names"
-
-    def convert(
-        self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        return tuple(value.split(",")) if isinstance(value, str) else value
-
-
-file_type = click.Path(dir_okay=False, path_type=Path)
-report_option = click.option(
-    "--report", type=file_type, metavar="FILE", help=f"Write the report to a file: {', '.join(SUFFIXES)}."
-)
-inputs_option = click.option(
-    "--inputs",
-    type=file_type,
-    metavar="FILE",
-    help="Prove with these inputs: .npz (arrays by name) or .npy.",
-)
-sizes_option = click.option(
-    "--sizes",
-    type=Sizes(),
-    multiple=True,
-    metavar="AXIS=N,N…",
-    help="Prove at these sizes; once for each free axis.",
-)
-seed_option = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, help="Of the inputs that are drawn (0)."
-)
-trust_option = click.option(
-    "--trust", is_flag=True, help="Read a .pt2 file even if it could run code; it comes from where you trust."
-)
-backends_option = click.option(
-    "--backends",
-    type=Names(),
-    default=(),
-    metavar="NAME,…",
-    help="Compare on these Keras backends too, each in a process of its own: tensorflow,jax,torch.",
-)
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 
 @click.group(epilog=EPILOG, context_settings=SETTINGS)
@@ -136,23 +89,10 @@ def main(context: click.Context, debug: bool) -> None:
 @trust_option
 @click.pass_obj
 def convert(
-    debug: bool,
-    source: str,
-    trust: bool,
-    output: Path,
-    report: Path | None,
-    inputs: Path | None,
-    sizes: Sequence[tuple[str, tuple[int, ...]]],
-    seed: int,
-    channels_last: bool,
-    dequantize: bool,
-    verify: bool,
-    float64: bool,
-    training: bool,
-    backends: tuple[str, ...],
-    quiet: bool,
-    as_json: bool,
-) -> None:
+    debug: bool, source: str, trust: bool, output: Path, report: Path | None, inputs: Path | None,
+    sizes: Sequence[tuple[str, tuple[int, ...]]], seed: int, channels_last: bool, dequantize: bool,
+    verify: bool, float64: bool, training: bool, backends: tuple[str, ...], quiet: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Convert SOURCE to a .keras file and prove that it computes the same.
 
     Beside FILE.keras goes FILE.bridge.npz, from which bridge.load finds the way back to torch. When the

@@ -1,0 +1,69 @@
+"""What several commands take."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from bridge.report import SUFFIXES
+
+
+class Sizes(click.ParamType):
+    """`height=320,640` as `("height", (320, 640))`."""
+
+    name = "sizes"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        axis, _, numbers = value.partition("=")
+        if not re.fullmatch(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*", numbers) or not axis:
+            self.fail(f"{value!r} is not AXIS=N,N…, such as height=320,640", param, ctx)
+        return axis, tuple(map(int, numbers.split(",")))
+
+
+class Names(click.ParamType):
+    """`jax,torch` as `("jax", "torch")`."""
+
+    name = "names"
+
+    def convert(
+        self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        return tuple(value.split(",")) if isinstance(value, str) else value
+
+
+file_type = click.Path(dir_okay=False, path_type=Path)
+report_option = click.option(
+    "--report", type=file_type, metavar="FILE", help=f"Write the report to a file: {', '.join(SUFFIXES)}."
+)
+inputs_option = click.option(
+    "--inputs",
+    type=file_type,
+    metavar="FILE",
+    help="Prove with these inputs: .npz (arrays by name) or .npy.",
+)
+sizes_option = click.option(
+    "--sizes",
+    type=Sizes(),
+    multiple=True,
+    metavar="AXIS=N,N…",
+    help="Prove at these sizes; once for each free axis.",
+)
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, help="Of the inputs that are drawn (0)."
+)
+trust_option = click.option(
+    "--trust", is_flag=True, help="Read a .pt2 file even if it could run code; it comes from where you trust."
+)
+backends_option = click.option(
+    "--backends",
+    type=Names(),
+    default=(),
+    metavar="NAME,…",
+    help="Compare on these Keras backends too, each in a process of its own: tensorflow,jax,torch.",
+)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
