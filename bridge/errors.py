@@ -51,7 +51,14 @@ def _shortened(line: str) -> str:
 
 
 class BridgeError(Exception):
-    """Base of all errors of this package; no line of the text is endless or holds what a terminal would act on."""
+    """Base of all errors of this package; no line of the text is endless or holds what a terminal would act on.
+
+    Example:
+        >>> try:
+        ...     bridge.convert("model.onnx")
+        ... except bridge.BridgeError as error:
+        ...     print(error)
+    """
 
     def __init__(self, *lines: str):
         super().__init__("\n".join(_shortened(readable(line)) for line in lines))
@@ -67,7 +74,14 @@ class ExportError(BridgeError):
 
 @dataclass(frozen=True)
 class Refusal:
-    """A node that cannot be built: where it stands, and why."""
+    """A node that cannot be built: where it stands, and why.
+
+    Attributes:
+        op: the operator's name, with its domain where that is not ONNX's own.
+        path: of the torch module that made the node ("encoder.lstm"), or the node's name.
+        reason: why, and the way out.
+        line: of the user's code, "model.py:42"; empty where nobody knows it.
+    """
 
     op: str
     path: str
@@ -83,7 +97,14 @@ class Refusal:
 class UnsupportedError(BridgeError):
     """Nodes of the graph that no builder can say in Keras.
 
-    `refusals` holds one `Refusal` for each (or its text, where a report says so), found before anything is built.
+    Attributes:
+        refusals: one `Refusal` for each (or its text, where a report says so), found before anything is built.
+
+    Example:
+        >>> try:
+        ...     bridge.convert("model.onnx")
+        ... except bridge.UnsupportedError as error:
+        ...     operators = {refusal.op for refusal in error.refusals}
     """
 
     def __init__(self, refusals: Iterable[Refusal | str]):
@@ -92,7 +113,17 @@ class UnsupportedError(BridgeError):
 
 
 class MismatchError(BridgeError):
-    """The proof failed; `report` says on which leg, at which sizes and from which node on."""
+    """The proof failed.
+
+    Attributes:
+        report: the `Report`, which says on which leg, at which sizes and from which node on.
+
+    Example:
+        >>> try:
+        ...     bridge.convert("model.onnx")
+        ... except bridge.MismatchError as error:
+        ...     error.report.save("why.html")
+    """
 
     def __init__(self, message: str, report: Any):
         self.report = report

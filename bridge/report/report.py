@@ -169,6 +169,9 @@ class Report:
             width: the most characters of a line; 110 if it is not given.
             color: whether to add ANSI colours.
 
+        Returns:
+            The text, its lines parted by newlines.
+
         Example:
             >>> print(report.to_text(color=True))
         """
@@ -179,6 +182,9 @@ class Report:
     def to_html(self) -> str:
         """The report as one HTML page that needs no other file.
 
+        Returns:
+            The page, to be written in UTF-8.
+
         Example:
             >>> Path("report.html").write_text(report.to_html(), encoding="utf-8")
         """
@@ -188,6 +194,9 @@ class Report:
 
     def to_json(self) -> str:
         """The report as JSON, which `from_json` reads: its fields by name, and the number of the format.
+
+        Returns:
+            The JSON, indented.
 
         Example:
             >>> json.loads(report.to_json())["checks"]
@@ -200,6 +209,9 @@ class Report:
 
         Args:
             text: the JSON.
+
+        Returns:
+            The report, equal to the one that was written.
 
         Raises:
             SourceError: it is no report, or one of another format.

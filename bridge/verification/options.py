@@ -59,7 +59,18 @@ class Verify:
 
     @classmethod
     def of(cls, verify: bool | Verify) -> Verify | None:
-        """Out of what `bridge.convert` takes; None where nothing is to be compared."""
+        """Out of what `bridge.convert` takes.
+
+        Args:
+            verify: whether to compare at all, or what.
+
+        Returns:
+            What to compare; None where nothing is.
+
+        Example:
+            >>> Verify.of(True) == Verify()
+            True
+        """
         if isinstance(verify, Verify):
             return verify
         return cls() if verify else None

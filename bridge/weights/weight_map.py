@@ -73,7 +73,18 @@ class WeightMap:
         return parted(self, self.state.values)
 
     def pull(self) -> dict[str, np.ndarray]:
-        """The state_dict as arrays: the state's values with every Keras variable written back into them."""
+        """The state_dict as arrays: the state's values with every Keras variable written back into them.
+
+        Returns:
+            An array for every entry of the state_dict by its name, in torch's shape and type.
+
+        Raises:
+            WeightsError: a recipe cannot be run backwards (`one_way`), or one parameter has become unlike in several
+                variables.
+
+        Example:
+            >>> np.savez("weights.npz", **result.weights.pull())
+        """
         if self.one_way:
             raise WeightsError(
                 f"cannot go back to torch: {', '.join(self.one_way)} were folded into other weights"
@@ -91,7 +102,18 @@ class WeightMap:
         return state
 
     def push(self, state: Mapping[str, np.ndarray]) -> None:
-        """Fill every variable from arrays named as in the state_dict; all or nothing."""
+        """Fill every variable from arrays named as in the state_dict; all or nothing.
+
+        Args:
+            state: arrays by name, in the shapes that the module had when it was converted.
+
+        Raises:
+            WeightsError: an entry is missing, unknown or does not fit, or a recipe cannot be run backwards; nothing
+                is changed then.
+
+        Example:
+            >>> result.weights.push(dict(np.load("weights.npz")))
+        """
         if self.one_way:
             raise WeightsError(
                 f"cannot take other weights: {', '.join(self.one_way)} were folded; convert the module again"
@@ -154,6 +176,14 @@ class WeightMap:
         self.push({name: _numbers(name, value) for name, value in state_dict.items()})
 
     def to_json(self) -> list[dict[str, Any]]:
+        """What every variable is made of.
+
+        Returns:
+            For each variable its layer, the attribute below it, whether it trains and its recipe, in types of JSON.
+
+        Example:
+            >>> json.dumps(result.weights.to_json())
+        """
         return [
             {
                 "layer": e.layer,
