@@ -6,6 +6,7 @@ the trace, where that is what the module means by its batch: every output then h
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
@@ -77,6 +78,25 @@ class Example:
         """That of `given`, not repeated: with the same axes free where the user named them, else with none."""
         args, kwargs = given.arguments
         return Example(args, kwargs, self.axes if self.asked else None, asked=self.asked)
+
+    @contextlib.contextmanager
+    def one_batch(self, module: torch.nn.Module) -> Iterator[None]:
+        """While `module` is traced, the batch found in its inputs is one, also where forward does not show it."""
+        found = [] if self.asked else self.of_tensors(self.axes or ())
+        batch = [(place, *axes) for place, axes in enumerate(found) if len(axes) == 1]
+
+        def agree(_: Any, args: Any, kwargs: Any) -> None:
+            tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+            first, *others = (tensors[place].shape[axis] for place, axis in batch)
+            for other in others:
+                torch._check(first == other)
+
+        handle = module.register_forward_pre_hook(agree, with_kwargs=True) if batch else None
+        try:
+            yield
+        finally:
+            if handle is not None:
+                handle.remove()
 
     def is_free(self, model: ir.Model) -> bool:
         """Whether `model`, traced with it, has left free the axes along which it is repeated."""

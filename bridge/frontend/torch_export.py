@@ -21,6 +21,7 @@ from bridge.errors import ExportError, SourceError
 from bridge.files.atomic import require_file
 from bridge.frontend.pt2 import require_harmless, weights_only
 from bridge.frontend.torch_examples import Example, time_major
+from bridge.frontend.torch_experts import of_others
 from bridge.frontend.torch_module import without_fast_paths
 from bridge.frontend.torch_names import called, name_axes, name_inputs
 from bridge.frontend.torch_notes import Note
@@ -64,7 +65,7 @@ def export_module(module: torch.nn.Module, example: Example) -> Exported:
     module.eval()
     try:
         spelled = spelled_out(module, example.args, example.kwargs)
-        with patched(), without_fast_paths(), spelled, fixing(module) as places:
+        with patched(), without_fast_paths(), spelled, example.one_batch(module), fixing(module) as places:
             shapes, axes = example.shapes(module), example.of_tensors(example.axes or ())
             exported = _onnx_export(module, example.args, example.kwargs, shapes, axes, places)
     finally:
@@ -118,7 +119,7 @@ def _onnx_export(
             warnings.simplefilter("always")
             program: Any = torch.onnx.export(
                 model, _positional(args, kwargs), kwargs=kwargs, dynamo=True, optimize=False, opset_version=OPSET,
-                verbose=False, dynamic_shapes=dynamic_shapes, custom_translation_table=TRANSLATIONS,
+                verbose=False, dynamic_shapes=dynamic_shapes, custom_translation_table=TRANSLATIONS | of_others(),
             )  # fmt: skip
         name_axes(program.model, isinstance(model, torch.nn.Module) and time_major(model), asked)
         sizes = Sizes.of(program.model, program.exported_program)

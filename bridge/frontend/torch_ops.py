@@ -16,6 +16,7 @@ import torch
 from onnxscript import opset23 as op
 
 from bridge.frontend.torch_axes import ints
+from bridge.frontend.torch_experts import grouped_results, onnx_grouped_product
 from bridge.frontend.torch_own_ops import own_op
 from bridge.graph.recurrent import gate_order
 
@@ -182,6 +183,13 @@ OPS = (
         max_pool1d_results,
         onnx_max_pool1d,
         "the length is frozen",
+    ),
+    TorchOp(
+        "grouped_product",
+        "(Tensor x, Tensor weights, Tensor offs) -> Tensor",
+        grouped_results,
+        onnx_grouped_product,
+        "it has no translation",
     ),
 )
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.nn.utils import rnn
 
+from bridge.frontend.torch_attention import attention, is_causal_mask, multi_head, whole_attention
+from bridge.frontend.torch_experts import grouped
 from bridge.frontend.torch_istft import istft
 from bridge.frontend.torch_lookups import embedding_bag, take_along_dim
 from bridge.frontend.torch_notes import NOTING, Note
@@ -92,89 +94,16 @@ def _instance_norm(original: Any):
     return norm
 
 
-def _is_causal(mask, is_causal=None, size=None):
-    """As the caller says; a mask that nothing is said of is used as it is."""
-    return bool(is_causal)
+def _rsub(original: Any):
+    """A decimal less whole numbers, which are made decimals first."""
 
-
-def _multi_head(original: Any):
-    """As in training, because in evaluation mode the rate of its dropout is not passed on."""
-    return lambda *args, training=True, **options: original(*args, training=True, **options)
-
-
-def _whole_attention(original: Any):
-    """The forward of `nn.MultiheadAttention`, kept whole where Keras's layer can say it. Not with a mask: a query that
-    may look at nothing sees zeros in torch, and the mean of all in Keras."""
-
-    def forward(
-        self, query, key, value, key_padding_mask=None, need_weights=True, attn_mask=None,
-        average_attn_weights=True, is_causal=False,
-    ):  # fmt: skip
-        causal = is_causal and attn_mask is not None and not need_weights  # torch takes the hint for the mask
-        masked = key_padding_mask is not None or (attn_mask is not None and not causal)
-        if masked or query.dim() != 3 or not _is_plain(self):
-            return original(
-                self, query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
-            )  # fmt: skip
-        packed = self.in_proj_weight is not None
-        apart = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
-        weights = [*(self.in_proj_weight.chunk(3) if packed else apart), self.out_proj.weight]
-        biases = [] if self.in_proj_bias is None else [*self.in_proj_bias.chunk(3), self.out_proj.bias]
-        inputs = [x if self.batch_first else x.transpose(0, 1) for x in (query, key, value)]
-        y, scores = torch.ops.bridge.multi_head(
-            *inputs, weights, biases, self.num_heads, float(self.dropout), causal
-        )  # fmt: skip
-        scores = (scores.mean(1) if average_attn_weights else scores) if need_weights else None
-        return (y if self.batch_first else y.transpose(0, 1)), scores
-
-    return forward
-
-
-def _is_plain(module: torch.nn.MultiheadAttention) -> bool:
-    """Whether its weights are its own parameters, and no others take part."""
-    own, out = module._parameters, module.out_proj._parameters
-    packed = module._qkv_same_embed_dim
-    names = ("in_proj_weight",) if packed else ("q_proj_weight", "k_proj_weight", "v_proj_weight")
-    whole = all(own.get(name) is not None for name in names) and out.get("weight") is not None
-    biased = [parameter is not None for parameter in (own.get("in_proj_bias"), out.get("bias"))]
-    return whole and len(set(biased)) == 1 and module.bias_k is None and not module.add_zero_attn
-
-
-def _attention(original: Any):
-    """torch's own attention if the exporter knows it; else its arithmetic, with the dropout between softmax and values.
-    The result is contiguous in either, as in all decompositions of it, so that a reshape of it is traced as a copy.
-    One row of a mask for all queries is repeated, as onnxruntime wants it."""
-
-    def run(
-        query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
-    ):  # fmt: skip
-        alike = enable_gqa or query.shape[:-2] == key.shape[:-2] == value.shape[:-2]
-        if not dropout_p and query.dim() == 4 and alike:
-            if attn_mask is not None and attn_mask.dim() > 1 and _is_one(attn_mask.shape[-2]):
-                attn_mask = attn_mask.expand(*attn_mask.shape[:-2], query.shape[-2], key.shape[-2])
-            y = original(query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
-            return y.clone(memory_format=torch.contiguous_format)
-        if enable_gqa:
-            groups = query.shape[-3] // key.shape[-3]
-            key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
-        scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
-        if is_causal:
-            ones = torch.ones_like(scores, dtype=torch.int32)
-            attn_mask = ones.cumsum(-1) <= ones.cumsum(-2)
-        if attn_mask is not None:
-            added = attn_mask.dtype != torch.bool
-            scores = scores + attn_mask if added else scores.masked_fill(~attn_mask, -torch.inf)
-        weights = scores.softmax(-1)
-        return (
-            torch.ops.bridge.dropout(weights, float(dropout_p), "dropout") if dropout_p else weights
-        ) @ value
+    def run(x, other, **options):
+        whole = not (x.is_floating_point() or x.is_complex())
+        return original(
+            x.to(torch.get_default_dtype()) if whole and isinstance(other, float) else x, other, **options
+        )
 
     return run
-
-
-def _is_one(size: Any) -> bool:
-    """Whether a size is known to be 1, asked without fixing a size that is free."""
-    return isinstance(size, int) and size == 1
 
 
 class Padded(NamedTuple):
@@ -288,6 +217,10 @@ PATCHES: tuple[tuple[Any, str, Any, str], ...] = (
         (owner, "adaptive_avg_pool1d", adaptive_avg_pool1d, "the number of windows is frozen")
         for owner in (torch, torch.nn.functional)
     ),
+    *(
+        (owner, name, grouped(getattr(owner, name)), "is traced in bfloat16 only")
+        for owner, name in ((torch, "_grouped_mm"), (torch.nn.functional, "grouped_mm"))
+    ),
     (torch.nn.functional, "embedding_bag", embedding_bag, "written as loops"),
     (torch.nn.functional, "rrelu", _rrelu, "has no translation"),
     (
@@ -307,25 +240,34 @@ PATCHES: tuple[tuple[Any, str, Any, str], ...] = (
     (
         torch.nn.MultiheadAttention,
         "forward",
-        _whole_attention(torch.nn.MultiheadAttention.forward),
+        whole_attention(torch.nn.MultiheadAttention.forward),
         "decomposed into its arithmetic",
     ),
     (
         torch.nn.modules.transformer,
         "_detect_is_causal_mask",
-        _is_causal,
+        is_causal_mask,
         "looks into the mask, which has no values while torch traces",
+    ),
+    *(
+        (
+            owner,
+            name,
+            _rsub(getattr(owner, name)),
+            "a decimal less whole numbers is translated as if they were decimals",
+        )
+        for owner, name in ((torch, "rsub"), (torch.Tensor, "__rsub__"))
     ),
     (
         torch.nn.functional,
         "multi_head_attention_forward",
-        _multi_head(torch.nn.functional.multi_head_attention_forward),
+        multi_head(torch.nn.functional.multi_head_attention_forward),
         "in eval mode the rate of its dropout is not passed on",
     ),
     (
         torch.nn.functional,
         "scaled_dot_product_attention",
-        _attention(torch.nn.functional.scaled_dot_product_attention),
+        attention(torch.nn.functional.scaled_dot_product_attention),
         "dropout, more axes than four and fewer heads of keys; under a trained mask its strides change after tracing",
     ),
     (torch.autograd.Function, "apply", NOTING, "its gradient is lost, of which nothing would tell"),

@@ -59,6 +59,9 @@ ONE = {  # a module, an example of one, and the shapes of the Keras model's inpu
     "with states": (Tagger(), (torch.randn(1, 7, 3), *torch.randn(2, 2, 1, 5)), [(None, 7, 3), *[(2, None, 5)] * 2]),
     "time first": (nn.GRU(3, 4, 2, bidirectional=True), (torch.randn(1, 1, 3), torch.randn(4, 1, 4)), [(1, None, 3), (4, None, 4)]),
     "a mask and places": (Encoder(), (IDS, PLACES, KEPT), [(None, 6)] * 3),
+    "a mask by the size of another": (
+        Call(lambda self, ids, mask: self.words(ids) * mask.view(ids.shape[0], -1, 1), words=nn.Embedding(20, 4)), (IDS, torch.rand(1, 6)), [(None, 6)] * 2
+    ),
     "a dict": (Named(), {"x": torch.randn(1, 3), "more": [torch.randn(1, 4)]}, [(None, 3), (None, 4)]),
     "over the batch": (Call(lambda self, x: x - x.mean(0) + self.linear(x), linear=nn.Linear(3, 3)), torch.randn(1, 3), [(None, 3)]),
     # where a batch means something else than every row by itself, it stays what it is

@@ -66,3 +66,44 @@ def test_frozen_layers_are_traced_as_they_train() -> None:
     report = bridge.convert(module, (sequences(TIME),), {"src_key_padding_mask": padding(TIME)}).report
     assert report.verified
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+class Called(nn.Module):
+    """Attention as a function, all of it by position, with a mask of whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(WIDTH, 2)
+
+    def forward(self, x: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        own, hidden = self.attention, (1.0 - kept) * -1e4
+        y, _ = nn.functional.multi_head_attention_forward(
+            x, x, x, WIDTH, 2, own.in_proj_weight, own.in_proj_bias, None, None, False, 0.1, own.out_proj.weight,
+            own.out_proj.bias, self.training, hidden, False,
+        )  # fmt: skip
+        return y
+
+
+def test_attention_as_a_function() -> None:
+    kept = 1 - padding(TIME).long()
+    assert bridge.convert(Called(), (torch.randn(TIME, BATCH, WIDTH), kept)).report.proved
+
+
+class Experts(nn.Module):
+    """Each row by the matrix of the one that the router chooses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = nn.Linear(WIDTH, 3)
+        self.weights = nn.Parameter(torch.randn(3, WIDTH, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        chosen, order = torch.sort(self.router(x).argmax(-1))
+        ends = (chosen[None] <= torch.arange(3)[:, None]).sum(1).int()
+        return nn.functional.grouped_mm(x[order], self.weights, offs=ends)[torch.argsort(order)]
+
+
+def test_experts() -> None:
+    result = bridge.convert(Experts(), torch.randn(5, WIDTH))
+    assert result.report.proved
+    assert result.report.trainable == result.report.source_parameters
