@@ -82,6 +82,11 @@ def inputs_of(node: ir.Node) -> tuple[ir.Value, ...]:
     return tuple(input_of(node, index) for index in range(len(node.inputs)))
 
 
+def all_nodes(model: ir.Model) -> list[ir.Node]:
+    """The nodes of the model, those of graphs inside nodes among them."""
+    return list(ir.traversal.RecursiveGraphIterator(model.graph))
+
+
 def home(node: ir.Node) -> ir.Graph:
     """The graph in which `node` stands."""
     if not isinstance(node.graph, ir.Graph):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from bridge.passes.cancel_inverses import cancel_inverses
-from bridge.passes.common import drop_functions, drop_unused, inline, lift_constants
+from bridge.passes.common import drop_functions, drop_unused, inline, lift_constants, name_values
 from bridge.passes.fuse_activation import fuse_activation
 from bridge.passes.fuse_cells import fuse_cells
 from bridge.passes.fuse_linear import fuse_linear
@@ -56,6 +56,7 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
     simplify_reshapes,  # reshapes in their plainest form, so that no axis has to move; needs Linear
     remove_identities,  # what the others left between nodes
     drop_unused,  # the nodes nobody reads any more
+    name_values,  # what the others made in several graphs
     drop_functions,  # last: the bodies of those of our operators that no node became
 )
 

@@ -8,7 +8,17 @@ import onnx_ir as ir
 
 from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import LAYERS, RECURRENT, STATES, RecurrentOp
-from bridge.graph.rewriting import Emitter, attribute, input_of, inputs_of, integers, is_onnx, replace, used
+from bridge.graph.rewriting import (
+    Emitter,
+    all_nodes,
+    attribute,
+    input_of,
+    inputs_of,
+    integers,
+    is_onnx,
+    replace,
+    used,
+)
 from bridge.graph.shapes import rank
 from bridge.passes.fixed_point import until_unchanged
 
@@ -22,7 +32,7 @@ def cancel_inverses(model: ir.Model) -> None:
 
 def _sweep(model: ir.Model) -> list[ir.Node]:
     rewritten = []
-    for node in list(model.graph):
+    for node in all_nodes(model):
         rule = RULES.get(node.op_type) if is_onnx(node) else None
         value = rule(node) if rule is not None and used(node.outputs[0]) else None
         if value is not None:

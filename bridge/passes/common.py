@@ -25,5 +25,21 @@ def drop_unused(model: ir.Model) -> None:
     common.RemoveUnusedNodesPass()(model)
 
 
+def name_values(model: ir.Model) -> None:
+    """Where there are bodies, values of all graphs get names of their own, and a body gives values of its own."""
+    bodies = list(model.graph.subgraphs())
+    for body in bodies:
+        for place, value in enumerate(body.outputs):
+            node = value.producer()
+            own = value in body.initializers.values() if node is None else node.graph is body
+            if not own or value in body.outputs[:place]:
+                copy = ir.node("Identity", [value])
+                copy.outputs[0].shape, copy.outputs[0].type = value.shape, value.type
+                body.append(copy)
+                body.outputs[place] = copy.outputs[0]
+    if bodies:
+        common.NameFixPass()(model)
+
+
 def drop_functions(model: ir.Model) -> None:
     common.RemoveUnusedFunctionsPass()(model)

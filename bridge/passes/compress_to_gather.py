@@ -7,11 +7,11 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from bridge.graph.rewriting import Emitter, attribute, constant, home, input_of, is_onnx, replace
+from bridge.graph.rewriting import Emitter, all_nodes, attribute, constant, home, input_of, is_onnx, replace
 
 
 def compress_to_gather(model: ir.Model) -> None:
-    for node in list(model.graph):
+    for node in all_nodes(model):
         condition = constant(node.inputs[1]) if is_onnx(node, "Compress") else None
         places = None if condition is None else np.flatnonzero(condition.numpy())
         if places is not None and (places < _least(node)).all():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 import onnx_ir as ir
 
 from bridge.errors import InternalError
+from bridge.graph.rewriting import all_nodes
 
 NAMED = 5  # nodes in an error
 
@@ -17,7 +18,7 @@ def until_unchanged(name: str, model: ir.Model, sweep: Callable[[ir.Model], Coll
     What is rewritten has to come nearer to its last form each time, and travels past one node at least in each sweep:
     more sweeps than nodes are a circle. Raises `InternalError` with the pass and the nodes that it keeps rewriting.
     """
-    count = sum(1 for _ in ir.traversal.RecursiveGraphIterator(model.graph))
+    count = len(all_nodes(model))
     for _ in range(count + 2):
         rewritten = sweep(model)
         if not rewritten:

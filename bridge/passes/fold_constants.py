@@ -19,7 +19,7 @@ from onnx.reference import ReferenceEvaluator
 from bridge.errors import SourceError
 from bridge.graph.decimals import decimal
 from bridge.graph.functions import OPSET
-from bridge.graph.rewriting import attribute, is_onnx, sizes
+from bridge.graph.rewriting import all_nodes, attribute, home, is_onnx, sizes
 from bridge.passes.bounds import known_bytes
 from bridge.passes.moves import move, stays
 from bridge.weights.recipes import Computed
@@ -57,10 +57,11 @@ LOOPS = {
 
 def fold_constants(model: ir.Model) -> None:
     """Raises `SourceError` if constants unfold to more than memory should be asked for."""
-    graph = model.graph
     made: set[ir.Value] = set()
-    room = MAX_GROWTH + 4 * sum(map(_bytes, graph.initializers.values()))
-    for node in list(graph):
+    held = (value for graph in model.graphs() for value in graph.initializers.values())
+    room = MAX_GROWTH + 4 * sum(map(_bytes, held))
+    for node in all_nodes(model):
+        graph = home(node)
         inputs = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs]
         if not _foldable(node, inputs, graph):
             continue

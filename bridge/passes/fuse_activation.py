@@ -16,14 +16,14 @@ from typing import Any, TypeAlias
 import onnx_ir as ir
 
 from bridge.graph.functions import DOMAIN
-from bridge.graph.rewriting import Emitter, attribute, input_of, inputs_of, is_onnx, replace, used
+from bridge.graph.rewriting import Emitter, all_nodes, attribute, input_of, inputs_of, is_onnx, replace, used
 from bridge.passes.monomial import Monomial, monomial, one_more, within
 
 Found: TypeAlias = tuple[ir.Value, str, dict[str, Any]] | None  # what is activated, by which operator
 
 
 def fuse_activation(model: ir.Model) -> None:
-    for node in list(model.graph):
+    for node in all_nodes(model):
         if not is_onnx(node, "Mul", "Div") or not used(node.outputs[0]):
             continue
         product = monomial(node.outputs[0])

@@ -9,13 +9,23 @@ import onnx_ir as ir
 
 from bridge.graph.decimals import number
 from bridge.graph.functions import DOMAIN
-from bridge.graph.rewriting import Emitter, attribute, constant, input_of, is_onnx, numpy_type, replace, typed
+from bridge.graph.rewriting import (
+    Emitter,
+    all_nodes,
+    attribute,
+    constant,
+    input_of,
+    is_onnx,
+    numpy_type,
+    replace,
+    typed,
+)
 from bridge.graph.shapes import shape_of
 from bridge.weights.weight import Weight
 
 
 def fuse_linear(model: ir.Model) -> None:
-    for node in list(model.graph):
+    for node in all_nodes(model):
         if is_onnx(node, "Gemm", "MatMul"):
             {"Gemm": _gemm, "MatMul": _matmul}[node.op_type](node)
 

@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from bridge.graph.rewriting import (
     Emitter,
+    all_nodes,
     attribute,
     constant,
     input_of,
@@ -57,7 +58,7 @@ class Norm:
 def fuse_normalization(model: ir.Model) -> None:
     _share(model)
     made: dict[ir.Value, Norm] = {}
-    for node in list(model.graph):
+    for node in all_nodes(model):
         if not is_onnx(node) or not node.outputs or not used(node.outputs[0]):
             continue
         norm = _affine(node, made) or _single_steps(node) or _grouped(node)
@@ -70,7 +71,7 @@ def fuse_normalization(model: ir.Model) -> None:
 def _share(model: ir.Model) -> None:
     """A mean, or a difference from it, that was written twice is one."""
     seen: dict[Any, ir.Value] = {}
-    for node in list(model.graph):
+    for node in all_nodes(model):
         if not is_onnx(node, "ReduceMean", "Sub") or node.outputs[0].is_graph_output():
             continue
         out, axes = node.outputs[0], _mean_axes(node.outputs[0])

@@ -6,13 +6,13 @@ import math
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import attribute, constant, input_of, integers, is_onnx, used
+from bridge.graph.rewriting import all_nodes, attribute, constant, input_of, integers, is_onnx, used
 
 NEUTRAL = {"Conv": 0.0, "MaxPool": -math.inf}  # what the windows of each see in their padding
 
 
 def fuse_pad(model: ir.Model) -> None:
-    for node in list(model.graph):
+    for node in all_nodes(model):
         if is_onnx(node, *NEUTRAL) and attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID"):
             _absorb(node)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from bridge.graph.rewriting import all_nodes
 from bridge.passes.common import drop_unused
 from bridge.passes.compress_to_gather import compress_to_gather
 from bridge.passes.fixed_point import until_unchanged
@@ -21,7 +22,7 @@ def infer_and_fold(model: ir.Model) -> None:
 
 def _learn(model: ir.Model) -> set[ir.Node]:
     """Gives the nodes that came or went."""
-    before = set(model.graph)
+    before = set(all_nodes(model))
     infer_shapes(model)  # shapes, and the symbolic contents of shape arithmetic
     sequence_to_split(model)  # needs the size that is split
     resolve_casts(model)  # CastLike names its type, so that constants behind it fold; needs the types
@@ -29,4 +30,4 @@ def _learn(model: ir.Model) -> set[ir.Node]:
     resolve_branches(model)  # needs the condition folded
     compress_to_gather(model)  # as does this
     drop_unused(model)
-    return before ^ set(model.graph)
+    return before ^ set(all_nodes(model))

@@ -23,7 +23,7 @@ from bridge.errors import BridgeError, SourceError, short_message
 from bridge.graph.axes import MAX_RANK
 from bridge.graph.decimals import fraction
 from bridge.graph.loops import scanned_out, trips
-from bridge.graph.rewriting import attribute, input_of, inputs_of, integers, is_onnx
+from bridge.graph.rewriting import all_nodes, attribute, input_of, inputs_of, integers, is_onnx
 from bridge.graph.shapes import Dim, formula, shape_of
 from bridge.passes import slice_shapes, window_shapes
 from bridge.passes.bounds import MAX_CONTENTS, ROOM, Bounded, Room, require_bounds
@@ -38,7 +38,7 @@ def infer_shapes(model: ir.Model) -> None:
     What the graph declares of its outputs is kept only where nothing can be inferred. Raises `SourceError` if shapes
     do not fit, or are beyond `bounds`.
     """
-    values = [value for node in model.graph for value in node.outputs]
+    values = [value for node in all_nodes(model) for value in node.outputs]
     declared = [value.shape for value in values]
     for value in values:
         value.shape = None

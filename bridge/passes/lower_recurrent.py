@@ -17,6 +17,7 @@ from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import STATES, RecurrentOp
 from bridge.graph.rewriting import (
     Emitter,
+    all_nodes,
     attribute,
     constant,
     input_of,
@@ -44,7 +45,7 @@ KEEPS_ZERO = {
 
 
 def lower_recurrent(model: ir.Model) -> None:
-    for node in list(model.graph):
+    for node in all_nodes(model):
         if is_onnx(node, *STATES):
             _rewrite(node)
         elif (node.domain, node.op_type) == (DOMAIN, "LSTMPFrom") and all(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import constant, home, is_onnx
+from bridge.graph.rewriting import all_nodes, constant, home, is_onnx
 from bridge.graph.splicing import splice
 
 
 def resolve_branches(model: ir.Model) -> None:
     while found := [
-        node for node in model.graph if is_onnx(node, "If") and constant(node.inputs[0]) is not None
+        node for node in all_nodes(model) if is_onnx(node, "If") and constant(node.inputs[0]) is not None
     ]:
         for node in found:
             holds = bool(constant(node.inputs[0]).numpy().reshape(-1)[0])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import Emitter, attribute, input_of, is_onnx, replace
+from bridge.graph.rewriting import Emitter, all_nodes, attribute, input_of, is_onnx, replace
 
 
 def resolve_casts(model: ir.Model) -> None:
-    for node in list(model.graph):
+    for node in all_nodes(model):
         if not is_onnx(node, "Cast", "CastLike"):
             continue
         source, out = input_of(node, 0), node.outputs[0]

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import Emitter, attribute, input_of, inputs_of, integers, is_onnx, replace, typed
+from bridge.graph.rewriting import (
+    Emitter,
+    all_nodes,
+    attribute,
+    input_of,
+    inputs_of,
+    integers,
+    is_onnx,
+    replace,
+    typed,
+)
 from bridge.graph.shapes import Dim, shape_of
 
 
 def scatter_to_concat(model: ir.Model) -> None:
-    for node in list(model.graph):
+    for node in all_nodes(model):
         if is_onnx(node, "ScatterND") and attribute(node, "reduction", "none") == "none":
             _rewrite(node)
 

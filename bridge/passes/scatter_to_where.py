@@ -8,7 +8,16 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import Emitter, attribute, constant, input_of, inputs_of, is_onnx, replace
+from bridge.graph.rewriting import (
+    Emitter,
+    all_nodes,
+    attribute,
+    constant,
+    input_of,
+    inputs_of,
+    is_onnx,
+    replace,
+)
 from bridge.graph.shapes import rank
 
 ELEMENTWISE = (
@@ -19,7 +28,7 @@ ELEMENTWISE = (
 
 
 def scatter_to_where(model: ir.Model) -> None:
-    for node in list(model.graph):
+    for node in all_nodes(model):
         if is_onnx(node, "ScatterND") and attribute(node, "reduction", "none") == "none":
             _rewrite(node)
 

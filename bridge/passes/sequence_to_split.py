@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import Emitter, attribute, constant, input_of, integers, is_onnx, replace
+from bridge.graph.rewriting import (
+    Emitter,
+    all_nodes,
+    attribute,
+    constant,
+    input_of,
+    integers,
+    is_onnx,
+    replace,
+)
 from bridge.graph.shapes import reaches, shape_of, symbolic_contents
 
 END = (1 << 63) - 1  # of an axis, whatever its size
 
 
 def sequence_to_split(model: ir.Model) -> None:
-    for node in list(model.graph):
+    for node in all_nodes(model):
         if is_onnx(node, "SplitToSequence"):
             _rewrite(node)
 

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from bridge.graph.axes import blocks
 from bridge.graph.functions import DOMAIN
-from bridge.graph.rewriting import Emitter, attribute, input_of, integers, is_onnx, replace, typed
+from bridge.graph.rewriting import Emitter, all_nodes, attribute, input_of, integers, is_onnx, replace, typed
 from bridge.graph.shapes import Dim, rank, shape_of
 from bridge.passes.fixed_point import until_unchanged
 
@@ -28,7 +28,7 @@ def simplify_reshapes(model: ir.Model) -> None:
 
 
 def _sweep(model: ir.Model) -> list[ir.Node]:
-    reshapes = [node for node in model.graph if is_onnx(node, "Reshape")]
+    reshapes = [node for node in all_nodes(model) if is_onnx(node, "Reshape")]
     return [node for node in reshapes if node.outputs[0].uses() and any(rule(node) for rule in RULES)]
 
 

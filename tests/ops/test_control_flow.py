@@ -13,7 +13,7 @@ def branches(
 ) -> str:
     """An If on x, each branch a graph that gives a."""
     return (
-        f"g (float[N, 4] x{inputs}) => ({gives} y) <float[4, 4] w, float[4, 4] v> {{ {before} y = If (c) "
+        f"g (float[N, 4] x{inputs}) => ({gives} y) <float[4, 4] w, float[4, 4] v, float[4] o> {{ {before} y = If (c) "
         f"<then_branch = t () => ({gives} a) {{ {then} }}, else_branch = e () => ({gives} a) {{ {otherwise} }}> }}"
     )
 
@@ -25,6 +25,12 @@ ROWS = {
         branches("a = MatMul (h, w)", "a = Neg (h)", before="h = MatMul (x, w)"), ["Dense", "Dense", "If"],
     ),
     "a condition of one element": (branches("a = Relu (x)", "a = Neg (x)", inputs=", bool[1] c"), ["ReLU", "If"]),
+    "what passes make of the nodes of a branch": (
+        branches("b = Gemm <transB = 1> (x, w, o) s = Sigmoid (b) a = Mul (b, s)",
+                 "u = Unsqueeze (x, zero) t = Transpose <perm = [1, 0, 2]> (u) p = Transpose <perm = [1, 0, 2]> (t) "
+                 "a = Squeeze (p, zero)", before="zero = Constant <value_ints = [0]> ()"),
+        ["Dense", "Activation", "If"],
+    ),
     "branches that compute nothing": (branches("a = Identity (h)", "a = Identity (x)", before="h = Neg (x)"), ["If"]),
     "constants themselves": (
         branches("a = Constant <value = float {2.5}> ()", "a = Constant <value = float {-1.5}> ()", "float"), ["If"],
