@@ -15,6 +15,7 @@ import onnx
 import onnx.printer
 from onnx import helper, numpy_helper
 
+import benchmarks.fuzz.bodies
 import benchmarks.fuzz.indexing
 import benchmarks.fuzz.networks
 import benchmarks.fuzz.shapes  # noqa: F401 - draw their operators

@@ -1,11 +1,10 @@
-"""How a node of each operator that changes shapes, multiplies matrices or branches is drawn."""
+"""How a node of each operator that changes shapes or multiplies matrices is drawn."""
 
 from __future__ import annotations
 
 import string
 
 import numpy as np
-from onnx import TensorProto, helper
 
 from benchmarks.fuzz.draft import Draft
 from benchmarks.fuzz.operators import draws
@@ -191,36 +190,3 @@ def einsum(d: Draft) -> None:
     out = "".join(d.random.sample(letters, d.random.randint(0, len(letters))))
     equation = d.pick([",", " , "]).join(terms) + (f"->{batch}{out}" if d.chance(0.8) else "")
     d.node(arrays, equation=equation)
-
-
-# --- branches --------------------------------------------------------------------------------------------------
-
-
-@draws("If")
-def branch(d: Draft) -> None:
-    """By a condition that is a constant, or that a size decides."""
-    x = d.tensor(["float32"], rank=(1, 4), least=1)
-    if d.chance(0.5):
-        condition = d.given(np.array(d.chance(0.5)), roles="wc")
-    else:
-        axis = d.random.randrange(d.values[x].ndim)
-        d.op = "Shape"
-        (sizes,) = d.node([x])
-        d.op = "Gather"
-        (size,) = d.node([sizes, d.ints(axis)], axis=0)
-        d.op = "Equal"
-        (condition,) = d.node([size, d.ints(d.values[x].shape[axis] + d.pick([0, 0, 1]))])
-    d.op = "If"
-    branches = {
-        name: helper.make_graph(
-            [helper.make_node(op, [x], [f"{condition}_{name}"])],
-            name,
-            [],
-            [helper.make_tensor_value_info(f"{condition}_{name}", TensorProto.FLOAT, None)],
-        )
-        for name, op in zip(("then_branch", "else_branch"), d.random.sample(BRANCHES, 2), strict=True)
-    }
-    d.node([condition], reads=[x], **branches)
-
-
-BRANCHES = ["Neg", "Exp", "Relu", "Identity", "Sigmoid"]

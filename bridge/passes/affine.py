@@ -90,6 +90,14 @@ def _bias(weight: object) -> list[Term] | None:
     return [Term(None, weight.reshape(weight.dims[-1]))]
 
 
+def _number(value: ir.Value | None, beside: list[Term] | None) -> list[Term] | None:
+    """One number that is added to all units, such as TensorFlow's bias of the forget gate."""
+    tensor = constant(value)
+    if tensor is None or tensor.size != 1 or not beside:
+        return None
+    return [Term(None, beside[0].matrix.fill(float(tensor.numpy().item()), (beside[0].units,)))]
+
+
 def _same(node: ir.Node, value: ir.Value, deep: int) -> list[Term] | None:
     return _terms(node.inputs[0], deep)
 
@@ -101,6 +109,7 @@ def _negated(node: ir.Node, value: ir.Value, deep: int) -> list[Term] | None:
 
 def _sum(node: ir.Node, value: ir.Value, deep: int) -> list[Term] | None:
     left, right = (_terms(part, deep) for part in node.inputs)
+    left, right = left or _number(node.inputs[0], right), right or _number(node.inputs[1], left)
     if not left or not right or left[0].units != right[0].units:
         return None
     return left + [term.scale(-1) for term in right] if node.op_type == "Sub" else left + right

@@ -38,6 +38,9 @@ LSTMS = {
     "in TensorFlow's order, of one matrix": lstm(JOINED, "i, g, f, o", "float[7, 16] w, float[16] b"),
     "without a bias": lstm("xw = MatMul (x, w) hr = MatMul (h, r) z = Add (hr, xw)"),
     "two biases, the other way round": lstm(GEMMS, weights=TWO, k="Mul (t, so)", d="Add (new, kept)", kept="Mul (c, sf)"),
+    "with TensorFlow's bias of the forget gate": lstm(JOINED, "i, g, f, o", "float[7, 16] w, float[16] b").replace(
+        "sf = Sigmoid (f)", "one = Constant <value_float = 1.0> () ff = Add (f, one) sf = Sigmoid (ff)"
+    ),
     "a matrix for each gate": graph(
         "".join(
             f"{g}x = MatMul (x, w{g}) {g}h = MatMul (h, r{g}) {g}s = Add ({g}x, b{g}) {g}z = Add ({g}s, {g}h) "
