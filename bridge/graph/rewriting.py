@@ -48,12 +48,23 @@ class Emitter:
 
 
 def replace(old: ir.Value, new: ir.Value) -> None:
-    """Everything that read `old` reads `new`; what is known of `old` is kept."""
+    """Everything that read `old` reads `new`; what is known of `old` is kept. A body that gives `old` gives a copy of
+    what is not its own."""
     if new.shape is None:
         new.shape = old.shape
     if new.dtype is None and old.dtype is not None:
         new.dtype = old.dtype
+    maker = old.producer()
+    if maker is not None and old.is_graph_output() and _graph_of(new) is not maker.graph:
+        copy = Emitter(maker)("Identity", new)
+        copy.shape, copy.type = new.shape, new.type
+        new = copy
     old.replace_all_uses_with(new, replace_graph_outputs=True)
+
+
+def _graph_of(value: ir.Value) -> ir.Graph | ir.Function | None:
+    node = value.producer()
+    return value.graph if node is None else node.graph
 
 
 def typed(value: ir.Value, dims: Iterable[int | ir.SymbolicDim], like: ir.Value) -> ir.Value:

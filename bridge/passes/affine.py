@@ -10,7 +10,7 @@ import onnx_ir as ir
 from bridge.graph.rewriting import attribute, constant, integers, is_onnx
 from bridge.weights.weight import Weight
 
-DEEP = 12  # nodes between a sum and the furthest of its products
+DEEP = 8  # nodes between a sum and the furthest of its products
 
 
 @dataclass(frozen=True)

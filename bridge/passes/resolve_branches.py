@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import all_nodes, constant, home, is_onnx
+from bridge.graph.rewriting import all_nodes, constant, home, is_onnx, replace
 from bridge.graph.splicing import splice
 
 
@@ -20,5 +20,5 @@ def resolve_branches(model: ir.Model) -> None:
 def _put(node: ir.Node, branch: ir.Graph) -> None:
     """What `branch` holds in the place of `node`."""
     for old, new in zip(node.outputs, splice(branch, node), strict=True):
-        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        replace(old, new)
     home(node).remove(node, safe=True)

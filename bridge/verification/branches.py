@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.torch_module import Torch
-from bridge.graph.rewriting import input_of, is_onnx
+from bridge.graph.rewriting import all_nodes, input_of, is_onnx
 from bridge.verification.inputs import Sampler, Sizes
 from bridge.verification.metrics import Arrays
 from bridge.verification.reference import Runner
@@ -26,24 +25,24 @@ UNTAKEN = "the condition of {} was {} at all inputs that were tried: its {} is n
 
 @dataclass
 class Branches:
-    """The Ifs of a graph, and what their conditions have been."""
+    """The Ifs of a graph, and what their conditions have been; `run` gives the conditions."""
 
     model: ir.Model
-    taken: dict[ir.Node, set[bool]] = field(default_factory=dict)
+    run: OnnxRuntime
+    taken: dict[ir.Node, set[bool]]
 
     @classmethod
     def of(cls, model: ir.Model) -> Branches:
-        return cls(model, {node: set() for node in model.graph if is_onnx(node, "If")})
-
-    @functools.cached_property
-    def _run(self) -> OnnxRuntime:
-        return OnnxRuntime(showing(self.model, [input_of(node, 0).name for node in self.taken]))
+        """Raises `SourceError` where onnxruntime does not run the graph."""
+        nodes = [node for node in model.graph if is_onnx(node, "If")]
+        run = OnnxRuntime(showing(model, [input_of(node, 0).name for node in nodes]))
+        return cls(model, run, {node: set() for node in nodes})
 
     def learn(self, inputs: Arrays) -> bool:
         """Whether a branch is taken there that was not before."""
         try:
-            conditions = [bool(condition.all()) for condition in self._run(inputs)]
-        except (NotRun, SourceError):
+            conditions = [bool(condition.all()) for condition in self.run(inputs)]
+        except NotRun:
             return False
         new = [holds not in taken for holds, taken in zip(conditions, self.taken.values(), strict=True)]
         for holds, taken in zip(conditions, self.taken.values(), strict=True):
@@ -61,7 +60,7 @@ class Branches:
                 holds = True in taken
                 untaken = "else_branch" if holds else "then_branch"
                 yield UNTAKEN.format(node.name or node.outputs[0].name, str(holds).lower(), untaken)
-        for node in ir.traversal.RecursiveGraphIterator(self.model.graph):
+        for node in all_nodes(self.model):
             if is_onnx(node, "If") and node not in self.taken:
                 yield NESTED.format(node.name or node.outputs[0].name)
 
@@ -75,9 +74,12 @@ def branch_trials(
     budget: Budget,
 ) -> tuple[list[Trial], list[str]]:
     """The source at inputs that take branches which those of `tried` do not, as far as some are found."""
-    branches = Branches.of(simple)
-    if not branches.taken:
-        return [], list(branches.notes())
+    if not any(is_onnx(node, "If") for node in all_nodes(simple)):
+        return [], []
+    try:
+        branches = Branches.of(simple)
+    except SourceError as error:
+        return [], [f"which branches run is not looked at: {error}"]
     for trial in tried:
         branches.learn(trial.inputs)
     onnx, torch = sources
