@@ -116,7 +116,8 @@ def _made_by(value: ir.Value | None, op: str) -> ir.Node | None:
 
 def _lstm_steps(node: ir.Node, made: Mapping[ir.Value, Step]) -> Iterator[Step]:
     for left, right in _orders(node):
-        o, out = gate(left), activated(right)
+        out = activated(right)
+        o = None if out is None else gate(left)
         if o is None or out is None:
             continue
         for kept, new in _orders(_made_by(out.value, "Add")):
