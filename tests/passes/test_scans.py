@@ -1,7 +1,12 @@
 """A Scan or Loop over cells is a layer over the sequence; one that does more is not, and is equal too."""
 
 import pytest
-from checking import check
+from checking import check, parse
+
+from bridge.frontend.onnx_load import load
+from bridge.graph.rewriting import all_nodes
+from bridge.passes import simplify
+from bridge.passes.unroll_loops import MOST_NODES
 
 WEIGHTS = "float[3, 16] w, float[4, 16] r, float[16] b"
 STEP = (
@@ -93,3 +98,18 @@ MORE = {
 def test_a_loop_that_does_more_is_none(source):
     built = check(source, custom=True, transposes=None)
     assert {row.layer for row in built.made} & {"Scan", "Loop"}
+
+
+def test_loops_inside_loops_are_written_out_as_far_as_there_is_room():
+    """Sixteen times sixteen times sixteen bodies are not."""
+    inner = "a = Neg (x)"
+    for depth in range(5):
+        inner = (
+            f"a = Loop <body = b (int64 i{depth}, bool c{depth}, float[N] x{depth}) => (bool d{depth}, float[N] r{depth}) "
+            f"{{ {inner} d{depth} = Identity (c{depth}) r{depth} = Identity (a) }}> (m, c, x)"
+        )
+    simple = simplify(load(parse(
+        "g (float[N] x) => (float[N] a) { m = Constant <value_int = 16> () c = Constant <value = bool {1}> () "
+        f"{inner} }}", {},
+    )))  # fmt: skip
+    assert len(all_nodes(simple)) <= MOST_NODES + 5
