@@ -200,6 +200,8 @@ def _evaluate(node: ir.Node, inputs: Sequence[Any]) -> list[ir.TensorProtocol]:
             results = _results(node, inputs)
     except Exception:  # of any kind: what cannot be worked out stays in the graph, where the run will tell
         return []
+    if any(result is None or isinstance(result, list) for result in results):
+        return []  # an optional or a sequence is no constant
     return [
         ir.tensor(np.asarray(result), name=value.name)
         for result, value in zip(results, node.outputs, strict=True)

@@ -352,7 +352,8 @@ class Sum(Recipe, kind="sum"):
 
     def put(self, value, into):
         left, right = self.left.push(into), self.right.push(into)
-        self.left.pull(np.where(left + right == value, left, value - right).astype(left.dtype), into)
+        kept = (left + right).astype(value.dtype) == value
+        self.left.pull(np.where(kept, left, value - right).astype(left.dtype), into)
 
     def add(self, gradient, into):
         self.left.adjoint(gradient, into)
