@@ -43,11 +43,12 @@ ROUNDING_FACTOR = (
 
 
 def checks(call: Run, tried: Sequence[Trial], simple: OnnxRuntime | None = None) -> Iterator[Check]:
-    """All legs at all sizes; `call` is a `keras_call`, `simple` runs the graph that was built."""
+    """All legs at all sizes; `call` is a `keras_call`, `simple` runs the graph that was built. In its LSTM, GRU and RNN
+    onnxruntime has answers of its own to NaN and infinities: a step written out, which became one, has others."""
     for trial in tried:
         if trial.torch is not None:
             yield trial.check(TORCH_ORT, error_where(trial.onnx, trial.torch, trial.room))
-        if simple is not None:
+        if simple is not None and not (simple.is_recurrent and trial.odd is Odd.ENDLESS):
             yield from _compared(simple, trial, {SIMPLIFIED: trial.onnx}, "the simplified graph")
         wanted = {ORT_KERAS: trial.onnx, TORCH_KERAS: trial.torch}
         yield from _compared(call, trial, wanted, "Keras")

@@ -13,7 +13,9 @@ import onnx_ir as ir
 from bridge.errors import MissingPackageError, NotRun, SourceError, calling, short_message
 from bridge.graph import structure
 from bridge.graph.axes import Perm
-from bridge.graph.rewriting import Emitter, is_onnx, sizes
+from bridge.graph.functions import DOMAIN
+from bridge.graph.recurrent import RECURRENT
+from bridge.graph.rewriting import Emitter, all_nodes, is_onnx, sizes
 from bridge.keras_compat import to_numpy
 from bridge.verification.metrics import Arrays
 
@@ -39,6 +41,7 @@ class OnnxRuntime:
         options.add_session_config_entry("session.disable_prepacking", "1")  # which copies every weight
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.enable_cpu_mem_arena = False  # memory goes back at once
+        self.is_recurrent = isinstance(model, ir.Model) and any(map(_is_recurrent, all_nodes(model)))
         if isinstance(model, ir.Model):
             light, self._weights = _without_weights(model)
             _add_lowest(light)
@@ -88,6 +91,11 @@ def showing(model: ir.Model, names: Sequence[str | None]) -> ir.Model:
     named = {value.name: value for value in values}
     shown.graph.outputs[:] = [_readable(shown.graph, named[name]) for name in names]
     return shown
+
+
+def _is_recurrent(node: ir.Node) -> bool:
+    """Whether it is a layer or cell of ours, which onnxruntime runs by a kernel of its own."""
+    return node.domain == DOMAIN and node.op_type in RECURRENT
 
 
 def _readable(graph: ir.Graph, value: ir.Value) -> ir.Value:
