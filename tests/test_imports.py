@@ -32,7 +32,7 @@ LAW = """
 SANCTIONED = {("report.report", f"report.{form}") for form in ("text", "html")}  # a report prints itself
 FRAMEWORKS = {
     "torch": "frontend.source frontend.pt2 frontend.torch_* files.checkpoints weights.weight_map handwritten.running "
-    "verification.dropout "
+    "keras_compat verification.dropout "
     "verification.shaken verification.sides verification.statistics",
     "onnxscript": "frontend.source frontend.torch_*",
     "onnxruntime": "verification.runners",
@@ -40,7 +40,7 @@ FRAMEWORKS = {
     "verification.backend_worker verification.dropout verification.nodes verification.outputs verification.runners verification.sides "
     "verification.verify",
     "jax": "keras_compat",
-    "tensorflow": "",
+    "tensorflow": "keras_compat",
     "sympy": "graph.shapes frontend.torch_ranges passes.infer_shapes passes.normal_form passes.slice_shapes ops.dims "
     "verification.requirements verification.sizes",
     "safetensors": "files.checkpoints",

@@ -102,6 +102,28 @@ def test_one_number_of_any_type_is_an_array():
             ops.convert_to_numpy(ops.cast(1.0, "bfloat16"))
 
 
+def leaves_out_digits():
+    """What the backend says of products of float32 on an accelerator."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.config.jax_default_matmul_precision != "highest"
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.backends.cudnn.allow_tf32
+    import tensorflow
+
+    return tensorflow.config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_products_have_all_digits_where_told():
+    assert leaves_out_digits()
+    with keras_compat.full_precision():
+        assert not leaves_out_digits()
+    assert leaves_out_digits()
+
+
 def test_operations_are_found_from_tensors():
     x = keras.Input((3,))
     y = ops.exp(ops.abs(x))

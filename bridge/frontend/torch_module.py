@@ -40,18 +40,16 @@ def without_fast_paths() -> Iterator[None]:
     of which it would leave out digits."""
     import torch
 
-    mha, cuda = torch.backends.mha, torch.backends.cuda
-    exact: tuple[Any, ...] = (cuda.matmul, torch.backends.cudnn) if torch.cuda.is_available() else ()
-    enabled, rounded = mha.get_fastpath_enabled(), [products.allow_tf32 for products in exact]
+    from bridge.keras_compat import torch_in_full_precision
+
+    mha = torch.backends.mha
+    enabled = mha.get_fastpath_enabled()
     mha.set_fastpath_enabled(False)
-    for products in exact:
-        products.allow_tf32 = False
     try:
-        yield
+        with torch_in_full_precision():
+            yield
     finally:
         mha.set_fastpath_enabled(enabled)
-        for products, was in zip(exact, rounded, strict=True):
-            products.allow_tf32 = was
 
 
 class Torch:

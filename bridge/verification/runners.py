@@ -16,7 +16,7 @@ from bridge.graph.axes import Perm
 from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import RECURRENT
 from bridge.graph.rewriting import Emitter, all_nodes, is_onnx, sizes
-from bridge.keras_compat import to_numpy
+from bridge.keras_compat import full_precision, to_numpy
 from bridge.verification.metrics import Arrays
 
 MAX_INLINE_BYTES = 1 << 10  # bytes of an initializer that onnxruntime gets within the model
@@ -161,7 +161,7 @@ def keras_call(model: keras.Model, outputs: Sequence[structure.Path] = ()) -> Ca
 
     def call(inputs: Arrays) -> Arrays:
         tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
-        with calling(), warnings.catch_warnings():
+        with calling(), full_precision(), warnings.catch_warnings():
             softmax = "You are using a softmax over axis"  # an axis of 1 is tried too
             warnings.filterwarnings("ignore", softmax)
             found = model(tensors if len(tensors) != 1 else tensors[0], training=False)

@@ -19,7 +19,7 @@ from keras import ops
 
 from bridge.errors import SourceError
 from bridge.frontend.torch_module import Torch
-from bridge.keras_compat import all_layers, place_of
+from bridge.keras_compat import all_layers, place_of, to_numpy
 from bridge.verification.metrics import Arrays
 from bridge.verification.statistics import Batches, batches
 from bridge.weights.weight_map import WeightMap
@@ -262,7 +262,7 @@ class KerasSide:
             self.model.train_on_batch(list(inputs), targets)
         for entry, old in zip(self.weights, before, strict=True):
             if entry.variable.trainable:
-                gradient = np.asarray(self.optimizer.recorded(entry.variable))
+                gradient = to_numpy(self.optimizer.recorded(entry.variable))
                 entry.recipe.adjoint(gradient.astype(gradients[entry.recipe.names[0]].dtype), gradients)
                 if entry.weight.copies > 1:
                     moved = old - np.asarray(entry.variable)

@@ -26,7 +26,7 @@ def batches(module: Any) -> Iterator[Batches]:
 
     def enter(layer: Any, given: Any) -> None:
         rows = given[0].detach().transpose(0, 1).flatten(1)
-        found.setdefault(layer, []).append((rows.shape[1], rows.var(1, correction=0).numpy()))
+        found.setdefault(layer, []).append((rows.shape[1], rows.var(1, correction=0).cpu().numpy()))
 
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     hooks = [layer.register_forward_pre_hook(enter) for layer in layers]
