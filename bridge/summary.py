@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from bridge.files.archives import entries
+from bridge.graph.gradients import reached_by_gradient
 from bridge.graph.ranges import FREE, Ranges
+from bridge.graph.rewriting import constant
 from bridge.graph.shapes import shape_of
 from bridge.graph.structure import label
-from bridge.report.report import Report, Row, Variable
+from bridge.report.report import Report, Row, Untrained, Variable
 from bridge.verification.checks import Verification
 from bridge.verification.precision import precision
+from bridge.weights.normed import Normed
+from bridge.weights.weight import Weight
 
 if TYPE_CHECKING:
     import keras
@@ -35,7 +39,11 @@ def summarize(
 ) -> Report:
     """The report of a conversion; of one that was not compared without a `verification`."""
     found = verification or Verification(dtype=precision(opened.model.graph))
-    told = (*opened.notes, *_depth(built.model), *_parted(built.weights), *_signature_notes(planned))
+    told = (
+        *opened.notes, *_depth(built.model), *_parted(built.weights), *_detached(built.weights),
+        *_normed(built.weights),
+        *_signature_notes(planned),
+    )  # fmt: skip
     return Report(
         **_source(opened),
         **_keras(built.model, opened, verification is not None),
@@ -51,6 +59,7 @@ def summarize(
             )
             for e in built.weights
         ),
+        untrained=tuple(_untrained(opened, planned, built.weights)),
         transposes=built.transposes,
         seconds=seconds,
     )
@@ -198,6 +207,41 @@ def _parted(weights: WeightMap) -> tuple[str, ...]:
         f"{name} is {' and '.join(paths)}: the same numbers, which Keras trains apart"
         for name, paths in weights.parted.items()
     )
+
+
+def _detached(weights: WeightMap) -> tuple[str, ...]:
+    names = ", ".join(weights.state.detached)
+    return (f"{names}: no gradient reaches them in torch, and they do not train here",) if names else ()
+
+
+def _normed(weights: WeightMap) -> Iterator[str]:
+    """What trains otherwise than in torch, since torch trains what it is computed of."""
+    for entry in weights:
+        if entry.variable.trainable and entry.recipe.contains(Normed):
+            yield f"{entry.variable.path} is {entry.recipe}: Keras trains the weight itself"
+
+
+def _untrained(opened: Source, planned: Plan, weights: WeightMap) -> Iterator[Untrained]:
+    """The parameters that torch trains, as far as the outputs depend on them, and that no variable trains."""
+    state = weights.state
+    if opened.torch is None:
+        return
+    trained = {name for entry in weights if entry.variable.trainable for name in entry.recipe.names}
+    reached = {state.aliases.get(name, name) for name in reached_by_gradient(opened.model.graph)}
+    for name in sorted(reached - trained):
+        if state.trainable.get(name):
+            yield Untrained(name, state.values[name].size, _constant_at(planned, name))
+
+
+def _constant_at(planned: Plan, name: str) -> str:
+    """Which node takes a parameter as a number that does not change."""
+    for step in planned.steps:
+        for operand in step.operands:
+            held = constant(operand.value)
+            if isinstance(held, Weight) and name in held.recipe.names:
+                where = f" at {step.path}" if step.path else ""
+                return f"{step.node.op_type}{where} takes it as a constant"
+    return "it is part of a constant"
 
 
 def _is_custom(layer: Any) -> bool:

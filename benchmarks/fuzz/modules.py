@@ -84,7 +84,7 @@ class Module:
         layers = [layer(code) for _, code, _ in self.layers]
         names = list(dict.fromkeys(name for made in layers for name in getattr(made, "uses", ())))
         module = parts.Chain(layers, [added for *_, added in self.layers], names).eval()
-        _randomised(module, self.scale)
+        randomised(module, self.scale)
         dtype = getattr(torch, self.dtype)
         torch.manual_seed(self.seed + seed)
         more = dict.fromkeys(
@@ -132,7 +132,7 @@ class Module:
 
 
 @torch.no_grad()
-def _randomised(module: nn.Module, scale: float) -> None:
+def randomised(module: nn.Module, scale: float) -> None:
     """Weights by `scale`, and no statistics, gains or biases that are as they were made."""
     for parameter in module.parameters():
         if parameter.ndim == 1:

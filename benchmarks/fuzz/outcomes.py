@@ -30,7 +30,7 @@ def outcome(convert: Callable[[], Any], module: torch.nn.Module, inputs: Sequenc
         return Outcome(CRASHED if own else REFUSED, f"{type(error).__name__}: {error}")
     if text := _unlike(done.model, module, inputs):
         return Outcome(WRONG, text)
-    if text := changed(done.weights, module):
+    if text := changed(done.weights, module) or untold(done, module, inputs):
         return Outcome(LOST, text)
     return Outcome(EQUAL)
 
@@ -59,10 +59,27 @@ def changed(weights: bridge.WeightMap, module: torch.nn.Module) -> str:
     """An entry of the state_dict that does not come back bit for bit."""
     try:
         back = weights.to_torch()
-    except bridge.BridgeError:  # it says which were folded into others, by a parametrisation for instance
-        return ""
+    except bridge.WeightsError as error:
+        return str(error)
     for name, tensor in module.state_dict().items():
         found = back.get(name)
         if found is None or found.dtype != tensor.dtype or not torch.equal(found, tensor):
             return f"{name} does not come back"
     return ""
+
+
+def untold(done: bridge.Conversion, module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> str:
+    """The parameters that train in torch and not in Keras, or the other way round, without the report saying so."""
+    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    module.zero_grad(set_to_none=True)
+    result = Torch(module, tuple(inputs)).outputs([x.detach().numpy() for x in inputs])
+    floats = [y.sum() for y in result if y.is_floating_point() and y.requires_grad]
+    if floats:
+        sum(floats).backward()
+    wanted = {name for name, p in parameters.items() if p.grad is not None}
+    module.zero_grad(set_to_none=True)
+    trained = {n for e in done.weights if e.variable.trainable for n in e.recipe.names if n in parameters}
+    told = {parameter.name for parameter in done.report.untrained}
+    lost, more = sorted(wanted - trained - told), sorted(trained - wanted)
+    texts = [f"{', '.join(lost)}: trains in torch alone"] if lost else []
+    return "; ".join(texts + ([f"{', '.join(more)}: trains in Keras alone"] if more else []))

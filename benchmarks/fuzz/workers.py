@@ -161,7 +161,7 @@ class _Worker:
 def _serve(connection: Connection, module: str, mebibytes: int) -> None:
     """Run what comes until nobody asks any more."""
     kind = importlib.import_module(module)
-    _limit_memory(mebibytes)
+    limit_memory(mebibytes)
     connection.send("ready")
     while True:
         try:
@@ -192,7 +192,7 @@ def crash(error: BaseException) -> str:
     return f"{type(error).__name__} at {where}: {' '.join(str(error).split())[:400]}"
 
 
-def _limit_memory(mebibytes: int) -> None:
+def limit_memory(mebibytes: int) -> None:
     """Room for one case beyond what is mapped now, and for the frameworks' own threads and arenas."""
     bound = (_status("VmSize") + mebibytes + 2048) << 20
     resource.setrlimit(resource.RLIMIT_AS, (bound, bound))

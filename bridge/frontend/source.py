@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
+import sys
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -215,7 +218,18 @@ def _exported(given: Torch, dynamic_shapes: Any) -> tuple[Exported, Example]:
 def _torch() -> Any:
     """torch, or `MissingPackageError` with the way to get what its export needs."""
     imported("onnxscript", "converting a torch model", "torch")
+    _load_triton()
     return imported("torch", "converting a torch model", "torch")
+
+
+def _load_triton() -> None:
+    """torch's compiler, which `torch.export` loads where it is installed, with its own LLVM: where it finds the symbols
+    of TensorFlow's, the process dies."""
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(flags | getattr(os, "RTLD_DEEPBIND", 0))
+    with contextlib.suppress(ImportError):
+        importlib.import_module("triton")
+    sys.setdlopenflags(flags)
 
 
 def trusted_program(path: Path) -> Any:

@@ -22,6 +22,7 @@ from bridge.files.atomic import require_file
 from bridge.frontend.pt2 import require_harmless, weights_only
 from bridge.frontend.torch_examples import Example, time_major
 from bridge.frontend.torch_experts import of_others
+from bridge.frontend.torch_gradients import regions_detached
 from bridge.frontend.torch_module import without_fast_paths
 from bridge.frontend.torch_names import called, name_axes, name_inputs
 from bridge.frontend.torch_notes import Note
@@ -33,6 +34,7 @@ from bridge.frontend.torch_shapes import Axes
 from bridge.frontend.torch_translations import TRANSLATIONS
 from bridge.frontend.torch_trees import input_names, spelled_out
 from bridge.graph.functions import OPSET, add_functions
+from bridge.graph.gradients import reached_by_gradient
 from bridge.graph.ranges import Range
 from bridge.graph.shapes import shape_of
 from bridge.weights.weight import State
@@ -112,6 +114,8 @@ def _onnx_export(
         with (
             _quiet(),
             read_once(),
+            regions_detached(),
+            torch.enable_grad(),  # a region under no_grad is none where all is
             warnings.catch_warnings(record=True) as heard,
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
@@ -249,6 +253,16 @@ def _with_weights(model: ir.Model, tensors: dict[str, torch.Tensor]) -> ir.Model
         state.trainable[name] = isinstance(tensor, torch.nn.Parameter) and tensor.requires_grad
         if isinstance(tensor, torch.nn.Parameter):
             state.parameters.add(name)
+    _freeze_detached(state, model.graph)
     state.enter(model)
     add_functions(model)
     return model
+
+
+def _freeze_detached(state: State, graph: ir.Graph) -> None:
+    """What outputs depend on without a gradient, as behind `detach()`, does not train."""
+    trained = {state.aliases.get(name, name) for name in reached_by_gradient(graph)}
+    for name in dict.fromkeys(state.aliases.get(name, name) for name in graph.initializers):
+        if state.trainable.get(name) and name not in trained:
+            state.trainable[name] = False
+            state.detached.append(name)

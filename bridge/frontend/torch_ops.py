@@ -17,7 +17,7 @@ from onnxscript import opset23 as op
 
 from bridge.frontend.torch_axes import ints
 from bridge.frontend.torch_experts import grouped_results, onnx_grouped_product
-from bridge.frontend.torch_own_ops import own_op
+from bridge.frontend.torch_own_ops import SPECTRAL_NORM, own_op
 from bridge.graph.recurrent import gate_order
 
 DROPOUTS = {  # torch's name of the function -> ours
@@ -153,6 +153,11 @@ def onnx_max_pool1d(x, kernel, stride, padding, dilation, ceil_mode):
     )[0]
 
 
+def onnx_spectral_norm(w, u, v, axis):
+    axes = range(len(w.shape))
+    return SPECTRAL_NORM(w, u, v, perm=[axes[axis], *(k for k in axes if k != axes[axis])])
+
+
 OPS = (
     TorchOp(
         "recurrent",
@@ -190,6 +195,13 @@ OPS = (
         grouped_results,
         onnx_grouped_product,
         "it has no translation",
+    ),
+    TorchOp(
+        "spectral_norm",
+        "(Tensor w, Tensor u, Tensor v, int axis) -> Tensor",
+        lambda w, u, v, axis: torch.empty_like(w),
+        onnx_spectral_norm,
+        "what it is a weight of is lost in its arithmetic",
     ),
 )
 

@@ -12,12 +12,14 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch.nn.utils import rnn
+from torch.nn.utils import parametrizations, rnn
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from bridge.frontend.torch_attention import attention, is_causal_mask, multi_head, whole_attention
 from bridge.frontend.torch_experts import grouped
 from bridge.frontend.torch_istft import istft
 from bridge.frontend.torch_lookups import embedding_bag, take_along_dim
+from bridge.frontend.torch_norms import spectral_norm, spectral_norm_weight
 from bridge.frontend.torch_notes import NOTING, Note
 from bridge.frontend.torch_ops import DROPOUTS
 from bridge.frontend.torch_pools import adaptive_avg_pool1d, max_pool1d
@@ -61,6 +63,9 @@ def _cell(mode: str):
 
 def _dropout(kind: str):
     return lambda x, p, train=False: torch.ops.bridge.dropout(x, float(p), kind) if p else x.clone()
+
+
+_set_data = torch.Tensor.data.__set__  # type: ignore[attr-defined]
 
 
 def _rrelu(x, lower=1 / 8, upper=1 / 3, training=False, inplace=False):
@@ -212,6 +217,7 @@ PATCHES: tuple[tuple[Any, str, Any, str], ...] = (
         (torch._VF, name, _dropout(name.removesuffix("_")), "vanishes in eval mode, its rate with it")
         for name in DROPPING
     ),
+    (torch.Tensor, "data", property(torch.Tensor.detach, _set_data), "becomes a constant without numbers"),
     (torch, "max_pool1d", max_pool1d, "the length is frozen"),
     *(
         (owner, "adaptive_avg_pool1d", adaptive_avg_pool1d, "the number of windows is frozen")
@@ -271,6 +277,18 @@ PATCHES: tuple[tuple[Any, str, Any, str], ...] = (
         "dropout, more axes than four and fewer heads of keys; under a trained mask its strides change after tracing",
     ),
     (torch.autograd.Function, "apply", NOTING, "its gradient is lost, of which nothing would tell"),
+    (
+        parametrizations._SpectralNorm,
+        "forward",
+        spectral_norm(parametrizations._SpectralNorm.forward),
+        "what it is a weight of is lost in its arithmetic",
+    ),
+    (
+        SpectralNorm,
+        "compute_weight",
+        spectral_norm_weight,
+        "what it is a weight of is lost in its arithmetic",
+    ),
     (torch.nn.LSTM, "forward", _forward(torch.nn.LSTM), "packed sequences cannot be traced"),
     (torch.nn.GRU, "forward", _forward(torch.nn.GRU), "packed sequences cannot be traced"),
     (torch.nn.RNN, "forward", _forward(torch.nn.RNN), "packed sequences cannot be traced"),

@@ -15,6 +15,7 @@ W, R, B, P and the attributes are ONNX's. `LSTMP` and `LSTMPFrom` are torch's pr
 each and for the output -> y, and the weights of each head (batch, heads, queries, keys). Its dropout is for training.
 `Linear` is x W + b, `Silu` is x times its sigmoid. `TiedEmbedding` looks up rows of w, `TiedProjection` is x times
 w transposed, for one w. `Parameter` is a parameter as a tensor. `StopGradient` is x, and nothing behind it trains.
+`WeightNorm` and `SpectralNorm` are torch's, of a direction and its length, of a matrix and the two sides of its norm.
 `Log1p`, `Expm1`, `LogSigmoid`, `LogAddExp` and `Atan2` are what their names say, over the whole range of a number.
 `FeatureDropout` is torch's Dropout1d/2d/3d; `AlphaDropout` and `FeatureAlphaDropout` keep mean and variance.
 
@@ -187,6 +188,21 @@ Parameter (w) => (y) { y = Identity (w) }"""
 _STOP_GRADIENT = """
 StopGradient (x) => (y) { y = Identity (x) }"""
 
+_WEIGHT_NORM = """
+WeightNorm <axes> (v, g) => (w)
+{
+    along = Constant <value_ints: ints = @axes> ()
+    norm = ReduceL2 <keepdims = 1> (v, along)  scale = Div (g, norm)  product = Mul (v, scale)
+    size = Shape (v)  w = Reshape (product, size)
+}"""
+
+_SPECTRAL_NORM = """
+SpectralNorm <perm> (w, u, v) => (y)
+{
+    turned = Transpose <perm: ints = @perm> (w)  rows = Flatten <axis = 1> (turned)
+    along = MatMul (rows, v)  sigma = MatMul (u, along)  y = Div (w, sigma)
+}"""
+
 _SILU = """
 Silu (x) => (y) { s = Sigmoid (x)  y = Mul (x, s) }"""
 
@@ -255,6 +271,7 @@ MultiHeadAttention <heads, dropout, is_causal> (q, k, v, wq, wk, wv, wo, bq, bk,
 
 _SMALL = (
     *_FORMULAS, _MULTI_HEAD, _LINEAR, _SILU, *_DROPOUTS, _TIED_EMBEDDING, _TIED_PROJECTION, _PARAMETER, _STOP_GRADIENT,
+    _WEIGHT_NORM, _SPECTRAL_NORM,
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -119,6 +119,17 @@ def sizes(tensor: ir.TensorProtocol) -> list[int]:
 
 def used(value: ir.Value) -> bool:
     return bool(value.uses()) or value.is_graph_output()
+
+
+def read_inside(node: ir.Node) -> Iterator[ir.Value | None]:
+    """The values that the graphs inside `node` give and read."""
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            body = attribute.as_graph()
+            yield from body.outputs
+            for inner in body:
+                yield from inner.inputs
+                yield from read_inside(inner)
 
 
 def constant(value: ir.Value | None) -> Any:

@@ -53,7 +53,7 @@ def prelu(site: Site, x, slope: Weight | Any):
     slope = slope.reshape(*dims).transpose(*site.perm())
     batch, *rest = slope.dims or (0,)
     if batch != 1 or any(dim not in (1, size) for dim, size in zip(rest, x.shape[1:], strict=True)):
-        return ops.where(ops.less(x, 0), ops.multiply(x, site.constant(slope.numpy())), x)
+        return ops.where(ops.less(x, 0), ops.multiply(x, site.tensor(slope)), x)
     shared = [axis for axis, dim in enumerate(rest, 1) if dim == 1]
     return site.layer(layers.PReLU, shared_axes=shared or None, weights={"alpha": slope.reshape(*rest)})(x)
 

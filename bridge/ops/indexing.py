@@ -161,7 +161,7 @@ def _window(site: Site, x: Any, axis: int, dim: Any, start: Any, end: Any, step:
 
 
 def _tensor(site: Site, x: Any) -> Any:
-    return site.array(x.numpy()) if isinstance(x, Weight) else x
+    return site.tensor(x) if isinstance(x, Weight) else x
 
 
 @op("Split", layout=ANY, axes="axis")

@@ -73,6 +73,18 @@ def tied_projection(site: Site, x, w: Weight):
     return _tied(site, w)(x, reverse=True)
 
 
+@op("WeightNorm", domain="bridge")
+def weight_norm(v, g, *, axes):
+    """Of a direction and a length that are no parameters of one layer."""
+    return v * (g / ops.sqrt(ops.sum(ops.square(v), axis=tuple(axes), keepdims=True)))
+
+
+@op("SpectralNorm", domain="bridge")
+def spectral_norm(site: Site, w, u, v, *, perm):
+    rows = ops.reshape(ops.transpose(w, perm), (site.shape()[perm[0]], -1))
+    return w / ops.sum(u * ops.sum(rows * v, axis=-1))
+
+
 @op("Parameter", domain="bridge")
 def parameter(site: Site, w: Weight):
     """A parameter that several products read."""

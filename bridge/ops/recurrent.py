@@ -230,7 +230,7 @@ def _run_with_tensors(site: Site, node: Node, x, w, r, b, lens, p, states):
         reset_after=bool(node.linear_before_reset),
         has=[value is not None for value in (w, r, b, lens, p)],
     )
-    tensors = [v.numpy() if isinstance(v, Weight) else v for v in given]
+    tensors = [site.tensor(v) if isinstance(v, Weight) else v for v in given]
     y, *finals = layer([x, *tensors, *states])
     return [y, *finals, _last(node, finals)]
 

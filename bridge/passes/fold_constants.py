@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 
 from bridge.errors import SourceError
 from bridge.graph.decimals import decimal
-from bridge.graph.functions import OPSET
+from bridge.graph.functions import DOMAIN, OPSET
 from bridge.graph.rewriting import all_nodes, attribute, home, is_onnx, sizes
 from bridge.passes.bounds import known_bytes
 from bridge.passes.moves import move, stays
@@ -43,6 +43,7 @@ RANDOM = {
 
 RECURRENT = {"LSTM", "GRU", "RNN"}  # of which the evaluator passes over lengths, activations and more
 LEFT = RANDOM | RECURRENT
+NORMS = {"WeightNorm", "SpectralNorm"}  # ours, of weights
 
 # Operators whose outputs are a choice of their inputs' elements or of their places
 SELECTIONS = {"NonZero", "Compress", "Unique", "NonMaxSuppression"}
@@ -88,7 +89,8 @@ def _bytes(value: ir.Value) -> int:
 
 
 def _foldable(node: ir.Node, inputs: Sequence[Any], graph: ir.Graph) -> bool:
-    if not is_onnx(node) or node.op_type in LEFT or not node.outputs:
+    norms = node.domain == DOMAIN and node.op_type in NORMS
+    if not (is_onnx(node) or norms) or node.op_type in LEFT or not node.outputs:
         return False
     if any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
         return False

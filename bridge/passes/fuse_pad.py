@@ -7,6 +7,7 @@ import math
 import onnx_ir as ir
 
 from bridge.graph.rewriting import all_nodes, attribute, constant, input_of, integers, is_onnx, used
+from bridge.weights.weight import Weight
 
 NEUTRAL = {"Conv": 0.0, "MaxPool": -math.inf}  # what the windows of each see in their padding
 
@@ -44,7 +45,7 @@ def _spatial(node: ir.Node, value: float) -> list[int] | None:
     """ONNX's `pads` of the spatial axes, begins then ends, if `node` puts `value` around those axes only."""
     data, (pads, filler, axes) = input_of(node, 0), [*node.inputs, None, None][1:4]
     amounts, number = integers(pads), constant(filler)
-    known = filler is None or number is not None
+    known = filler is None or number is not None and not isinstance(number, Weight)
     if (
         attribute(node, "mode", "constant") != "constant"
         or amounts is None

@@ -1,9 +1,9 @@
-"""Operators that only move the elements of a weight: the weight again, whose recipe is longer."""
+"""Operators that only move the elements of a weight, or norm it as torch does: the weight again, whose recipe is
+longer."""
 
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 MAX_MOVES = 100  # of one weight, one after another
 MAX_PARTS = 4096  # of a weight that is put together
-PARAMETRISED = re.compile(r"parametrizations\.|_(g|v|u|orig)$")  # torch's weight norm and spectral norm
 
 
 def move(node: ir.Node, inputs: Sequence[Any]) -> list[Any] | None:
@@ -43,10 +42,8 @@ def move(node: ir.Node, inputs: Sequence[Any]) -> list[Any] | None:
 
 
 def stays(weight: Weight) -> bool:
-    """Whether arithmetic on a parameter is left for the run, so that the parameter stays trainable. Weight norm and
-    spectral norm are not: their weights come out as what they amount to."""
-    names = weight.recipe.names
-    return weight.is_parameter and weight.trainable and not any(PARAMETRISED.search(name) for name in names)
+    """Whether arithmetic on a parameter is left for the run, so that the parameter stays trainable."""
+    return weight.is_parameter and weight.trainable
 
 
 # --- of a node and its input tensors: weights, or None ----------------------------------------------------------
@@ -138,6 +135,19 @@ def _cast_like(node, w, like):
     return [w] if isinstance(w, Weight) and like.dtype == w.dtype else None
 
 
+def _weight_norm(node, direction, length):
+    weights = isinstance(direction, Weight) and isinstance(length, Weight)
+    if not weights or direction.trainable != length.trainable:  # a variable trains as a whole
+        return None
+    return [length.along(direction)]
+
+
+def _spectral_norm(node, matrix, left, right):
+    if not all(isinstance(weight, Weight) for weight in (matrix, left, right)):
+        return None
+    return [matrix.spectral_norm(left, right, attribute(node, "perm")[0])]
+
+
 MOVES: dict[str, Callable[..., list[Any] | None]] = {
     "Identity": _identity,
     "Transpose": _transpose,
@@ -151,4 +161,6 @@ MOVES: dict[str, Callable[..., list[Any] | None]] = {
     "Gather": _gather,
     "Cast": _cast,
     "CastLike": _cast_like,
+    "WeightNorm": _weight_norm,
+    "SpectralNorm": _spectral_norm,
 }

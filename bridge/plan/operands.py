@@ -10,6 +10,7 @@ import onnx_ir as ir
 from bridge.errors import Refusal
 from bridge.graph.decimals import number
 from bridge.graph.provenance import NO_BUILDER, refusal
+from bridge.graph.rewriting import read_inside
 from bridge.graph.shapes import symbolic_contents
 from bridge.ops.contract import Kind, Operand, Operator, Step
 from bridge.ops.registry import find
@@ -42,19 +43,8 @@ def needed_steps(graph: ir.Graph, refusals: list[Refusal]) -> list[Step]:
             continue
         steps[node] = step
         wanted += [o.value.producer() for o in step.operands if o.value is not None and o.is_tensor]
-        wanted += [value.producer() for value in _read_inside(node) if value is not None]
+        wanted += [value.producer() for value in read_inside(node) if value is not None]
     return [steps[node] for node in graph if node in steps]
-
-
-def _read_inside(node: ir.Node) -> Iterator[ir.Value | None]:
-    """The values that the graphs inside `node` read."""
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            body = attribute.as_graph()
-            yield from body.outputs
-            for inner in body:
-                yield from inner.inputs
-                yield from _read_inside(inner)
 
 
 def _nests(node: ir.Node) -> bool:

@@ -19,6 +19,7 @@ from bridge.report import SUFFIXES
 from bridge.verification.checks import LEGS, Check, Gradient, all_pass, amplified, limit_of
 
 FORMAT = 1  # of the JSON
+NAMES = 5  # of parameters that do not train, in the verdict
 FREE = re.compile(r" free|: \d+ (to|or) ")  # in what is said of the axes of an input
 
 
@@ -46,6 +47,15 @@ class Variable:
 
 
 @dataclass(frozen=True)
+class Untrained:
+    """A parameter that torch trains and the Keras model does not."""
+
+    name: str  # torch's
+    size: int  # how many numbers it is
+    reason: str
+
+
+@dataclass(frozen=True)
 class Report:
     """What one conversion did, and what comparing its result with its source found. Frozen; prints as text.
 
@@ -56,6 +66,7 @@ class Report:
         rows: what every node of the graph became; `error` is that of its output, relative to the largest magnitude.
         checks: the comparisons, each with its error, its limit (both relative) and the sizes it was made at.
         variables: the Keras variables, and the torch parameters that each is made from.
+        untrained: the parameters that torch trains and the Keras model does not; the verdict names them.
         gradients: the relative error of the gradient of each torch parameter, if training was compared.
         first_mismatch: the leg and the first node that departs, if a check failed.
         refusals: the nodes that cannot be built, a line each.
@@ -77,6 +88,7 @@ class Report:
     checks: tuple[Check, ...] = ()
     variables: tuple[Variable, ...] = ()
     gradients: tuple[Gradient, ...] = ()
+    untrained: tuple[Untrained, ...] = ()
     source_parameters: int | None = None  # trainable ones in torch; None for a file that does not say
     trainable: int = 0
     non_trainable: int = 0
@@ -116,7 +128,21 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """One line: proved, and how closely; or what failed; or why nothing is proved."""
+        """Proved, and how closely; or what failed; or why nothing is proved. A second line where parameters that torch
+        trains do not train."""
+        return "\n".join(line for line in (self._equality, self._lost_training) if line)
+
+    @property
+    def _lost_training(self) -> str:
+        reasons: dict[str, list[str]] = {}
+        for parameter in self.untrained:
+            reasons.setdefault(parameter.reason, []).append(parameter.name)
+        told = "; ".join(f"{', '.join(_few(names))} ({reason})" for reason, names in reasons.items())
+        count = sum(parameter.size for parameter in self.untrained)
+        return f"{count:,} of {self.source_parameters:,} parameters do not train: {told}" if told else ""
+
+    @property
+    def _equality(self) -> str:
         if self.refusals:
             return f"cannot be converted: {len(self.refusals)} node{'s' * (len(self.refusals) > 1)} refused"
         if not self.checks:
@@ -261,6 +287,10 @@ class Report:
 
     def __str__(self) -> str:
         return self.to_text()
+
+
+def _few(names: list[str]) -> list[str]:
+    return names if len(names) <= NAMES else [*names[:NAMES], f"{len(names) - NAMES} more"]
 
 
 def _read(kind: Any, data: Any) -> Any:

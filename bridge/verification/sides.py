@@ -166,7 +166,10 @@ class TorchSide:
         """One step; gives the gradients by name (zeros for parameters the loss does not see)."""
         torch = self._torch
         self.module.zero_grad(set_to_none=True)
-        with _trained(self.module, self.training), self._rounding(), batches(self.module) as self.normalised:
+        with (
+            _trained(self.module, self.training), torch.enable_grad(), self._rounding(),
+            batches(self.module) as self.normalised,
+        ):  # fmt: skip
             outputs = self.reference.outputs(inputs)
             loss = sum(
                 (y * (1 + y / 2) * torch.from_numpy(r).to(y.device)).sum()

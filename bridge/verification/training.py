@@ -94,10 +94,10 @@ class Course:
         for number, (inputs, weights) in enumerate(self.batches):
             wanted, got = theirs.step(inputs, weights), ours.step(inputs, weights)
             if not number:
-                known = {n: gradient for n, gradient in wanted.items() if n not in self.weights.one_way}
+                known = {n: gradient for n, gradient in wanted.items() if n not in self.weights.indirect}
                 yield Departure(GRADIENTS, self.sizes, gradient_errors(got, known))
             want, have = theirs.held(self.weights), ours.held(self.weights)
-            if self.weights.one_way or self.weights.parted or not all(np.isfinite(x).all() for x in want):
+            if self.weights.indirect or self.weights.parted or not all(np.isfinite(x).all() for x in want):
                 return
             if not number and theirs.training:
                 errors, values = _updates(
@@ -164,16 +164,16 @@ def _conditions(side: TorchSide, weights: WeightMap, found: Sequence[Departure],
             f"scaled_dot_product_attention drops with p={', '.join(map(str, sorted(side.dropped)))} in training, "
             f"which the Keras model does not: evaluation mode does not show it (nn.MultiheadAttention's is kept)"
         )
-    if weights.one_way:
+    if weights.indirect:
         notes.append(
-            f"{_few(weights.one_way)}: torch computes a weight of it, which in Keras trains by itself: only the "
+            f"{_few(weights.indirect)}: torch computes a weight of it, which in Keras trains by itself: only the "
             f"gradients of other parameters were compared"
         )
     if weights.parted:
         notes.append(
             f"{_few(tuple(weights.parted))}: trains apart in Keras: only the gradients were compared"
         )
-    elif not weights.one_way and (taken := sum(one.leg == STEPS for one in found)) < steps:
+    elif not weights.indirect and (taken := sum(one.leg == STEPS for one in found)) < steps:
         notes.append(f"after step {taken + 1} torch's parameters are no numbers: compared up to there")
     summed = sorted({name for e in weights if e.weight.copies > 1 for name in e.recipe.names})
     if summed:
@@ -214,7 +214,7 @@ def single_precision(built: Trainable, reference: Torch, sampler: Sampler, wante
     batch = inputs, factors(reference, inputs, "float32", 0)
     theirs = TorchSide(reference)
     training, start = theirs.check_deterministic(inputs), theirs.state()
-    known = {name: gradient for name, gradient in wanted.items() if name not in built.weights.one_way}
+    known = {name: gradient for name, gradient in wanted.items() if name not in built.weights.indirect}
     ours = KerasSide(built, "float32", training).step(*batch)
     found = Departure(GRADIENTS, sizes_text(sampler.exported()), gradient_errors(ours, known))
     doubts = gradient_errors(theirs.step(*batch), known)

@@ -1,4 +1,8 @@
-"""`WeightNorm`: a weight that torch keeps as its length and its direction."""
+"""Weights that torch computes of parameters which it trains: `WeightNorm`, of a length and a direction, and
+`SpectralNorm`.
+
+A layer of Keras trains the weight itself. Going back, what is unchanged keeps its parameters bit for bit; of what was
+trained the parameters are those that give it."""
 
 from __future__ import annotations
 
@@ -7,11 +11,22 @@ from functools import cached_property
 
 import numpy as np
 
+from bridge.errors import WeightsError
 from bridge.weights.recipes import Recipe
 
 
+@dataclass(frozen=True, eq=False)
+class Normed(Recipe):
+    """No linear recipe."""
+
+    linear = False
+
+    def add(self, gradient, into):
+        """The gradient hangs on the values of all, which are not here."""
+
+
 @dataclass(frozen=True)
-class WeightNorm(Recipe, kind="weight_norm"):
+class WeightNorm(Normed, kind="weight_norm"):
     """`length * direction / |direction|`, the length taken over the axes along which `length` is 1 long. Going back,
     what is unchanged keeps both, bit for bit; of anything else the direction is the new value."""
 
@@ -48,8 +63,48 @@ class WeightNorm(Recipe, kind="weight_norm"):
         taken = changed & (new > 0)  # nothing has no direction
         self.direction.pull(np.where(taken, value, direction).astype(direction.dtype), into)
 
-    def add(self, gradient, into):
-        """The gradient hangs on the values of both, which are not here."""
-
     def __str__(self) -> str:
         return f"{self.length} * {self.direction} / |{self.direction}|"
+
+
+@dataclass(frozen=True)
+class SpectralNorm(Normed, kind="spectral_norm"):
+    """`matrix` over left W right, W being the matrix with `axis` before the others, which are one. Going back, the
+    matrix is the weight, and `left` as long as makes that product 1: torch's power iteration gives it its own length
+    again."""
+
+    matrix: Recipe
+    left: Recipe
+    right: Recipe
+    axis: int
+
+    @cached_property
+    def sources(self):
+        return (self.matrix, self.left, self.right)
+
+    @cached_property
+    def shape(self):
+        return self.matrix.shape
+
+    def push(self, state):
+        matrix = self.matrix.push(state)
+        with np.errstate(all="ignore"):
+            return matrix / self._sigma(matrix, state)
+
+    def _sigma(self, matrix, state):
+        rows = np.moveaxis(matrix, self.axis, 0).reshape(matrix.shape[self.axis], -1)
+        return self.left.push(state) @ (rows @ self.right.push(state))
+
+    def put(self, value, into):
+        if np.array_equal(self.push(into), value, equal_nan=True):
+            return
+        sigma = self._sigma(value, into)
+        if not sigma:
+            raise WeightsError(
+                f"{self} cannot be what {', '.join(self.names)} give: it has lost its first direction"
+            )
+        self.matrix.pull(value, into)
+        self.left.pull((self.left.push(into) / sigma).astype(value.dtype), into)
+
+    def __str__(self) -> str:
+        return f"{self.matrix} / ({self.left} {self.matrix} {self.right})"

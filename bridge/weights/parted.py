@@ -26,6 +26,9 @@ def parted(entries: Iterable[Entry], values: Mapping[str, np.ndarray]) -> dict[s
             continue
         seen = np.zeros(values[name].shape)
         for entry in held:
+            if not entry.recipe.linear:
+                seen += 1
+                continue
             covered = {n: np.zeros(values[n].shape) for n in entry.recipe.names}
             entry.recipe.adjoint(np.ones(entry.recipe.shape), covered)
             seen += covered[name] != 0

@@ -96,11 +96,16 @@ class Recipe(ABC):
         return all(source.invertible for source in self.sources)
 
     @cached_property
+    def linear(self) -> bool:
+        """Whether `adjoint` says all of its gradient."""
+        return all(source.linear for source in self.sources)
+
+    @cached_property
     def depth(self) -> int:
         """How many recipes stand above one another."""
         return 1 + max((source.depth for source in self.sources), default=0)
 
-    def contains(self, *kinds: type[Recipe]) -> bool:
+    def contains(self, *kinds: type[Any]) -> bool:
         """Whether this recipe or one below it is of one of `kinds`."""
         return isinstance(self, kinds) or any(source.contains(*kinds) for source in self.sources)
 
@@ -395,7 +400,7 @@ class Computed(Recipe, kind="computed"):
     value: np.ndarray = field(repr=False)
     sources: tuple[Recipe, ...]
     formula: str
-    invertible = False
+    invertible = linear = False
 
     @cached_property
     def shape(self):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from bridge.weights.normed import WeightNorm
+from bridge.weights.normed import SpectralNorm, WeightNorm
 from bridge.weights.recipes import Concat, Fill, Narrow, Param, Recipe, Reshape, Scale, Sum, Transpose
 
 if TYPE_CHECKING:
@@ -50,4 +50,9 @@ def _is_sound(part: Recipe, shapes: Mapping[str, Sequence[int]]) -> bool:
             sizes = zip(length.shape, direction.shape, strict=False)
             whole = len(length.shape) in (0, len(direction.shape))
             return whole and all(size in (1, of) for size, of in sizes)
+        case SpectralNorm(matrix, left, right, axis):
+            rows = matrix.shape[axis] if 0 <= axis < len(matrix.shape) else None
+            return (rows,) == left.shape and math.prod(matrix.shape) == math.prod(left.shape) * math.prod(
+                right.shape
+            )
     return True

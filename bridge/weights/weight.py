@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from bridge.errors import SourceError
 from bridge.weights.algebra import concat, narrow, reshape, transpose
-from bridge.weights.normed import WeightNorm
+from bridge.weights.normed import SpectralNorm, WeightNorm
 from bridge.weights.recipes import Fill, Param, Recipe, Scale, Sum
 
 if TYPE_CHECKING:
@@ -27,14 +27,16 @@ if TYPE_CHECKING:
 class State:
     """The named values weights draw from, and what torch says of them.
 
-    `trainable` is False for a buffer and for `requires_grad=False`; a name it lacks (an ONNX file says nothing) is
-    trainable. `parameters` are the names that torch knows as parameters, frozen or not.
+    `trainable` is False for a buffer, for `requires_grad=False` and for what torch gives no gradient (`detached`); a
+    name it lacks (an ONNX file says nothing) is trainable. `parameters` are the names that torch knows as parameters,
+    frozen or not.
     """
 
     values: dict[str, np.ndarray] = field(default_factory=dict)
     trainable: dict[str, bool] = field(default_factory=dict)
     parameters: set[str] = field(default_factory=set)
     aliases: dict[str, str] = field(default_factory=dict)  # a tied parameter's other names -> its first
+    detached: list[str] = field(default_factory=list)  # parameters that are used, and get no gradient
 
     def enter(self, model: ir.Model) -> None:
         """Every initializer of `model` that `values` names becomes a `Weight`; other ones stay constants.
@@ -172,6 +174,10 @@ class Weight(ir.LazyTensor):
     def along(self, direction: Weight) -> Weight:
         """The weight that is as long as this one says, and has that direction."""
         return self._with(WeightNorm(self.recipe, direction.recipe))
+
+    def spectral_norm(self, left: Weight, right: Weight, axis: int) -> Weight:
+        """This matrix over `left` W `right`."""
+        return self._with(SpectralNorm(self.recipe, left.recipe, right.recipe, axis))
 
     def fill(self, value: float, shape: Sequence[int]) -> Weight:
         """A constant of the same dtype, to be joined with this weight."""

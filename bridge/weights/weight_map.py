@@ -9,12 +9,11 @@ import numpy as np
 
 from bridge.errors import WeightsError, imported
 from bridge.weights.memory import empty
-from bridge.weights.normed import WeightNorm
 from bridge.weights.parted import parted, require_together
-from bridge.weights.recipes import Computed, Scale, Sum
+from bridge.weights.recipes import Scale, Sum
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bridge.weights.entry import Entry
     from bridge.weights.weight import State
@@ -54,8 +53,16 @@ class WeightMap:
 
     @property
     def one_way(self) -> tuple[str, ...]:
-        """The parameters whose recipes cannot be run backwards."""
-        return tuple(name for entry in self if not entry.recipe.invertible for name in entry.recipe.names)
+        """The parameters whose recipes cannot be run backwards, of variables that may have changed."""
+        return self._names(lambda e: e.variable.trainable and not e.recipe.invertible)
+
+    @property
+    def indirect(self) -> tuple[str, ...]:
+        """The parameters that torch trains, and Keras what torch computes of them."""
+        return self._names(lambda e: e.variable.trainable and not e.recipe.linear)
+
+    def _names(self, wanted: Callable[[Entry], bool]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for entry in self if wanted(entry) for name in entry.recipe.names))
 
     @cached_property
     def kept(self) -> frozenset[str]:
@@ -63,7 +70,7 @@ class WeightMap:
         and those that are summed, scaled or computed with."""
         covered = {name: np.zeros(value.shape, bool) for name, value in self.state.values.items()}
         for entry in self:
-            if not entry.recipe.contains(Sum, Scale, Computed, WeightNorm):
+            if entry.recipe.linear and not entry.recipe.contains(Sum, Scale):
                 entry.recipe.adjoint(np.ones(entry.recipe.shape, bool), covered)
         return frozenset(n for n, seen in covered.items() if not seen.all() and n not in self.state.aliases)
 
@@ -95,7 +102,8 @@ class WeightMap:
             for name, value in values
         }
         for entry in self:
-            entry.pull(state)
+            if entry.recipe.invertible:  # what does not train otherwise is as it was
+                entry.pull(state)
         require_together(self, self.parted, state)
         for alias, name in self.state.aliases.items():
             state[alias] = state[name]
@@ -122,6 +130,8 @@ class WeightMap:
         if wrong:
             raise WeightsError("; ".join(wrong))
         for entry in self:
+            if not entry.recipe.invertible:
+                continue
             array = empty(entry.recipe.shape, entry.weight.dtype.numpy())  # Keras may keep what it is given
             entry.recipe.write(state, array)
             entry.variable.assign(array)
@@ -132,6 +142,7 @@ class WeightMap:
 
     def _misfits(self, state: Mapping[str, np.ndarray]) -> Iterator[str]:
         values, aliases = self.state.values, self.state.aliases
+        folded = self._names(lambda entry: not entry.recipe.invertible)
         yield from (f"{name} is missing" for name in values if name not in state and name not in aliases)
         yield from (f"{name} is not of this model" for name in state if name not in values)
         for name in (name for name in values if name in state):
@@ -139,6 +150,8 @@ class WeightMap:
                 yield f"{name} has shape {tuple(state[name].shape)}, expected {values[name].shape}"
             elif not np.can_cast(state[name].dtype, values[name].dtype, "same_kind"):
                 yield f"{name} is {state[name].dtype}, expected {values[name].dtype}"
+            elif name in folded and not np.array_equal(state[name], values[name], equal_nan=True):
+                yield f"{name} was folded into other weights, and is another now: convert the module again"
             elif name in aliases and not np.array_equal(state[name], state.get(aliases[name], state[name])):
                 yield f"{name} differs from {aliases[name]}, with which it is one weight in this model"
 

@@ -490,27 +490,6 @@ def test_a_wrong_setting_of_batch_norm_is_caught(monkeypatch: pytest.MonkeyPatch
         bridge.convert(network, torch.randn(8, 4), verify=bridge.Verify(training=True))
 
 
-# --- one way ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "norm", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
-)
-def test_folded_weights_are_listed_and_refused(norm: Callable[[nn.Module], nn.Module]) -> None:
-    torch.manual_seed(0)
-    module = nn.Sequential(norm(nn.Linear(4, 6)), nn.ReLU(), nn.Linear(6, 3)).eval()
-    result = bridge.convert(module, torch.randn(2, 4))
-    folded = {name for name in module.state_dict() if name.startswith("0.parametrizations.weight")}
-    assert {n for n in result.weights.one_way if not n.endswith("_v")} == {
-        n for n in folded if not n.endswith("_v")
-    }
-    assert [v.path for v in result.report.variables if v.one_way] == ["0/kernel"]
-    with pytest.raises(bridge.WeightsError, match=r"cannot go back to torch: 0\.parametrizations"):
-        result.weights.to_torch()
-    with pytest.raises(bridge.WeightsError, match=r"cannot take other weights: 0\.parametrizations"):
-        result.weights.load_torch(module.state_dict())
-
-
 # --- every backend ------------------------------------------------------------------------------------------
 
 ELSEWHERE = """
