@@ -55,7 +55,7 @@ def _sections(report: Report) -> Iterator[RenderableType]:
 
 
 def _verdict_style(report: Report) -> str:
-    if report.proved:
+    if report.proved and not report.untrained:
         return "bold green"
     failed = report.refusals or report.checks and not report.verified
     return "bold red" if failed else "bold yellow"

@@ -145,7 +145,7 @@ def parity(built: Built, reference: Torch, sampler: Sampler, steps: int = 5) -> 
 
 def _back(weights: WeightMap, found: Sequence[Departure]) -> list[Check]:
     """Whether what the model has learned is, taken back to torch, what makes the same variables."""
-    if found[-1].leg != STEPS or not all(entry.recipe.invertible for entry in weights):
+    if found[-1].leg != STEPS or weights.one_way:
         return []
     state, held = weights.pull(), [np.array(entry.variable) for entry in weights]
     errors = _moved(weights, [np.array(entry.recipe.push(state)) for entry in weights], held)

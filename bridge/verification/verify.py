@@ -142,7 +142,7 @@ def _in_own_precision(
 
 def not_back(weights: WeightMap) -> Iterator[Check]:
     """A failed check where the weights, as they are in Keras, do not come back bit for bit."""
-    if not all(entry.recipe.invertible for entry in weights):
+    if weights.one_way:
         return
     state = weights.pull()
     for name, value in weights.state.values.items():
