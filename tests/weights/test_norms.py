@@ -46,6 +46,7 @@ def network(norm: str, seed: int) -> nn.Module:
     return module.eval()
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_norm_goes_back_and_forth(norm: str, tmp_path) -> None:
     module, x = network(norm, 0), torch.randn(2, 4, 5)
