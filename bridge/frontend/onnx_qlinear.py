@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from bridge.frontend.onnx_attention import MASKED, attended
 from bridge.frontend.onnx_integers import (
     FLOAT,
     by_row,
@@ -14,7 +15,7 @@ from bridge.frontend.onnx_integers import (
     rescaled,
 )
 from bridge.frontend.onnx_lowered import MICROSOFT, Writer, lowers
-from bridge.frontend.onnx_microsoft import MASKED, attended, laid_out
+from bridge.frontend.onnx_microsoft import laid_out
 from bridge.graph.rewriting import numpy_type
 
 # --- products ----------------------------------------------------------------------------------------------------
