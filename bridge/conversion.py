@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,11 +93,11 @@ def load_saved(path: str | os.PathLike[str]) -> Conversion:
 
 
 def convert(
-    source: Any,
-    args: tuple[Any, ...] | Any = None,
-    kwargs: dict[str, Any] | None = None,
+    source: object,
+    args: object = None,
+    kwargs: Mapping[str, object] | None = None,
     *,
-    dynamic_shapes: Any = None,
+    dynamic_shapes: object = None,
     channels_last: bool = False,
     dequantize: bool = False,
     verify: bool | Verify = True,
@@ -151,11 +152,11 @@ def convert(
 
 
 def inspect(
-    source: Any,
-    args: Any = None,
-    kwargs: dict[str, Any] | None = None,
+    source: object,
+    args: object = None,
+    kwargs: Mapping[str, object] | None = None,
     *,
-    dynamic_shapes: Any = None,
+    dynamic_shapes: object = None,
     progress: Progress | None = None,
 ) -> Report:
     """Plan a conversion without building anything: what would become what, and every refusal.
@@ -181,11 +182,11 @@ def inspect(
 
 def verify_saved(
     path: str | os.PathLike[str],
-    source: Any,
-    args: Any = None,
-    kwargs: dict[str, Any] | None = None,
+    source: object,
+    args: object = None,
+    kwargs: Mapping[str, object] | None = None,
     *,
-    dynamic_shapes: Any = None,
+    dynamic_shapes: object = None,
     options: Verify | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -243,7 +244,11 @@ def verify_saved(
 
 
 def smallest(
-    source: Any, args: Any = None, kwargs: dict[str, Any] | None = None, *, dynamic_shapes: Any = None
+    source: object,
+    args: object = None,
+    kwargs: Mapping[str, object] | None = None,
+    *,
+    dynamic_shapes: object = None,
 ) -> onnx.ModelProto:
     """The smallest graph whose conversion fails as that of `source` does: for the report of a fault.
 
@@ -266,7 +271,7 @@ def _failure(model: onnx.ModelProto) -> tuple[type, type] | None:
     return None
 
 
-def _require_same_inputs(path: Any, model: keras.Model, source: ir.Model) -> None:
+def _require_same_inputs(path: object, model: keras.Model, source: ir.Model) -> None:
     ours = [tuple(tensor.shape) for tensor in model.inputs]
     theirs = [tuple(d if isinstance(d, int) else None for d in shape_of(x)) for x in source.graph.inputs]
     if ours != theirs:
@@ -318,7 +323,7 @@ def require_keras() -> None:
 
 def _opened(
     watch: Stopwatch,
-    source: tuple[Any, Any, Any, Any],
+    source: tuple[object, object, Mapping[str, object] | None, object],
     options: Verify | None = None,
     dequantize: bool = False,
 ) -> Source:
@@ -349,6 +354,6 @@ def _planned(opened: Source, watch: Stopwatch, channels_last: bool = False) -> P
     return planned
 
 
-def _require_verified(title: Any, report: Report) -> None:
+def _require_verified(title: object, report: Report) -> None:
     if not report.verified:
         raise MismatchError(f"{title}: {report.first_mismatch}", report)

@@ -111,7 +111,7 @@ def torch_in_full_precision() -> Iterator[None]:
             product.allow_tf32 = was
 
 
-def to_numpy(tensor: keras.KerasTensor) -> np.ndarray:
+def to_numpy(tensor: keras.KerasTensor | np.ndarray) -> np.ndarray:
     """The values of a tensor. Of one bfloat16 in a tensor without axes TensorFlow makes no array."""
     values = keras.ops.convert_to_numpy(keras.ops.reshape(tensor, (-1,)) if tensor.shape == () else tensor)
     return values.reshape(tensor.shape)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bridge.errors import BridgeError, SourceError
 
@@ -23,7 +23,7 @@ class Stopwatch:
     one of our errors: the source's fault where nothing runs it."""
 
     progress: Progress | None
-    source: Any
+    source: object
     opened: Source | None = None  # the same, as soon as it is read
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import keras
 import numpy as np
@@ -15,10 +14,10 @@ from keras import ops
 
 from bridge.graph.axes import Perm, moves
 from bridge.graph.decimals import number
-from bridge.graph.shapes import rank, shape_of
+from bridge.graph.shapes import Dim, rank, shape_of
 from bridge.keras_compat import made_by, read_by
 from bridge.layers import Shared
-from bridge.ops.contract import Plan, Refused
+from bridge.ops.contract import Plan, Refused, Tensor
 from bridge.weights.weight import Weight
 from bridge.weights.weight_map import WeightMap
 
@@ -42,7 +41,7 @@ class Built:
     model: keras.Model
     weights: WeightMap
     made: list[LayerRecord]
-    tensors: dict[ir.Value, Any]  # the Keras tensor of each value, in its stored order
+    tensors: dict[ir.Value, Tensor]  # the Keras tensor of each value, in its stored order
     transposes: int  # how many were put between nodes
     twins: tuple[str, ...] = ()  # of `keras_compat.TWINS`, those in whose place another way was taken
 
@@ -60,7 +59,7 @@ class Assembly:
     """What all graphs of the model share: the dtype, the layers, the names, the account."""
 
     dtype: str | None = None  # overrides every floating dtype (float64, for the proof)
-    layers: dict[Any, PendingLayer] = field(default_factory=dict)
+    layers: dict[Hashable, PendingLayer] = field(default_factory=dict)
     names: dict[str, int] = field(default_factory=dict)
     made: list[LayerRecord] = field(default_factory=list)
     transposes: int = 0
@@ -68,7 +67,9 @@ class Assembly:
     homes: dict[str, Frame] = field(
         default_factory=dict
     )  # of each layer by its name, the graph that called it first
-    named: set[tuple[Any, int]] = field(default_factory=set)  # calls whose operations have their final name
+    named: set[tuple[keras.Operation, int]] = field(
+        default_factory=set
+    )  # calls whose operations have their final name
 
     def name(self, wanted: str) -> str:
         """`wanted` as a legal layer name that no other layer has."""
@@ -77,7 +78,7 @@ class Assembly:
         self.names[base] = count + 1
         return self.name(f"{base}_{count}") if count else base
 
-    def name_operations(self, tensor: Any, path: str) -> None:
+    def name_operations(self, tensor: Tensor, path: str) -> None:
         """Name the operations behind `tensor` after the torch module; Keras's own numbers may be a layer's name."""
         call = made_by(tensor)
         if call is None or call in self.named:
@@ -116,11 +117,11 @@ class Frame:
 
     plan: Plan
     assembly: Assembly
-    tensors: dict[ir.Value, Any] = field(default_factory=dict)
-    orders: dict[tuple[ir.Value, Perm], Any] = field(default_factory=dict)
+    tensors: dict[ir.Value, Tensor] = field(default_factory=dict)
+    orders: dict[tuple[ir.Value, Perm], Tensor] = field(default_factory=dict)
     outer: Frame | None = None
     shared: dict[str, Shared] = field(default_factory=dict)  # by the name of the layer that each calls
-    read: dict[ir.Value, Any] = field(
+    read: dict[ir.Value, keras.KerasTensor] = field(
         default_factory=dict
     )  # of the values outside, the inputs that stand for them
 
@@ -134,7 +135,7 @@ class Frame:
             )
         return self.shared[layer.name]
 
-    def tensor(self, value: ir.Value) -> Any:
+    def tensor(self, value: ir.Value) -> Tensor:
         """The tensor of `value` in its stored order; a constant as an array."""
         if value not in self.tensors and self.outer is not None:
             outside = self.outer.tensor(value)
@@ -143,13 +144,13 @@ class Frame:
             self.tensors[value] = outside
         return self.tensors[value]
 
-    def input(self, value: ir.Value, dims: Sequence[Any]) -> Any:
+    def input(self, value: ir.Value, dims: Sequence[Dim | None]) -> keras.KerasTensor:
         """A new input of the model that stands for `value`, stored with these dims."""
         shape = tuple(dim if isinstance(dim, int) else None for dim in dims)
         dtype = self.assembly.float_type(value.dtype)
         return keras.Input(batch_shape=shape, dtype=dtype, name=self.assembly.name(str(value.name)))
 
-    def ordered(self, value: ir.Value, perm: Perm) -> Any:
+    def ordered(self, value: ir.Value, perm: Perm) -> Tensor:
         """The tensor of `value` stored in the order `perm`."""
         stored = self.plan.perms.get(value)
         if perm == stored:
@@ -165,7 +166,7 @@ class Frame:
             self.orders[key] = ops.expand_dims(tensor, places) if places and count else tensor
         return self.orders[key]
 
-    def _transposed(self, value: ir.Value, axes: list[int], have: Sequence[int]) -> Any:
+    def _transposed(self, value: ir.Value, axes: list[int], have: Sequence[int]) -> Tensor:
         tensor = self.tensor(value)
         if axes == sorted(axes):
             return tensor
@@ -177,12 +178,12 @@ class Frame:
         self.assembly.transposes += 1
         return ops.transpose(tensor, axes)
 
-    def constant(self, value: np.ndarray) -> Any:
+    def constant(self, value: np.ndarray) -> Tensor:
         """A constant as an operation takes it, and still has it when it is loaded."""
         array = self.assembly.array(value)
         return self.at_run_time(array) if loses_sizes(array) else array
 
-    def at_run_time(self, constant: np.ndarray) -> Any:
+    def at_run_time(self, constant: np.ndarray) -> Tensor:
         """A constant as a tensor of the model, so that a layer called on it is the model's, and of its own shape when
         it is loaded."""
         join = ops.logical_or if constant.dtype == bool else ops.add
@@ -195,7 +196,7 @@ class Frame:
             return join(self.zero(dtype), constant)
         return ops.reshape(join(self.zero(dtype), constant.reshape(-1)), constant.shape)
 
-    def zero(self, dtype: str) -> Any:
+    def zero(self, dtype: str) -> Tensor:
         """A zero that is made of the first input."""
         value = self._first()
         if value is None:
@@ -209,7 +210,7 @@ class Frame:
         own = (value for value, tensor in self.tensors.items() if isinstance(tensor, keras.KerasTensor))
         return next(own, None if self.outer is None else self.outer._first())
 
-    def find_axis(self, dim: ir.SymbolicDim) -> tuple[Any, int] | None:
+    def find_axis(self, dim: ir.SymbolicDim) -> tuple[Tensor, int] | None:
         """A tensor that has `dim` among its axes, and that axis as stored. Inputs first."""
         found = self._find_axis(dim)
         return None if found is None else (self.tensor(found[0]), found[1])

@@ -17,7 +17,7 @@ from bridge.build.site import assemble, stored_dims
 from bridge.graph import structure
 from bridge.graph.ranges import FREE, Ranges
 from bridge.keras_compat import channels_last
-from bridge.ops.contract import Plan
+from bridge.ops.contract import Plan, Tensor
 from bridge.ops.dims import within
 from bridge.weights.entry import Entry
 from bridge.weights.weight import State
@@ -73,18 +73,18 @@ def _build(plan: Plan, assembly: Assembly, name: str, places: Sequence[structure
     )
 
 
-def _one_or_all(tensors: list[Any]) -> Any:
+def _one_or_all(tensors: list[Tensor]) -> Tensor | list[Tensor]:
     return tensors[0] if len(tensors) == 1 else tensors
 
 
-def _input(frame: Frame, value: ir.Value) -> tuple[Any, Any]:
+def _input(frame: Frame, value: ir.Value) -> tuple[Tensor, Tensor]:
     """An input of the model, and the same within the limits of its sizes."""
     stored = stored_dims(value, frame.plan.signature_perms.get(value))
     tensor = frame.input(value, stored)
     return tensor, _limited(frame.plan, frame.assembly, stored, tensor)
 
 
-def _limited(plan: Plan, assembly: Assembly, dims: Sequence[Any], tensor: Any) -> Any:
+def _limited(plan: Plan, assembly: Assembly, dims: Sequence[Any], tensor: Tensor) -> Tensor:
     """The input, an error where the graph is not good for its sizes: outside of their ranges, or between the steps of
     an axis such as 4*w."""
     enforced = Ranges.of(plan.model).enforced

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -20,9 +20,9 @@ from bridge.build.assembly import Assembly, Frame, LayerRecord, PendingLayer, lo
 from bridge.errors import Refusal, UnsupportedError, short_message
 from bridge.graph.axes import Perm
 from bridge.graph.rewriting import input_of
-from bridge.graph.shapes import shape_of
+from bridge.graph.shapes import Dim, shape_of
 from bridge.keras_compat import to_numpy
-from bridge.ops.contract import Kind, Operand, Plan, Refused, Step
+from bridge.ops.contract import Kind, Known, Operand, Plan, Refused, Step, Tensor
 from bridge.weights.weight import Weight
 
 PARAMETRISED = r"\bparametrizations\.(\w+)\..*"  # torch's names for what makes up the weight \1
@@ -46,11 +46,11 @@ class Site:
         """The Keras dtype of the node's first output."""
         return self._assembly.float_type(self.node.outputs[0].dtype)
 
-    def shape(self, index: int = 0) -> tuple[Any, ...]:
+    def shape(self, index: int = 0) -> tuple[Dim, ...]:
         """The dims of input `index` in the order in which the builder gets it."""
         return stored_dims(input_of(self.node, index), self.step.operands[index].perm)
 
-    def out_shape(self, index: int = 0) -> tuple[Any, ...]:
+    def out_shape(self, index: int = 0) -> tuple[Dim, ...]:
         """The dims of output `index` in the order in which the builder has to give it."""
         return stored_dims(self.node.outputs[index], self.step.perms[index])
 
@@ -72,15 +72,15 @@ class Site:
         self._assembly.twins[name] = None
         return True
 
-    def array(self, value: Any) -> np.ndarray:
+    def array(self, value: Tensor) -> np.ndarray:
         """A constant in the dtype of this build."""
         return self._assembly.array(np.asarray(value))
 
-    def constant(self, value: np.ndarray) -> Any:
+    def constant(self, value: np.ndarray) -> Tensor:
         """A constant in the dtype of this build, as an operation takes it."""
         return self._frame.constant(value)
 
-    def tensor(self, weight: Weight) -> Any:
+    def tensor(self, weight: Weight) -> Tensor:
         """A weight where the graph has a tensor. A parameter is the one row of an Embedding, so that it stays
         trainable; anything else is a constant."""
         if not weight.is_parameter:
@@ -94,15 +94,20 @@ class Site:
         )
         return ops.reshape(table(ops.reshape(self._frame.zero("int32"), (1,))), weight.dims)
 
-    def at_run_time(self, constant: np.ndarray) -> Any:
+    def at_run_time(self, constant: np.ndarray) -> Tensor:
         return self._frame.at_run_time(constant)
 
     def float_type(self, dtype: ir.DataType | None) -> str:
         return self._assembly.float_type(dtype)
 
     def layer(
-        self, cls: type, *, weights: dict[str, Weight] | None = None, name: str = "", **config: Any
-    ) -> Any:
+        self,
+        cls: Callable[..., keras.Layer],
+        *,
+        weights: Mapping[str, Weight] | None = None,
+        name: str = "",
+        **config: Any,
+    ) -> keras.Layer:
         """A layer of class `cls` whose variables are filled from `weights` ({path below the layer: weight}).
 
         The same class, configuration and weights give the same layer, whoever asks.
@@ -124,7 +129,7 @@ class Site:
         size = sum(math.prod(weight.dims) for weight in found.weights.values())
         self._made.append((type(found.layer).__name__, found.layer.name, size))
 
-    def length(self, dim: ir.SymbolicDim) -> Any:
+    def length(self, dim: ir.SymbolicDim) -> Tensor:
         """A vector of zeros as long as `dim`, made from a tensor that has such an axis. Raises `Refused`."""
         found = self._frame.find_axis(dim)
         if found is None:
@@ -137,7 +142,7 @@ class Site:
         zeros = ops.zeros_like(corner, dtype=self._assembly.dtype or "float32")
         return ops.sum(zeros, axis=[i for i in range(rank) if i != axis]) if rank > 1 else zeros
 
-    def model(self, body: Plan, name: str) -> tuple[keras.Model, list[Any]]:
+    def model(self, body: Plan, name: str) -> tuple[keras.Model, list[Tensor]]:
         """The graph inside this node as a model of its own: of its inputs, then of what it reads of the graph around
         it, whose tensors come with it."""
         inside = Frame(body, self._assembly, outer=self._frame)
@@ -157,7 +162,7 @@ class Site:
         ]
 
 
-def stored_dims(value: ir.Value, perm: Perm) -> tuple[Any, ...]:
+def stored_dims(value: ir.Value, perm: Perm) -> tuple[Dim, ...]:
     dims = shape_of(value)
     if perm is None:
         return dims
@@ -177,7 +182,7 @@ def _layer_name(weights: dict[str, Weight], step: Step) -> str:
     return f"{module}_l{number[1]}" if number and stacked else module
 
 
-def assemble(frame: Frame, inputs: Sequence[Any]) -> list[Any]:
+def assemble(frame: Frame, inputs: Sequence[Tensor]) -> list[Tensor]:
     """The tensors that the graph of `frame` gives for `inputs`, which come in the order of axes of its signature."""
     frame.tensors.update(zip(frame.plan.graph.inputs, inputs, strict=True))
     for step in frame.plan.steps:
@@ -200,7 +205,7 @@ def _shapes(step: Step) -> str:
     return " and ".join(shapes).replace("'", "")
 
 
-def _output(frame: Frame, value: ir.Value) -> Any:
+def _output(frame: Frame, value: ir.Value) -> Tensor:
     known = None if value in frame.tensors else ir.convenience.get_const_tensor(value)
     if isinstance(known, Weight) and known.is_parameter:
         reason = "is a parameter and nothing else; give what is computed of it"
@@ -221,7 +226,7 @@ def _build_step(site: Site, frame: Frame) -> None:
     step = site.step
     arguments = _with_model_tensor(step, [_argument(operand, frame, site) for operand in step.operands], site)
     place = [site] if step.operator.takes_site else []
-    results = step.operator.function(*place, *arguments, **step.attributes)
+    results: Any = step.operator.function(*place, *arguments, **step.attributes)
     if not isinstance(results, tuple | list):
         results = (results,)
     for index, value in enumerate(step.node.outputs):
@@ -229,11 +234,11 @@ def _build_step(site: Site, frame: Frame) -> None:
             raise Refused(f"its output {value.name} is used")
     for value, result in zip(step.node.outputs, results, strict=False):
         _check_type(value, result, frame.assembly)
-        frame.tensors[value] = _held(result, frame)
+        frame.tensors[value] = cast("Tensor", _held(result, frame))
         frame.assembly.name_operations(result, step.path)
 
 
-def _held(result: Any, frame: Frame) -> Any:
+def _held(result: Tensor | None, frame: Frame) -> Tensor | None:
     """What a builder gave; a constant as an array, whatever it was computed by."""
     if result is None or isinstance(result, keras.KerasTensor):
         return result
@@ -241,7 +246,7 @@ def _held(result: Any, frame: Frame) -> Any:
     return frame.at_run_time(array) if loses_sizes(array) else array
 
 
-def _check_type(value: ir.Value, result: Any, assembly: Assembly) -> None:
+def _check_type(value: ir.Value, result: Tensor | None, assembly: Assembly) -> None:
     """Keras has its own rules of which types give which."""
     if result is None or value.dtype is None or not value.name:
         return
@@ -254,20 +259,22 @@ def _check_type(value: ir.Value, result: Any, assembly: Assembly) -> None:
         raise Refused(f"Keras gives {got} where the graph has {want}")
 
 
-def _argument(operand: Operand, frame: Frame, site: Site) -> Any:
+def _argument(operand: Operand, frame: Frame, site: Site) -> Tensor | Known | None:
     if operand.value is None:
         return operand.known
     if operand.is_tensor:
         return frame.ordered(operand.value, operand.perm)
     if operand.kind is Kind.TENSOR:  # a parameter where the graph has a tensor
-        return _ordered_beside(site.tensor(operand.known), operand.perm)
+        return _ordered_beside(site.tensor(cast("Weight", operand.known)), operand.perm)
     if operand.kind is not Kind.ARRAY:
         return operand.known
-    array = operand.known if operand.perm is None else _reordered(operand.known, operand.perm)
-    return frame.constant(array)
+    known = cast("np.ndarray", operand.known)
+    return frame.constant(known if operand.perm is None else _reordered(known, operand.perm))
 
 
-def _with_model_tensor(step: Step, arguments: list[Any], site: Site) -> list[Any]:
+def _with_model_tensor(
+    step: Step, arguments: list[Tensor | Known | None], site: Site
+) -> list[Tensor | Known | None]:
     """The arguments, the first tensor among them one of the model where others are weights: a layer that is called on
     a constant is computed at once, before it has its weights, and Keras does not count it among the model's."""
     if not any(isinstance(argument, Weight) for argument in arguments):
@@ -290,10 +297,10 @@ def _reordered(array: np.ndarray, perm: tuple[int, ...]) -> np.ndarray:
     return array.reshape((1,) * (len(perm) - array.ndim) + array.shape).transpose(perm)
 
 
-def _ordered_beside(tensor: Any, perm: Perm) -> Any:
+def _ordered_beside(tensor: Tensor, perm: Perm) -> Tensor:
     """A parameter that broadcasts as before when the others are stored in the order `perm`."""
     if perm is None or not isinstance(tensor, keras.KerasTensor):
-        return tensor if perm is None else _reordered(tensor, perm)
+        return tensor if perm is None else _reordered(cast("np.ndarray", tensor), perm)
     return ops.transpose(
         ops.reshape(tensor, (1,) * (len(perm) - len(tensor.shape)) + tuple(tensor.shape)), perm
     )

@@ -11,10 +11,10 @@ import tokenize
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 
@@ -63,6 +63,9 @@ def measured(source: Path | IO[bytes], most: float = math.inf) -> Iterator[zipfi
         yield archive
 
 
+Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | float | bool | None"
+
+
 def read_arrays(path: Path, most: float = math.inf) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file by name. Raises one of `BROKEN` if it is not one whose arrays are numbers, as many
     as it has bytes for."""
@@ -105,7 +108,7 @@ def read_json(data: bytes | str) -> Any:
         raise ValueError("JSON nested without end") from None
 
 
-def entries(data: Any) -> Iterator[Any]:
+def entries(data: Json) -> Iterator[Json]:
     """Everything in what JSON gave: dicts and lists, and the texts, keys among them, and numbers in them."""
     waiting = [data]
     while waiting:
@@ -118,7 +121,7 @@ def entries(data: Any) -> Iterator[Any]:
             waiting.extend(value)
 
 
-def require_printable(data: Any) -> None:
+def require_printable(data: Json) -> None:
     """Raise `ValueError` for a text that a terminal would act on."""
     for value in entries(data):
         if isinstance(value, str) and CONTROLS.search(value):

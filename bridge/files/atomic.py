@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from bridge.errors import OutputError, SourceError, short_message
 
@@ -38,7 +37,7 @@ def require_file(path: Path, name: str = "") -> None:
         raise SourceError(f"{name}: no such file, but a folder, a pipe or a device")
 
 
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file at the path it is given, then move it to `path`, which is the old file until then.
 
     Raises `OutputError` if it cannot be written.

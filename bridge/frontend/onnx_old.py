@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 from onnx_shape_inference import OpUsageError, ShapeInferenceContext, ShapeInferenceError, registry
 
@@ -77,7 +78,7 @@ class Old:
             return self.emit("Constant", **{constant: ir.RefAttr(constant, attribute.ref_attr_name, kind)})
         return self.emit("Constant", **{constant: ir.Attr(constant, kind, attribute.value)})
 
-    def constant(self, array: Any, dtype: Any = np.int64) -> ir.Value:
+    def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> ir.Value:
         return self.emit("Constant", value=ir.tensor(np.asarray(array, dtype)))
 
     def number(self, value: float, like: ir.Value) -> ir.Value:

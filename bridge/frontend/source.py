@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ from bridge.frontend.asked import Asked
 from bridge.graph import structure
 
 if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
     from bridge.frontend.torch_examples import Example
     from bridge.frontend.torch_export import Exported
     from bridge.frontend.torch_module import Torch
@@ -79,10 +82,10 @@ class Source:
 
 
 def load_source(
-    source: Any,
-    args: Any = None,
-    kwargs: dict[str, Any] | None = None,
-    dynamic_shapes: Any = None,
+    source: object,
+    args: object = None,
+    kwargs: Mapping[str, object] | None = None,
+    dynamic_shapes: object = None,
     asked: Asked | None = None,
     dequantize: bool = False,
 ) -> Source:
@@ -95,7 +98,7 @@ def load_source(
     return replace(loaded, asked=asked)
 
 
-def _loaded(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Source:
+def _loaded(source: Any, args: object, kwargs: Mapping[str, object] | None, dynamic_shapes: object) -> Source:
     if isinstance(source, str | os.PathLike) and Path(source).suffix == ".pt2":
         _torch()
         from bridge.frontend.torch_export import load_program
@@ -130,7 +133,9 @@ def _of_numbers(loaded: Source) -> Source:
     return replace(loaded, model=load(numbers), given=numbers, integers=loaded.given)
 
 
-def load_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Source:
+def load_torch(
+    source: object, args: object, kwargs: Mapping[str, object] | None, dynamic_shapes: object
+) -> Source:
     """An `nn.Module` with its example inputs, or an `ExportedProgram`."""
     torch = _torch()
     from bridge.frontend.torch_given import require_module, seen_through
@@ -145,7 +150,7 @@ def load_torch(source: Any, args: Any, kwargs: dict[str, Any] | None, dynamic_sh
     return _load_module(module, args, dict(kwargs or {}), dynamic_shapes)
 
 
-def _load_program(program: Any) -> Source:
+def _load_program(program: ExportedProgram) -> Source:
     from bridge.frontend.torch_export import export_program
     from bridge.frontend.torch_given import require_numbers
     from bridge.frontend.torch_module import Torch

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import onnx.numpy_helper
@@ -15,38 +15,40 @@ from onnxscript import opset23 as op
 from onnxscript.function_libs.torch_lib.ops import core
 
 from bridge.frontend.torch_formulas import FORMULAS, aten, is_float, number
+from bridge.frontend.traced import Traced, Translations
+from bridge.graph.shapes import Dim
 
 INT64 = ir.DataType.INT64
 
 
-def ints(*values: int) -> Any:
+def ints(*values: int) -> Traced:
     return op.Constant(value_ints=list(values))
 
 
-def size(x: Any, dim: int) -> Any:
+def size(x: Traced, dim: int) -> Traced:
     """How long an axis is, as a tensor of one number."""
     dim %= len(x.shape)
     return op.Shape(x, start=dim, end=dim + 1)
 
 
-def positions(x: Any, dim: int) -> Any:
+def positions(x: Traced, dim: int) -> Traced:
     """0, 1, … along an axis."""
     return op.Range(op.Constant(value_int=0), op.Squeeze(size(x, dim), ints(0)), op.Constant(value_int=1))
 
 
-def typed(value: Any, like: Any, dims: Any = None) -> Any:
+def typed(value: Traced, like: Traced, dims: Iterable[Dim | None] | None = None) -> Traced:
     """`value` with the type of `like`, and its shape or `dims`, which the exporter adds later."""
     value.dtype, value.shape = like.dtype, like.shape if dims is None else ir.Shape(dims)
     return value
 
 
-def along(x: Any, dim: int) -> Any:
+def along(x: Traced, dim: int) -> Traced:
     """The positions along an axis, in a shape that broadcasts with x."""
     dim %= len(x.shape)
     return op.Reshape(positions(x, dim), ints(*(-1 if axis == dim else 1 for axis in range(len(x.shape)))))
 
 
-def _any(mask: Any, dim: int, keepdims: bool = True) -> Any:
+def _any(mask: Traced, dim: int, keepdims: bool = True) -> Traced:
     found = op.ReduceMax(op.Cast(mask, to=ir.DataType.INT32), ints(dim), keepdims=int(keepdims))
     return op.Cast(found, to=ir.DataType.BOOL)
 
@@ -272,7 +274,7 @@ def _index_put(x, indices, values, accumulate=False):
 
 WINDOWS = "bartlett_window", "blackman_window", "hamming_window", "hann_window", "kaiser_window"
 
-ALONG_AXES: dict[Any, Any] = {
+ALONG_AXES: Translations = {
     aten.sort.default: _sort,
     aten.sort.stable: _stable_sort,
     aten.kthvalue.default: _kth_value,

@@ -137,7 +137,7 @@ def _automatic(chosen: Sequence[tuple[int, ...]]) -> tuple[Axes, ...]:
     return tuple(dict.fromkeys(axes, torch.export.Dim.AUTO) for axes in chosen)
 
 
-def _axes_of_one(given: Torch, leaves: list[Any], spec: Any) -> list[tuple[int, ...]] | None:
+def _axes_of_one(given: Torch, leaves: list[object], spec: Any) -> list[tuple[int, ...]] | None:
     """For each leaf the axis of length one that is the batch, if it has one: the first choice under which the module
     gives what it gives for the example, as often as the example is repeated."""
     wanted = given(given.examples)
@@ -152,7 +152,7 @@ def _axes_of_one(given: Torch, leaves: list[Any], spec: Any) -> list[tuple[int, 
     return None
 
 
-def _choices(leaves: list[Any]) -> Iterator[list[tuple[int, ...]]]:
+def _choices(leaves: list[object]) -> Iterator[list[tuple[int, ...]]]:
     """Which axis of each leaf is repeated: of the first two, those of length one; as many leaves as may be first."""
     shapes = [tuple(x.shape[:2]) if isinstance(x, torch.Tensor) else () for x in leaves]
     options = [[*((axis,) for axis, size in enumerate(shape) if size == 1), ()] for shape in shapes]

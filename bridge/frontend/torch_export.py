@@ -137,7 +137,7 @@ def _onnx_export(
         ) from error
 
 
-def _positional(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> tuple[Any, ...]:
+def _positional(args: tuple[Any, ...], kwargs: Mapping[str, object] | None) -> tuple[Any, ...]:
     """`args` for torch.onnx, which takes a dict at their end for the keyword inputs where none are given."""
     return (*args, {}) if args and isinstance(args[-1], dict) and not kwargs else args
 

@@ -14,22 +14,23 @@ from onnxscript import opset23 as op
 from onnxscript.function_libs.torch_lib.ops import core
 
 from bridge.frontend.torch_own_ops import ATAN2, EXPM1, LOG1P, LOG_ADD_EXP, LOG_SIGMOID
+from bridge.frontend.traced import Traced, Translations
 
 aten: Any = torch.ops.aten
 
 
-def number(value: float, like: Any) -> Any:
+def number(value: float, like: Traced) -> Traced:
     """A constant of the type of `like`."""
     constant = op.Constant(value=onnx.helper.make_tensor("", int(like.dtype), (), [value]))
     constant.dtype = like.dtype  # which the exporter adds to what a translation returns only
     return constant
 
 
-def is_float(x: Any) -> bool:
+def is_float(x: Traced) -> bool:
     return x.dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
-def _tensor(x: Any, like: Any) -> Any:
+def _tensor(x: Traced, like: Traced) -> Traced:
     """An operand that torch lets be a Python number."""
     return number(x, like) if isinstance(x, int | float) else x
 
@@ -218,7 +219,7 @@ def _shift_right(x, bits):
     return op.Div(op.Sub(x, op.Mod(x, power)), power)
 
 
-FORMULAS: dict[Any, Any] = {
+FORMULAS: Translations = {
     aten.atan2.default: ATAN2,
     aten.expm1.default: EXPM1,
     aten.log1p.default: LOG1P,

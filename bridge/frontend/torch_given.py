@@ -29,7 +29,7 @@ WITHOUT_CACHE = (
 )
 
 
-def seen_through(source: Any) -> Any:
+def seen_through(source: object) -> Any:
     """The module inside of `torch.compile`, `DataParallel` and `DistributedDataParallel`."""
     while (name := _full_name(type(source))) in WRAPPERS:
         source = getattr(source, WRAPPERS[name])
@@ -40,7 +40,7 @@ def _full_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def require_module(source: Any) -> None:
+def require_module(source: object) -> None:
     """Raise `SourceError` unless `source` is an `nn.Module` that can be traced."""
     name = type(source).__name__
     if isinstance(source, torch.jit.ScriptModule):
@@ -175,7 +175,7 @@ def _is_quantised(part: torch.nn.Module) -> bool:
     return type(part).__module__.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized"))
 
 
-def require_numbers(title: str, inputs: Any, state: Mapping[str, Any]) -> None:
+def require_numbers(title: str, inputs: object, state: Mapping[str, Any]) -> None:
     """Raise `SourceError` where one of the tensors is of a type that numpy and onnxruntime do not compute in."""
     for path, leaf in (*_leaves(inputs), *state.items()):
         if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.bfloat16:
@@ -210,7 +210,7 @@ def _require_outputs(title: str, outputs: Any) -> None:
             )
 
 
-def _leaves(inputs: Any) -> Iterator[tuple[str, Any]]:
+def _leaves(inputs: object) -> Iterator[tuple[str, Any]]:
     """The leaves of (args, kwargs), each with what it is called: `input 0`, `input batch['x']`."""
     for (_, first, *rest), leaf in pytree.tree_flatten_with_path(inputs)[0]:
         name = getattr(first, "idx", getattr(first, "key", ""))

@@ -16,15 +16,20 @@ from bridge.frontend.torch_formulas import aten, is_float, number
 from bridge.frontend.torch_notes import Note
 from bridge.frontend.torch_own_ops import STOP_GRADIENT, WEIGHT_NORM
 from bridge.frontend.torch_patches import replaced
+from bridge.frontend.traced import Traced, Translations
 
 
-def _detach(x: Any) -> Any:
+def _detach(x: Traced) -> Traced:
     return STOP_GRADIENT(x) if is_float(x) else op.Identity(x)
 
 
 def _embedding(
-    weight: Any, indices: Any, padding_idx: int = -1, scale_grad_by_freq: bool = False, sparse: bool = False
-) -> Any:
+    weight: Traced,
+    indices: Traced,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Traced:
     """The row at `padding_idx` does not train."""
     if scale_grad_by_freq:
         warnings.warn(
@@ -41,20 +46,20 @@ def _embedding(
     return op.Where(padding, STOP_GRADIENT(rows), rows)
 
 
-def _renormalised(weight: Any, indices: Any, max_norm: float, norm_type: float) -> Any:
+def _renormalised(weight: Traced, indices: Traced, max_norm: float, norm_type: float) -> Traced:
     raise NotImplementedError(
         f"an embedding with max_norm changes its weights in forward; normalise their rows before (torch.renorm(weight, "
         f"{norm_type:g}, 0, {max_norm:g})) and leave max_norm out"
     )
 
 
-def _weight_norm(v: Any, g: Any, dim: int = 0) -> Any:
+def _weight_norm(v: Traced, g: Traced, dim: int = 0) -> Traced:
     """Of every row along `dim`, or of the whole."""
     rank = len(v.shape)
     return WEIGHT_NORM(v, g, axes=[axis for axis in range(rank) if dim == -1 or axis != dim])
 
 
-GRADIENTS: dict[Any, Any] = {
+GRADIENTS: Translations = {
     aten.detach.default: _detach,
     aten.embedding.default: _embedding,
     aten.embedding_renorm.default: _renormalised,

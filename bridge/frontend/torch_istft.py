@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.nn import functional
 
@@ -36,7 +34,7 @@ def istft(
     return y if frames.dim() == 3 else y[0]
 
 
-def _shape(window: Any, n_fft: int, length: int, like: torch.Tensor) -> torch.Tensor:
+def _shape(window: torch.Tensor, n_fft: int, length: int, like: torch.Tensor) -> torch.Tensor:
     """The window, in the middle of a frame."""
     real = torch.empty(0, dtype=like.dtype).real.dtype
     window = torch.ones(length, dtype=real, device=like.device) if window is None else window

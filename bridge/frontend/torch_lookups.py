@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
@@ -42,7 +42,7 @@ def embedding_bag(
     return total / count.clamp(min=1).to(rows.dtype) if mode == "mean" else total
 
 
-def take_along_dim(original: Any):
+def take_along_dim(original: Callable[..., torch.Tensor]):
     """Where nothing broadcasts, a gather: torch compares the sizes of all axes, and fixes them."""
 
     def take(input, indices, dim=None):

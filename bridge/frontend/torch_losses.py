@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from onnxscript import opset23 as op
 
 from bridge.frontend.torch_axes import ints, typed
 from bridge.frontend.torch_formulas import aten, is_float, number
+from bridge.frontend.traced import Traced, Translations
 
 NONE, MEAN = 0, 1  # torch's numbers of what is done with the losses of all places; 2 is their sum
 
 
 def _cross_entropy(
-    x: Any, target: Any, weight: Any = None, reduction: int = MEAN, ignore_index: int = -100,
+    x: Traced, target: Traced, weight: Traced | None = None, reduction: int = MEAN, ignore_index: int = -100,
     label_smoothing: float = 0.0,
-) -> Any:  # fmt: skip
+) -> Traced:  # fmt: skip
     """Classes are axis 1, or all there is."""
     axis = min(1, len(x.shape) - 1)
     logs = typed(op.LogSoftmax(x, axis=axis), x)
@@ -52,8 +51,8 @@ def _cross_entropy(
     )
 
 
-def _classes(x: Any, axis: int) -> Any:
+def _classes(x: Traced, axis: int) -> Traced:
     return op.CastLike(op.Squeeze(op.Shape(x, start=axis, end=axis + 1), ints(0)), x)
 
 
-LOSSES: dict[Any, Any] = {aten.cross_entropy_loss.default: _cross_entropy}
+LOSSES: Translations = {aten.cross_entropy_loss.default: _cross_entropy}

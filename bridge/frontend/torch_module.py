@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bridge.errors import SourceError, calling, short_message
 
+if TYPE_CHECKING:
+    import torch
+
 Arrays = list[np.ndarray]
 
 
-def copy_sharing_parameters(module: Any) -> Any:
+def copy_sharing_parameters(module: torch.nn.Module) -> torch.nn.Module:
     """A copy of a torch module that shares its parameters and buffers. What forward keeps from one call for the next,
     such as a table made of parameters, is then neither traced as a constant nor left behind."""
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
@@ -25,7 +28,7 @@ def copy_sharing_parameters(module: Any) -> Any:
         return module
 
 
-def _copied(module: Any) -> Any:
+def _copied(module: torch.nn.Module) -> torch.nn.Module:
     try:
         return copy.deepcopy(module)
     except Exception as error:  # torch's, and what the attributes of the module raise
@@ -56,7 +59,9 @@ class Torch:
     """A module called as it was exported, on numpy arrays, with `NotRun` for whatever it raises; `double()` gives it in
     float64."""
 
-    def __init__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None):
+    def __init__(
+        self, module: torch.nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object] | None = None
+    ):
         import torch
 
         self._torch = torch
@@ -65,7 +70,7 @@ class Torch:
         self.examples = [x.detach().cpu().numpy() for x in self._leaves if isinstance(x, torch.Tensor)]
 
     @property
-    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def arguments(self) -> tuple[tuple[object, ...], dict[str, object]]:
         """The example inputs, as the module takes them."""
         return self._torch.utils._pytree.tree_unflatten(self._leaves, self._spec)
 
@@ -87,11 +92,11 @@ class Torch:
         return Torch(module.double(), args, kwargs)
 
     @cached_property
-    def _settled(self) -> Any:
+    def _settled(self) -> torch.nn.Module:
         """What calls in evaluation mode run, so that the module is as if it had not been called."""
         return copy_sharing_parameters(self.module)
 
-    def result(self, inputs: Arrays, module: Any = None) -> Any:
+    def result(self, inputs: Arrays, module: torch.nn.Module | None = None) -> Any:
         """What the module (or `module`) gives, in whatever mode it is in."""
         torch, given = self._torch, iter(inputs)
         module = self.module if module is None else module
@@ -103,13 +108,13 @@ class Torch:
         with without_fast_paths():
             return module(*args, **kwargs)
 
-    def outputs(self, inputs: Arrays, module: Any = None) -> list[Any]:
+    def outputs(self, inputs: Arrays, module: torch.nn.Module | None = None) -> list[torch.Tensor]:
         """The tensors of `result`, flat."""
         results = self._torch.utils._pytree.tree_leaves(self.result(inputs, module))
         return [x for x in results if isinstance(x, self._torch.Tensor)]
 
     @contextlib.contextmanager
-    def evaluating(self) -> Iterator[Any]:
+    def evaluating(self) -> Iterator[torch.nn.Module]:
         """A module to be called in evaluation mode, with `NotRun` for whatever that raises."""
         module = self._settled
         training = getattr(module, "training", False)
@@ -126,6 +131,6 @@ class Torch:
         with self.evaluating() as module:
             return [x.detach().cpu().numpy() for x in self.outputs(inputs, module)]
 
-    def called_with(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Torch:
+    def called_with(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Torch:
         """The same module with other examples."""
         return Torch(self.module, args, kwargs)

@@ -18,6 +18,8 @@ from onnxscript.function_libs.torch_lib.ops import nn
 
 from bridge.frontend.torch_axes import ints, size, typed
 from bridge.frontend.torch_formulas import aten, number
+from bridge.frontend.traced import Traced, Translation, Translations
+from bridge.graph.shapes import Dim
 from bridge.graph.windows import Axis
 
 # --- while torch traces ---------------------------------------------------------------------------------------
@@ -45,11 +47,11 @@ def adaptive_avg_pool1d(x, output_size):
 # --- as ONNX ---------------------------------------------------------------------------------------------------
 
 
-def _adaptive(rank: int, average: bool) -> Any:
+def _adaptive(rank: int, average: bool) -> Translation:
     """Axes of one window are reduced, those whose windows are alike pooled, and the others read by place."""
     reduce = op.ReduceMean if average else op.ReduceMax
 
-    def translate(x: Any, wanted: Sequence[Any]) -> Any:
+    def translate(x: Traced, wanted: Sequence[Any]) -> Any:
         first = len(x.shape) - rank
         goals = dict(enumerate(wanted, first))
         whole = [axis for axis, goal in goals.items() if goal == 1]
@@ -66,11 +68,11 @@ def _adaptive(rank: int, average: bool) -> Any:
     return translate
 
 
-def _divides(m: Any, n: Any) -> bool:
+def _divides(m: Dim, n: Dim) -> bool:
     return isinstance(m, int) and isinstance(n, int) and n % m == 0
 
 
-def _pooled(x: Any, first: int, kernel: list[int], average: bool) -> Any:
+def _pooled(x: Traced, first: int, kernel: list[int], average: bool) -> Traced:
     """Windows side by side."""
     window = {"kernel_shape": kernel, "strides": kernel}
     batched = x if first == 2 else op.Unsqueeze(x, ints(0))
@@ -78,7 +80,7 @@ def _pooled(x: Any, first: int, kernel: list[int], average: bool) -> Any:
     return y if first == 2 else op.Squeeze(y, ints(0))
 
 
-def _by_place(x: Any, axis: int, goal: Any, average: bool) -> Any:
+def _by_place(x: Traced, axis: int, goal: Dim, average: bool) -> Traced:
     """Windows of several lengths along one axis."""
     look, inside, _ = _reader(x, axis, goal)
     picked = look(x)
@@ -90,7 +92,7 @@ def _by_place(x: Any, axis: int, goal: Any, average: bool) -> Any:
     return typed(y, x, [*x.shape[:axis], goal if isinstance(goal, int) else None, *x.shape[axis + 1 :]])
 
 
-def _first_places(x: Any, first: int, wanted: Sequence[Any]) -> Any:
+def _first_places(x: Traced, first: int, wanted: Sequence[Dim]) -> Traced:
     """Of each maximum, where it first stands among the elements of all pooled axes."""
     index, rows = op.Constant(value_int=0), op.Constant(value_int=1)
     for axis, goal in reversed([*enumerate(wanted, first)]):
@@ -106,13 +108,13 @@ def _first_places(x: Any, first: int, wanted: Sequence[Any]) -> Any:
     return index
 
 
-def _reader(x: Any, axis: int, goal: Any) -> tuple[Callable[[Any], Any], Any, Any]:
+def _reader(x: Traced, axis: int, goal: Dim) -> tuple[Callable[[Traced], Traced], Traced, Traced]:
     """What brings each window along `axis` onto an axis behind it; which of the places there are in the window; and
     their numbers. There are as many as the longest window has, the last one repeated; of a number of windows that is
     not known, every window sees the whole axis."""
     behind = range(2, len(x.shape) - axis + 1)
 
-    def spread(table: Any) -> Any:
+    def spread(table: Traced) -> Traced:
         return op.Unsqueeze(table, ints(*behind)) if behind else table
 
     starts, ends, places = _windows(x, axis, goal)
@@ -124,7 +126,7 @@ def _reader(x: Any, axis: int, goal: Any) -> tuple[Callable[[Any], Any], Any, An
     return lambda value: op.Unsqueeze(value, ints(axis)), spread(inside), spread(places)
 
 
-def _windows(x: Any, axis: int, goal: Any) -> tuple[Any, Any, Any]:
+def _windows(x: Traced, axis: int, goal: Dim) -> tuple[Any, ...]:
     """The first place of each window and the one behind its last (goal, 1), and the places that may be in them."""
     n = x.shape[axis]
     if isinstance(n, int) and isinstance(goal, int):
@@ -143,22 +145,22 @@ def _windows(x: Any, axis: int, goal: Any) -> tuple[Any, Any, Any]:
     return starts, ends, op.Add(starts, _counted(longest))
 
 
-def _numbers(value: np.ndarray) -> Any:
+def _numbers(value: np.ndarray) -> Traced:
     return op.Constant(value=onnx.numpy_helper.from_array(value.astype(np.int64)))
 
 
-def _counted(count: Any) -> Any:
+def _counted(count: Traced) -> Traced:
     return op.Range(op.Constant(value_int=0), op.Squeeze(count, ints(0)), op.Constant(value_int=1))
 
 
-def _average(rank: int) -> Any:
+def _average(rank: int) -> Translation:
     """`aten.avg_pool*d`. The stock one leaves out a divisor that is given."""
     stock = getattr(nn, f"aten_avg_pool{rank}d")
 
     def translate(
-        x: Any, kernel: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
+        x: Traced, kernel: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
         count_include_pad: bool = True, divisor_override: int | None = None,
-    ) -> Any:  # fmt: skip
+    ) -> Traced:  # fmt: skip
         if divisor_override is None:
             return stock(x, kernel, stride, padding, ceil_mode, count_include_pad)
         kernel, stride, padding = (_each(given, rank) for given in (kernel, stride or kernel, padding))
@@ -178,12 +180,12 @@ def _average(rank: int) -> Any:
     return translate
 
 
-def _each(given: Any, rank: int) -> list[int]:
+def _each(given: int | Sequence[int], rank: int) -> list[int]:
     numbers = [given] if isinstance(given, int) else [*given]
     return numbers * (rank // len(numbers))
 
 
-POOLS: dict[Any, Any] = {
+POOLS: Translations = {
     **{
         getattr(aten, f"adaptive_{kind}_pool{rank}d").default: _adaptive(rank, kind == "avg")
         for kind in ("avg", "max")

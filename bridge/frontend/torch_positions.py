@@ -12,16 +12,17 @@ from onnxscript import opset23 as op
 
 from bridge.frontend.torch_axes import INT64, along, ints, most, positions, size, typed
 from bridge.frontend.torch_formulas import aten, number
+from bridge.frontend.traced import Traced, Translations
 
 
-def _on_diagonal(x: Any, offset: int, dim1: int, dim2: int) -> Any:
+def _on_diagonal(x: Traced, offset: int, dim1: int, dim2: int) -> Traced:
     """x, and zero off its diagonal."""
     place = along(x, dim1)
     place = op.Add(place, op.Constant(value_int=offset)) if offset else place
     return op.Where(op.Equal(place, along(x, dim2)), x, number(0, x))
 
 
-def _diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+def _diagonal(x: Traced, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Traced:
     """Last of the axes; along the rows, or along the columns if they begin first."""
     if x.dtype == ir.DataType.BOOL:
         whole = typed(op.Cast(x, to=ir.DataType.INT32), x)
@@ -41,12 +42,12 @@ def _diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     return op.Slice(found, ints(0), ints(max(min(length, other - abs(offset)), 0)), ints(rank - 2))
 
 
-def _trace(x: Any) -> Any:
+def _trace(x: Traced) -> Traced:
     total = op.ReduceSum(_on_diagonal(x, 0, 0, 1), ints(0, 1), keepdims=0)
     return total if x.dtype.is_floating_point() else op.Cast(total, to=INT64)
 
 
-def _roll(x: Any, shifts: Any, dims: Any = ()) -> Any:
+def _roll(x: Traced, shifts: Any, dims: Any = ()) -> Traced:
     """By the places that elements come from; without axes, along all of them as one."""
     if len(x.shape) == 0:
         return op.Identity(x)
@@ -59,7 +60,7 @@ def _roll(x: Any, shifts: Any, dims: Any = ()) -> Any:
     return x
 
 
-def _mode(x: Any, dim: int = -1, keepdim: bool = False) -> tuple[Any, Any]:
+def _mode(x: Traced, dim: int = -1, keepdim: bool = False) -> tuple[Traced, Traced]:
     """The number that there is most of, the smallest of several, and the last place of it."""
     dim %= len(x.shape)
     rank = len(x.shape)
@@ -77,7 +78,7 @@ def _mode(x: Any, dim: int = -1, keepdim: bool = False) -> tuple[Any, Any]:
     return op.Transpose(value, perm=back), op.Transpose(last, perm=back)
 
 
-def _masked_scatter(x: Any, mask: Any, source: Any) -> Any:
+def _masked_scatter(x: Traced, mask: Traced, source: Traced) -> Traced:
     """Where the mask is true, the numbers of the source in turn."""
     mask = op.Expand(mask, op.Shape(x))
     count = op.CumSum(op.Cast(op.Reshape(mask, ints(-1)), to=INT64), op.Constant(value_int=0))
@@ -86,7 +87,7 @@ def _masked_scatter(x: Any, mask: Any, source: Any) -> Any:
     return op.Where(mask, op.Reshape(taken, op.Shape(x)), x)
 
 
-BY_POSITION: dict[Any, Any] = {
+BY_POSITION: Translations = {
     aten.diagonal.default: _diagonal,
     aten.diagonal_copy.default: _diagonal,
     aten.trace.default: _trace,

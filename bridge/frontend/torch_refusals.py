@@ -57,7 +57,7 @@ Place = tuple[str, int]  # an input, as the graph calls it, and an axis of it
 
 
 @contextlib.contextmanager
-def fixing(module: Any) -> Iterator[dict[Place, str]]:
+def fixing(module: torch.nn.Module) -> Iterator[dict[Place, str]]:
     """Where in `module` torch fixes sizes that were to be free, while it traces."""
     places: dict[Place, str] = {}
     update = ShapeEnv._update_var_to_range
@@ -75,7 +75,7 @@ def fixing(module: Any) -> Iterator[dict[Place, str]]:
         yield places
 
 
-def _running(module: Any) -> str:
+def _running(module: torch.nn.Module) -> str:
     """The submodule whose forward runs, and the line in the user's source that does."""
     modules = module.named_modules() if isinstance(module, torch.nn.Module) else ()
     paths = {id(one): path for path, one in modules}

@@ -5,8 +5,7 @@ or one that does not run: `SPECIAL`, by torch's operator.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 from onnxscript import opset23 as op
@@ -14,6 +13,7 @@ from onnxscript.function_libs.torch_lib.ops import core
 
 from bridge.frontend.torch_axes import typed
 from bridge.frontend.torch_formulas import aten, is_float, number
+from bridge.frontend.traced import Traced, Translation, Translations
 
 SHIFT = 8  # from here on the asymptotic series of the gamma function and its kin hold
 EULER = 0.5772156649015329
@@ -28,7 +28,7 @@ TAIL = (
 )  # fmt: skip
 
 
-def _polynomial(x: Any, coefficients: Sequence[float]) -> Any:
+def _polynomial(x: Traced, coefficients: Sequence[float]) -> Traced:
     y = number(coefficients[-1], x)
     for coefficient in reversed(coefficients[:-1]):
         y = op.Add(op.Mul(y, x), number(coefficient, x))
@@ -45,14 +45,14 @@ def _zeta(k: int) -> float:
 # --- the gamma function ----------------------------------------------------------------------------------------
 
 
-def _reflected(x: Any) -> tuple[Any, Any, Any]:
+def _reflected(x: Traced) -> tuple[Traced, Traced, Traced]:
     """Whether x is in the left half, its mirror image about 1/2 if so, and how far it is from a whole number."""
     left = op.Less(x, number(0.5, x))
     mirrored = op.Where(left, op.Sub(number(1.0, x), x), x)
     return left, typed(mirrored, x), typed(op.Sub(x, op.Round(x)), x)
 
 
-def _log_gamma_near_two(z: Any) -> Any:
+def _log_gamma_near_two(z: Traced) -> Traced:
     """For z from 1/2 to `SHIFT`: a series between 3/2 and 5/2, and the factors on the way there."""
     one = number(1.0, z)
     steps = op.Floor(op.Sub(z, number(1.5, z)))
@@ -66,7 +66,7 @@ def _log_gamma_near_two(z: Any) -> Any:
     return op.Add(_polynomial(typed(op.Sub(op.Sub(z, steps), number(2.0, z)), z), series), op.Log(factors))
 
 
-def _stirling(z: Any) -> Any:
+def _stirling(z: Traced) -> Traced:
     terms = [b / (2 * k * (2 * k - 1)) for k, b in enumerate(BERNOULLI, 1)]
     inverse = op.Reciprocal(z)
     rest = op.Mul(inverse, _polynomial(typed(op.Mul(inverse, inverse), z), terms))
@@ -74,7 +74,7 @@ def _stirling(z: Any) -> Any:
     return op.Add(op.Add(main, number(math.log(2 * math.pi) / 2, z)), rest)
 
 
-def _log_gamma(x: Any) -> Any:
+def _log_gamma(x: Traced) -> Traced:
     left, z, apart = _reflected(x)
     middle, bound = number(2.0, x), number(float(SHIFT), x)
     far = op.GreaterOrEqual(z, bound)
@@ -86,14 +86,14 @@ def _log_gamma(x: Any) -> Any:
     return op.Where(op.Or(pole, op.IsInf(x)), number(math.inf, x), y)
 
 
-def _sum_of_steps(z: Any, power: int) -> Any:
+def _sum_of_steps(z: Traced, power: int) -> Traced:
     """Of 1/z^power, 1/(z + 1)^power, … before `SHIFT` steps."""
     inverses = [op.Reciprocal(op.Add(z, number(float(k), z))) for k in range(SHIFT)]
     terms = inverses if power == 1 else [op.Mul(inverse, inverse) for inverse in inverses]
     return op.Sum(*terms)
 
 
-def _digamma(x: Any) -> Any:
+def _digamma(x: Traced) -> Traced:
     left, z, apart = _reflected(x)
     far = op.Add(z, number(float(SHIFT), x))
     inverse = op.Reciprocal(far)
@@ -108,7 +108,7 @@ def _digamma(x: Any) -> Any:
     return op.Where(op.Equal(x, number(0.0, x)), op.Neg(op.Reciprocal(x)), y)
 
 
-def _trigamma(x: Any) -> Any:
+def _trigamma(x: Traced) -> Traced:
     left, z, apart = _reflected(x)
     inverse = op.Reciprocal(op.Add(z, number(float(SHIFT), x)))
     square = typed(op.Mul(inverse, inverse), x)
@@ -118,13 +118,13 @@ def _trigamma(x: Any) -> Any:
     return op.Where(left, op.Sub(op.Mul(turn, turn), y), y)
 
 
-def _polygamma(n: int, x: Any) -> Any:
+def _polygamma(n: int, x: Traced) -> Traced:
     if n > 1:
         raise NotImplementedError("polygamma beyond the first derivative has no formula in ONNX")
     return _trigamma(x) if n else _digamma(x)
 
 
-def _erfinv(x: Any) -> Any:
+def _erfinv(x: Traced) -> Traced:
     if x.dtype == ir.DataType.DOUBLE:
         raise NotImplementedError("erfinv has no formula in double precision; give it float32")
     one = number(1.0, x)
@@ -139,8 +139,8 @@ def _erfinv(x: Any) -> Any:
 # --- the larger and the smaller of two, NaN left out -----------------------------------------------------------
 
 
-def _without_none(extreme: Any) -> Any:
-    def translate(a: Any, b: Any) -> Any:
+def _without_none(extreme: Callable[..., Traced]) -> Translation:
+    def translate(a: Traced, b: Traced) -> Traced:
         if not is_float(a):
             return extreme(a, b)
         return op.Where(op.IsNaN(a), b, op.Where(op.IsNaN(b), a, extreme(a, b)))
@@ -151,18 +151,18 @@ def _without_none(extreme: Any) -> Any:
 # --- whole numbers and truth values ----------------------------------------------------------------------------
 
 
-def _add(a: Any, b: Any, alpha: float = 1.0) -> Any:
+def _add(a: Traced, b: Traced, alpha: float = 1.0) -> Traced:
     """Of truth values: either."""
     if getattr(b, "dtype", None) == a.dtype == ir.DataType.BOOL:
         return op.Or(a, b)
     return core.aten_add(a, b, alpha)
 
 
-def _relu(x: Any) -> Any:
+def _relu(x: Traced) -> Traced:
     return op.Relu(x) if is_float(x) else op.Max(x, number(0, x))
 
 
-def _limits(x: Any, bits: Any) -> tuple[Any, Any, Any]:
+def _limits(x: Traced, bits: Traced) -> tuple[Traced, Traced, Traced]:
     """Where a shift is by fewer bits than x has; two factors whose product is 2 to that power, neither too large."""
     top = x.dtype.bitwidth - 2
     inside = op.And(op.GreaterOrEqual(bits, number(0, x)), op.Less(bits, number(x.dtype.bitwidth, x)))
@@ -171,12 +171,12 @@ def _limits(x: Any, bits: Any) -> tuple[Any, Any, Any]:
     return inside, op.Pow(number(2, x), first), op.Where(second, number(2, x), number(1, x))
 
 
-def _shift_left(x: Any, bits: Any) -> Any:
+def _shift_left(x: Traced, bits: Traced) -> Traced:
     inside, first, second = _limits(x, bits)
     return op.Where(inside, op.Mul(op.Mul(x, first), second), number(0, x))
 
 
-def _shift_right(x: Any, bits: Any) -> Any:
+def _shift_right(x: Traced, bits: Traced) -> Traced:
     """Division rounded down; what is shifted out of sight leaves the sign."""
     inside, first, second = _limits(x, bits)
     y = op.Div(op.Sub(x, op.Mod(x, first)), first)
@@ -184,7 +184,7 @@ def _shift_right(x: Any, bits: Any) -> Any:
     return op.Where(inside, y, op.Neg(op.CastLike(op.Less(x, number(0, x)), x)))
 
 
-SPECIAL: dict[Any, Any] = {
+SPECIAL: Translations = {
     aten.lgamma.default: _log_gamma,
     aten.digamma.default: _digamma,
     aten.special_digamma.default: _digamma,

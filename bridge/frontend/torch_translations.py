@@ -20,6 +20,7 @@ from bridge.frontend.torch_ops import OPS, onnx_recurrent
 from bridge.frontend.torch_pools import POOLS
 from bridge.frontend.torch_positions import BY_POSITION
 from bridge.frontend.torch_special import SPECIAL
+from bridge.frontend.traced import Translations
 
 EXACT_FACTORS = 41  # 1 / 41 is the first fraction of which float32 makes 41 / 41 < 1
 
@@ -166,7 +167,7 @@ def _onnx_rms_norm(x, normalized_shape, weight=None, eps=None):
     return op.RMSNormalization(x, weight, axis=-len(normalized_shape), epsilon=eps)
 
 
-TRANSLATIONS: dict[Any, Any] = {
+TRANSLATIONS: Translations = {
     **FORMULAS,
     **SPECIAL,
     **ALONG_AXES,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
@@ -18,14 +17,14 @@ NAMED = (
 )  # fmt: skip
 
 
-def _single(value: Any) -> np.float32 | None:
+def _single(value: float | np.generic) -> np.float32 | None:
     """`value` as one of float32's numbers, or None if it is none of them."""
     with np.errstate(over="ignore"):
         single = np.float32(value)
     return single if float(single) == float(value) else None  # numpy would compare in single precision
 
 
-def decimal(value: Any) -> float:
+def decimal(value: float | np.generic) -> float:
     """0.1 for 0.10000000149011612: the shortest decimal that float32 holds as `value`; a number that is none of
     float32's, and a power of two, stays as it is."""
     single = _single(value)
@@ -33,7 +32,7 @@ def decimal(value: Any) -> float:
     return float(value) if exact else float(str(single))
 
 
-def fraction(value: Any) -> Fraction:
+def fraction(value: float | np.generic) -> Fraction:
     """1/9 for 0.1111111119389534: among the fractions that are `value` when made as wide as it is, 32 bits if it is
     one of float32's, one whose denominator is small."""
     exact, wide = Fraction(float(value)), np.float64 if _single(value) is None else np.float32
@@ -41,7 +40,7 @@ def fraction(value: Any) -> Fraction:
     return next((guess for guess in guesses if float(wide(float(guess))) == float(value)), exact)
 
 
-def number(value: Any) -> float:
+def number(value: float | np.generic) -> float:
     """What was written where one of float32's numbers stands: a short decimal, else a constant that has a name, a
     fraction of small numbers, a root (8 ** -0.5 for 0.3535533845424652), else its shortest decimal."""
     single, shortest = _single(value), decimal(value)

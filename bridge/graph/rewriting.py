@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Container, Iterable, Iterator
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar, overload
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from bridge.errors import SourceError
+
+Default = TypeVar("Default")
 
 
 class Emitter:
@@ -36,7 +39,7 @@ class Emitter:
             new.name = f"{self.node.name}_{op}"
         return new.outputs[0] if outputs == 1 else tuple(new.outputs)
 
-    def constant(self, value: Any, dtype: Any = np.int64) -> ir.Value:
+    def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> ir.Value:
         return self.tensor(ir.tensor(np.asarray(value, dtype)))
 
     def tensor(self, tensor: ir.TensorProtocol) -> ir.Value:
@@ -132,7 +135,7 @@ def read_inside(node: ir.Node) -> Iterator[ir.Value | None]:
                 yield from read_inside(inner)
 
 
-def constant(value: ir.Value | None) -> Any:
+def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
     """The tensor behind `value`, or None."""
     return None if value is None else ir.convenience.get_const_tensor(value)
 
@@ -143,7 +146,12 @@ def integers(value: ir.Value | None) -> list[int] | None:
     return None if tensor is None else [int(item) for item in tensor.numpy().reshape(-1)]
 
 
-def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
+@overload
+def attribute(node: ir.Node, name: str) -> Any: ...
+@overload
+def attribute(node: ir.Node, name: str, default: Default) -> Default: ...
+def attribute(node: ir.Node, name: str, default: object = None) -> object:
+    """The value of an attribute; `default`, whose type is that of the attribute, where it is not given."""
     return node.attributes[name].value if name in node.attributes else default
 
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+
+from bridge.graph.shapes import Dim
 
 
 @dataclass(frozen=True)
 class Axis:
     """A window along one axis: ONNX's numbers, and the size of the input."""
 
-    size: Any
+    size: Dim
     kernel: int
     stride: int
     dilation: int
@@ -42,13 +43,14 @@ class Axis:
         if self.stride == 1:
             total = self.span - 1
         elif self.known:
+            assert isinstance(self.size, int)
             total = max((-(-self.size // self.stride) - 1) * self.stride + self.span - self.size, 0)
         else:
             return None
         return total // 2, total - total // 2
 
     @property
-    def count(self) -> Any:
+    def count(self) -> Dim:
         """How many windows there are."""
         if self.pads is None:
             return (self.size + self.stride - 1) // self.stride
@@ -64,12 +66,13 @@ class Axis:
         most = min(self.stride - 1, self.span - 1 - end)
         if not self.known:
             return max(most, 0)
+        assert isinstance(self.size, int)
         left = (self.size + begin + end - self.span) % self.stride
         return self.stride - left if left and self.stride - left <= most else 0
 
 
 def windows(
-    spatial: Sequence[Any],
+    spatial: Sequence[Dim],
     kernel: Sequence[int],
     strides: Sequence[int] | None,
     pads: Sequence[int] | None,
@@ -94,7 +97,7 @@ def windows(
 
 
 def pool_windows(
-    spatial: Sequence[Any],
+    spatial: Sequence[Dim],
     kernel: Sequence[int],
     strides: Sequence[int] | None,
     pads: Sequence[int] | None,
@@ -117,7 +120,7 @@ def with_overhang(axes: Sequence[Axis], ceil_mode: int | None) -> list[Axis]:
     ]
 
 
-def transposed_size(size: Any, axis: Axis, extra: int) -> Any:
+def transposed_size(size: Dim, axis: Axis, extra: int) -> Dim:
     """How long the output of a transposed convolution with auto_pad="SAME_…" is: the input times the stride, or less
     where the windows do not reach that far."""
     short = min(axis.span + extra - axis.stride, 0)

@@ -102,7 +102,7 @@ def _torch_pads(padding: Any, axis: int, kernel: int, dilation: int) -> tuple[in
     return (0, 0) if padding == "valid" else (padding[axis], padding[axis])
 
 
-def _spatial(layer: Any) -> Sequence[int | None]:
+def _spatial(layer: Any) -> Sequence[Any]:
     """The sizes that a convolution's input was built with, where they are known."""
     shape = built_shape(layer)
     count = len(layer.kernel_size)

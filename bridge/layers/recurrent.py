@@ -7,7 +7,7 @@ gates, projections, any activation of ONNX. `Recurrent` runs such a cell over we
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
@@ -15,9 +15,10 @@ from keras import ops
 from bridge.graph.recurrent import STATES, gate_order
 from bridge.layers.package import PACKAGE
 
+Settings: TypeAlias = dict[str, Any]  # of a layer, as its config has them
 Function = tuple[str, float, float]  # an activation of ONNX in lower case, its alpha and its beta
 
-ACTIVATIONS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
+ACTIVATIONS: dict[str, tuple[Callable[..., keras.KerasTensor], tuple[float, ...]]] = {
     # name: (x, alpha, beta -> value, the defaults of those it takes), from ONNX's text on RNN, GRU and LSTM
     "sigmoid": (lambda x, *_: ops.sigmoid(x), ()),
     "tanh": (lambda x, *_: ops.tanh(x), ()),
@@ -41,7 +42,7 @@ def function(name: str, alphas: list[float], betas: list[float]) -> Function:
     return name, float(alpha), float(beta)
 
 
-def _apply(function: Sequence[Any], x: Any, clip: float | None) -> Any:
+def _apply(function: Function, x: keras.KerasTensor, clip: float | None) -> keras.KerasTensor:
     name, alpha, beta = function
     return ACTIVATIONS[name][0](x if clip is None else ops.clip(x, -clip, clip), alpha, beta)
 
@@ -111,10 +112,10 @@ class Cell(keras.layers.Layer):
         reset_after: bool = False,
         peephole: bool = False,
         projection: int | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ):
         super().__init__(**kwargs)
-        self.settings: dict[str, Any] = {
+        self.settings: Settings = {
             "mode": mode,
             "units": units,
             "functions": [list(item) for item in functions],
@@ -132,7 +133,7 @@ class Cell(keras.layers.Layer):
         self.peephole = None
         self.projection = None
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Sequence[int | None]) -> None:
         settings, hidden = self.settings, self.output_size
         width = STEPS[settings["mode"]][1] * settings["units"]
         self.kernel = self.add_weight(shape=(input_shape[-1], width), name="kernel")
@@ -151,16 +152,18 @@ class Cell(keras.layers.Layer):
         if settings["projection"]:
             self.projection = self.add_weight(shape=(settings["units"], hidden), name="projection")
 
-    def call(self, x: Any, states: Sequence[Any], training: bool = False) -> tuple[Any, list[Any]]:
+    def call(
+        self, x: keras.KerasTensor, states: Sequence[keras.KerasTensor], training: bool = False
+    ) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
         names = ("kernel", "recurrent_kernel", "bias", "peephole", "projection")
         variables = {name: getattr(self, name) for name in names}
         new = STEPS[self.settings["mode"]][0](x, states, variables, self.settings)
         return new[0], new
 
-    def get_initial_state(self, batch_size: Any = None) -> list[Any]:
+    def get_initial_state(self, batch_size: int | None = None) -> list[keras.KerasTensor]:
         return [ops.zeros((batch_size, size), dtype=self.compute_dtype) for size in self.state_size]
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Settings:
         return super().get_config() | self.settings
 
 
@@ -180,10 +183,10 @@ class Recurrent(keras.layers.Layer):
         clip: float | None = None,
         input_forget: bool = False,
         reset_after: bool = False,
-        **kwargs: Any,
+        **kwargs: object,
     ):
         super().__init__(**kwargs)
-        self.settings: dict[str, Any] = {
+        self.settings: Settings = {
             "mode": mode,
             "units": units,
             "direction": direction,
@@ -194,7 +197,7 @@ class Recurrent(keras.layers.Layer):
             "reset_after": reset_after,
         }
 
-    def call(self, inputs: Sequence[Any]) -> list[Any]:
+    def call(self, inputs: Sequence[Any]) -> list[keras.KerasTensor]:
         x, *rest = inputs
         w, r, b, lens, p = (rest.pop(0) if present else None for present in self.settings["has"])
         sides = len(self.settings["functions"])
@@ -209,10 +212,17 @@ class Recurrent(keras.layers.Layer):
             finals += final
         return [sequences[0] if sides == 1 else ops.concatenate(sequences, axis=-1), *finals]
 
-    def _variables(self, side: int, w: Any, r: Any, b: Any, p: Any) -> dict[str, Any]:
+    def _variables(
+        self,
+        side: int,
+        w: Any,
+        r: Any,
+        b: keras.KerasTensor | None,
+        p: keras.KerasTensor | None,
+    ) -> Settings:
         order = gate_order(self.settings["mode"], "onnx", "keras")
 
-        def gates(value: Any) -> Any:
+        def gates(value: keras.KerasTensor) -> keras.KerasTensor:
             blocks = ops.split(value, len(order), axis=0)
             return ops.concatenate([blocks[i] for i in order], axis=0)
 
@@ -229,14 +239,20 @@ class Recurrent(keras.layers.Layer):
         }
 
     def _side(
-        self, x: Any, variables: dict, states: list, lens: Any, side: int, backward: bool
-    ) -> tuple[Any, list]:
+        self,
+        x: keras.KerasTensor,
+        variables: Settings,
+        states: list,
+        lens: keras.KerasTensor | None,
+        side: int,
+        backward: bool,
+    ) -> tuple[keras.KerasTensor, list]:
         step = STEPS[self.settings["mode"]][0]
         settings = self.settings | {"functions": self.settings["functions"][side]}
         clock = ops.cumsum(ops.ones_like(x[:, :, :1]), axis=1) - 1
         inside = clock >= 0 if lens is None else clock < ops.reshape(ops.cast(lens, clock.dtype), (-1, 1, 1))
 
-        def move(carry: list, given: tuple) -> tuple[list, Any]:
+        def move(carry: list, given: tuple) -> tuple[list, list[keras.KerasTensor]]:
             now, live = given
             new = step(now, carry, variables, settings)
             kept = [ops.where(live, after, before) for after, before in zip(new, carry, strict=True)]
@@ -246,12 +262,12 @@ class Recurrent(keras.layers.Layer):
         final, (y, *_) = ops.scan(move, list(states), given, reverse=backward)
         return ops.swapaxes(y, 0, 1), list(final)
 
-    def compute_output_spec(self, inputs: Sequence[Any]) -> list[Any]:
+    def compute_output_spec(self, inputs: Sequence[keras.KerasTensor]) -> list[keras.KerasTensor]:
         x, units = inputs[0], self.settings["units"]
         sides = len(self.settings["functions"])
         count = len(STATES[self.settings["mode"]])
         y = keras.KerasTensor((x.shape[0], x.shape[1], sides * units), dtype=x.dtype)
         return [y, *(keras.KerasTensor((x.shape[0], units), dtype=x.dtype) for _ in range(sides * count))]
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Settings:
         return super().get_config() | self.settings

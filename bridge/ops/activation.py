@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from keras import layers, ops
 
 from bridge.graph.decimals import SELU
-from bridge.ops.contract import Site
+from bridge.ops.contract import Site, Tensor
 from bridge.ops.layouts import ANY
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
@@ -24,7 +23,7 @@ ACTIVATIONS = {
 }
 
 
-def _activation(name: str) -> Callable[..., Any]:
+def _activation(name: str) -> Callable[..., Tensor]:
     return lambda site, x: site.layer(layers.Activation, activation=name)(x)
 
 
@@ -45,7 +44,7 @@ def leaky_relu(site: Site, x, *, alpha=0.01):
 
 
 @op("PRelu", layout=ANY, makes=(layers.PReLU,))
-def prelu(site: Site, x, slope: Weight | Any):
+def prelu(site: Site, x, slope: Weight | Tensor):
     """A PReLU where each slope belongs to one index of some axes, as torch's belong to channels."""
     if not isinstance(slope, Weight):
         return ops.where(ops.less(x, 0), ops.multiply(x, slope), x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from keras import layers, ops
@@ -11,9 +11,10 @@ from bridge.graph.rewriting import home, input_of, inputs_of
 from bridge.graph.shapes import shape_of
 from bridge.keras_compat import with_exact_scale
 from bridge.ops import dims
-from bridge.ops.contract import Site, Step
+from bridge.ops.contract import Config, Site, Step, Tensor
 from bridge.ops.layouts import HEADS
 from bridge.ops.registry import op
+from bridge.weights.recipes import Recipe
 from bridge.weights.weight import Weight
 
 if TYPE_CHECKING:
@@ -75,13 +76,13 @@ def attention(
     return (y, k, v) if site.used(1) or site.used(2) else y
 
 
-def _size(site: Site, index: int, heads: int | None) -> dims.Dim:
+def _size(site: Site, index: int, heads: Any) -> dims.Dim:
     """Of one head of an input."""
     *rest, last = site.shape(index)
     return last // heads if len(rest) == 2 else last
 
 
-def _scaled(site: Site, q: Any, size: dims.Dim, scale: float | None) -> tuple[Any, float]:
+def _scaled(site: Site, q: Tensor, size: dims.Dim, scale: float | None) -> tuple[Tensor, float]:
     """The queries, and the scale of their scores: in the queries where only the run shows their `size`, and where the
     kernel takes it in single precision."""
     if scale is None:
@@ -93,7 +94,7 @@ def _scaled(site: Site, q: Any, size: dims.Dim, scale: float | None) -> tuple[An
     return (q * scale, 1.0) if site.twin("dot_product_attention") else (q, scale)
 
 
-def _of_all_keys(site: Site, mask: Any, k: Any) -> Any:
+def _of_all_keys(site: Site, mask: Tensor, k: Tensor) -> Tensor:
     """From opset 24 on, a mask may be of fewer keys than there are: the others are masked."""
     node = site.node
     if mask is None or home(node).opset_imports[""] < 24:
@@ -107,12 +108,12 @@ def _of_all_keys(site: Site, mask: Any, k: Any) -> Any:
     return ops.take(longer, ops.minimum(places, last), axis=-1)
 
 
-def _counted(x: Any) -> Any:
+def _counted(x: Tensor) -> Tensor:
     """1, 2, … as many as there are steps in x (batch, steps, heads, features)."""
     return ops.cumsum(ops.ones_like(x[0, :, 0, 0], dtype="int32"))
 
 
-def _causal(q: Any, k: Any, past: Any, mask: Any) -> Any:
+def _causal(q: Tensor, k: Tensor, past: Tensor, mask: Tensor) -> Tensor:
     """The causal mask of queries that stand behind what is past, together with `mask`."""
     rows, columns = _counted(q), _counted(k)
     before = 0 if past is None else ops.sum(ops.ones_like(past[0, :, 0, 0], dtype="int32"))
@@ -124,13 +125,13 @@ def _causal(q: Any, k: Any, past: Any, mask: Any) -> Any:
     return ops.where(seen, mask, ops.cast(-1e30 if "16" not in str(mask.dtype) else -6e4, mask.dtype))
 
 
-def _heads(site: Site, index: int, x: Any, heads: int) -> Any:
+def _heads(site: Site, index: int, x: Tensor, heads: int) -> Tensor:
     """(batch, length, heads * size) -> (batch, length, heads, size)"""
     have = site.shape(index)
     return dims.reshape(site, x, have, [*have[:2], heads, have[2] // heads])
 
 
-def _mask(site: Site, mask: Any) -> dict[str, Any]:
+def _mask(site: Site, mask: Tensor | None) -> Config:
     if mask is None:
         return {}
     places = tuple(range(4 - len(mask.shape)))
@@ -138,7 +139,7 @@ def _mask(site: Site, mask: Any) -> dict[str, Any]:
     return {"mask" if "bool" in str(mask.dtype) else "bias": mask}
 
 
-def _weights(q, k, softcap: float = 0.0, *, bias=None, mask=None, is_causal: bool, scale: float) -> Any:
+def _weights(q, k, softcap: float = 0.0, *, bias=None, mask=None, is_causal: bool, scale: float) -> Tensor:
     """What each query takes of each value; the scores are held between -softcap and softcap, if that is above 0."""
     scores = ops.einsum("btnh,bsnh->bnts", q, k) * scale
     scores = softcap * ops.tanh(scores / softcap) if softcap > 0 else scores
@@ -152,9 +153,9 @@ def _weights(q, k, softcap: float = 0.0, *, bias=None, mask=None, is_causal: boo
     return ops.softmax(scores, axis=-1)
 
 
-def _dense(site: Site, x: Any, w: Weight, b: Any) -> Any:
+def _dense(site: Site, x: Tensor, w: Weight, b: Weight | Tensor) -> Tensor:
     biased = isinstance(b, Weight)
-    weights = {"kernel": w} | ({"bias": b} if biased else {})
+    weights = {"kernel": w} | ({"bias": cast("Weight", b)} if biased else {})
     return site.layer(layers.Dense, units=w.dims[1], use_bias=biased, weights=weights)(x)
 
 
@@ -166,7 +167,7 @@ def _calls_read(site: Site) -> list[ir.Node]:
     return [n for n in calls if n.outputs[1].uses() or n.outputs[1].is_graph_output()]
 
 
-def _recipe(node: ir.Node) -> Any:
+def _recipe(node: ir.Node) -> Recipe | None:
     matrix = input_of(node, 3).const_value
     return matrix.recipe if isinstance(matrix, Weight) else None
 
@@ -178,13 +179,13 @@ def _misstated(node: ir.Node) -> bool:
 
 
 def _in_steps(
-    site: Site, parts: tuple[tuple[Any, Weight, Any], ...], wo: Weight, bo: Any,
+    site: Site, parts: tuple[tuple[Tensor, Weight, Weight | Tensor], ...], wo: Weight, bo: Weight | Tensor,
     heads: int, dropout: float, is_causal: int,
-) -> tuple[Any, Any]:  # fmt: skip
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """torch's layer in single steps, and its weights behind the dropout. `parts` are an input, a matrix and a bias."""
     width = wo.dims[0]
 
-    def split(index: int, x: Any, w: Weight, b: Any) -> Any:
+    def split(index: int, x: Tensor, w: Weight, b: Weight | Tensor) -> Tensor:
         rows = site.shape(index)[:2]
         return dims.reshape(site, _dense(site, x, w, b), [*rows, width], [*rows, heads, width // heads])
 
@@ -204,7 +205,7 @@ def _in_steps(
 )
 def multi_head_attention(
     site: Site, q, k, v, wq: Weight, wk: Weight, wv: Weight, wo: Weight,
-    bq: Weight | Any, bk: Weight | Any, bv: Weight | Any, bo: Weight | Any,
+    bq: Weight | Tensor, bk: Weight | Tensor, bv: Weight | Tensor, bo: Weight | Tensor,
     *, heads, dropout, is_causal,
 ):  # fmt: skip
     """Biases that are no parameters are zeros. All calls of a layer give their scores if one does: Keras expects as
@@ -226,8 +227,8 @@ def multi_head_attention(
     weights["output_dense.kernel"] = wo.reshape(heads, size, wo.dims[1])
     if biased:
         for part, b in (("query", bq), ("key", bk), ("value", bv)):
-            weights[f"{part}_dense.bias"] = b.reshape(heads, size)
-        weights["output_dense.bias"] = bo
+            weights[f"{part}_dense.bias"] = cast("Weight", b).reshape(heads, size)
+        weights["output_dense.bias"] = cast("Weight", bo)
     layer = site.layer(
         layers.MultiHeadAttention,
         num_heads=heads, key_dim=size, dropout=dropout, use_bias=biased, weights=weights,

@@ -6,22 +6,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypeAlias
 
+import keras
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from bridge.errors import Refusal, UnsupportedError
 from bridge.graph.axes import FactorOrder, Perm
 from bridge.graph.provenance import refusal, torch_path
 from bridge.graph.rewriting import input_of, used
-from bridge.graph.shapes import rank, shape_of
+from bridge.graph.shapes import Dim, rank, shape_of
 from bridge.weights.weight import Weight
 
+Tensor: TypeAlias = keras.KerasTensor | np.ndarray  # of the model under construction, or a constant
+Config: TypeAlias = dict[str, Any]  # what a class of Keras is made with, by name
 Array = Annotated[Any, "constant"]
 Ints = Annotated[Any, "integers"]
 Dims = Annotated[Any, "dims"]
-
 
 TYPES = {"bool", "float16", "float32", "float64", "bfloat16"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
@@ -53,7 +56,14 @@ class Kind(Enum):
         return not self.known or self is Kind.ARRAY
 
 
-KINDS = {Weight: Kind.WEIGHT, Array: Kind.ARRAY, Ints: Kind.INTS, Dims: Kind.DIMS, Weight | Any: Kind.EITHER}
+KINDS = {
+    Weight: Kind.WEIGHT,
+    Array: Kind.ARRAY,
+    Ints: Kind.INTS,
+    Dims: Kind.DIMS,
+    Weight | Tensor: Kind.EITHER,
+    Weight | Tensor | None: Kind.EITHER,
+}
 
 
 @dataclass(frozen=True)
@@ -70,13 +80,13 @@ class Operator:
 
     op_type: str
     domain: str
-    function: Callable[..., Any]
+    function: Callable[..., Tensor | Sequence[Tensor | None]]
     layout: Layout
     axes: str | None
     check: Callable[[Step], str | None] | None
     takes_site: bool
     inputs: tuple[Parameter, ...]
-    attributes: dict[str, Any]  # name -> default, `inspect.Parameter.empty` where required
+    attributes: Mapping[str, object]  # name -> default, `inspect.Parameter.empty` where required
     family: str
     features: dict[str, int] = field(default_factory=dict)
     units: dict[str, int] = field(default_factory=dict)
@@ -93,13 +103,16 @@ class Operator:
         return self.inputs[-1] if self.inputs and self.inputs[-1].variadic else None
 
 
+Known: TypeAlias = Weight | np.ndarray | int | list[int] | list[Dim]  # what may be read while planning
+
+
 @dataclass(frozen=True)
 class Operand:
     """One input of a node, as its builder will get it."""
 
     value: ir.Value | None
     kind: Kind
-    known: Any = None  # the weight, array, integers or dims; None for a tensor made at run time
+    known: Known | None = None  # the weight, array, integers or dims; None for a tensor made at run time
     perm: Perm = None  # the order in which the builder wants it
 
     @property
@@ -123,7 +136,7 @@ class Step:
     node: ir.Node
     operator: Operator
     operands: tuple[Operand, ...]
-    attributes: Mapping[str, Any]  # of those that hold a graph, its `Plan`
+    attributes: Mapping[str, object]  # of those that hold a graph, its `Plan`
     perms: tuple[Perm, ...] = ()  # of the outputs
 
     @property
@@ -164,7 +177,7 @@ class Step:
         axis = self.operator.feature_axis
         return axis if axis >= 0 else axis + rank(input_of(self.node, 0))
 
-    def reordered(self, known: Mapping[int, Any]) -> Step:
+    def reordered(self, known: Mapping[int, Known]) -> Step:
         """The step, with something else known of the operands that have these numbers."""
         operands = (
             replace(operand, known=known[index], perm=None) if index in known else operand
@@ -172,7 +185,7 @@ class Step:
         )
         return replace(self, operands=tuple(operands))
 
-    def shape(self, index: int = 0) -> tuple[Any, ...]:
+    def shape(self, index: int = 0) -> tuple[Dim, ...]:
         """The dims of input `index` as the graph states them."""
         return shape_of(input_of(self.node, index))
 
@@ -271,11 +284,11 @@ class Site(Protocol):
         """The Keras dtype of the node's first output."""
         ...
 
-    def shape(self, index: int = 0) -> tuple[Any, ...]:
+    def shape(self, index: int = 0) -> tuple[Dim, ...]:
         """The dims of input `index` in the order in which the builder gets it."""
         ...
 
-    def out_shape(self, index: int = 0) -> tuple[Any, ...]:
+    def out_shape(self, index: int = 0) -> tuple[Dim, ...]:
         """The dims of output `index` in the order in which the builder has to give it."""
         ...
 
@@ -296,19 +309,19 @@ class Site(Protocol):
         one of `keras_compat.TWINS`. The report names those that were."""
         ...
 
-    def array(self, value: Any) -> np.ndarray:
+    def array(self, value: npt.ArrayLike) -> np.ndarray:
         """A constant in the dtype of this build."""
         ...
 
-    def constant(self, value: np.ndarray) -> Any:
+    def constant(self, value: np.ndarray) -> Tensor:
         """A constant in the dtype of this build, as an operation takes it."""
         ...
 
-    def tensor(self, weight: Weight) -> Any:
+    def tensor(self, weight: Weight) -> Tensor:
         """A weight where the graph has a tensor."""
         ...
 
-    def at_run_time(self, constant: np.ndarray) -> Any:
+    def at_run_time(self, constant: np.ndarray) -> Tensor:
         """A constant as a tensor of the model."""
         ...
 
@@ -318,20 +331,20 @@ class Site(Protocol):
 
     def layer(
         self,
-        cls: Callable[..., Any],
+        cls: Callable[..., keras.Layer],
         *,
         weights: Mapping[str, Weight] | None = None,
         name: str = "",
         **config: Any,
-    ) -> Any:
+    ) -> keras.Layer:
         """A layer of class `cls` whose variables are filled from `weights` ({path below the layer: weight})."""
         ...
 
-    def length(self, dim: ir.SymbolicDim) -> Any:
+    def length(self, dim: ir.SymbolicDim) -> Tensor:
         """A vector of zeros as long as `dim`, made from a tensor that has such an axis. Raises `Refused`."""
         ...
 
-    def model(self, body: Plan, name: str) -> tuple[Any, list[Any]]:
+    def model(self, body: Plan, name: str) -> tuple[keras.Model, list[Tensor]]:
         """The graph inside this node as a Keras model of its inputs and of what it reads of the graph around it, with
         the tensors of these. Its outputs are a list, in the order of axes of the graph."""
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ from keras import ops
 
 from bridge.graph.windows import Axis, windows
 from bridge.ops import dims
-from bridge.ops.contract import Ints, Site, Step
+from bridge.ops.contract import Config, Ints, Site, Step, Tensor
 from bridge.ops.layouts import CHANNELS_LAST
 from bridge.ops.padding import PADDING, check_padding, is_same, is_valid, padded
 from bridge.ops.registry import op
@@ -56,7 +56,7 @@ def _check_conv(step: Step) -> str | None:
 
 @op("Conv", layout=CHANNELS_LAST, check=_check_conv, makes=(*CONV.values(), *DEPTHWISE.values(), *PADDING))
 def conv(
-    site: Site, x, w: Weight | Any, b: Weight | Any = None,
+    site: Site, x, w: Weight | Tensor, b: Weight | Tensor | None = None,
     *, auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None,
 ):  # fmt: skip
     axes = windows(site.shape()[1:-1], _kernel(site.step) or [], strides, pads, dilations, auto_pad)
@@ -73,12 +73,12 @@ def conv(
     return y[(slice(None), *(slice(None, None, step) for step in steps))] if thinned else y
 
 
-def _made(site: Site, x: Any) -> Any:
+def _made(site: Site, x: Tensor) -> Tensor:
     """What is convolved, a tensor: Keras does not look whether its kernel is one."""
     return site.at_run_time(x) if isinstance(x, np.ndarray) else x
 
 
-def _pad(site: Site, x: Any, axes: Sequence[Axis], causal: bool) -> tuple[str, Any]:
+def _pad(site: Site, x: Tensor, axes: Sequence[Axis], causal: bool) -> tuple[str, Tensor]:
     """Keras's word for the padding, and x with what that word does not say."""
     if is_valid(axes):
         return "valid", x
@@ -89,8 +89,10 @@ def _pad(site: Site, x: Any, axes: Sequence[Axis], causal: bool) -> tuple[str, A
     return "valid", padded(site, x, [axis.ends for axis in axes])
 
 
-def _convolved(site: Site, x, w, b, axes: Sequence[Axis], group: int, padding: str, depthwise: bool) -> Any:
-    config: dict[str, Any] = {
+def _convolved(
+    site: Site, x, w, b, axes: Sequence[Axis], group: int, padding: str, depthwise: bool
+) -> Tensor:
+    config: Config = {
         "strides": tuple(axis.stride for axis in axes),
         "padding": padding,
         "dilation_rate": _one_or_all([axis.dilation for axis in axes]),
@@ -109,18 +111,18 @@ def _convolved(site: Site, x, w, b, axes: Sequence[Axis], group: int, padding: s
     return site.layer(CONV[len(axes)], filters=w.dims[0], groups=group, weights=weights, **config)(x)
 
 
-def _one_or_all(numbers: Sequence[int]) -> Any:
+def _one_or_all(numbers: Sequence[int]) -> int | tuple[int, ...]:
     """One number where all are the same: of several, saved as a list, TensorFlow's depthwise convolution along one
     axis makes an error (Keras 3.15)."""
     return numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
 
 
-def _is_bias(b: Any) -> bool:
+def _is_bias(b: Weight | Tensor | None) -> bool:
     """A parameter, or none, or the zeros that exporters write for none."""
     return b is None or isinstance(b, Weight) or (isinstance(b, np.ndarray) and not b.any())
 
 
-def _computed(site: Site, x, w, b, axes: Sequence[Axis], config: dict[str, Any], group: int) -> Any:
+def _computed(site: Site, x, w, b, axes: Sequence[Axis], config: Config, group: int) -> Tensor:
     """A convolution whose kernel or bias is a tensor; each group of channels by itself, as `ops.conv` has no groups."""
     if config["padding"] == "causal":
         x = ops.pad(x, ((0, 0), axes[0].pads, (0, 0)))
@@ -133,7 +135,9 @@ def _computed(site: Site, x, w, b, axes: Sequence[Axis], config: dict[str, Any],
     return _biased(site, _by_groups(lambda x, k: ops.conv(x, k, **config), x, kernel, group, axis=-1), b)
 
 
-def _by_groups(convolve: Callable[[Any, Any], Any], x: Any, kernel: Any, group: int, axis: int) -> Any:
+def _by_groups(
+    convolve: Callable[[Tensor, Tensor], Tensor], x: Tensor, kernel: Tensor, group: int, axis: int
+) -> Tensor:
     """Each group of channels by itself; along `axis` the kernel has its blocks one after the other."""
     if group == 1:
         return convolve(x, kernel)
@@ -141,7 +145,7 @@ def _by_groups(convolve: Callable[[Any, Any], Any], x: Any, kernel: Any, group: 
     return ops.concatenate([convolve(*part) for part in parts], axis=-1)
 
 
-def _biased(site: Site, y, b) -> Any:
+def _biased(site: Site, y, b) -> Tensor:
     return (
         y
         if _is_bias(b) and not isinstance(b, Weight)
@@ -165,7 +169,7 @@ def _check_transposed(step: Step) -> str | None:
 
 @op("ConvTranspose", layout=CHANNELS_LAST, check=_check_transposed, makes=(*TRANSPOSED.values(), *PADDING))
 def conv_transpose(
-    site: Site, x, w: Weight | Any, b: Weight | Any = None,
+    site: Site, x, w: Weight | Tensor, b: Weight | Tensor | None = None,
     *, auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, output_padding=None, output_shape=None,
     pads=None, strides=None,
 ):  # fmt: skip
@@ -187,7 +191,7 @@ def conv_transpose(
         kernel = ops.transpose(w, (*range(2, len(axes) + 2), 0, 1))
         y = _by_groups(lambda x, k: _spread(x, k, axes, more), x, kernel, group, axis=-2)
         return _biased(site, padded(site, y, crop), b)
-    config: dict[str, Any] = {"strides": tuple(axis.stride for axis in axes)}
+    config: Config = {"strides": tuple(axis.stride for axis in axes)}
     if any(map(any, cut)) and all(
         _is_same_transposed(axis, ends) for axis, ends in zip(axes, cut, strict=True)
     ):
@@ -203,7 +207,8 @@ def _fitted(
     pads = []
     for index, axis in enumerate(axes):
         if output_shape:
-            total = axis.stride * (axis.size - 1) + extra[index] + axis.span - output_shape[index]
+            size = cast("int", axis.size)
+            total = axis.stride * (size - 1) + extra[index] + axis.span - output_shape[index]
         else:
             total = max(extra[index] + axis.span - axis.stride, 0)
         half = total // 2
@@ -221,8 +226,8 @@ def _is_same_transposed(axis: Axis, cut: tuple[int, int]) -> bool:
 
 
 def _transposed(
-    site: Site, x, w: Weight, b: Weight | None, axes: Sequence[Axis], group: int, config: dict[str, Any]
-) -> Any:
+    site: Site, x, w: Weight, b: Weight | Tensor | None, axes: Sequence[Axis], group: int, config: Config
+) -> Tensor:
     """The whole transposed convolution, one layer for each group."""
     cls, inputs, outputs = TRANSPOSED[len(axes)], w.dims[0] // group, w.dims[1]
     config |= {"kernel_size": tuple(axis.kernel for axis in axes), "use_bias": isinstance(b, Weight)}
@@ -238,7 +243,7 @@ def _transposed(
     return parts[0] if group == 1 else ops.concatenate(parts, axis=-1)
 
 
-def _spread(x: Any, kernel: Any, axes: Sequence[Axis], more: Sequence[int]) -> Any:
+def _spread(x: Tensor, kernel: Tensor, axes: Sequence[Axis], more: Sequence[int]) -> Tensor:
     """The whole transposed convolution with a kernel (spatial…, inputs, outputs) that is a tensor, or dilated: an
     ordinary one over x with zeros between its cells. `keras.ops.conv_transpose` mistakes its arguments (3.15)."""
     for place, axis in enumerate(axes, 1):
@@ -264,7 +269,7 @@ def col2im(
 ):
     """torch's fold: overlapping blocks added up, a transposed convolution whose kernel puts each cell in its place."""
     axes = windows(image_shape, block_shape, strides, pads, dilations)
-    counts = [(a.size + sum(a.ends) - a.span) // a.stride + 1 for a in axes]
+    counts: list[Any] = [(a.size + sum(a.ends) - a.span) // a.stride + 1 for a in axes]
     more = [a.size + sum(a.ends) - (n - 1) * a.stride - a.span for n, a in zip(counts, axes, strict=True)]
     cells = math.prod(block_shape)
     kernel = np.eye(cells, dtype=site.dtype).reshape(*block_shape, cells, 1)

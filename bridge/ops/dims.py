@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -18,17 +17,17 @@ import sympy
 from keras import ops
 
 from bridge.graph.shapes import Dim, formula
-from bridge.ops.contract import Refused, Site
+from bridge.ops.contract import Refused, Site, Tensor
 
 RESHAPING = keras.layers.Flatten, keras.layers.Reshape  # the layers that `reshape` makes
 
 
-def cast(x: Any, dtype: str) -> Any:
+def cast(x: Tensor, dtype: str) -> Tensor:
     """x in another dtype; a constant stays a numpy array."""
     return x.astype(dtype) if isinstance(x, np.ndarray) else ops.cast(x, dtype)
 
 
-def add(a: Any, b: Any) -> Any:
+def add(a: Tensor | int, b: Tensor | int) -> Tensor:
     """a + b, whatever their shapes.
 
     On TensorFlow `keras.ops.add` takes a second operand with no more than one axis longer than 1 for a bias along
@@ -42,7 +41,7 @@ def add(a: Any, b: Any) -> Any:
     return ops.subtract(a, -b if isinstance(b, np.ndarray) else ops.subtract(ops.zeros_like(b), b))
 
 
-def _adds(a: Any, b: Any) -> bool:
+def _adds(a: Tensor | int, b: Tensor | int) -> bool:
     """Whether `keras.ops.add` cannot mistake the axis of b."""
     first, second = np.shape(a), np.shape(b)
     if 0 in second:
@@ -54,7 +53,7 @@ def _adds(a: Any, b: Any) -> bool:
     )
 
 
-def length(site: Site, dim: Dim) -> Any:
+def length(site: Site, dim: Dim) -> Tensor:
     """A vector of zeros as long as `dim`: from a tensor that has such an axis, or joined from such vectors."""
     if isinstance(dim, int):
         return np.zeros(dim, "float32")
@@ -67,14 +66,14 @@ def length(site: Site, dim: Dim) -> Any:
         return _length(site, expression)
 
 
-def positions(site: Site, dim: Dim, dtype: str = "int32") -> Any:
+def positions(site: Site, dim: Dim, dtype: str = "int32") -> Tensor:
     """0, 1, … dim - 1."""
     if isinstance(dim, int):
         return np.arange(dim, dtype=dtype)
     return ops.cumsum(ops.ones_like(length(site, dim), dtype=dtype)) - 1
 
 
-def size(site: Site, dim: Dim, dtype: str = "int32") -> Any:
+def size(site: Site, dim: Dim, dtype: str = "int32") -> Tensor | int:
     """The number `dim`; a tensor where it is symbolic."""
     if isinstance(dim, int):
         return dim
@@ -84,7 +83,7 @@ def size(site: Site, dim: Dim, dtype: str = "int32") -> Any:
         return _number(site, _expression(dim), dtype)
 
 
-def _number(site: Site, expression: sympy.Expr, dtype: str) -> Any:
+def _number(site: Site, expression: sympy.Expr, dtype: str) -> Tensor | int:
     """`size` by arithmetic: sums, products and divisions of sizes, where no vector of such a length is had."""
     if expression.is_Integer:
         return int(expression)
@@ -97,7 +96,7 @@ def _number(site: Site, expression: sympy.Expr, dtype: str) -> Any:
     return ops.sum(ops.ones_like(_length(site, expression), dtype=dtype))
 
 
-def reshape(site: Site, x: Any, have: Sequence[Dim | None], want: Sequence[Dim]) -> Any:
+def reshape(site: Site, x: Tensor, have: Sequence[Dim | None], want: Sequence[Dim]) -> Tensor:
     """x, whose dims are `have`, with the dims `want`."""
     if list(have) == list(want):
         return x
@@ -116,15 +115,15 @@ def reshape(site: Site, x: Any, have: Sequence[Dim | None], want: Sequence[Dim])
     return ops.take(ops.reshape(x, [-1, *sizes[last:]]), _numbered(site, want[:last]), axis=0)
 
 
-def _numbered(site: Site, dims: Sequence[Dim]) -> Any:
+def _numbered(site: Site, dims: Sequence[Dim]) -> Tensor:
     """0, 1, 2, … as an array with these dims."""
-    numbers = np.zeros((), "int32")
+    numbers: Tensor = np.zeros((), "int32")
     for dim in dims:
         numbers = add(ops.multiply(ops.expand_dims(numbers, -1), size(site, dim)), positions(site, dim))
     return numbers
 
 
-def within(x: Any, axis: int, low: int, high: int | None, step: int = 1) -> Any:
+def within(x: Tensor, axis: int, low: int, high: int | None, step: int = 1) -> Tensor:
     """x as it is, if its size along `axis` is one of low, low + step, … high; else an error of the backend, at a
     reshape of what is missing or too much."""
     corner = x[tuple(slice(None) if i == axis else slice(0, 1) for i in range(len(x.shape)))]
@@ -136,7 +135,7 @@ def within(x: Any, axis: int, low: int, high: int | None, step: int = 1) -> Any:
     return ops.logical_or(x, ops.cast(zero, "bool")) if x.dtype == "bool" else x - ops.cast(zero, x.dtype)
 
 
-def broadcast(site: Site, x: Any, have: Sequence[Dim], want: Sequence[Dim]) -> Any:
+def broadcast(site: Site, x: Tensor, have: Sequence[Dim], want: Sequence[Dim]) -> Tensor:
     """x, whose dims are `have`, repeated to the dims `want`."""
     have = [1] * (len(want) - len(have)) + list(have)
     if all(isinstance(dim, int) for dim in want):
@@ -163,7 +162,7 @@ def _expression(dim: Dim) -> sympy.Expr:
     return formula(dim)
 
 
-def _length(site: Site, expression: sympy.Expr) -> Any:
+def _length(site: Site, expression: sympy.Expr) -> Tensor:
     """`length` of sums, products, and divisions rounded down or up."""
     if expression.is_Symbol or expression.is_Integer:
         return length(site, int(expression) if expression.is_Integer else ir.SymbolicDim(expression))
@@ -197,7 +196,7 @@ def _length(site: Site, expression: sympy.Expr) -> Any:
     raise Refused(f"no tensor has the size {whole}, and how it is computed is not followed; fix the axes")
 
 
-def _joined(site: Site, expression: sympy.Expr) -> Any:
+def _joined(site: Site, expression: sympy.Expr) -> Tensor:
     for term in sympy.Add.make_args(expression):
         if isinstance(-term, sympy.floor):  # n - floor(x) is -floor(x - n)
             rest = -sympy.floor(sympy.expand((-term).args[0] - (expression - term)))
@@ -205,7 +204,7 @@ def _joined(site: Site, expression: sympy.Expr) -> Any:
     return _summed(site, expression)
 
 
-def _summed(site: Site, expression: sympy.Expr) -> Any:
+def _summed(site: Site, expression: sympy.Expr) -> Tensor:
     number, rest = expression.as_coeff_Add()
     parts = [_length(site, part) for part in sympy.Add.make_args(rest)]
     if number > 0:
@@ -214,5 +213,5 @@ def _summed(site: Site, expression: sympy.Expr) -> Any:
     return whole[(slice(-int(number), None),)] if number < 0 else whole
 
 
-def _outer(parts: Sequence[Any]) -> Any:
+def _outer(parts: Sequence[Tensor]) -> Tensor:
     return functools.reduce(lambda a, b: ops.reshape(add(ops.expand_dims(a, 1), b), (-1,)), parts)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
 from bridge.graph.rewriting import input_of
-from bridge.ops.contract import TYPES, Site, Step
+from bridge.ops.contract import TYPES, Site, Step, Tensor
 from bridge.ops.dims import add, cast
 from bridge.ops.layouts import ANY, FIRST_INPUT
 from bridge.ops.registry import op
@@ -78,15 +77,15 @@ VARIADIC = {
 }
 
 
-def _unary(function: Callable[..., Any]) -> Callable[..., Any]:
+def _unary(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda x: function(x)
 
 
-def _binary(function: Callable[..., Any]) -> Callable[..., Any]:
+def _binary(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda a, b: function(a, b)
 
 
-def _bitwise(function: Callable[..., Any]) -> Callable[..., Any]:
+def _bitwise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def build(site: Site, a, b):
         a, b = _typed(site, a), _typed(site, b)
         return function(ops.add(a, ops.zeros_like(b)) if _widens(b, a) else a, b)
@@ -94,28 +93,28 @@ def _bitwise(function: Callable[..., Any]) -> Callable[..., Any]:
     return build
 
 
-def _widens(b: Any, a: Any) -> bool:
+def _widens(b: Tensor, a: Tensor) -> bool:
     """Whether `a` beside `b` has another shape than its own, which Keras takes for that of the result."""
     pairs = zip(reversed(a.shape), reversed(b.shape), strict=False)
     return len(b.shape) > len(a.shape) or any(mine == 1 and other != 1 for mine, other in pairs)
 
 
-def _typed(site: Site, x: Any) -> Any:
+def _typed(site: Site, x: Tensor) -> Tensor:
     """x; a scalar constant, which Keras would save without its type, as an array or a tensor of it."""
     if not isinstance(x, np.ndarray) or x.ndim:
         return x
     return x.reshape(1) if len(site.out_shape()) else site.at_run_time(x)
 
 
-def _merge(function: Callable[..., Any], layer: type) -> Callable[..., Any]:
+def _merge(function: Callable[..., Tensor], layer: type) -> Callable[..., Tensor]:
     return lambda site, a, b: _merged(site, function, layer, (a, b))
 
 
-def _variadic(function: Callable[..., Any], layer: type) -> Callable[..., Any]:
+def _variadic(function: Callable[..., Tensor], layer: type) -> Callable[..., Tensor]:
     return lambda site, *xs: _merged(site, function, layer, xs)
 
 
-def _merged(site: Site, function: Callable[..., Any], layer: type, xs: tuple[Any, ...]) -> Any:
+def _merged(site: Site, function: Callable[..., Tensor], layer: type, xs: tuple[Tensor, ...]) -> Tensor:
     """A layer where tensors of one shape come together, as in a residual connection; otherwise a function."""
     tensors = all(isinstance(x, keras.KerasTensor) for x in xs)  # one may be known by now
     return site.layer(layer)(list(xs)) if tensors and _is_join(site) else functools.reduce(function, xs)
@@ -181,7 +180,7 @@ def mod(site: Site, a, b, *, fmod=0):
     return ops.where(_unlike(rest, a), ops.subtract(rest, b), rest)
 
 
-def _unlike(rest: Any, a: Any) -> Any:
+def _unlike(rest: Tensor, a: Tensor) -> Tensor:
     """Where there is a remainder and it has not the sign of `a`, which no magnitude tells at the end of a type."""
     return ops.logical_and(ops.not_equal(rest, 0), ops.logical_xor(ops.less(rest, 0), ops.less(a, 0)))
 
@@ -233,7 +232,9 @@ def clip(site: Site, x, low=None, high=None):
     return x if high is None else _bounded(x, high, ops.greater, ops.minimum)
 
 
-def _bounded(x: Any, bound: Any, beyond: Callable[..., Any], nearer: Callable[..., Any]) -> Any:
+def _bounded(
+    x: Tensor, bound: Tensor, beyond: Callable[..., Tensor], nearer: Callable[..., Tensor]
+) -> Tensor:
     """A bound that is NaN bounds nothing, as in the definition by comparisons that ONNX gives; Keras's extremes are
     NaN then."""
     if isinstance(bound, np.ndarray) and not np.isnan(bound).any():
@@ -241,7 +242,7 @@ def _bounded(x: Any, bound: Any, beyond: Callable[..., Any], nearer: Callable[..
     return ops.where(beyond(x, bound), bound, x)
 
 
-def _is_scalar(value: Any, number: float | None = None) -> bool:
+def _is_scalar(value: Tensor, number: float | None = None) -> bool:
     """Whether `value` is a known scalar: that number, or any finite one."""
     if not isinstance(value, np.ndarray) or value.ndim or not np.isfinite(value):
         return False

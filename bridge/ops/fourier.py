@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import numpy as np
 from keras import ops
 
+from bridge.graph.shapes import Dim
 from bridge.ops import dims
-from bridge.ops.contract import Dims, Ints, Refused, Site
+from bridge.ops.contract import Dims, Ints, Refused, Site, Tensor
 from bridge.ops.registry import op
 
 
@@ -21,7 +22,7 @@ def dft(site: Site, x, dft_length: Dims = None, axis: Ints = None, *, inverse=0,
     whole = 2 * (have - 1) if inverse and onesided else have
     length = whole if dft_length is None else _one(dft_length)
     x = ops.moveaxis(x, axis, -2)
-    parts = [x[..., part] for part in range(site.shape()[-1])]
+    parts = [x[..., part] for part in range(cast("int", site.shape()[-1]))]
     if inverse and onesided:
         return ops.moveaxis(ops.expand_dims(ops.irfft(_pair(parts), fft_length=_known(length)), -1), -2, axis)
     if onesided:
@@ -34,21 +35,21 @@ def dft(site: Site, x, dft_length: Dims = None, axis: Ints = None, *, inverse=0,
     return ops.moveaxis(turned / ops.cast(dims.size(site, length), site.dtype), -2, axis)
 
 
-def _one(length: Any) -> Any:
+def _one(length: Dim | list[Dim]) -> Dim:
     return length[0] if isinstance(length, list | tuple) else length
 
 
-def _known(length: Any) -> int:
+def _known(length: Dim) -> int:
     if not isinstance(length, int):
         raise Refused(f"a Fourier transform of unknown length, {length}; fix the axis")
     return length
 
 
-def _pair(parts: list[Any]) -> tuple[Any, Any]:
+def _pair(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
     return (parts[0], ops.zeros_like(parts[0])) if len(parts) == 1 else (parts[0], parts[1])
 
 
-def _fitted(part: Any, have: Any, length: Any) -> Any:
+def _fitted(part: Tensor, have: Dim, length: Dim) -> Tensor:
     """Cut or filled with zeros to the length."""
     if have == length:
         return part

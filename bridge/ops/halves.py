@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 from keras import ops
+
+from bridge.ops.contract import Tensor
 
 HALVES = ("float16", "bfloat16")
 
 
-def single(x: Any) -> Any:
+def single(x: Tensor) -> Tensor:
     """`x`, in single precision where it is in half."""
     return ops.cast(x, "float32") if x.dtype in HALVES else x
 
 
-def in_single(build: Callable[..., Any]) -> Callable[..., Any]:
+def in_single(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """`build`, whose last operand is `single` and whose result has the type that this had, as onnxruntime does it."""
 
     @functools.wraps(build)
-    def wide(*operands: Any, **attributes: Any) -> Any:
+    def wide(*operands: Tensor, **attributes: object) -> Tensor:
         *before, x = operands
         made = build(*before, single(x), **attributes)
         return made if made.dtype == x.dtype else ops.cast(made, x.dtype)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from keras import layers, ops
 
+from bridge.graph.shapes import Dim
 from bridge.ops import dims
-from bridge.ops.contract import Dims, Ints, Refused, Site, Step
+from bridge.ops.contract import Dims, Ints, Refused, Site, Step, Tensor
 from bridge.ops.layouts import ANY, FIRST_INPUT
 from bridge.ops.padding import PADDING, padded
 from bridge.ops.registry import op
@@ -22,7 +23,7 @@ FAR = 1 << 30  # an index beyond means: to the end
 
 
 @op("Gather", layout=FIRST_INPUT, axes="axis", makes=(layers.Embedding, *dims.RESHAPING))
-def gather(site: Site, data: Weight | Any, indices, *, axis=0):
+def gather(site: Site, data: Weight | Tensor, indices, *, axis=0):
     if isinstance(data, Weight):
         return _lookup(site, data, indices, axis)
     if isinstance(indices, np.ndarray) and not indices.ndim:
@@ -30,7 +31,7 @@ def gather(site: Site, data: Weight | Any, indices, *, axis=0):
     return ops.take(data, indices, axis=axis)
 
 
-def _lookup(site: Site, weight: Weight, indices: Any, axis: int) -> Any:
+def _lookup(site: Site, weight: Weight, indices: Tensor, axis: int) -> Tensor:
     """Rows of a parameter: an Embedding, whose vectors are the other axes flattened."""
     axis %= len(weight.dims)
     rest = [k for k in range(len(weight.dims)) if k != axis]
@@ -58,14 +59,14 @@ def gather_elements(site: Site, data, indices, *, axis=0):
     return ops.take_along_axis(data, _wrapped(site, indices, have[axis]), axis=axis)
 
 
-def _wrapped(site: Site, indices: Any, dim: Any) -> Any:
+def _wrapped(site: Site, indices: Tensor, dim: Dim) -> Tensor:
     """Indices with the negative ones counted from the end."""
     if isinstance(indices, np.ndarray) and (indices >= 0).all():
         return indices
     return ops.where(ops.less(indices, 0), dims.add(indices, dims.size(site, dim, _dtype(indices))), indices)
 
 
-def _dtype(x: Any) -> str:
+def _dtype(x: Tensor) -> str:
     return x.dtype.name if isinstance(x, np.ndarray) else x.dtype
 
 
@@ -74,18 +75,18 @@ def gather_nd(site: Site, data, indices, *, batch_dims=0):
     """Elements or slices by index tuples: one gather along the indexed axes laid out as one."""
     shape, places = site.shape(0), site.shape(1)
     depth = batch_dims + _depth(places)
-    numbers: Any = 0
+    numbers: Tensor | int = 0
     for k, dim in enumerate(shape[:depth]):
         if k < batch_dims:
             step = ops.reshape(dims.positions(site, dim, "int64"), [-1] + [1] * (len(places) - 2 - k))
         else:
             step = dims.cast(_wrapped(site, indices[..., k - batch_dims], dim), "int64")
         numbers = dims.add(ops.multiply(numbers, dims.size(site, dim, "int64")), step)
-    flat = functools.reduce(lambda total, dim: dim * total, shape[:depth], 1)
+    flat = functools.reduce(lambda total, dim: dim * total, shape[:depth], cast("Dim", 1))
     return ops.take(dims.reshape(site, data, shape, [flat, *shape[depth:]]), numbers, axis=0)
 
 
-def _depth(places: tuple[Any, ...]) -> int:
+def _depth(places: tuple[Dim, ...]) -> int:
     """How many numbers make an index tuple."""
     if not isinstance(places[-1], int):
         raise Refused(f"its index tuples are of unknown size, {places[-1]}")
@@ -116,7 +117,9 @@ def reverse_sequence(site: Site, x, lengths, *, batch_axis=1, time_axis=0):
 
 
 @op("Slice", layout=ANY, axes="axes", makes=(layers.Embedding, *dims.RESHAPING))
-def slice_(site: Site, data: Weight | Any, starts: Dims, ends: Dims, axes: Ints = None, steps: Ints = None):
+def slice_(
+    site: Site, data: Weight | Tensor, starts: Dims, ends: Dims, axes: Ints = None, steps: Ints = None
+):
     rank = len(site.shape())
     axes = [axis % rank for axis in (range(len(starts)) if axes is None else axes)]
     x, key = data, [slice(None)] * rank
@@ -143,7 +146,7 @@ def _slice(start: int, end: int, step: int) -> slice:
     )
 
 
-def _bound(bound: Any, dim: Any) -> int | None:
+def _bound(bound: Any, dim: Dim) -> int | None:
     """`bound` of a slice along `dim` as a number, negative where it follows the end; None if that cannot be."""
     if not isinstance(bound, int):
         bound = dims.difference(bound, dim)
@@ -151,7 +154,7 @@ def _bound(bound: Any, dim: Any) -> int | None:
     return None if bound is None else max(-FAR, min(bound, FAR))
 
 
-def _window(site: Site, x: Any, axis: int, dim: Any, start: Any, end: Any, step: int) -> Any:
+def _window(site: Site, x: Weight | Tensor, axis: int, dim: Dim, start: Dim, end: Dim, step: int) -> Tensor:
     """`start:end` where a bound is the size of something else."""
     if step != 1 or any(isinstance(bound, int) and bound < 0 for bound in (start, end)):
         raise Refused(f"Keras cannot say the slice {start}:{end}:{step} of an axis of size {dim}")
@@ -160,7 +163,7 @@ def _window(site: Site, x: Any, axis: int, dim: Any, start: Any, end: Any, step:
     return _lookup(site, x, steps, axis) if isinstance(x, Weight) else ops.take(x, steps, axis=axis)
 
 
-def _tensor(site: Site, x: Any) -> Any:
+def _tensor(site: Site, x: Weight | Tensor) -> Tensor:
     return site.tensor(x) if isinstance(x, Weight) else x
 
 
@@ -206,7 +209,7 @@ def pad(site: Site, data, pads: Dims, value=None, axes: Ints = None, *, mode="co
     return x
 
 
-def _pad_constant(site: Site, x: Any, widths: list[tuple[int, int]], value: Any) -> Any:
+def _pad_constant(site: Site, x: Tensor, widths: list[tuple[int, int]], value: Tensor | int | None) -> Tensor:
     value = 0 if value is None else value
     if not isinstance(value, int | np.ndarray):
         inside = ops.pad(ops.ones_like(x, dtype="int32"), widths)
@@ -217,7 +220,7 @@ def _pad_constant(site: Site, x: Any, widths: list[tuple[int, int]], value: Any)
     return ops.pad(x, widths, constant_values=number)
 
 
-def _pad_by_size(site: Site, x: Any, axis: int, before: Any, value: Any) -> Any:
+def _pad_by_size(site: Site, x: Tensor, axis: int, before: Dim, value: Tensor) -> Tensor:
     """An axis padded by symbolic sizes: each of its places takes the element that it comes from, if it is one."""
     source = dims.positions(site, site.out_shape()[axis]) - dims.size(site, before)
     last = dims.size(site, site.shape()[axis]) - 1
@@ -227,7 +230,7 @@ def _pad_by_size(site: Site, x: Any, axis: int, before: Any, value: Any) -> Any:
     return ops.where(outside, np.zeros((), site.dtype) if value is None else value, x)
 
 
-def _sources(site: Site, dim: Any, before: int, after: int, mode: str) -> Any:
+def _sources(site: Site, dim: Dim, before: int, after: int, mode: str) -> Tensor:
     """Where each index of an axis padded to `dim` takes its element from."""
     source = dims.positions(site, dim) - before
     inner = dims.size(site, dim) - before - after
@@ -248,7 +251,7 @@ def scatter_nd(site: Site, data, indices, updates, *, reduction="none"):
     depth = _depth(places)
     columns = [_wrapped(site, indices[..., k], shape[k]) for k in range(depth)]
     rows = ops.reshape(ops.stack(columns, axis=-1), (-1, depth))
-    count = functools.reduce(lambda total, dim: dim * total, places[:-1], 1)
+    count = functools.reduce(lambda total, dim: dim * total, places[:-1], cast("Dim", 1))
     values = dims.reshape(site, updates, site.shape(2), [count, *shape[depth:]])
     return ops.scatter_update(data, rows, values, reduction=REDUCTIONS[reduction])
 

@@ -20,14 +20,14 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import onnx_ir as ir
 
 from bridge.graph.axes import FactorOrder, Perm, channels_behind, moves, plain, reshaped
 from bridge.graph.rewriting import input_of, inputs_of
 from bridge.graph.shapes import rank, shape_of
-from bridge.ops.contract import Kind, Layout, Operand, Orders, Reordered, Step
+from bridge.ops.contract import Kind, Known, Layout, Operand, Orders, Reordered, Step
 
 Item = TypeVar("Item")
 
@@ -309,13 +309,13 @@ def _renumbered(step: Step, perm: tuple[int, ...], wide: int) -> Step:
 # --- weights and constants beside elements in another order ------------------------------------------------------
 
 
-def _reordered(step: Step, known: Mapping[int, Any] | None, order: FactorOrder | None) -> Reordered | None:
+def _reordered(step: Step, known: Mapping[int, Known] | None, order: FactorOrder | None) -> Reordered | None:
     return None if known is None else Reordered(step.reordered(known), order)
 
 
-def _weights(step: Step, axes: Mapping[str, int], order: FactorOrder) -> dict[int, Any] | None:
+def _weights(step: Step, axes: Mapping[str, int], order: FactorOrder) -> dict[int, Known] | None:
     """The weights that run along the reordered axis, in its order; None if one of them cannot be had so."""
-    found: dict[int, Any] = {}
+    found: dict[int, Known] = {}
     for index, (parameter, operand) in enumerate(zip(step.operator.inputs, step.operands, strict=False)):
         if parameter.name not in axes or operand.value is None:
             continue
@@ -327,9 +327,9 @@ def _weights(step: Step, axes: Mapping[str, int], order: FactorOrder) -> dict[in
     return found
 
 
-def _constants(step: Step, index: int, order: FactorOrder) -> dict[int, Any] | None:
+def _constants(step: Step, index: int, order: FactorOrder) -> dict[int, Known] | None:
     """Of an operator on every element: its constants take the order too; another tensor must be the same there."""
-    found: dict[int, Any] = {}
+    found: dict[int, Known] = {}
     wide = rank(step.node.outputs[0])
     for other, operand in enumerate(step.operands):
         if other == index or operand.value is None or not operand.kind.has_axes:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from keras import layers, ops
 
 from bridge.ops import dims
-from bridge.ops.contract import Site
+from bridge.ops.contract import Site, Tensor
 from bridge.ops.layouts import LAST, MATMUL, TRANSPOSES
 from bridge.ops.products import einsum, integers
 from bridge.ops.registry import op
@@ -29,7 +28,7 @@ def linear(site: Site, x, w: Weight, b: Weight):
 
 
 @op("MatMul", layout=MATMUL, features={"b": 0}, units={"b": 1}, makes=(layers.Dense,))
-def matmul(site: Site, a, b: Weight | Any):
+def matmul(site: Site, a, b: Weight | Tensor):
     """x W with a parameter is a Dense without bias; anything else is a product of tensors."""
     if isinstance(b, Weight) and len(b.dims) == 2 and len(a.shape) > 1 and a.shape[-1] is not None:
         return site.layer(layers.Dense, units=b.dims[1], use_bias=False, weights={"kernel": b})(a)

@@ -9,13 +9,14 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from keras import layers, ops
 
 from bridge.graph.rewriting import input_of
 from bridge.graph.shapes import shape_of
 from bridge.ops import dims
-from bridge.ops.contract import Site, Step
+from bridge.ops.contract import Site, Step, Tensor
 from bridge.ops.halves import in_single
 from bridge.ops.layouts import ANY, CHANNELS_LAST, FIRST_INPUT
 from bridge.ops.registry import op
@@ -32,9 +33,10 @@ def _position(site: Site, axis: int) -> int:
 
 
 def _normalised(
-    site: Site, cls: type, x: Any, axes: Sequence[int], scale: Any, bias: Any,
+    site: Site, cls: type[keras.Layer], x: Tensor, axes: Sequence[int],
+    scale: Any, bias: Any,
     weights: dict[str, Weight] | None = None, **config,
-) -> Any:  # fmt: skip
+) -> Tensor:  # fmt: skip
     """`cls(**config)` on x, with scale and bias over the stored `axes`."""
     scale, bias = (
         None if _is_constant(value, neutral) else value for value, neutral in ((scale, 1), (bias, 0))
@@ -56,7 +58,7 @@ def _normalised(
     return y if bias is None else dims.add(y, bias)
 
 
-def _along(site: Site, value: Any, places: Sequence[int], rank: int) -> Any:
+def _along(site: Site, value: Weight | Tensor | None, places: Sequence[int], rank: int) -> Tensor | None:
     """A scale or a bias over the stored axes `places`, shaped so that it broadcasts."""
     if value is None:
         return None
@@ -67,7 +69,7 @@ def _along(site: Site, value: Any, places: Sequence[int], rank: int) -> Any:
     )
 
 
-def _is_constant(value: Any, number: float) -> bool:
+def _is_constant(value: Weight | Tensor | None, number: float) -> bool:
     return isinstance(value, np.ndarray) and bool(np.all(value == number))
 
 
@@ -82,7 +84,7 @@ def _check_batch(step: Step) -> str | None:
     features={"scale": 0, "b": 0, "input_mean": 0, "input_var": 0}, feature_axis=1, makes=(layers.BatchNormalization,),
 )  # fmt: skip
 def batch_normalization(
-    site: Site, x, scale: Weight | Any, b: Weight | Any, input_mean: Weight | Any, input_var: Weight | Any,
+    site: Site, x, scale: Weight | Tensor, b: Weight | Tensor, input_mean: Weight | Tensor, input_var: Weight | Tensor,
     *, epsilon=1e-5, momentum=0.9, training_mode=0,
 ):  # fmt: skip
     """Statistics that the graph computes (of the batch, in a module that keeps none) are no layer's."""
@@ -105,7 +107,14 @@ def batch_normalization(
     makes=(layers.LayerNormalization,),
 )
 def layer_normalization(
-    site: Site, x, scale: Weight | Any, b: Weight | Any = None, *, axis=-1, epsilon=1e-5, stash_type=1
+    site: Site,
+    x,
+    scale: Weight | Tensor,
+    b: Weight | Tensor | None = None,
+    *,
+    axis=-1,
+    epsilon=1e-5,
+    stash_type=1,
 ):
     apart = [] if _spans(site, axis, scale) and _spans(site, axis, b) else [scale, b]
     axes, scale, b = _trailing(site, axis, *([None, None] if apart else [scale, b]))
@@ -114,7 +123,7 @@ def layer_normalization(
     return _scaled(site, y, *apart) if apart else y
 
 
-def _spans(site: Site, axis: int, weight: Any) -> bool:
+def _spans(site: Site, axis: int, weight: Weight | Tensor | None) -> bool:
     """Whether `weight` is left out or has one element for each of the axes from `axis` on."""
     dims = shape_of(input_of(site.node, 0))[axis % len(site.shape()) :]
     shape = weight.dims if isinstance(weight, Weight) else None if weight is None else tuple(weight.shape)
@@ -128,14 +137,14 @@ def _spans(site: Site, axis: int, weight: Any) -> bool:
     )
 
 
-def _scaled(site: Site, y: Any, scale: Any, bias: Any = None) -> Any:
+def _scaled(site: Site, y: Tensor, scale: Any, bias: Any = None) -> Tensor:
     """y times a scale and plus a bias that broadcast against it, last axis to last axis."""
     scale, bias = (_beside(site, value) for value in (scale, bias))
     y = y if scale is None else y * scale
     return y if bias is None else dims.add(y, bias)
 
 
-def _beside(site: Site, value: Any) -> Any:
+def _beside(site: Site, value: Weight | Tensor | None) -> Tensor | None:
     if value is None:
         return None
     rank, perm = len(site.shape()), site.step.operands[0].perm
@@ -145,7 +154,7 @@ def _beside(site: Site, value: Any) -> Any:
     return value if perm is None else ops.transpose(value, perm)
 
 
-def _trailing(site: Site, axis: int, *weights: Any) -> tuple[Any, ...]:
+def _trailing(site: Site, axis: int, *weights: Weight | Tensor | None) -> tuple[Any, ...]:
     """The stored places of the axes from `axis` on, in order, and the weights over them in that order."""
     rank = len(site.shape())
     first = axis % rank
@@ -155,13 +164,13 @@ def _trailing(site: Site, axis: int, *weights: Any) -> tuple[Any, ...]:
     return [-1] if places == [rank - 1] else sorted(places), *moved
 
 
-def _transposed(weight: Any, order: Sequence[int]) -> Any:
+def _transposed(weight: Any, order: Sequence[int]) -> Weight | Tensor:
     known = isinstance(weight, Weight | np.ndarray)
     return weight.transpose(*order) if known else ops.transpose(weight, order)
 
 
 @op("RMSNormalization", layout=FIRST_INPUT, features={"scale": -1}, makes=(layers.RMSNormalization,))
-def rms_normalization(site: Site, x, scale: Weight | Any, *, axis=-1, epsilon=1e-5, stash_type=1):
+def rms_normalization(site: Site, x, scale: Weight | Tensor, *, axis=-1, epsilon=1e-5, stash_type=1):
     """Keras has its scale run along the last axes only, wherever those are that it normalises."""
     apart = None if _spans(site, axis, scale) else scale
     axes, scale = _trailing(site, axis, scale if apart is None else None)
@@ -179,7 +188,7 @@ def rms_normalization(site: Site, x, scale: Weight | Any, *, axis=-1, epsilon=1e
 
 @op("GroupNormalization", layout=FIRST_INPUT, batch_first=True, makes=(layers.GroupNormalization,))
 def group_normalization(
-    site: Site, x, scale: Weight | Any, bias: Weight | Any, *, num_groups, epsilon=1e-5, stash_type=1
+    site: Site, x, scale: Weight | Tensor, bias: Weight | Tensor, *, num_groups, epsilon=1e-5, stash_type=1
 ):
     axis = _position(site, 1)
     return _normalised(
@@ -196,7 +205,7 @@ def group_normalization(
 
 
 @op("InstanceNormalization", layout=FIRST_INPUT, batch_first=True, makes=(layers.GroupNormalization,))
-def instance_normalization(site: Site, input, scale: Weight | Any, b: Weight | Any, *, epsilon=1e-5):
+def instance_normalization(site: Site, input, scale: Weight | Tensor, b: Weight | Tensor, *, epsilon=1e-5):
     axis = _position(site, 1)
     return _normalised(
         site, layers.GroupNormalization, input, [axis], scale, b, groups=-1, axis=axis, epsilon=epsilon

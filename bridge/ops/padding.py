@@ -6,13 +6,13 @@ A builder here sees its input channels last, (batch, spatial…, channels).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import keras
 from keras import ops
 
 from bridge.graph.windows import Axis
-from bridge.ops.contract import Site
+from bridge.ops.contract import Site, Tensor
 
 LARGEST = 2**31 - 1  # that the kernels below Keras take
 ZERO_PADDING = {1: keras.layers.ZeroPadding1D, 2: keras.layers.ZeroPadding2D, 3: keras.layers.ZeroPadding3D}
@@ -30,7 +30,7 @@ def check_padding(axes: Sequence[Axis], auto_pad: str | None) -> str | None:
             return f"auto_pad={auto_pad!r} with a stride of {axis.stride} over windows of {axis.kernel}; give pads"
         if axis.pads is None and (auto_pad == "SAME_LOWER" or max(axis.dilation for axis in axes) > 1):
             return f"auto_pad={auto_pad!r} strides over an axis of unknown size; give a fixed size or explicit pads"
-        if axis.known and axis.pads is not None and axis.size + sum(axis.pads) < axis.span:
+        if axis.known and axis.pads is not None and cast("int", axis.size) + sum(axis.pads) < axis.span:
             return (
                 f"its window reaches over {axis.span} cells, and there are {axis.size} with pads {axis.pads}"
             )
@@ -45,7 +45,7 @@ def is_same(axes: Sequence[Axis]) -> bool:
     return all(axis.pads is None or axis.pads == axis.same for axis in axes)
 
 
-def padded(site: Site, x: Any, pads: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
+def padded(site: Site, x: Tensor, pads: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
     """x with its spatial axes padded by (begin, end); negative numbers cut off."""
     name = f"{site.step.path or site.node.op_type.lower()}_pad"
     cut = tuple((max(-begin, 0), max(-end, 0)) for begin, end in pads)
@@ -59,11 +59,11 @@ def padded(site: Site, x: Any, pads: Sequence[tuple[int, int]], value: float = 0
     return site.layer(ZERO_PADDING[len(pads)], padding=_argument(pads), name=name, dtype=x.dtype)(x)
 
 
-def _argument(pads: tuple[tuple[int, int], ...]) -> Any:
+def _argument(pads: tuple[tuple[int, int], ...]) -> tuple[int, int] | tuple[tuple[int, int], ...]:
     return pads[0] if len(pads) == 1 else pads
 
 
-def corners(x: Any, axes: Sequence[Axis]) -> list[Any]:
+def corners(x: Tensor, axes: Sequence[Axis]) -> list[Tensor]:
     """x seen from each cell of the window: one strided slice for each, all of the size of the output. No padding."""
     views = [x]
     for position, axis in enumerate(axes, 1):

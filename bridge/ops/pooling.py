@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import keras
 import numpy as np
 from keras import ops
 
+from bridge.graph.shapes import Dim
 from bridge.graph.windows import Axis, pool_windows, with_overhang
 from bridge.ops import dims
-from bridge.ops.contract import Dims, Site, Step
+from bridge.ops.contract import Dims, Site, Step, Tensor
 from bridge.ops.halves import HALVES, in_single
 from bridge.ops.layouts import CHANNELS_LAST
 from bridge.ops.padding import PADDING, check_padding, corners, is_same, is_valid, padded
@@ -74,7 +75,7 @@ def _layer(
     axes: Sequence[Axis],
     padding: str,
     dtype: str | None = None,
-) -> Any:
+) -> keras.Layer:
     return site.layer(
         table[len(axes)],
         pool_size=tuple(axis.kernel for axis in axes),
@@ -127,7 +128,9 @@ def _never_empty(axes: Sequence[Axis]) -> tuple[list[Axis], int]:
     return [*axes[:-1], replace(last, pads=(last.ends[0], last.ends[1] + more * last.stride))], more
 
 
-def _max_with_indices(site: Site, x: Any, axes: Sequence[Axis], storage_order: int) -> tuple[Any, Any]:
+def _max_with_indices(
+    site: Site, x: Tensor, axes: Sequence[Axis], storage_order: int
+) -> tuple[Tensor, Tensor]:
     """The maxima, and where in the whole input (channels first) each first stands: padding is none, even beside -inf
     or NaN."""
     perm, stored = site.perm(), site.shape()
@@ -156,7 +159,7 @@ def _check_unpool(step: Step) -> str | None:
     return None
 
 
-def _unpooled(step: Step, have: Sequence[Any]) -> list[Any]:
+def _unpooled(step: Step, have: Sequence[Dim]) -> list[Dim]:
     """The dims of what was pooled, channels first."""
     kernel = step.argument("kernel_shape")
     steps, pads = (
@@ -222,9 +225,9 @@ def _native(site: Site, axes: Sequence[Axis]) -> bool:
     return max(axis.dilation for axis in axes) == 1 and not beyond
 
 
-def _averaged(site: Site, x: Any, axes: Sequence[Axis]) -> Any:
+def _averaged(site: Site, x: Tensor, axes: Sequence[Axis]) -> Tensor:
     if _native(site, axes):
-        return _layer(site, AVERAGE, axes, "valid", x.dtype)(x)
+        return _layer(site, AVERAGE, axes, "valid", cast("str", x.dtype))(x)
     views = corners(x, axes)
     return functools.reduce(ops.add, views) / len(views)
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 from keras import ops
 
-from bridge.ops.contract import Refused, Site
+from bridge.ops.contract import Refused, Site, Tensor
 
 
-def integers(*xs: Any) -> bool:
+def integers(*xs: Tensor) -> bool:
     return not any("float" in str(x.dtype) for x in xs)
 
 
-def einsum(site: Site, equation: str, *xs: Any) -> Any:
+def einsum(site: Site, equation: str, *xs: Tensor) -> Tensor:
     """Keras's own, and for integers the same in their own type: a product of all, summed."""
     if not integers(*xs):
         return ops.einsum(equation, *xs)
@@ -30,8 +29,8 @@ def einsum(site: Site, equation: str, *xs: Any) -> Any:
     return ops.cast(ops.sum(made, axis=summed), xs[0].dtype) if summed else made
 
 
-def _spread(x: Any, term: str, names: str) -> Any:
+def _spread(x: Tensor, term: str, names: str) -> Tensor:
     """`x`, whose axes are called `term`, with an axis for each of `names`, of size 1 where it has none."""
-    here: Any = np if isinstance(x, np.ndarray) else ops
+    here = np if isinstance(x, np.ndarray) else ops
     x = here.transpose(x, sorted(range(len(term)), key=lambda axis: names.index(term[axis])))
     return here.expand_dims(x, tuple(k for k, name in enumerate(names) if name not in term))

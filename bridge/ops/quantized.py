@@ -10,7 +10,7 @@ import onnx_ir as ir
 from keras import ops
 
 from bridge.graph.rewriting import input_of, numpy_type
-from bridge.ops.contract import TYPES, Site, Step
+from bridge.ops.contract import TYPES, Site, Step, Tensor
 from bridge.ops.layouts import FIRST_INPUT
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
@@ -28,7 +28,7 @@ def _check_types(step: Step) -> str | None:
 
 @op("QuantizeLinear", layout=FIRST_INPUT, axes="axis", check=_check_types)
 def quantize_linear(
-    site: Site, x, y_scale: Weight | Any, y_zero_point=None,
+    site: Site, x, y_scale: Weight | Tensor, y_zero_point=None,
     *, axis=1, block_size=0, output_dtype=0, precision=0, saturate=1,
 ):  # fmt: skip
     scale, zero = (_along(site, value, axis, block_size) for value in (y_scale, y_zero_point))
@@ -41,7 +41,7 @@ def quantize_linear(
 
 @op("DequantizeLinear", layout=FIRST_INPUT, axes="axis", check=_check_types)
 def dequantize_linear(
-    site: Site, x, x_scale: Weight | Any, x_zero_point=None, *, axis=1, block_size=0, output_dtype=0
+    site: Site, x, x_scale: Weight | Tensor, x_zero_point=None, *, axis=1, block_size=0, output_dtype=0
 ):
     scale, zero = (_along(site, value, axis, block_size) for value in (x_scale, x_zero_point))
     x = x if zero is None else ops.subtract(ops.cast(x, "int32"), ops.cast(zero, "int32"))

@@ -7,6 +7,7 @@ i o f c, Keras i f c o; both have z r h for GRU. B holds Wb then Rb: one bias in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from bridge import layers
 from bridge.graph.decimals import decimal
 from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import LAYERS, STATES, gate_order
-from bridge.ops.contract import Refused, Site, Step
+from bridge.ops.contract import Config, Refused, Site, Step, Tensor
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
 
@@ -41,7 +42,7 @@ KERAS_ACTIVATIONS = {  # ONNX's activation, its alpha and beta -> Keras's name o
 }
 
 # Of one direction: arguments of Keras's own layer, or those of the registered cell
-Side = tuple[dict[str, Any], dict[str, Any] | None]
+Side = tuple[Config, Config | None]
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Node:
     mode: str
     hidden_size: int
     direction: str = "forward"
-    activations: Any = None
-    activation_alpha: Any = None
-    activation_beta: Any = None
+    activations: Sequence[str] | None = None
+    activation_alpha: Sequence[float] | None = None
+    activation_beta: Sequence[float] | None = None
     clip: float | None = None
     input_forget: int = 0
     linear_before_reset: int = 0
@@ -72,19 +73,19 @@ class Node:
         count = len(DEFAULTS[self.mode])
         return functions[side * count : (side + 1) * count]
 
-    def native(self, side: int) -> dict[str, Any] | None:
+    def native(self, side: int) -> Config | None:
         """Arguments of Keras's own layer for one direction, or None where it cannot say this node."""
         names = [KERAS_ACTIVATIONS.get(function) for function in self.functions(side)]
         if self.clip or self.input_forget or None in names or len(set(names[1:])) > 1:
             return None
-        config: dict[str, Any] = {"units": self.hidden_size, "activation": names[-1]}
+        config: Config = {"units": self.hidden_size, "activation": names[-1]}
         if self.mode != "RNN":
             config["recurrent_activation"] = names[0]
         if self.mode == "GRU":
             config["reset_after"] = bool(self.linear_before_reset)
         return config
 
-    def custom(self, side: int, peephole: bool, projection: int | None, bias: bool) -> dict[str, Any]:
+    def custom(self, side: int, peephole: bool, projection: int | None, bias: bool) -> Config:
         """Arguments of the registered cell for one direction."""
         return {
             "mode": self.mode,
@@ -136,7 +137,7 @@ def _sides(node: Node, bias: bool, peephole: bool, projection: int | None) -> li
     return [(config | {"use_bias": bias}, None) for config in natives if config is not None]
 
 
-def _one(name: str, cls: type, config: dict[str, Any], cell: dict[str, Any] | None, **common: Any) -> Any:
+def _one(name: str, cls: type, config: Config, cell: Config | None, **common: Any) -> keras.Layer:
     """One direction: a Keras layer, or `RNN` around the registered cell."""
     dtype = common.get("dtype")
     if cell is None:
@@ -145,11 +146,11 @@ def _one(name: str, cls: type, config: dict[str, Any], cell: dict[str, Any] | No
     return keras.layers.RNN(inner, name=name, **common)
 
 
-def _forward(*, name: str, native: type, sides: list[Side], **common: Any) -> Any:
+def _forward(*, name: str, native: type, sides: list[Side], **common: Any) -> keras.Layer:
     return _one(name, native, *sides[0], **common)
 
 
-def _bidirectional(*, name: str, native: type, sides: list[Side], **common: Any) -> Any:
+def _bidirectional(*, name: str, native: type, sides: list[Side], **common: Any) -> keras.Layer:
     dtype = {"dtype": common["dtype"]} if "dtype" in common else {}
     inner = native.__name__.lower()
     forward = _one(inner, native, *sides[0], **common)
@@ -168,13 +169,13 @@ def _run(site: Site, node: Node, x, w, r, b, lens, p, states, projection: Weight
     units = None if projection is None else projection.dims[1]
     sides = _sides(node, b is not None, p is not None, units)
     count = len(STATES[node.mode]) * node.directions
-    common: dict[str, Any] = {"return_sequences": site.used(0)}
+    common: Config = {"return_sequences": site.used(0)}
     # the last output is the final state, except of a sequence and of rows that end before the time axis does
     last_is_state = site.used(1 + count) and (common["return_sequences"] or lens is not None)
     common["return_state"] = last_is_state or any(site.used(1 + i) for i in range(count))
     if node.direction == "reverse":
         common["go_backwards"] = True
-    call: dict[str, Any] = {}
+    call: Config = {}
     if lens is not None:
         call["mask"] = _inside(x, lens)
         common["zero_output_for_mask"] = common["return_sequences"]
@@ -196,7 +197,7 @@ def _run(site: Site, node: Node, x, w, r, b, lens, p, states, projection: Weight
     return [y, *(finals or [None] * count), last]
 
 
-def _last(node: Node, finals: list[Any]) -> Any:
+def _last(node: Node, finals: list[Tensor]) -> Tensor:
     """The final hidden states, joined like Y."""
     hidden = finals[:: len(STATES[node.mode])]
     return hidden[0] if len(hidden) == 1 else ops.concatenate(hidden, axis=-1)
@@ -246,7 +247,8 @@ def _whole(mode: str) -> tuple[type, ...]:
 
 @op(*_names("LSTM"), domain=DOMAIN, makes=_whole("LSTM"))
 def lstm(
-    site: Site, x, w: Weight | Any, r: Weight | Any, b: Weight | Any = None, lens=None, p: Weight | Any = None,
+    site: Site, x, w: Weight | Tensor, r: Weight | Tensor, b: Weight | Tensor | None = None, lens=None,
+    p: Weight | Tensor | None = None,
     *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
     input_forget=0,
@@ -259,7 +261,7 @@ def lstm(
 
 @op(*_names("GRU"), domain=DOMAIN, makes=_whole("GRU"))
 def gru(
-    site: Site, x, w: Weight | Any, r: Weight | Any, b: Weight | Any = None, lens=None, *states,
+    site: Site, x, w: Weight | Tensor, r: Weight | Tensor, b: Weight | Tensor | None = None, lens=None, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
     linear_before_reset=0,
 ):  # fmt: skip
@@ -270,7 +272,7 @@ def gru(
 
 @op(*_names("RNN"), domain=DOMAIN, makes=_whole("RNN"))
 def rnn(
-    site: Site, x, w: Weight | Any, r: Weight | Any, b: Weight | Any = None, lens=None, *states,
+    site: Site, x, w: Weight | Tensor, r: Weight | Tensor, b: Weight | Tensor | None = None, lens=None, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
 ):  # fmt: skip
     node = Node("RNN", hidden_size, direction, activations, activation_alpha, activation_beta, clip)

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from keras import layers, ops
 
-from bridge.ops.contract import Dims, Ints, Site
+from bridge.ops.contract import Dims, Ints, Site, Tensor
 from bridge.ops.dims import positions, size
 from bridge.ops.halves import single
 from bridge.ops.layouts import ANY
 from bridge.ops.registry import op
 
 
-def _same(x: Any) -> Any:
+def _same(x: Tensor) -> Tensor:
     return x
 
 
-def _square(x: Any) -> Any:
+def _square(x: Tensor) -> Tensor:
     return ops.square(single(x))
 
 
-REDUCTIONS: dict[str, tuple[Callable[..., Any], ...]] = {
+REDUCTIONS: dict[str, tuple[Callable[..., Tensor], ...]] = {
     # before, along the axes, after
     "ReduceSum": (_same, ops.sum, _same),
     "ReduceMean": (_same, ops.mean, _same),
@@ -47,7 +46,7 @@ LOWEST, HIGHEST = -np.inf, np.inf
 OF_NOTHING = {"ReduceMax": LOWEST, "ReduceMin": HIGHEST, "ReduceMean": 0, "ReduceLogSumExp": LOWEST}
 
 
-def _reduction(name: str) -> Callable[..., Any]:
+def _reduction(name: str) -> Callable[..., Tensor]:
     before, reduce, after = REDUCTIONS[name]
 
     def build(site: Site, x, axes: Ints = None, *, keepdims=1, noop_with_empty_axes=0):
@@ -78,7 +77,7 @@ def _within(number: float, dtype: str) -> np.ndarray:
     return np.array(number, dtype)
 
 
-def _integer_logsumexp(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+def _integer_logsumexp(x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
     """onnxruntime counts in integers: what is below the largest adds nothing."""
     largest = ops.max(x, axis=axes, keepdims=True)
     count = ops.sum(ops.cast(ops.equal(x, largest), "float32"), axis=axes, keepdims=keepdims)
@@ -95,7 +94,7 @@ for _name in REDUCTIONS:
 EXTREMES = {"ArgMax": (ops.max, -np.inf), "ArgMin": (ops.min, np.inf)}
 
 
-def _where(site: Site, name: str, x: Any, axis: int, last: bool = False, undefined: int = 0) -> Any:
+def _where(site: Site, name: str, x: Tensor, axis: int, last: bool = False, undefined: int = 0) -> Tensor:
     """The index of the first (or last) extreme, its axis kept, as onnxruntime finds it: a zero is a zero whatever its
     sign; NaN is passed over, and where it comes first the index is `undefined`."""
     if 0 in site.shape():  # of nothing Keras has no extreme
@@ -113,7 +112,7 @@ def _where(site: Site, name: str, x: Any, axis: int, last: bool = False, undefin
     return ops.where(ops.isnan(start), ops.full_like(index, undefined), index)
 
 
-def _index(name: str) -> Callable[..., Any]:
+def _index(name: str) -> Callable[..., Tensor]:
     def build(site: Site, x, *, axis=0, keepdims=1, select_last_index=0):
         index = _where(site, name, x, axis, bool(select_last_index))
         return ops.cast(index if keepdims else ops.squeeze(index, axis=axis), site.dtype)
@@ -151,7 +150,7 @@ def top_k(site: Site, x, k: Dims, *, axis=-1, largest=1, sorted=1):
     return ops.swapaxes(values, axis, -1), ops.cast(ops.swapaxes(indices, axis, -1), "int64")
 
 
-def _cumulative(function: Callable[..., Any], start: Callable[..., Any]) -> Callable[..., Any]:
+def _cumulative(function: Callable[..., Tensor], start: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def build(site: Site, x, axis: Ints, *, exclusive=0, reverse=0):
         axis = int(np.ravel(axis)[0]) % len(x.shape)
         x = ops.flip(x, axis=axis) if reverse else x

@@ -9,7 +9,7 @@ node in the model under construction (`bridge.ops.contract.Site`). Annotations s
 
     none            a Keras tensor; a constant arrives as a numpy array
     Weight          a parameter, known now
-    Weight | Any    a parameter, or a tensor that the graph computes
+    Weight | Tensor a parameter, or a tensor that the graph computes
     Array           a constant, as a numpy array
     Ints            known integers: a list, or an int for a scalar
     Dims            integers of which some may be symbolic (`onnx_ir.SymbolicDim`)
@@ -34,11 +34,12 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from bridge.ops.contract import KINDS, Kind, Layout, Operator, Parameter, Step
 from bridge.ops.layouts import ONNX
 
+Build = TypeVar("Build", bound=Callable[..., Any])
 _registry: dict[tuple[str, str], Operator] = {}
 
 
@@ -54,10 +55,10 @@ def op(
     batch_first: bool = False,
     makes: tuple[type, ...] = (),
     unknown: str = Operator.unknown,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Callable[[Build], Build]:
     """Register a builder for the operators `names`."""
 
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+    def register(function: Build) -> Build:
         parameters = list(inspect.signature(function).parameters.values())
         takes_site = bool(parameters) and parameters[0].name == "site"
         inputs = _inputs(function, parameters[takes_site:])
@@ -75,7 +76,7 @@ def op(
     return register
 
 
-def _inputs(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> tuple[Parameter, ...]:
+def _inputs(function: Callable[..., object], parameters: list[inspect.Parameter]) -> tuple[Parameter, ...]:
     hints = typing.get_type_hints(function, include_extras=True)
     return tuple(
         Parameter(

@@ -6,18 +6,20 @@ the run shows are tensors in the same formulas.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import keras
 import numpy as np
 from keras import ops
 
 from bridge.graph.decimals import fraction
-from bridge.graph.shapes import shape_of
+from bridge.graph.shapes import Dim, shape_of
 from bridge.ops import dims
-from bridge.ops.contract import Array, Dims, Site, Step
+from bridge.ops.contract import Array, Dims, Site, Step, Tensor
 from bridge.ops.layouts import CHANNELS_LAST
 from bridge.ops.registry import op
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 
 UPSAMPLING = {1: keras.layers.UpSampling1D, 2: keras.layers.UpSampling2D, 3: keras.layers.UpSampling3D}
-Numbers = Any  # a numpy array, or an integer tensor where a size is symbolic
+Numbers: TypeAlias = Tensor | int  # a numpy array, or an integer tensor where a size is symbolic
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Line:
     """One axis to resize, in stored order: from size n to size m, by `scale` if that is not m / n."""
 
     axis: int
-    n: Any
-    m: Any
+    n: Dim
+    m: Dim
     scale: Fraction | None
 
     @property
@@ -44,7 +46,7 @@ class Line:
         if self.scale is not None:
             return self.scale.numerator if self.scale.denominator == 1 else None
         known = isinstance(self.n, int) and isinstance(self.m, int) and self.m % self.n == 0
-        return self.m // self.n if known else None
+        return cast("int", self.m) // cast("int", self.n) if known else None
 
 
 def _check_resize(step: Step) -> str | None:
@@ -95,7 +97,7 @@ def resize(
     return x
 
 
-def _lines(site: Site, scales: np.ndarray | None, axes: Any) -> list[Line]:
+def _lines(site: Site, scales: np.ndarray | None, axes: Sequence[int] | None) -> list[Line]:
     """The axes that change, in stored order."""
     have, want = site.shape(), site.out_shape()
     rank = len(have)
@@ -177,7 +179,7 @@ def _clipped(numbers: Numbers, low: Numbers, high: Numbers) -> Numbers:
 # --- the modes ---------------------------------------------------------------------------------------------------
 
 
-def _nearest(site: Site, x: Any, lines: list[Line], where: Callable, rounded: Callable) -> Any:
+def _nearest(site: Site, x: Tensor, lines: list[Line], where: Callable, rounded: Callable) -> Tensor:
     factors = {line.axis: line.factor for line in lines}
     rank = len(x.shape) - 2
     inside = all(0 < axis <= rank for axis in factors)
@@ -199,7 +201,7 @@ def _repeats(line: Line, where: Callable, rounded: Callable) -> bool:
     return np.array_equal(np.clip(rounded(top, bottom), 0, 3), np.arange(4 * k) // k)
 
 
-def _bilinear(site: Site, x: Any, lines: list[Line]) -> Any:
+def _bilinear(site: Site, x: Tensor, lines: list[Line]) -> Tensor | None:
     """Keras's own, for pictures in single precision."""
     if len(x.shape) != 4 or site.dtype != "float32" or not all(line.axis in (1, 2) for line in lines):
         return None
@@ -216,7 +218,7 @@ def _bilinear(site: Site, x: Any, lines: list[Line]) -> Any:
     return None
 
 
-def _along(site: Site, x: Any, axis: int, weights: Numbers) -> Any:
+def _along(site: Site, x: Tensor, axis: int, weights: Numbers | float) -> Tensor:
     """A vector of weights that broadcasts along `axis` of x."""
     shape = [-1] + [1] * (len(x.shape) - axis - 1)
     if isinstance(weights, np.ndarray):
@@ -224,13 +226,13 @@ def _along(site: Site, x: Any, axis: int, weights: Numbers) -> Any:
     return ops.reshape(weights, shape)
 
 
-def _ratio(site: Site, top: Numbers, bottom: Numbers) -> Numbers:
+def _ratio(site: Site, top: Numbers, bottom: Numbers) -> Tensor:
     if isinstance(top, np.ndarray) and isinstance(bottom, int):
         return top / bottom
     return ops.cast(top, site.dtype) / ops.cast(bottom, site.dtype)
 
 
-def _linear(site: Site, x: Any, line: Line, where: Callable) -> Any:
+def _linear(site: Site, x: Tensor, line: Line, where: Callable) -> Tensor:
     top, bottom, n = _fractions(site, line, where)
     top = _clipped(top, 0, (n - 1) * bottom)
     low = top // bottom
@@ -239,14 +241,16 @@ def _linear(site: Site, x: Any, line: Line, where: Callable) -> Any:
     return before + (after - before) * weight
 
 
-def _interpolated(site: Site, x: Any, line: Line, where: Callable, a: float, exclude_outside: bool) -> Any:
+def _interpolated(
+    site: Site, x: Tensor, line: Line, where: Callable, a: float, exclude_outside: bool
+) -> Tensor:
     """Cubic, from four cells; what lies outside is the edge, or left out."""
     top, bottom, n = _fractions(site, line, where)
     low = top // bottom
     offset = _ratio(site, top - low * bottom, bottom)
     curve = _cubic(a)
     cells = [low + step for step in (-1, 0, 1, 2)]
-    weights = [curve(offset - step) for step in (-1, 0, 1, 2)]
+    weights: list[Numbers | float] = [curve(offset - step) for step in (-1, 0, 1, 2)]
     if exclude_outside:
         inside = [_among(cell).equal(_clipped(cell, 0, n - 1), cell) for cell in cells]
         weights = [weight * dims.cast(i, site.dtype) for weight, i in zip(weights, inside, strict=True)]
@@ -259,7 +263,7 @@ def _interpolated(site: Site, x: Any, line: Line, where: Callable, a: float, exc
     return sum(parts[1:], parts[0])
 
 
-def _among(numbers: Numbers) -> Any:
+def _among(numbers: Numbers) -> ModuleType:
     return np if isinstance(numbers, np.ndarray) else ops
 
 
@@ -282,8 +286,8 @@ def _cubic(a: float) -> Callable[[Numbers], Numbers]:
 
 
 def _smoothed(
-    site: Site, x: Any, line: Line, where: Callable, curve: Callable, reach: int, exclude_outside: bool
-) -> Any:
+    site: Site, x: Tensor, line: Line, where: Callable, curve: Callable, reach: int, exclude_outside: bool
+) -> Tensor:
     """Antialiased: every cell under the kernel, which is as wide as the output's cells; weights add up to one. What
     lies outside is left out, or is the edge."""
     top, bottom, n = _fractions(site, line, where)

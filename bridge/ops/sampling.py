@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from typing import Any
 
 from keras import ops
 
 from bridge.ops import dims
-from bridge.ops.contract import Site, Step
+from bridge.ops.contract import Site, Step, Tensor
 from bridge.ops.layouts import CHANNELS_LAST
 from bridge.ops.registry import op
 
@@ -54,17 +53,17 @@ def grid_sample(site: Site, x, grid, *, align_corners=0, mode="linear", padding_
     return total
 
 
-def _triangle(distance: Any) -> Any:
+def _triangle(distance: Tensor) -> Tensor:
     return 1 - ops.abs(distance)
 
 
-def _cubic(distance: Any) -> Any:
+def _cubic(distance: Tensor) -> Tensor:
     d = ops.abs(distance)
     near = ((CUBIC + 2) * d - (CUBIC + 3)) * d * d + 1
     return ops.where(d <= 1, near, ((CUBIC * d - 5 * CUBIC) * d + 8 * CUBIC) * d - 4 * CUBIC)
 
 
-def _inside(place: Any, size: Any, *, mode: str, align: bool, dtype: str) -> Any:
+def _inside(place: Tensor, size: Tensor | int, *, mode: str, align: bool, dtype: str) -> Tensor:
     """A position that lies outside, where the padding puts it."""
     size = ops.cast(size, dtype)
     if mode == "border":
@@ -80,7 +79,7 @@ def _inside(place: Any, size: Any, *, mode: str, align: bool, dtype: str) -> Any
     return ops.minimum(ops.maximum(back, 0), size - 1)
 
 
-def _read(site: Site, x: Any, sizes: list[Any], cells: list[Any]) -> Any:
+def _read(site: Site, x: Tensor, sizes: list[Tensor | int], cells: list[Tensor]) -> Tensor:
     """The channels at whole positions, zero outside."""
     batch = ops.reshape(dims.positions(site, site.shape()[0]), (-1, *[1] * len(sizes)))
     number, valid = batch, None

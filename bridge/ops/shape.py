@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import string
-from typing import Any
 
 import numpy as np
 from keras import layers, ops
@@ -12,7 +11,7 @@ from keras import layers, ops
 from bridge.graph.rewriting import input_of
 from bridge.graph.shapes import shape_of
 from bridge.ops import dims, products
-from bridge.ops.contract import Dims, Ints, Refused, Site, Step
+from bridge.ops.contract import Dims, Ints, Refused, Site, Step, Tensor
 from bridge.ops.layouts import ANY, CHANNELS_LAST, RESHAPES
 from bridge.ops.registry import op
 
@@ -133,7 +132,7 @@ def space_to_depth(site: Site, x, *, blocksize, mode="DCR"):
     return _channels(x, blocksize * blocksize, outermost=True) if mode == "CRD" else x
 
 
-def _channels(x: Any, blocks: int, outermost: bool) -> Any:
+def _channels(x: Tensor, blocks: int, outermost: bool) -> Tensor:
     """The last axis, blocks by channels, with the channels moved to the other side."""
     count = x.shape[-1] // blocks
     order = np.arange(x.shape[-1]).reshape((blocks, count) if outermost else (count, blocks)).T.reshape(-1)
@@ -166,7 +165,7 @@ def einsum(site: Site, *xs, equation):
     return functools.reduce(ops.multiply, numbers, made)  # einsum reads a number as float32 when it is loaded
 
 
-def _squeezed(x: Any, axes: tuple[int, ...]) -> Any:
+def _squeezed(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     return np.squeeze(x, axes) if isinstance(x, np.ndarray) else ops.squeeze(x, axes)
 
 

@@ -88,7 +88,7 @@ def _bytes(value: ir.Value) -> int:
     return 0 if value.const_value is None else value.const_value.nbytes
 
 
-def _foldable(node: ir.Node, inputs: Sequence[Any], graph: ir.Graph) -> bool:
+def _foldable(node: ir.Node, inputs: Sequence[ir.TensorProtocol | None], graph: ir.Graph) -> bool:
     norms = node.domain == DOMAIN and node.op_type in NORMS
     if not (is_onnx(node) or norms) or node.op_type in LEFT or not node.outputs:
         return False
@@ -100,7 +100,7 @@ def _foldable(node: ir.Node, inputs: Sequence[Any], graph: ir.Graph) -> bool:
     return all(known) and not any(_leaves(value, graph) for value in node.outputs)
 
 
-def _size(node: ir.Node, inputs: Sequence[Any]) -> int | None:
+def _size(node: ir.Node, inputs: Sequence[ir.TensorProtocol | None]) -> int | None:
     """The bytes of the outputs, at most; None if neither their shapes nor the inputs tell."""
     sizes = [known_bytes(value) for value in node.outputs]
     if None not in sizes:
@@ -158,7 +158,7 @@ def _replace(graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> ir.
     return constant
 
 
-def _fold_node(node: ir.Node, inputs: Sequence[Any]) -> list[Any]:
+def _fold_node(node: ir.Node, inputs: Sequence[ir.TensorProtocol | None]) -> list[ir.TensorProtocol]:
     weights = [tensor for tensor in inputs if isinstance(tensor, Weight)]
     if not weights:
         widened = _widened(node, inputs)
@@ -196,7 +196,7 @@ def _gather_elements(node: ir.Node, data: np.ndarray, indices: np.ndarray) -> np
 NUMPY = {"GatherElements": _gather_elements}  # it gathers from no more than 64 rows
 
 
-def _evaluate(node: ir.Node, inputs: Sequence[Any]) -> list[ir.TensorProtocol]:
+def _evaluate(node: ir.Node, inputs: Sequence[ir.TensorProtocol | None]) -> list[ir.TensorProtocol]:
     try:
         with np.errstate(all="ignore"):
             results = _results(node, inputs)
@@ -210,7 +210,7 @@ def _evaluate(node: ir.Node, inputs: Sequence[Any]) -> list[ir.TensorProtocol]:
     ]
 
 
-def _results(node: ir.Node, inputs: Sequence[Any]) -> Sequence[Any]:
+def _results(node: ir.Node, inputs: Sequence[Any]) -> Sequence[np.ndarray]:
     """The outputs as arrays. Raises whatever the reference evaluator does."""
     if node.op_type in NUMPY:
         return [NUMPY[node.op_type](node, *(tensor.numpy() for tensor in inputs))]

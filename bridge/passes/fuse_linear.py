@@ -20,7 +20,7 @@ from bridge.graph.rewriting import (
     replace,
     typed,
 )
-from bridge.graph.shapes import shape_of
+from bridge.graph.shapes import Dim, shape_of
 from bridge.weights.weight import Weight
 
 
@@ -44,7 +44,7 @@ def _gemm(node: ir.Node) -> None:
     emit = Emitter(node)
     dims = list(shape_of(node.outputs[0]))
 
-    def made(shape: Sequence[Any], op: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+    def made(shape: Sequence[Dim], op: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
         return typed(emit(op, *inputs, **attributes), shape, x)
 
     if attribute(node, "transA", 0):

@@ -10,7 +10,7 @@ axes than the last is one over the last between two Transposes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from typing import Any
@@ -70,7 +70,7 @@ def fuse_normalization(model: ir.Model) -> None:
 
 def _share(model: ir.Model) -> None:
     """A mean, or a difference from it, that was written twice is one."""
-    seen: dict[Any, ir.Value] = {}
+    seen: dict[Hashable, ir.Value] = {}
     for node in all_nodes(model):
         if not is_onnx(node, "ReduceMean", "Sub") or node.outputs[0].is_graph_output():
             continue

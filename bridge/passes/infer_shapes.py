@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
-from typing import Any
 
 import onnx_ir as ir
 import sympy
@@ -111,7 +110,7 @@ def _choose(left: Dim, right: Dim, chosen: Dim, other: Dim) -> Dim | None:
 # --- integer division, which the library propagates for numbers only ---------------------------------------------
 
 
-def _extend(op: str, divide: Callable[[Any, Any], Any]) -> None:
+def _extend(op: str, divide: Callable[[Dim, int], Dim]) -> None:
     """Propagate the contents of `op` too; sizes are not negative, so that rounding down is rounding to zero."""
     shapes = library_rule(op, 14)
 

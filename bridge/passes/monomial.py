@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 import onnx_ir as ir
 
@@ -48,7 +49,7 @@ class Monomial:
 def number(value: ir.Value | None) -> float | None:
     """The one number that is known to be in `value`; a parameter is not known, it can be trained."""
     tensor = constant(value)
-    if tensor is None or isinstance(tensor, Weight) or math.prod(tensor.shape) != 1:
+    if tensor is None or isinstance(tensor, Weight) or math.prod(cast("tuple[int, ...]", tensor.shape)) != 1:
         return None
     return float(tensor.numpy().item())
 

@@ -4,7 +4,7 @@ longer."""
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,7 +21,7 @@ MAX_MOVES = 100  # of one weight, one after another
 MAX_PARTS = 4096  # of a weight that is put together
 
 
-def move(node: ir.Node, inputs: Sequence[Any]) -> list[Any] | None:
+def move(node: ir.Node, inputs: Sequence[ir.TensorProtocol | None]) -> list[ir.TensorProtocol] | None:
     """The weights that `node` makes by moving elements, or None where it does more. Raises `SourceError` where a weight
     has no such axis, row or shape."""
     if node.op_type not in MOVES:
@@ -92,7 +92,7 @@ def _concat(node, *parts):
     return [Weight.concat([part for part in filled if part is not None], axis % len(weights[0].dims))]
 
 
-def _as_fill(beside: Weight, tensor: Any) -> Weight | None:
+def _as_fill(beside: Weight, tensor: ir.TensorProtocol) -> Weight | None:
     """A constant as a fill value, if it holds one value only."""
     value = tensor.numpy()
     return (
@@ -148,7 +148,7 @@ def _spectral_norm(node, matrix, left, right):
     return [matrix.spectral_norm(left, right, attribute(node, "perm")[0])]
 
 
-MOVES: dict[str, Callable[..., list[Any] | None]] = {
+MOVES: dict[str, Callable[..., list[ir.TensorProtocol] | None]] = {
     "Identity": _identity,
     "Transpose": _transpose,
     "Reshape": _reshape,

@@ -13,7 +13,9 @@ def resolve_branches(model: ir.Model) -> None:
         node for node in all_nodes(model) if is_onnx(node, "If") and constant(node.inputs[0]) is not None
     ]:
         for node in found:
-            holds = bool(constant(node.inputs[0]).numpy().reshape(-1)[0])
+            condition = constant(node.inputs[0])
+            assert condition is not None
+            holds = bool(condition.numpy().reshape(-1)[0])
             _put(node, node.attributes["then_branch" if holds else "else_branch"].as_graph())
 
 

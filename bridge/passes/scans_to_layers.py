@@ -118,7 +118,8 @@ class _Reading:
         ):
             raise NoSequence
         given = [] if all(map(is_zero, starts)) else starts
-        weights = [v if v is None else self.emit.tensor(constant(v)) for v in node.inputs[1:-count]]
+        held = map(constant, node.inputs[1:-count])
+        weights = [None if tensor is None else self.emit.tensor(tensor) for tensor in held]
         attributes = {name: a.value for name, a in node.attributes.items()}
         y, *finals, last = self.emit(
             RecurrentOp(mode, 1, bool(given)).name, x, *weights[:3], None, *weights[3:], *given,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import onnx_ir as ir
 
 from bridge.graph.rewriting import (
@@ -59,5 +61,5 @@ def _is_every_row(indices: ir.Value, size: Dim) -> bool:
 
 
 def _part(emit: Emitter, data: ir.Value, start: Dim, stop: Dim) -> ir.Value:
-    part = emit("Slice", data, *(emit.constant([n]) for n in (start, stop, 0)))
+    part = emit("Slice", data, *(emit.constant([cast("int", n)]) for n in (start, stop, 0)))
     return typed(part, [stop - start, *shape_of(data)[1:]], data)

@@ -69,8 +69,8 @@ def part_sizes(node: ir.Node, size: int | ir.SymbolicDim) -> list[int] | None:
     """How long each part is: a list, or one number for all but a shorter last one."""
     if len(node.inputs) < 2 or node.inputs[1] is None:
         return [1] * size if isinstance(size, int) else None
-    given = integers(node.inputs[1])
-    if given is None or constant(node.inputs[1]).shape.rank():
+    given, tensor = integers(node.inputs[1]), constant(node.inputs[1])
+    if given is None or tensor is None or tensor.shape.rank():
         return given
     if not isinstance(size, int):
         return None

@@ -4,6 +4,7 @@ all of them read. As the kernels of several layers it would be several variables
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import onnx_ir as ir
 
@@ -37,7 +38,7 @@ def _kernel(node: ir.Node) -> Weight | None:
     """The trained matrix that `node` multiplies by."""
     weight = constant(node.inputs[1]) if node.op_type in PRODUCTS else None
     known = isinstance(weight, Weight) and weight.is_parameter and len(weight.dims) == 2
-    return weight if known else None
+    return cast("Weight", weight) if known else None
 
 
 def _whole(recipe: Recipe) -> Param | None:

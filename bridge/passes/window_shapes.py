@@ -4,12 +4,14 @@ convolutions whose windows do not reach as far as their strides."""
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
 
 from bridge.errors import SourceError
 from bridge.graph.rewriting import attribute, input_of
+from bridge.graph.shapes import Dim
 from bridge.graph.windows import pool_windows, transposed_size, windows, with_overhang
 from bridge.passes.library_rules import library_rule
 from bridge.passes.normal_form import plain
@@ -43,14 +45,14 @@ def _extend(op: str, version: int, spatial) -> None:
 
 def _require_window(node: ir.Node) -> None:
     """Raise `SourceError` for a window that takes without end to look through, whatever is in it."""
-    window = attribute(node, "kernel_shape", [])
+    window: list[int] = attribute(node, "kernel_shape", [])
     if math.prod(window) > MAX_WINDOW:
         raise SourceError(
             f"{node.op_type} of {node.outputs[0].name} has windows of {math.prod(window):,} elements"
         )
 
 
-def _pool(node: ir.Node, spatial: list) -> list | None:
+def _pool(node: ir.Node, spatial: list[Dim]) -> list[Dim] | None:
     given = [attribute(node, name) for name in ("kernel_shape", "strides", "pads", "dilations", "auto_pad")]
     axes = with_overhang(pool_windows(spatial, *given), attribute(node, "ceil_mode"))
     if any(axis.pads is None and axis.dilation > 1 for axis in axes):
@@ -58,11 +60,11 @@ def _pool(node: ir.Node, spatial: list) -> list | None:
     return [axis.count for axis in axes]
 
 
-def _transposed(node: ir.Node, spatial: list) -> list | None:
+def _transposed(node: ir.Node, spatial: list[Dim]) -> list[Dim] | None:
     w = input_of(node, 1).shape
     if attribute(node, "auto_pad") not in SAME or "output_shape" in node.attributes or w is None:
         return None
-    kernel = attribute(node, "kernel_shape", list(w[2:]))
+    kernel: Any = attribute(node, "kernel_shape", list(w[2:]))
     if not all(isinstance(size, int) for size in kernel):
         return None
     axes = windows(spatial, kernel, attribute(node, "strides"), None, attribute(node, "dilations"))

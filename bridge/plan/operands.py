@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import onnx_ir as ir
 
@@ -83,7 +82,7 @@ def _operands(node: ir.Node, operator: Operator, reasons: list[str]) -> Iterator
             )
 
 
-def _attributes(node: ir.Node, operator: Operator, reasons: list[str]) -> Iterator[tuple[str, Any]]:
+def _attributes(node: ir.Node, operator: Operator, reasons: list[str]) -> Iterator[tuple[str, object]]:
     for name, attribute in node.attributes.items():
         if name not in operator.attributes:
             reasons.append(f"attribute {name} is not handled")

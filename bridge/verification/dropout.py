@@ -22,6 +22,8 @@ from bridge.verification.metrics import Arrays
 from bridge.verification.runners import keras_call
 
 if TYPE_CHECKING:
+    import torch
+
     from bridge.build.assembly import Built
     from bridge.frontend.torch_module import Torch
 
@@ -96,7 +98,7 @@ def _decisions(model: keras.Model, inputs: Arrays) -> dict[str, list[int]]:
 def _counting(layer: keras.Layer, call: Callable[..., Any], counts: list[int]) -> Callable[..., Any]:
     """`call`, which notes how many of the numbers that it is given are dropped independently of one another."""
 
-    def counted(x: Any, *rest: Any, **options: Any) -> Any:
+    def counted(x: Any, *rest: object, **options: object) -> Any:
         rate, layer.rate = layer.rate, 0.5
         ones = keras.ops.ones(tuple(x.shape), x.dtype)
         draws = [to_numpy(call(ones, training=True)) for _ in range(DRAWS)]
@@ -117,7 +119,7 @@ def _varies(array: np.ndarray, axis: int) -> bool:
 class _Calls:
     """The calls of a running torch module that drop, each noted at the innermost module that makes it."""
 
-    def __init__(self, module: Any):
+    def __init__(self, module: torch.nn.Module):
         self.drops = Drops()
         self._paths = {module: path for path, module in module.named_modules()}
         self._running: list[Any] = []
@@ -141,7 +143,7 @@ class _Calls:
         import torch
 
         def attention(
-            q: Any, k: Any, v: Any, mask: Any = None, dropout_p: float = 0.0, *rest: Any, **options: Any
+            q: Any, k: Any, v: Any, mask: Any = None, dropout_p: float = 0.0, *rest: object, **options: object
         ) -> Any:
             if isinstance(self._running[-1], torch.nn.MultiheadAttention):
                 self.drops.note(self._inner(), dropout_p)
@@ -149,14 +151,14 @@ class _Calls:
 
         return attention
 
-    def enter(self, module: Any, *rest: Any) -> None:
+    def enter(self, module: torch.nn.Module, *rest: object) -> None:
         import torch
 
         self._running.append(module)
         if isinstance(module, torch.nn.RNNBase):
             self.drops.note(self._inner(), module.dropout, times=module.num_layers - 1)
 
-    def leave(self, *rest: Any) -> None:
+    def leave(self, *rest: object) -> None:
         self._running.pop()
 
 

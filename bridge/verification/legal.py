@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -19,7 +18,7 @@ from bridge.verification.trials import running
 ENDLESS = frozenset({"Loop", "Scan"})  # operators that the file itself says how often to repeat
 
 
-def why_never_run(source: Any, opened: Source | None) -> str | None:
+def why_never_run(source: object, opened: Source | None) -> str | None:
     """What onnxruntime, or else ONNX's reference evaluator, says of a file that it runs at no sizes; None of one that
     it runs, and where that cannot be told. `opened` is the source once it has been read."""
     try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 Arrays = list[np.ndarray]
+Attributes = dict[str, Any]  # of a node by name, as plain Python: numbers, texts and lists of either
 
 
 def relative_error(got: np.ndarray, want: np.ndarray, against: np.ndarray | None = None) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import onnx
@@ -17,7 +17,7 @@ from onnx.reference.ops import load_op
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.onnx_walk import nodes_in
 from bridge.graph.decimals import number
-from bridge.verification.metrics import worst_error
+from bridge.verification.metrics import Arrays, Attributes, worst_error
 from bridge.verification.old_forms import AS_NEWER, NEWER, old_forms
 from bridge.verification.pools import POOLS
 from bridge.verification.recurrent import STEPS, recurrent
@@ -27,6 +27,7 @@ IR_VERSION = 10
 PLAIN = "biufcO"  # kinds of arrays that onnxruntime takes from numpy
 ALIKE = 1e-2  # by which two implementations may be apart in float32
 Held = list[tuple[str, np.ndarray]]  # inputs that are there, with their names
+Run = Callable[[Arrays], Arrays]
 GRAPHS = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
 
 
@@ -41,12 +42,12 @@ def node_kernels(model: onnx.ModelProto) -> list[type[OpRun]]:
     return [*old_forms(version), *kernels]  # of two of one name the evaluator takes the first
 
 
-def _erf(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+def _erf(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
     """The evaluator gives 32 bits only."""
     return [np.asarray(np.vectorize(math.erf, otypes=["d"])(given[0])).astype(given[0].dtype)]
 
 
-def _gelu(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+def _gelu(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
     """Its constants are of 32 bits."""
     (x,) = given
     if attributes.get("approximate") == "tanh":
@@ -55,24 +56,24 @@ def _gelu(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
     return [np.asarray(0.5 * x * (1 + below))]
 
 
-def _celu(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+def _celu(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
     """Likewise: its alpha is."""
     (x,), alpha = given, attributes["alpha"]
     return [np.asarray(np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(x / alpha)))]
 
 
-def _hard_swish(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+def _hard_swish(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
     """Likewise: its sixth is one of 32 bits."""
     return [np.asarray(given[0] * np.clip(given[0] + 3, 0, 6) / 6)]
 
 
-def _shrink(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+def _shrink(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
     """onnxruntime takes numbers of 64 bits for such of 32."""
     (x,), bias, bound = given, attributes["bias"], attributes["lambd"]
     return [np.where(x > bound, x - bias, np.where(x < -bound, x + bias, 0)).astype(x.dtype)]
 
 
-def _lrn(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+def _lrn(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
     """The evaluator looks for the neighbours of as many channels as there are pictures."""
     (x,), size = given, attributes["size"]
     beside = (size - 1) // 2, size // 2
@@ -82,7 +83,7 @@ def _lrn(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
     return [(x / base ** attributes["beta"]).astype(x.dtype)]
 
 
-def _batch_normalization(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+def _batch_normalization(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
     """The evaluator goes on learning where there is a momentum, which the old schemas always have."""
     if attributes.get("training_mode"):
         raise SourceError("BatchNormalization in training mode")
@@ -91,7 +92,7 @@ def _batch_normalization(given: list[Any], attributes: dict[str, Any]) -> list[n
     return [((x - mean) / np.sqrt(var + attributes["epsilon"]) * scale + bias).astype(x.dtype)]
 
 
-def _group_normalization(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+def _group_normalization(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
     """The evaluator has the body of its schema, with the epsilon of 32 bits. Before opset 21 a scale is a group's."""
     x, *learned = given
     scale, bias = (np.repeat(a, x.shape[1] // a.size).reshape(-1, *[1] * (x.ndim - 2)) for a in learned)
@@ -101,16 +102,15 @@ def _group_normalization(given: list[Any], attributes: dict[str, Any]) -> list[n
     return [(normal.reshape(x.shape) * scale + bias).astype(x.dtype)]
 
 
-def _global_lp_pool(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+def _global_lp_pool(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
     """The evaluator has none, and onnxruntime none of the newest opsets."""
     (x,), p = given, attributes["p"]
     sums = (np.abs(x) ** p).sum(tuple(range(2, x.ndim)), keepdims=True)
     return [(sums ** (1 / p)).astype(x.dtype)]
 
 
-IN_NUMPY: dict[
-    str, Any
-] = {  # what the evaluator has otherwise than ONNX, or onnxruntime with numbers of 32 bits
+# What the evaluator has otherwise than ONNX, or onnxruntime with numbers of 32 bits
+IN_NUMPY: dict[str, Callable[[Arrays, Attributes], Arrays]] = {
     "BatchNormalization": _batch_normalization,
     "Celu": _celu,
     "Erf": _erf,
@@ -131,12 +131,12 @@ EVALUATED = frozenset(
 class _Kernel(OpRun):
     op_domain = ""
 
-    def __init__(self, onnx_node: onnx.NodeProto, run_params: dict[str, Any]):
+    def __init__(self, onnx_node: onnx.NodeProto, run_params: Attributes):
         self._version = run_params["opsets"][""]
         super().__init__(onnx_node, run_params, onnx.defs.get_schema(onnx_node.op_type, self._version, ""))
-        self._runs: dict[tuple[bytes, Any], Any] = {}
+        self._runs: dict[tuple[bytes, tuple[object, ...]], Run] = {}
 
-    def _run(self, *inputs: Any, **attributes: Any) -> tuple[Any, ...]:
+    def _run(self, *inputs: Any, **attributes: Any) -> tuple[np.ndarray, ...]:
         version, given = self._version, list(inputs)
         if self.op_type in AS_NEWER and version < NEWER:
             given, attributes = AS_NEWER[self.op_type](*inputs, **attributes)
@@ -154,7 +154,9 @@ class _Kernel(OpRun):
             given[place : place + 1] = [_wide(x) for x in given[place : place + 1]]
         return tuple(self._runs[key](given))
 
-    def _own(self, node: onnx.NodeProto, version: int, inputs: list[Any], attributes: dict[str, Any]) -> Any:
+    def _own(
+        self, node: onnx.NodeProto, version: int, inputs: Sequence[np.ndarray | None], attributes: Attributes
+    ) -> Run:
         """In numpy, or by the evaluator's own implementation, with the attributes as they were meant."""
         if node.op_type in IN_NUMPY:
             run = IN_NUMPY[node.op_type]
@@ -182,21 +184,21 @@ class _Own:
     """Another implementation, such as the evaluator's own. In float64 it is held against onnxruntime's kernel in
     float32 before it counts: some leave out what an operator says, such as an attribute."""
 
-    def __init__(self, run: Callable[..., Any], node: onnx.NodeProto, version: int):
+    def __init__(self, run: Callable[..., Sequence[np.ndarray]], node: onnx.NodeProto, version: int):
         self._run, self._node, self._version, self._known = run, node, version, False
 
-    def __call__(self, given: list[Any]) -> Any:
+    def __call__(self, given: Arrays) -> Arrays:
         wide = any(getattr(x, "dtype", None) == np.float64 for x in given)
         if wide and not self._known and all(np.isfinite(x).all() for x in given if _is_float(x)):
             self._require_alike([x.astype(np.float32) if _is_float(x) else x for x in given])
             self._known = True
         return self._made(given)
 
-    def _made(self, given: list[Any]) -> list[Any]:
+    def _made(self, given: Arrays) -> Arrays:
         """The outputs that the node has."""
         return list(self._run(*given))[: len(self._node.output)]
 
-    def _require_alike(self, given: list[Any]) -> None:
+    def _require_alike(self, given: Arrays) -> None:
         kernel = _in_onnxruntime(self._node, self._version, given)
         try:
             both = None if kernel is None else (self._made(given), kernel(given))
@@ -210,11 +212,11 @@ class _Own:
             )
 
 
-def _is_float(x: Any) -> bool:
+def _is_float(x: object) -> TypeGuard[np.ndarray]:
     return isinstance(x, np.ndarray) and x.dtype.kind == "f"
 
 
-def _meant(attributes: dict[str, Any]) -> dict[str, float]:
+def _meant(attributes: Attributes) -> dict[str, float]:
     """The attributes of 32 bits that stand for another number, which in float64 makes a difference."""
     given = {
         name: float(value) for name, value in attributes.items() if isinstance(value, float | np.floating)
@@ -222,12 +224,12 @@ def _meant(attributes: dict[str, Any]) -> dict[str, float]:
     return {name: number(value) for name, value in given.items() if number(value) != value}
 
 
-def _wide(x: Any) -> Any:
+def _wide(x: np.ndarray) -> np.ndarray:
     """Numbers of 32 bits as they were meant, in float64."""
     return np.array([number(float(n)) for n in x.flat]).reshape(x.shape) if _is_float(x) else x
 
 
-def _node(old: onnx.NodeProto, inputs: int, version: int, attributes: dict[str, Any]) -> onnx.NodeProto:
+def _node(old: onnx.NodeProto, inputs: int, version: int, attributes: Attributes) -> onnx.NodeProto:
     """`old` with its attributes written out, those of its schema's defaults among them."""
     schema = onnx.defs.get_schema(old.op_type, version, "")
     names = [name and f"x{place}" for place, name in enumerate([*old.input, *["more"] * inputs][:inputs])]
@@ -240,16 +242,16 @@ def _node(old: onnx.NodeProto, inputs: int, version: int, attributes: dict[str, 
     return node
 
 
-def _in_onnxruntime(node: onnx.NodeProto, version: int, inputs: list[Any]) -> Any:
+def _in_onnxruntime(node: onnx.NodeProto, version: int, inputs: Sequence[np.ndarray | None]) -> Run | None:
     """By onnxruntime's kernel, if it has one."""
-    held = [(name, x) for name, x in zip(node.input, inputs, strict=True) if name]
+    held: list[Any] = [(name, x) for name, x in zip(node.input, inputs, strict=True) if name]
     if not all(isinstance(x, np.ndarray) and x.dtype.kind in PLAIN for _, x in held):
         return None
     run = _kernel(node, version, held)
     if run is None or run.gives_no_array or _in_single_only(run, node, version, held):
         return None
 
-    def call(arrays: list[Any]) -> list[Any]:
+    def call(arrays: Arrays) -> Arrays:
         made = iter(run([x for name, x in zip(node.input, arrays, strict=True) if name]))
         return [next(made) if name else np.zeros(0) for name in node.output]
 
@@ -286,5 +288,5 @@ def _runs(run: OnnxRuntime, arrays: list[np.ndarray]) -> bool:
     return True
 
 
-def _type(x: Any) -> onnx.TypeProto:
+def _type(x: np.ndarray) -> onnx.TypeProto:
     return onnx.helper.make_tensor_type_proto(onnx.helper.np_dtype_to_tensor_dtype(x.dtype), None)

@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 from onnx.reference.op_run import OpRun
 
+from bridge.verification.metrics import Attributes
+
 NEWER = 7  # the first opset that onnxruntime runs
 
 # Their second operand may lie along axes of the first, from `axis` on, if `broadcast` is set.
@@ -27,10 +29,15 @@ def old_forms(version: int) -> list[type[OpRun]]:
     return [*limited, *(form for form, below in FORMS.items() if version < below)]
 
 
-def _limited(name: str, function: Any) -> type[OpRun]:
+def _limited(name: str, function: np.ufunc) -> type[OpRun]:
     def _run(
-        self: OpRun, a: Any, b: Any, axis: Any = None, broadcast: Any = None, consumed_inputs: Any = None
-    ) -> Any:
+        self: OpRun,
+        a: np.ndarray,
+        b: np.ndarray,
+        axis: int | None = None,
+        broadcast: int | None = None,
+        consumed_inputs: int | None = None,
+    ) -> tuple[np.ndarray, ...]:
         if broadcast and axis is not None and b.ndim:
             b = b.reshape(*b.shape, *[1] * (a.ndim - axis % a.ndim - b.ndim))
         if function is np.divide and a.dtype.kind in "iu":
@@ -40,7 +47,7 @@ def _limited(name: str, function: Any) -> type[OpRun]:
     return type(name, (_Form,), {"_run": _run})
 
 
-def _result(function: Any, a: np.ndarray) -> np.dtype:
+def _result(function: np.ufunc, a: np.ndarray) -> np.dtype:
     compares = (np.equal, np.greater, np.less, np.logical_and, np.logical_or, np.logical_xor)
     return np.dtype(bool) if function in compares else a.dtype
 
@@ -50,7 +57,7 @@ class _Form(OpRun):
 
     op_domain = ""
 
-    def __init__(self, onnx_node: onnx.NodeProto, run_params: dict[str, Any]):
+    def __init__(self, onnx_node: onnx.NodeProto, run_params: Attributes):
         schema = onnx.defs.get_schema(onnx_node.op_type, run_params["opsets"][""], "")
         super().__init__(onnx_node, run_params, schema)
 
@@ -58,27 +65,38 @@ class _Form(OpRun):
 class Cast(_Form):
     """Types had names."""
 
-    def _run(self, x: Any, to: str = "") -> Any:
+    def _run(self, x: np.ndarray, to: str = "") -> tuple[np.ndarray, ...]:
         return (x.astype(onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.DataType.Value(to.upper()))),)
 
 
 class Clip(_Form):
-    def _run(self, x: Any, min: Any = None, max: Any = None, consumed_inputs: Any = None) -> Any:
+    def _run(
+        self,
+        x: np.ndarray,
+        min: float | None = None,
+        max: float | None = None,
+        consumed_inputs: int | None = None,
+    ) -> tuple[np.ndarray, ...]:
         x = x if min is None else np.maximum(x, np.asarray(min, x.dtype))
         return (x if max is None else np.minimum(x, np.asarray(max, x.dtype)),)
 
 
 class Dropout(_Form):
     def _run(
-        self, x: Any, is_test: Any = None, ratio: Any = None, consumed_inputs: Any = None, **kwargs: Any
-    ) -> Any:
+        self,
+        x: np.ndarray,
+        is_test: int | None = None,
+        ratio: float | None = None,
+        consumed_inputs: int | None = None,
+        **kwargs: object,
+    ) -> tuple[np.ndarray, ...]:
         return (x,)
 
 
 class GlobalLpPool(_Form):
     """p was no whole number."""
 
-    def _run(self, x: Any, p: float = 2.0) -> Any:
+    def _run(self, x: np.ndarray, p: float = 2.0) -> tuple[np.ndarray, ...]:
         total = np.sum(np.abs(x) ** p, tuple(range(2, x.ndim)), keepdims=True)
         return ((total ** (1 / p)).astype(x.dtype),)
 
@@ -86,7 +104,9 @@ class GlobalLpPool(_Form):
 class PRelu(_Form):
     """A slope for each channel, or one for all."""
 
-    def _run(self, x: Any, slope: Any, consumed_inputs: Any = None) -> Any:
+    def _run(
+        self, x: np.ndarray, slope: np.ndarray, consumed_inputs: int | None = None
+    ) -> tuple[np.ndarray, ...]:
         if slope.ndim == 1 and x.ndim > 1:
             slope = slope.reshape(-1, *[1] * (x.ndim - 2))
         return (np.where(x < 0, slope * x, x).astype(x.dtype),)
@@ -95,7 +115,7 @@ class PRelu(_Form):
 class _Rows(_Form):
     """Of the matrix that has the axes before `axis` as its rows, and the others as its columns."""
 
-    def _run(self, x: Any, axis: int = 1) -> Any:
+    def _run(self, x: np.ndarray, axis: int = 1) -> tuple[np.ndarray, ...]:
         if not x.size:
             return (x,)
         rows = x.reshape(int(np.prod(x.shape[:axis], dtype=int)), -1)
@@ -125,7 +145,7 @@ class Softmax(_Rows):
 class Tile(_Form):
     """Copies along one axis."""
 
-    def _run(self, x: Any, tiles: Any, axis: Any) -> Any:
+    def _run(self, x: np.ndarray, tiles: np.ndarray, axis: np.ndarray) -> tuple[np.ndarray, ...]:
         along = int(np.squeeze(axis)) % x.ndim
         return (np.tile(x, [int(np.squeeze(tiles)) if place == along else 1 for place in range(x.ndim)]),)
 
@@ -144,41 +164,45 @@ FORMS: dict[type[OpRun], int] = {  # with the opset below which each holds
 
 # --- as opset 7 says it --------------------------------------------------------------------------------------
 
-Given = tuple[list[Any], dict[str, Any]]  # inputs, attributes
+Given = tuple[list[np.ndarray | None], Attributes]  # inputs, attributes
 
 
 def _without(*names: str) -> Callable[..., Given]:
     """The attributes that say nothing of values are gone."""
 
-    def newer(*inputs: Any, **attributes: Any) -> Given:
+    def newer(*inputs: np.ndarray | None, **attributes: Any) -> Given:
         left_out = {"consumed_inputs", *names}
         return list(inputs), {name: value for name, value in attributes.items() if name not in left_out}
 
     return newer
 
 
-def _normalized(*inputs: Any, is_test: int = 0, consumed_inputs: Any = None, **attributes: Any) -> Given:
+def _normalized(
+    *inputs: np.ndarray | None, is_test: int = 0, consumed_inputs: int | None = None, **attributes: Any
+) -> Given:
     if not is_test:
         raise NotImplementedError("BatchNormalization in training mode")
     return list(inputs), attributes
 
 
 def _recurrent(
-    *inputs: Any, output_sequence: int = 0, direction: str = "forward", **attributes: Any
+    *inputs: np.ndarray | None, output_sequence: int = 0, direction: str = "forward", **attributes: Any
 ) -> Given:
     """The first schema of GRU writes the default of its direction without an r."""
     return list(inputs), {**attributes, "direction": "forward" if direction == "foward" else direction}
 
 
-def _concatenated(*inputs: Any, axis: int | None = None) -> Given:
+def _concatenated(*inputs: np.ndarray | None, axis: int | None = None) -> Given:
     return list(inputs), {"axis": 1 if axis is None else axis}
 
 
-def _split(x: Any, lengths: Any = None, split: Any = None, axis: int | None = None) -> Given:
+def _split(
+    x: np.ndarray, lengths: np.ndarray | None = None, split: np.ndarray | None = None, axis: int | None = None
+) -> Given:
     return [x], {"axis": axis, "split": split if lengths is None else lengths.tolist()}
 
 
-def _upsampled(x: Any, height_scale: float, width_scale: float, mode: str = "nearest") -> Given:
+def _upsampled(x: np.ndarray, height_scale: float, width_scale: float, mode: str = "nearest") -> Given:
     scales = [1.0, 1.0, height_scale, width_scale]
     return [x], {"scales": scales, "mode": "linear" if mode == "bilinear" else mode}
 

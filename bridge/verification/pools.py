@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from bridge.graph.windows import Axis, pool_windows, with_overhang
+from bridge.verification.metrics import Arrays, Attributes
 
 
-def average_pool(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+def average_pool(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
     """Sums by how many cells of the picture, or of its padding too, are in each window."""
     (x,) = given
     axes, whole = _axes(x, attributes)
@@ -25,7 +26,7 @@ def average_pool(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarra
     return [(sums / _sums(counted, whole)).astype(x.dtype)]
 
 
-def lp_pool(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+def lp_pool(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
     """The p-norm of each window."""
     (x,), p = given, attributes.get("p") or 2
     _, whole = _axes(x, attributes)
@@ -36,7 +37,7 @@ def lp_pool(given: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
 POOLS = {"AveragePool": average_pool, "LpPool": lp_pool}
 
 
-def _axes(x: np.ndarray, attributes: dict[str, Any]) -> tuple[list[Axis], list[Axis]]:
+def _axes(x: np.ndarray, attributes: Attributes) -> tuple[list[Axis], list[Axis]]:
     """The windows with their padding, and with what `ceil_mode` adds to it."""
     names = ("kernel_shape", "strides", "pads", "dilations", "auto_pad")
     numbers: list[Any] = [attributes.get(name) for name in names]

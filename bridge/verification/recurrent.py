@@ -16,6 +16,7 @@ import numpy as np
 
 from bridge.errors import SourceError
 from bridge.graph.decimals import number
+from bridge.verification.metrics import Attributes
 
 Function = Callable[..., np.ndarray]
 Arrays = tuple[np.ndarray, ...]
@@ -50,7 +51,7 @@ class Cell:
     rb: np.ndarray
     p: np.ndarray | None  # (3, hidden)
     functions: list[Function]
-    attributes: dict[str, Any]
+    attributes: Attributes
 
     def act(self, place: int, x: np.ndarray) -> np.ndarray:
         """What the function at `place` makes of a sum, which may be clipped."""
@@ -62,7 +63,7 @@ class Cell:
         return x if self.p is None else x + self.p[place] * c
 
 
-def recurrent(kind: str, inputs: Sequence[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+def recurrent(kind: str, inputs: Sequence[Any], attributes: Attributes) -> list[np.ndarray]:
     """The outputs of an LSTM, GRU or RNN: Y and the last of each state. Raises `SourceError` for what ONNX has not."""
     given: list[Any] = [*inputs, *[None] * (8 - len(inputs))]
     x, w, r, b, lengths, *others = given
@@ -89,7 +90,7 @@ def recurrent(kind: str, inputs: Sequence[Any], attributes: dict[str, Any]) -> l
     return [y.swapaxes(0, 1), *last]
 
 
-def _functions(kind: str, directions: int, attributes: dict[str, Any]) -> list[list[Function]]:
+def _functions(kind: str, directions: int, attributes: Attributes) -> list[list[Function]]:
     """Those of each direction, bound to the next alpha and beta, which are listed for the functions that take them."""
     names = attributes.get("activations") or DEFAULTS[kind] * directions
     left = [list(map(number, attributes.get(f"activation_{name}") or [])) for name in ("alpha", "beta")]

@@ -11,7 +11,7 @@ import contextlib
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 import numpy as np
@@ -23,6 +23,9 @@ from bridge.keras_compat import all_layers, place_of, to_numpy
 from bridge.verification.metrics import Arrays
 from bridge.verification.statistics import Batches, batches
 from bridge.weights.weight_map import WeightMap
+
+if TYPE_CHECKING:
+    import torch
 
 RUNS = 8  # in training mode, to see whether it is random
 RATE = 2.0**-7  # of SGD; exact in every precision, so that the optimiser cannot round it
@@ -65,7 +68,7 @@ def _exact() -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def _trained(module: Any, training: bool = True) -> Iterator[set[float]]:
+def _trained(module: torch.nn.Module, training: bool = True) -> Iterator[set[float]]:
     """The torch module in training mode (or not), without what cannot be compared.
 
     Gives the rates at which functional attention was called to drop, which tracing in evaluation mode cannot see.
@@ -98,7 +101,7 @@ def _trained(module: Any, training: bool = True) -> Iterator[set[float]]:
             module.eval()
 
 
-def require_comparable(module: Any) -> None:
+def require_comparable(module: torch.nn.Module) -> None:
     """Raise `SourceError` where torch trains in a way that no layer of Keras does."""
     import torch
 
@@ -118,7 +121,7 @@ def require_comparable(module: Any) -> None:
     )
 
 
-def _refuse(module: Any, differs: Callable[[Any], bool], why: str) -> None:
+def _refuse(module: torch.nn.Module, differs: Callable[[Any], bool], why: str) -> None:
     paths = [path or type(layer).__name__ for path, layer in module.named_modules() if differs(layer)]
     if paths:
         raise SourceError(
@@ -180,6 +183,7 @@ class TorchSide:
                 loss.backward()
         gradients = {}
         with torch.no_grad():
+            parameter: Any
             for name, parameter in self.module.named_parameters():
                 if parameter.requires_grad:
                     gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
@@ -189,7 +193,7 @@ class TorchSide:
         self.first = self.first or gradients
         return gradients
 
-    def _rounding(self) -> contextlib.AbstractContextManager[Any]:
+    def _rounding(self) -> contextlib.AbstractContextManager[object]:
         from bridge.verification.shaken import Shaken
 
         return contextlib.nullcontext() if self.shaken is None else Shaken(self.shaken)

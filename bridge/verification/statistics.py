@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 # Of each layer and call: values a channel, and their variance
 Batches = dict[Any, list[tuple[int, np.ndarray]]]
 
 
 @contextlib.contextmanager
-def batches(module: Any) -> Iterator[Batches]:
+def batches(module: torch.nn.Module) -> Iterator[Batches]:
     """What enters the BatchNorm layers of a torch module."""
     from torch.nn.modules.batchnorm import _BatchNorm
 

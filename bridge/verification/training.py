@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -263,7 +264,7 @@ def _updates(
         if name.endswith("running_mean"):
             errors[name] = relative_error(ours_now, theirs_now)
         if name.endswith("running_var"):
-            layer = theirs.module.get_submodule(name.rpartition(".")[0])
+            layer: Any = theirs.module.get_submodule(name.rpartition(".")[0])
             batches = theirs.normalised.get(layer, [])
             if batches and not unbiased:
                 variances = [entry.recipe.push({name: variance}) for _, variance in batches]
