@@ -72,7 +72,7 @@ def scanned_out(node: ir.Node) -> list[Scanned]:
 
 
 def _listed(node: ir.Node, name: str, count: int) -> list[int]:
-    return list(attribute(node, name, [0] * count))
+    return list(attribute(node, name, list[int]()) or [0] * count)
 
 
 # --- how often a Loop runs -------------------------------------------------------------------------------------

@@ -118,7 +118,10 @@ class _Reading:
         ):
             raise NoSequence
         given = [] if all(map(is_zero, starts)) else starts
-        held = map(constant, node.inputs[1:-count])
+        read = node.inputs[1:-count]
+        held = [constant(value) for value in read]
+        if any(tensor is None and value is not None for tensor, value in zip(held, read, strict=True)):
+            raise NoSequence
         weights = [None if tensor is None else self.emit.tensor(tensor) for tensor in held]
         attributes = {name: a.value for name, a in node.attributes.items()}
         y, *finals, last = self.emit(
