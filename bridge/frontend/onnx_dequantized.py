@@ -14,7 +14,17 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from bridge.frontend.onnx_integers import BOTH, dequantize_linear
-from bridge.frontend.onnx_lowered import LOWERINGS, MICROSOFT, Expression, Ranks, Writer, enter, known, lower
+from bridge.frontend.onnx_lowered import (
+    LOWERINGS,
+    MICROSOFT,
+    Expression,
+    Ranks,
+    Weights,
+    Writer,
+    enter,
+    known,
+    lower,
+)
 from bridge.frontend.onnx_microsoft import laid_out
 from bridge.graph.rewriting import attribute, is_onnx, numpy_type
 from bridge.graph.rewriting import replace as hand_over
@@ -30,7 +40,7 @@ NUMBERS: dict[tuple[str, str], Expression] = {}
 
 def dequantize(model: ir.Model) -> None:
     """Turn `model`, of the newest opset, into one of numbers in place."""
-    weights: dict[Any, ir.Value] = {}
+    weights: Weights = {}
     for node in list(model.graph):
         if is_onnx(node, "MatMulInteger", "ConvInteger"):
             _dynamic(node, Writer(node, Ranks(), weights))

@@ -13,10 +13,11 @@ place of numbers, `onnx_microsoft.py` those that onnxruntime's optimiser and qua
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from bridge.frontend.onnx_old import Ranks
@@ -25,6 +26,8 @@ from bridge.graph.rewriting import home, replace
 
 MICROSOFT = "com.microsoft"
 Expression = Callable[..., Any]
+# By the tensor that is stored, what it is made into, and the graph of the node
+Weights = dict[tuple[ir.Value, Hashable, Hashable], ir.Value]
 Table = dict[tuple[str, str], Expression]  # of operators by domain and name
 LOWERINGS: Table = {}
 
@@ -36,7 +39,7 @@ class NotSaid(Exception):
 class Writer:
     """Writes the nodes that stand in the place of `node`."""
 
-    def __init__(self, node: ir.Node, ranks: Ranks, weights: dict[Any, ir.Value]):
+    def __init__(self, node: ir.Node, ranks: Ranks, weights: Weights):
         self.node = node
         self._ranks = ranks
         self._weights = weights
@@ -53,10 +56,10 @@ class Writer:
         self._ranks.infer(node, 0)
         return node.outputs[0] if outputs == 1 else tuple(node.outputs)
 
-    def constant(self, array: Any, dtype: Any = np.int64) -> ir.Value:
+    def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> ir.Value:
         return self("Constant", value=ir.tensor(np.asarray(array, dtype)))
 
-    def weight(self, stored: ir.Value, how: Any, array: np.ndarray) -> ir.Value:
+    def weight(self, stored: ir.Value, how: Hashable, array: np.ndarray) -> ir.Value:
         """`array` as a weight, which is what `stored` amounts to; `how` tells apart what is made of one tensor."""
         key = (stored, how, self.node.graph)
         if key not in self._weights:
@@ -103,7 +106,7 @@ def enter(
     return enter_one
 
 
-def lower(model: ir.Model, table: Table = LOWERINGS, weights: dict[Any, ir.Value] | None = None) -> None:
+def lower(model: ir.Model, table: Table = LOWERINGS, weights: Weights | None = None) -> None:
     """Write out every node of `model` that `table` has; one that cannot be keeps the reason for the plan."""
     owners: tuple[ir.Graph | ir.Function, ...] = (model.graph, *model.functions.values())
     if any(_key(node) in table for owner in owners for node in owner.all_nodes()):
@@ -120,7 +123,7 @@ def _lower(
     graph: Iterable[ir.Node],
     table: Table,
     ranks: Ranks,
-    weights: dict[Any, ir.Value],
+    weights: Weights,
 ) -> None:
     for node in list(graph):
         for attribute in node.attributes.values():

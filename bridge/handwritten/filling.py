@@ -146,7 +146,7 @@ class _Keras2Variable:
     def trainable(self) -> bool:
         return bool(self.inner.trainable)
 
-    def assign(self, value: np.ndarray) -> Any:
+    def assign(self, value: np.ndarray) -> object:
         return self.inner.assign(value)
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:

@@ -44,7 +44,7 @@ def described(layer: Any) -> str:
     return f"{type(layer).__name__} {layer.name!r}"
 
 
-def nearest(thing: Any, names: Iterable[str]) -> str | None:
+def nearest(thing: object, names: Iterable[str]) -> str | None:
     """The nearest of the classes of `thing` that has one of the names."""
     return next((cls.__name__ for cls in type(thing).__mro__ if cls.__name__ in names), None)
 

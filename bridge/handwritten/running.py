@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,10 @@ from bridge.handwritten.torch_parts import array_of
 from bridge.verification.checks import limit_of
 from bridge.verification.metrics import Arrays, cast, relative_error, worst_error
 from bridge.verification.outputs import ROUNDING_FACTOR
+
+if TYPE_CHECKING:
+    import torch
+    from torch.utils.hooks import RemovableHandle
 
 BATCH = 3
 FREE = (8, 33, 64, 224)  # sizes of free axes, of which the first is taken at which both sides run
@@ -77,8 +81,8 @@ class Input:
 class Keras:
     """A layer, a model, or a sequence of them one after the other, as a function of arrays."""
 
-    def __init__(self, target: Any):
-        self.chain = list(target) if isinstance(target, Sequence) else [target]
+    def __init__(self, target: object):
+        self.chain: list[Any] = list(target) if isinstance(target, Sequence) else [target]
 
     @cached_property
     def inputs(self) -> list[Input]:
@@ -133,7 +137,7 @@ class Keras:
         return [array_of(x) for x in _leaves(value)]
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def _leaves(value: object) -> Iterator[Any]:
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
@@ -162,7 +166,7 @@ class Comparison:
         return f"the outputs differ by {self.error:.2g} of the largest on inputs of {self.inputs}"
 
 
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # of a call of torch
+Arguments = tuple[tuple[object, ...], dict[str, object]]  # of a call of torch
 Tried = tuple[Arguments, Arrays]  # and what Keras gets for it
 
 
@@ -170,7 +174,7 @@ Tried = tuple[Arguments, Arrays]  # and what Keras gets for it
 class Sides:
     """A torch module and a Keras target, to be run on `given` arguments of the module, or on drawn ones."""
 
-    module: Any
+    module: torch.nn.Module
     keras: Keras
     given: Arguments | None = None
 
@@ -192,13 +196,13 @@ class Sides:
             return found
         raise reason
 
-    def calls(self, modules: Sequence[Any]) -> list[tuple[Any, Arguments]]:
+    def calls(self, modules: Sequence[torch.nn.Module]) -> list[tuple[torch.nn.Module, Arguments]]:
         """The `modules` within the torch module as they are called first, in that order, with their arguments. Raises
         `NotRun`."""
-        found: dict[int, tuple[Any, Arguments]] = {}
+        found: dict[int, tuple[torch.nn.Module, Arguments]] = {}
 
-        def noting(module: Any) -> Any:
-            def note(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def noting(module: torch.nn.Module) -> RemovableHandle:
+            def note(_: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
                 found.setdefault(id(module), (module, (args, kwargs)))
 
             return module.register_forward_pre_hook(note, with_kwargs=True)
@@ -211,7 +215,7 @@ class Sides:
                 hook.remove()
         return list(found.values())
 
-    def _run_once(self, found: dict[int, Any]) -> None:
+    def _run_once(self, found: dict[int, tuple[torch.nn.Module, Arguments]]) -> None:
         reason: Exception = NotRun("")
         tried = [self._layouts_of(*self.given)] if self.given else map(self._drawn, FREE)
         for (args, kwargs), _ in itertools.chain.from_iterable(tried):
@@ -235,7 +239,7 @@ class Sides:
             ]
             yield ((), dict(zip(names, moved, strict=True))) if by_name else (tuple(moved), {}), arrays
 
-    def _layouts_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tried]:
+    def _layouts_of(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Iterator[Tried]:
         with calling():
             bound = inspect.signature(self.module.forward).bind(*args, **kwargs).arguments
         names = [one.name for one in self.keras.inputs]
@@ -271,7 +275,7 @@ def _telling(arrays: Arrays) -> list[Layout]:
     return [layout for layout in LAYOUTS if any(x.ndim >= layout.least for x in arrays)]
 
 
-def runnable(module: Any) -> Any:
+def runnable(module: torch.nn.Module) -> torch.nn.Module:
     """The module, or a copy in float32 of one that is on another device or in half precision. Raises `NotRun` for one
     that cannot be copied."""
     tensors = [*module.parameters(), *module.buffers()]
@@ -283,13 +287,13 @@ def runnable(module: Any) -> Any:
     return moved.float() if half else moved
 
 
-def called(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Torch:
+def called(module: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> Torch:
     """The module called with arrays or tensors, in the precision of its parameters."""
     import torch
 
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
 
-    def tensor(x: Any) -> Any:
+    def tensor(x: object) -> object:
         x = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
         return x.to("cpu", dtype) if isinstance(x, torch.Tensor) and x.is_floating_point() else x
 

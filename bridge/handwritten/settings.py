@@ -55,7 +55,7 @@ Same = Callable[
 ]  # Keras's value, torch's -> whether they agree, None if unknown
 
 
-def equal(given: Given, have: Any, want: Any) -> bool:
+def equal(given: Given, have: object, want: object) -> bool:
     return bool(have == want)
 
 
@@ -63,7 +63,7 @@ def close(given: Given, have: Any, want: Any) -> bool:
     return want is not None and math.isclose(have, want, rel_tol=CLOSE)
 
 
-def falsy(given: Given, have: Any, want: Any) -> bool:
+def falsy(given: Given, have: object, want: object) -> bool:
     return not have and not want
 
 
@@ -76,7 +76,7 @@ def same_function(given: Given, have: Any, want: str) -> bool:
     return values.shape == POINTS.shape and bool(np.allclose(values, FUNCTIONS[want](POINTS), atol=1e-5))
 
 
-def same_pads(given: Given, have: Any, want: Any) -> bool:
+def same_pads(given: Given, have: object, want: Any) -> bool:
     """Of a convolution: cells before and behind each axis. Keras's "same" with strides depends on the size."""
     module = given.part.module
     ours = _pads(given.layer)
@@ -111,7 +111,7 @@ def _spatial(layer: Any) -> Sequence[Any]:
     return shape[2:] if layer.data_format == "channels_first" else shape[1:-1]
 
 
-def built_shape(layer: Any) -> tuple[int | None, ...] | None:
+def built_shape(layer: object) -> tuple[int | None, ...] | None:
     """The shape of the input that a layer was built with; None where it has several, or keeps none."""
     config = layer.get_build_config() if hasattr(layer, "get_build_config") else None
     shape = (config or {}).get("input_shape")
@@ -119,7 +119,7 @@ def built_shape(layer: Any) -> tuple[int | None, ...] | None:
     return tuple(shape) if shape is not None and flat else None
 
 
-def same_crops(given: Given, have: Any, want: Any) -> bool:
+def same_crops(given: Given, have: object, want: object) -> bool:
     """Of a transposed convolution: what is cut off at both ends of each axis (less than nothing: put on)."""
     layer, module = given.layer, given.part.module
     count = len(layer.kernel_size)
@@ -138,7 +138,7 @@ def _crops(padding: str, kernel: int, stride: int, dilation: int, more: int | No
     return before, total - before
 
 
-def last_axes(given: Given, have: Any, want: Any) -> bool | None:
+def last_axes(given: Given, have: Any, want: object) -> bool | None:
     """Whether the axes are the last ones, as many as torch normalises (`normalized_shape`, or the channels)."""
     axes = [have] if isinstance(have, int) else list(have)
     count = len(want) if isinstance(want, tuple) else 1
@@ -149,16 +149,16 @@ def last_axes(given: Given, have: Any, want: Any) -> bool | None:
     return sorted(axis - rank if axis >= 0 else axis for axis in axes) == list(range(-count, 0))
 
 
-def shared_but_channels(given: Given, have: Any, want: Any) -> bool:
+def shared_but_channels(given: Given, have: object, want: object) -> bool:
     return all(size == 1 for size in given.layer.alpha.shape[:-1])
 
 
-def backwards(given: Given, have: Any, want: Any) -> bool:
+def backwards(given: Given, have: object, want: object) -> bool:
     """torch's second direction goes backwards."""
     return bool(have) == (given.part.role == "reverse")
 
 
-def one_axis(given: Given, have: Any, want: Any) -> bool:
+def one_axis(given: Given, have: Any, want: object) -> bool:
     return have is None or tuple(have) == (1,)
 
 
@@ -192,7 +192,7 @@ class Setting:
         theirs = ", ".join(f"{name}={shown(getattr(module, name))}" for name in names)
         return self._said(given, have, want, theirs)
 
-    def _said(self, given: Given, have: Any, want: Any, theirs: str) -> str:
+    def _said(self, given: Given, have: object, want: object, theirs: str) -> str:
         way_out = " (or call .eval() on it if nothing is to train)" if self.when is When.TRAINING else ""
         if not self.keras:
             return f"torch's {given.there} has {theirs}, for which {given.here} has no argument{way_out}"
@@ -208,7 +208,7 @@ def _argument(layer: Any, name: str) -> Any:
     return layer.get_config().get(name, MISSING) if value is MISSING else value
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     if callable(value):
         return repr(getattr(value, "__name__", type(value).__name__))
     return f"{value:g}" if isinstance(value, float) else repr(value)

@@ -6,7 +6,7 @@ A direction of a layer of an RNN is a part, and so is a projection of an `nn.Mul
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,7 +51,7 @@ def joined(parts: list[Part]) -> Part:
     return replace(parts[0], path=" and ".join(map(str, parts)), weights=weights, role="")
 
 
-def state_of(source: Any, prefix: str) -> State:
+def state_of(source: object, prefix: str) -> State:
     """The arrays of `source` below `prefix`; names of one tensor are one parameter.
 
     Raises `WeightsError` for what is neither a module nor a state_dict, or holds nothing there.
@@ -69,7 +69,7 @@ def state_of(source: Any, prefix: str) -> State:
 
 
 def _aliases(tensors: Mapping[str, Any]) -> dict[str, str]:
-    first: dict[Any, str] = {}
+    first: dict[Hashable, str] = {}
     aliases = {}
     for name, tensor in tensors.items():
         if hasattr(tensor, "data_ptr") and tensor.numel():

@@ -51,7 +51,7 @@ class Transferred(WeightMap):
         self.notes = tuple(notes)
 
 
-def transfer(source: Any, target: Any, *, prefix: str = "", inputs: Any = None) -> Transferred:
+def transfer(source: object, target: object, *, prefix: str = "", inputs: object = None) -> Transferred:
     """Fill the Keras layers of `target` with the weights of the torch part `source`, and run both to compare them.
 
     Args:
@@ -91,7 +91,7 @@ def transfer(source: Any, target: Any, *, prefix: str = "", inputs: Any = None) 
     raise failure
 
 
-def _sides(modules: Mapping[str, Any], path: str, target: Any, inputs: Any) -> tuple[Sides | None, str]:
+def _sides(modules: Mapping[str, Any], path: str, target: object, inputs: object) -> tuple[Sides | None, str]:
     """What is to be run, or why nothing is."""
     if path not in modules:
         reason = f"{path!r} is no module that runs by itself" if modules else NO_SETTINGS
@@ -104,7 +104,7 @@ def _sides(modules: Mapping[str, Any], path: str, target: Any, inputs: Any) -> t
         return None, str(error)
 
 
-def _arguments(inputs: Any) -> Arguments | None:
+def _arguments(inputs: object) -> Arguments | None:
     if inputs is None:
         return None
     if isinstance(inputs, Mapping):

@@ -14,13 +14,13 @@ from bridge.layers.package import PACKAGE
 class OverModels(keras.layers.Layer):
     """A layer whose settings are functional models, which are saved within it."""
 
-    def __init__(self, models: dict[str, keras.Model], **kwargs: Any):
+    def __init__(self, models: dict[str, keras.Model], **kwargs: object):
         super().__init__(**kwargs)
         self._names = tuple(models)
         for name, model in models.items():
             setattr(self, name, model)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: object = None) -> None:
         self.built = True  # as the models are
 
     def get_config(self) -> dict[str, Any]:
@@ -28,7 +28,7 @@ class OverModels(keras.layers.Layer):
         return super().get_config() | models
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
+    def from_config(cls, config: dict[str, Any]) -> OverModels:
         read = {
             name: keras.saving.deserialize_keras_object(value)
             if isinstance(value, dict) and "class_name" in value and name != "dtype"
@@ -43,14 +43,14 @@ class Shared(keras.layers.Layer):
     """Another layer, called. A file numbers the calls of a layer within each model, so that one which two models call
     is read back wrong: the second calls it through this one."""
 
-    def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
+    def __init__(self, layer: keras.layers.Layer, **kwargs: object):
         super().__init__(**kwargs)
         self.layer = layer
 
-    def build(self, *shapes: Any, **more: Any) -> None:
+    def build(self, *shapes: object, **more: object) -> None:
         self.built = True  # as the layer is
 
-    def call(self, *args: Any, **kwargs: Any) -> Any:
+    def call(self, *args: object, **kwargs: object) -> Any:
         return self.layer(*args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Shared(keras.layers.Layer):
         return cls(**config | {"layer": keras.saving.deserialize_keras_object(config["layer"])})
 
 
-def outputs_of(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
+def outputs_of(model: keras.Model, inputs: Sequence[keras.KerasTensor]) -> list[keras.KerasTensor]:
     """What `model` gives, a list even of one."""
     outputs = model(list(inputs))
     return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
@@ -72,10 +72,10 @@ class If(OverModels):
     """One of two models, whose outputs are alike in number, rank and dtype: of `[condition, given, given]` the first
     runs on the first `given` where the condition, one boolean, is true, and the other on the other where it is not."""
 
-    def __init__(self, then_branch: keras.Model, else_branch: keras.Model, **kwargs: Any):
+    def __init__(self, then_branch: keras.Model, else_branch: keras.Model, **kwargs: object):
         super().__init__({"then_branch": then_branch, "else_branch": else_branch}, **kwargs)
 
-    def call(self, inputs: Sequence[Any]) -> list[Any]:
+    def call(self, inputs: Sequence[Any]) -> list[keras.KerasTensor]:
         condition, given, otherwise = inputs
         return ops.cond(
             ops.reshape(condition, ()),
@@ -83,7 +83,7 @@ class If(OverModels):
             lambda: outputs_of(self.else_branch, otherwise),
         )
 
-    def compute_output_spec(self, inputs: Sequence[Any]) -> list[Any]:
+    def compute_output_spec(self, inputs: Sequence[Any]) -> list[keras.KerasTensor]:
         pairs = zip(self.then_branch.outputs, self.else_branch.outputs, strict=True)
         return [keras.KerasTensor(_common(a.shape, b.shape), dtype=a.dtype) for a, b in pairs]
 

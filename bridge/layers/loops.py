@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -22,13 +22,13 @@ class Scan(OverModels):
     `taken` and `given` say of each sequence that goes in and comes out along which of its axes, and from which end.
     """
 
-    def __init__(self, body: keras.Model, taken: Sequence[Side], given: Sequence[Side], **kwargs: Any):
+    def __init__(self, body: keras.Model, taken: Sequence[Side], given: Sequence[Side], **kwargs: object):
         super().__init__({"body": body}, **kwargs)
         self.taken, self.given = (
             [(int(axis), bool(back)) for axis, back in sides] for sides in (taken, given)
         )
 
-    def call(self, inputs: Sequence[Any]) -> list[Any]:
+    def call(self, inputs: Sequence[Any]) -> list[keras.KerasTensor]:
         states, sequences, others = map(list, inputs)
         parts = [_leading(x, *side) for x, side in zip(sequences, self.taken, strict=True)]
         finals, made = repeat(
@@ -36,7 +36,7 @@ class Scan(OverModels):
         )
         return [*finals, *(_placed(y, *side) for y, side in zip(made, self.given, strict=True))]
 
-    def compute_output_spec(self, inputs: Sequence[Any]) -> list[Any]:
+    def compute_output_spec(self, inputs: Sequence[Any]) -> list[keras.KerasTensor]:
         states, sequences, _ = inputs
         time = sequences[0].shape[self.taken[0][0]]
         made = zip(self.body.outputs[len(states) :], self.given, strict=True)
@@ -56,11 +56,11 @@ class Loop(OverModels):
     it says; else it is a number, and the body runs no more often.
     """
 
-    def __init__(self, body: keras.Model, counted: bool, **kwargs: Any):
+    def __init__(self, body: keras.Model, counted: bool, **kwargs: object):
         super().__init__({"body": body}, **kwargs)
         self.counted = counted
 
-    def call(self, inputs: Sequence[Any]) -> list[Any]:
+    def call(self, inputs: Sequence[Any]) -> list[keras.KerasTensor]:
         limit, goes_on, states, others = inputs
         on, states = ops.reshape(goes_on, ()), list(states)
         if self.counted:
@@ -73,28 +73,52 @@ class Loop(OverModels):
         stacks = len(self.body.outputs) > 1 + len(states)
         return (self._until if stacks else self._while)(most, on, states, others)
 
-    def _run(self, count: Any, on: Any, states: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+    def _run(
+        self,
+        count: keras.KerasTensor,
+        on: keras.KerasTensor,
+        states: Sequence[keras.KerasTensor],
+        others: Sequence[keras.KerasTensor],
+    ) -> list[keras.KerasTensor]:
         body = self.body
         return outputs_of(body, [ops.cast(count, body.inputs[0].dtype), on, *states, *others])
 
-    def _while(self, most: Any, on: Any, states: list[Any], others: Sequence[Any]) -> list[Any]:
+    def _while(
+        self,
+        most: keras.KerasTensor,
+        on: keras.KerasTensor,
+        states: list[keras.KerasTensor],
+        others: Sequence[keras.KerasTensor],
+    ) -> list[keras.KerasTensor]:
         """Where nothing is put together, no run is made in vain."""
 
-        def again(count: Any, live: Any, *_: Any) -> Any:
+        def again(
+            count: keras.KerasTensor, live: keras.KerasTensor, *_: keras.KerasTensor
+        ) -> keras.KerasTensor:
             return ops.logical_and(count < most, live)
 
-        def run(count: Any, live: Any, *carry: Any) -> tuple[Any, ...]:
+        def run(
+            count: keras.KerasTensor, live: keras.KerasTensor, *carry: keras.KerasTensor
+        ) -> tuple[keras.KerasTensor, ...]:
             goes_on, *new = self._run(count, live, carry, others)
             return (count + 1, ops.reshape(goes_on, ()), *new)
 
         _, _, *finals = ops.while_loop(again, run, (ops.zeros((), "int32"), on, *states))
         return list(finals)
 
-    def _until(self, most: Any, on: Any, states: list[Any], others: Sequence[Any]) -> list[Any]:
+    def _until(
+        self,
+        most: keras.KerasTensor,
+        on: keras.KerasTensor,
+        states: list[keras.KerasTensor],
+        others: Sequence[keras.KerasTensor],
+    ) -> list[keras.KerasTensor]:
         """Every run that there may be, those behind the last one without effect, and cut off."""
         clock = ops.arange(ops.maximum(most, 1), dtype="int32")
 
-        def run(carry: Sequence[Any], now: Sequence[Any]) -> list[Any]:
+        def run(
+            carry: Sequence[keras.KerasTensor], now: Sequence[keras.KerasTensor]
+        ) -> list[keras.KerasTensor]:
             live, count, *before = carry
             live = ops.logical_and(live, now[0] < most)
             goes_on, *after = self._run(now[0], live, before, others)
@@ -105,7 +129,7 @@ class Loop(OverModels):
         (_, count, *finals), made = repeat(run, [on, ops.zeros((), "int32"), *states], [clock])
         return [*finals, *(y[:count] for y in made)]
 
-    def compute_output_spec(self, inputs: Sequence[Any]) -> list[Any]:
+    def compute_output_spec(self, inputs: Sequence[Any]) -> list[keras.KerasTensor]:
         limit, _, states, _ = inputs
         time = limit.shape[0] if self.counted else None
         made = self.body.outputs[1 + len(states) :]
@@ -116,7 +140,11 @@ class Loop(OverModels):
         return super().get_config() | {"counted": self.counted}
 
 
-def repeat(body: Any, states: list[Any], parts: list[Any]) -> tuple[list[Any], list[Any]]:
+def repeat(
+    body: Callable[[list[keras.KerasTensor], list[keras.KerasTensor]], list[keras.KerasTensor]],
+    states: list[keras.KerasTensor],
+    parts: list[keras.KerasTensor],
+) -> tuple[list[keras.KerasTensor], list[keras.KerasTensor]]:
     """The last states, and what the body gives beside them each time, one after the other. `body` is a function of
     states and of the parts of one time, `parts` has the time first and one time at least."""
     count = len(states)
@@ -124,7 +152,9 @@ def repeat(body: Any, states: list[Any], parts: list[Any]) -> tuple[list[Any], l
         count:
     ]  # for its shape; of what a scan carries it stacks as much
 
-    def step(carry: Sequence[Any], now: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    def step(
+        carry: Sequence[keras.KerasTensor], now: Sequence[keras.KerasTensor]
+    ) -> tuple[list[keras.KerasTensor], list[keras.KerasTensor]]:
         new = body(list(carry[:count]), list(now))
         return new, new
 
@@ -132,12 +162,12 @@ def repeat(body: Any, states: list[Any], parts: list[Any]) -> tuple[list[Any], l
     return list(finals[:count]), list(stacked[count:])
 
 
-def _leading(x: Any, axis: int, backward: bool) -> Any:
+def _leading(x: keras.KerasTensor, axis: int, backward: bool) -> keras.KerasTensor:
     x = ops.moveaxis(x, axis, 0)
     return ops.flip(x, 0) if backward else x
 
 
-def _placed(y: Any, axis: int, backward: bool) -> Any:
+def _placed(y: keras.KerasTensor, axis: int, backward: bool) -> keras.KerasTensor:
     return ops.moveaxis(ops.flip(y, 0) if backward else y, 0, axis)
 
 
@@ -146,7 +176,7 @@ def _with(shape: Sequence[int | None], axis: int, size: int | None) -> tuple[int
     return (*shape[:place], size, *shape[place:])
 
 
-def _kept(states: Sequence[Any], made: Sequence[Any]) -> list[Any]:
+def _kept(states: Sequence[keras.KerasTensor], made: Sequence[keras.KerasTensor]) -> list[keras.KerasTensor]:
     """The states, which have the same shapes each time."""
     return [
         keras.KerasTensor(before.shape, dtype=after.dtype)

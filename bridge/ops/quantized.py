@@ -48,7 +48,7 @@ def dequantize_linear(
     return ops.cast(ops.multiply(ops.cast(x, scale.dtype), scale), site.dtype)
 
 
-def _along(site: Site, value: Any, axis: int, block_size: int) -> Any:
+def _along(site: Site, value: Weight | Tensor | None, axis: int, block_size: int) -> Any:
     """A scale or a zero point, shaped so that it broadcasts: one number, one for each place along the stored `axis`,
     or one for each block of them."""
     if value is None:
