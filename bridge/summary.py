@@ -14,7 +14,7 @@ from bridge.files.archives import entries
 from bridge.graph.gradients import reached_by_gradient
 from bridge.graph.ranges import FREE, Ranges
 from bridge.graph.rewriting import constant
-from bridge.graph.shapes import shape_of
+from bridge.graph.shapes import shape_of, written
 from bridge.graph.structure import label
 from bridge.report.report import Report, Row, Untrained, Variable
 from bridge.verification.checks import Verification
@@ -174,7 +174,7 @@ def outputs(opened: Source) -> tuple[str, ...]:
     values = opened.model.graph.outputs
     names = map(label, opened.outputs) if opened.outputs else [value.name for value in values]
     return tuple(
-        f"{name}: ({', '.join(map(str, value.shape or ()))})"
+        f"{name}: ({', '.join(map(written, value.shape or ()))})"
         for name, value in zip(names, values, strict=False)
     )
 

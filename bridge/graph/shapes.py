@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 import onnx_ir as ir
 import onnx_shape_inference
 import sympy
+from sympy.printing.precedence import PRECEDENCE
+from sympy.printing.str import StrPrinter
 
 from bridge.errors import Refusal, UnsupportedError
 from bridge.graph.provenance import refusal
@@ -18,6 +20,23 @@ Dim: TypeAlias = int | ir.SymbolicDim  # a size: a number, or known by its name 
 def formula(dim: ir.SymbolicDim) -> Any:
     """The expression of sympy behind a size, or None where its name is no formula."""
     return dim._expr
+
+
+class _Written(StrPrinter):
+    """Divisions of integers as Python writes them, rounded down."""
+
+    def _print_floor(self, expression: sympy.Expr) -> str:
+        top, bottom = sympy.fraction(sympy.together(expression.args[0]))
+        parts = (self.parenthesize(part, PRECEDENCE["Mul"], strict=True) for part in (top, bottom))
+        return f"({' // '.join(parts)})"
+
+
+def written(dim: Dim) -> str:
+    """A size for people to read: `(width // 2) + 1`; `?` where nothing is known of it."""
+    if isinstance(dim, int) or dim.value is None:
+        return "?" if isinstance(dim, ir.SymbolicDim) else str(dim)
+    found = formula(dim)
+    return str(dim) if found is None else str(_Written().doprint(found))
 
 
 def symbolic_contents(value: ir.Value) -> list[int | ir.SymbolicDim] | None:
