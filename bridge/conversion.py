@@ -287,7 +287,7 @@ def _outputs(path: Any, model: keras.Model, source: Source) -> list[Any]:
         found = structure.leaves(places, model.output)
     except (LookupError, TypeError):
         found = []
-    if len(found) != len(model.outputs):
+    if len(found) != len(model.outputs) or any(isinstance(part, dict | list | tuple) for part in found):
         raise SourceError(f"{path} gives other outputs than its source: it was not made from it")
     return found
 

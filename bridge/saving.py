@@ -24,7 +24,6 @@ from bridge.errors import BridgeError, OutputError, SourceError, WeightsError, s
 from bridge.files.archives import BROKEN, read_arrays, read_json, reading, require_printable
 from bridge.files.atomic import flush_to_disk, move, require_file, workshop
 from bridge.files.keras_file import require_harmless
-from bridge.keras_compat import all_layers
 from bridge.report.report import Report
 from bridge.weights.entry import Entry
 from bridge.weights.recipes import Recipe
@@ -166,6 +165,8 @@ def _filled(
     path: Path, model: keras.Model, rows: list[dict[str, Any]]
 ) -> Iterator[tuple[dict[str, Any], Recipe, Any]]:
     """Each row of the map with its recipe and the variable of `model` that it names."""
+    from bridge.keras_compat import all_layers  # Keras is loaded by those who have a model
+
     layers, seen = {layer.name: layer for layer in all_layers(model)}, set()
     for row in rows:
         recipe = Recipe.from_json(row["recipe"])

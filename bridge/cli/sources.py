@@ -35,7 +35,7 @@ def read_source(source: str, trust: bool) -> tuple[Any, Any, Any]:
     where, _, attribute = source.rpartition(":")
     python = where.endswith(".py")
     if (
-        Path(source).exists()
+        os.path.exists(source)  # of what cannot be a name it is false
         or not ATTRIBUTE.fullmatch(attribute)
         or not (python or ATTRIBUTE.fullmatch(where))
     ):
@@ -60,7 +60,7 @@ def _imported(name: str) -> ModuleType:
 
 def _from_file(path: Path) -> ModuleType:
     """The module in the file, which sees what lies beside it, as Python's own command runs it."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise SourceError(f"{path}: no such file")
     sys.path.insert(0, str(path.resolve().parent))
     name = path.stem if path.stem not in sys.modules else f"{path.stem}_"

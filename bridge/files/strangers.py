@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickletools
 import re
 import zipfile
@@ -47,7 +48,7 @@ MORE = {"state_dict", "model_state_dict", "optimizer", "optimizer_state_dict", "
 def require_model(path: Path) -> None:
     """Raise `SourceError`, with what it is and the way to a model, if the file is known to hold none that is read
     here."""
-    found = _kind(path) if path.is_file() else None
+    found = _kind(path) if os.path.isfile(path) else None
     if found is not None:
         raise SourceError(f"{path}: this is {found}")
 

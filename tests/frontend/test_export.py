@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from calls import Call
+from sampling import slow
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.onnx._internal.exporter._registration import ONNXRegistry
@@ -100,7 +101,7 @@ AFTER_PACKING = {  # what is made of sequences that torch cuts at the longest, a
 
 
 @pytest.mark.parametrize(("after", "equal"), AFTER_PACKING.values(), ids=AFTER_PACKING)
-@pytest.mark.parametrize("longest", [6, 5])
+@pytest.mark.parametrize("longest", [6, slow(5)])
 def test_what_torch_cuts_at_the_longest_sequence(after, equal, longest) -> None:
     def forward(self, x, lengths):
         batch = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)

@@ -91,7 +91,7 @@ REFUSED = {
     "torch.gcd(i, j)": "torch.gcd .*no formula",
     "torch.linalg.svd(s)[1]": "torch.linalg.svd .*outside of the module",
     "x.masked_select(x > 0)": "torch.masked_select .*the size of its result depends on the numbers",
-    "F.one_hot(index % 3)": "a size or a branch depends on the numbers in a tensor.*give the size as a number",
+    "F.one_hot(index % 3)": "a size or a branch depends on the numbers in a tensor.*give a size as a number",
     "g.diagonal()": "torch.diagonal .*two free axes that may differ",
 }
 

@@ -9,6 +9,7 @@ import importlib
 import numpy as np
 import pytest
 import torch
+from sampling import but
 
 import bridge
 
@@ -61,7 +62,10 @@ def converted(name: str) -> tuple[bridge.Conversion, torch.nn.Module]:
     ), module
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+LARGE = "aspp densenet fpn inception shufflenet".split()  # which take ten seconds and more
+
+
+@pytest.mark.parametrize("name", but(LARGE, NETWORKS))
 def test_proved_three_ways_at_several_sizes_and_in_double(name: str) -> None:
     report = converted(name)[0].report
     assert report.verified

@@ -17,6 +17,7 @@ import pytest
 import torch
 from checking import check, parse
 from recurrent_graphs import GATES, HIDDEN, INPUT, onnx_model
+from sampling import every
 from torch import nn
 
 import bridge
@@ -99,7 +100,7 @@ def text(case: tuple[str, dict[str, Any]]) -> str:
     return "-".join([op, *(f"{key}={value}" for key, value in row.items())]).replace(" ", "")
 
 
-@pytest.mark.parametrize("case", [*rows(), *ACTIVATED], ids=text)
+@pytest.mark.parametrize("case", every(2, [*rows(), *ACTIVATED]), ids=text)
 def test_native(case: tuple[str, dict[str, Any]]) -> None:
     op, row = case
     report = bridge.convert(onnx_model(op, **row)).report
@@ -199,7 +200,7 @@ def grid() -> list[tuple[str, dict[str, Any], bool, str]]:
     return cases
 
 
-@pytest.mark.parametrize("case", grid(), ids=str)
+@pytest.mark.parametrize("case", every(2, grid()), ids=str)
 def test_torch(case: tuple[str, dict[str, Any], bool, str]) -> None:
     kind, options, with_state, pick = case
     torch.manual_seed(0)

