@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
@@ -15,9 +15,7 @@ from bridge import saving
 from bridge.errors import BridgeError, MismatchError, MissingPackageError, SourceError, installing
 from bridge.frontend.asked import Asked
 from bridge.frontend.source import Source, as_ir, load_source
-from bridge.graph import structure
 from bridge.graph.reduce import reduce
-from bridge.graph.shapes import shape_of
 from bridge.passes import simplify
 from bridge.report.report import Report
 from bridge.stages import Progress, Stopwatch
@@ -218,12 +216,12 @@ def verify_saved(
             f"{path} computes in the precision that it was saved in: convert(source, verify=Verify(float64=True)) "
             f"compares in float64"
         )
+    from bridge.verification.saved import outputs_of, require_comparable
+
     model = saving.load_keras(Path(path))
     opened = _opened(watch, (source, args, kwargs, dynamic_shapes), options)
     simple = _simplified(opened, watch)
-    _require_same_inputs(path, model, simple)
-    _outputs(path, model, opened)
-    _require_room(path, model)
+    require_comparable(path, model, opened, simple)
     with watch.stage("compare"):
         import keras
 
@@ -234,9 +232,8 @@ def verify_saved(
         found = verify_model(model, opened, simple, options.backends)
         if options.training:
             loaded = load_saved(path)
-            loaded = replace(
-                loaded, model=keras.Model(loaded.model.inputs, _outputs(path, loaded.model, opened))
-            )
+            made = keras.Model(loaded.model.inputs, outputs_of(path, loaded.model, opened))
+            loaded = replace(loaded, model=made)
             found = found.joined(verify_gradients(loaded, opened, simple))
     report = summarize_model(opened, model, found, watch.seconds)
     _require_verified(path, report)
@@ -269,40 +266,6 @@ def _failure(model: onnx.ModelProto) -> tuple[type, type] | None:
     except BridgeError as error:
         return type(error), type(error.__cause__)
     return None
-
-
-def _require_same_inputs(path: object, model: keras.Model, source: ir.Model) -> None:
-    ours = [tuple(tensor.shape) for tensor in model.inputs]
-    theirs = [tuple(d if isinstance(d, int) else None for d in shape_of(x)) for x in source.graph.inputs]
-    if ours != theirs:
-        raise SourceError(
-            f"{path} takes inputs of shapes {ours}, its source {theirs}: it was not made from it"
-        )
-
-
-def _outputs(path: Any, model: keras.Model, source: Source) -> list[Any]:
-    """Those of `model` in the order of its source's. Raises `SourceError` where it has others."""
-    places = source.outputs or structure.listed(len(source.model.graph.outputs))
-    try:
-        found = structure.leaves(places, model.output)
-    except (LookupError, TypeError):
-        found = []
-    if len(found) != len(model.outputs) or any(isinstance(part, dict | list | tuple) for part in found):
-        raise SourceError(f"{path} gives other outputs than its source: it was not made from it")
-    return found
-
-
-def _require_room(path: Any, model: keras.Model) -> None:
-    """Raise `SourceError` if the model has a value of more memory than a source may ask for."""
-    from bridge.keras_compat import largest_bytes
-    from bridge.passes.bounds import MAX_VALUE_BYTES
-
-    size = largest_bytes(model)
-    if size > MAX_VALUE_BYTES:
-        raise SourceError(
-            f"{path}: a layer of it gives {size / (1 << 30):,.0f} GiB or more; values of more than "
-            f"{MAX_VALUE_BYTES >> 30} GiB are not computed"
-        )
 
 
 def require_keras() -> None:

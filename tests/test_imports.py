@@ -37,7 +37,7 @@ FRAMEWORKS = {
     "onnxscript": "frontend.source frontend.torch_*",
     "onnxruntime": "verification.runners",
     "keras": "layers.* ops.* build.* keras_compat files.keras_file saving summary backend conversion verification.alone "
-    "verification.backend_worker verification.dropout verification.nodes verification.outputs verification.runners verification.sides "
+    "verification.backend_worker verification.dropout verification.nodes verification.outputs verification.runners verification.saved verification.sides "
     "verification.verify",
     "jax": "keras_compat",
     "tensorflow": "keras_compat",
