@@ -35,8 +35,10 @@ def written(dim: Dim) -> str:
     """A size for people to read: `(width // 2) + 1`; `?` where nothing is known of it."""
     if isinstance(dim, int) or dim.value is None:
         return "?" if isinstance(dim, ir.SymbolicDim) else str(dim)
-    found = formula(dim)
-    return str(dim) if found is None else str(_Written().doprint(found))
+    try:
+        return str(_Written().doprint(formula(dim)))
+    except ValueError:  # it is in functions of whoever wrote it
+        return str(dim)
 
 
 def symbolic_contents(value: ir.Value) -> list[int | ir.SymbolicDim] | None:

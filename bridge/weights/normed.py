@@ -70,8 +70,8 @@ class WeightNorm(Normed, kind="weight_norm"):
 @dataclass(frozen=True)
 class SpectralNorm(Normed, kind="spectral_norm"):
     """`matrix` over left W right, W being the matrix with `axis` before the others, which are one. Going back, the
-    matrix is the weight, and `left` as long as makes that product 1: torch's power iteration gives it its own length
-    again."""
+    matrix is the weight, and `left` is W right (torch's power iteration has it next), as long as makes that product 1:
+    the iteration gives it its own length again."""
 
     matrix: Recipe
     left: Recipe
@@ -92,19 +92,23 @@ class SpectralNorm(Normed, kind="spectral_norm"):
             return matrix / self._sigma(matrix, state)
 
     def _sigma(self, matrix, state):
+        return self.left.push(state) @ self._turned(matrix, state)
+
+    def _turned(self, matrix, state):
+        """W right."""
         rows = np.moveaxis(matrix, self.axis, 0).reshape(matrix.shape[self.axis], -1)
-        return self.left.push(state) @ (rows @ self.right.push(state))
+        return rows @ self.right.push(state)
 
     def put(self, value, into):
         if np.array_equal(self.push(into), value, equal_nan=True):
             return
-        sigma = self._sigma(value, into)
-        if not sigma:
+        turned = self._turned(value.astype(np.float64), into)
+        if not turned.any():
             raise WeightsError(
                 f"{self} cannot be what {', '.join(self.names)} give: it has lost its first direction"
             )
         self.matrix.pull(value, into)
-        self.left.pull((self.left.push(into) / sigma).astype(value.dtype), into)
+        self.left.pull((turned / (turned @ turned)).astype(value.dtype), into)
 
     def __str__(self) -> str:
         return f"{self.matrix} / ({self.left} {self.matrix} {self.right})"

@@ -110,7 +110,7 @@ def test_the_laws_of_norms(weight: Weight, seed: int) -> None:
     for name, value in weight.state.values.items():
         np.testing.assert_array_equal(state[name], value)
     changed = random(weight.dims, 100 + seed)
-    if seed % 3 == 0:
+    if seed % 3 == 0 and len(changed) > 1:
         changed[0] = 0
     recipe.pull(changed, state)
     np.testing.assert_allclose(recipe.push(state), changed, rtol=1e-4, atol=1e-5)
