@@ -58,6 +58,11 @@ class Strips(nn.Module):
         return x, y.cumsum(1), torch.arange(3) + index.sum(1, keepdim=True)
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers_each_time() -> None:
+    torch.manual_seed(0)
+
+
 def arguments() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(2, 2, 8, 6), torch.randint(5, (2, 7))
 
