@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from bridge.graph.decimals import number
 from bridge.graph.rewriting import attribute, constant, integers, is_onnx
 from bridge.weights.weight import Weight
 
@@ -127,8 +128,8 @@ def _gemm(node: ir.Node, value: ir.Value, deep: int) -> list[Term] | None:
     if not isinstance(matrix, Weight) or attribute(node, "transA", 0):
         return None
     matrix = matrix.transpose(1, 0) if attribute(node, "transB", 0) else matrix
-    products = _products(node.inputs[0], matrix.scale(attribute(node, "alpha", 1.0)))
-    beta = attribute(node, "beta", 1.0)
+    alpha, beta = (number(attribute(node, name, 1.0)) for name in ("alpha", "beta"))
+    products = _products(node.inputs[0], matrix.scale(alpha))
     if products is None or added is None or not beta:
         return products
     terms = _terms(added, deep)

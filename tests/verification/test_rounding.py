@@ -158,6 +158,10 @@ IN_32_BITS = {
     "statistics": "g (double[n,4,5] x) => (double[n,4,5] y) <double[4] s = {1, 2, 3, 4}, double[4] b = {0, 1, -1, 0}>"
     "{ y = GroupNormalization <epsilon = 0.1, num_groups = 2> (x, s, b) }",
     "what is added": "g (float[n,2] x) => (float[n,3] y) <float[2,3] w = {1,2,3,4,5,6}, float[3] c = {1,2,3}> { y = Gemm <alpha = 0.3, beta = 0.55> (x, w, c) }",
+    "what is added in a step": "g (double[n,2] x, double[n,2] z, double[n,2] h) => (double[n,2] y) "
+    "<double[2,2] w = {0.1, 0.2, 0.3, 0.4}, double[2,2] r = {0.5, -0.6, 0.7, 0.8}, double[2] b = {0.9, 1}> "
+    "{ p = Gemm <beta = 0.55> (x, w, b)  q = MatMul (h, r)  s = Add (p, q)  k = Tanh (s) "
+    "u = Gemm <beta = 0.55> (z, w, b)  v = MatMul (k, r)  t = Add (u, v)  y = Tanh (t) }",
     "a rotation": "g (float[n,2,3,4] x, float[5,2] c, float[5,2] s, int64[n,3] p) => (float[n,2,3,4] y)"
     "{ y = RotaryEmbedding (x, c, s, p) }",
     "what is shrunk": "g (double[n,4] x) => (double[n,4] y) { y = Shrink <bias = 0.25> (x) }",
