@@ -23,6 +23,7 @@ from bridge.frontend.torch_module import Torch
 from bridge.handwritten.keras_slots import nearest, slots_of
 from bridge.handwritten.settings import built_shape
 from bridge.handwritten.torch_parts import array_of
+from bridge.keras_compat import full_precision
 from bridge.verification.checks import limit_of
 from bridge.verification.metrics import Arrays, cast, relative_error, worst_error
 from bridge.verification.outputs import ROUNDING_FACTOR
@@ -123,7 +124,7 @@ class Keras:
     def __call__(self, arrays: Arrays) -> Arrays:
         """The outputs. Raises `NotRun`."""
         first, *others = self.chain
-        with calling():
+        with calling(), full_precision():
             if len(arrays) == 1:
                 value = first(arrays[0])
             elif isinstance(getattr(first, "input", None), dict):
