@@ -9,9 +9,9 @@ from torch import nn
 
 
 class Call(nn.Module):
-    """A module from a function over its parts."""
+    """A module from a function over its parts and parameters."""
 
-    def __init__(self, function: Callable[..., Any], **parts: nn.Module):
+    def __init__(self, function: Callable[..., Any], **parts: nn.Module | nn.Parameter):
         super().__init__()
         self.function = function
         for name, part in parts.items():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import pytest
 import torch
+from calls import Call
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,17 +17,10 @@ import bridge
 torch.set_num_threads(1)
 
 
-class Reads(nn.Module):
+def reads(function: Callable[[Any, Tensor], Tensor]) -> Call:
     """A matrix, and what reads it."""
-
-    def __init__(self, function: Callable[[Reads, Tensor], Tensor]) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.function = function
-        self.first, self.bias = nn.Linear(4, 6), nn.Parameter(torch.randn(4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(self, x)
+    torch.manual_seed(0)
+    return Call(function, first=nn.Linear(4, 6), bias=nn.Parameter(torch.randn(4))).eval()
 
 
 PRODUCTS = {
@@ -39,7 +34,7 @@ PRODUCTS = {
 @pytest.mark.parametrize("shape", [(3, 4), (2, 5, 4)], ids=["lines", "sequences"])
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_products_share_one_variable(name: str, shape: tuple[int, ...], tmp_path) -> None:
-    module = Reads(PRODUCTS[name]).eval()
+    module = reads(PRODUCTS[name])
     result = bridge.convert(module, torch.randn(shape), verify=bridge.Verify(training=True))
     assert result.report.verified
     assert len([e for e in result.weights if "first.weight" in e.recipe.names]) == 1
@@ -57,7 +52,7 @@ def test_the_same_layer_twice_stays_that_layer() -> None:
 
 def test_variables_that_train_apart_are_named_and_do_not_go_back_unlike() -> None:
     """A kernel that is a number beside the layer, too, is no single variable."""
-    module = Reads(lambda m, x: m.first(x) * m.first.weight.sum()).eval()
+    module = reads(lambda m, x: m.first(x) * m.first.weight.sum())
     result = bridge.convert(module, torch.randn(3, 4))
     report = bridge.convert(module, torch.randn(3, 4), verify=bridge.Verify(training=True)).report
     assert "first.weight: trains apart in Keras: only the gradients were compared" in report.notes

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from calls import Call
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,28 +17,28 @@ from bridge.report.report import Untrained
 torch.set_num_threads(1)
 
 
-class Reads(nn.Module):
+Function = Callable[[Any, Tensor], Tensor]
+
+
+def reads(function: Function) -> Call:
     """Two layers, a number and a table, and what reads them."""
-
-    def __init__(self, function: Callable[[Reads, Tensor], Tensor]) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.function = function
-        self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 4)
-        self.number = nn.Parameter(torch.tensor([0.3]))
-        self.table = nn.Parameter(torch.randn(5, 4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.function(self, x))
+    torch.manual_seed(0)
+    return Call(
+        lambda m, x: m.second(function(m, x)),
+        first=nn.Linear(4, 6),
+        second=nn.Linear(6, 4),
+        number=nn.Parameter(torch.tensor([0.3])),
+        table=nn.Parameter(torch.randn(5, 4)),
+    ).eval()
 
 
-def _replaced_in_part(m: Reads, x: Tensor) -> Tensor:
+def _replaced_in_part(m: Call, x: Tensor) -> Tensor:
     bias = m.first.bias.clone()
     bias[2:4].zero_()
     return F.linear(x, m.first.weight, bias)
 
 
-def _under_no_grad(m: Reads, x: Tensor) -> Tensor:
+def _under_no_grad(m: Call, x: Tensor) -> Tensor:
     with torch.no_grad():
         hidden = m.first(x).relu()
         with torch.enable_grad():
@@ -44,14 +46,14 @@ def _under_no_grad(m: Reads, x: Tensor) -> Tensor:
     return hidden
 
 
-def _weight_under_no_grad(m: Reads, x: Tensor) -> Tensor:
+def _weight_under_no_grad(m: Call, x: Tensor) -> Tensor:
     with torch.no_grad():
         weight = m.first.weight * 2
     return F.linear(x, weight, m.first.bias)
 
 
 ALL = {"first.weight", "first.bias", "second.weight", "second.bias"}
-READERS: dict[str, tuple[Callable[[Reads, Tensor], Tensor], set[str]]] = {  # and what torch trains
+READERS: dict[str, tuple[Function, set[str]]] = {  # and what torch trains
     "a bias that is replaced in part": (_replaced_in_part, ALL),
     "a kernel in part": (lambda m, x: x @ m.first.weight[::2].T.repeat(1, 2), ALL - {"first.bias"}),
     "a table cut where the data end": (lambda m, x: m.first(x + m.table[: x.shape[0]]), ALL | {"table"}),
@@ -70,7 +72,7 @@ READERS: dict[str, tuple[Callable[[Reads, Tensor], Tensor], set[str]]] = {  # an
 @pytest.mark.parametrize("reader", READERS)
 def test_the_same_parameters_train_and_all_come_back(reader: str) -> None:
     function, trained = READERS[reader]
-    module = Reads(function).eval()
+    module = reads(function)
     with torch.no_grad():  # as people convert
         result = bridge.convert(module, torch.randn(3, 4), verify=bridge.Verify(training=True))
     names = {n for e in result.weights if e.variable.trainable for n in e.recipe.names}
@@ -87,7 +89,7 @@ def test_what_no_layer_trains_is_named_in_the_verdict(monkeypatch: pytest.Monkey
     from bridge.ops import indexing
 
     monkeypatch.setattr(indexing, "_tensor", lambda site, x: getattr(x, "numpy", lambda: x)())
-    module = Reads(READERS["a bias that is replaced in part"][0]).eval()
+    module = reads(READERS["a bias that is replaced in part"][0])
     report = bridge.convert(module, torch.randn(3, 4)).report
     assert report.untrained == (Untrained("first.bias", 6, "Slice takes it as a constant"),)
     assert report.verdict.splitlines()[1] == (
