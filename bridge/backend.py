@@ -22,6 +22,7 @@ from onnx.backend.base import Backend, BackendRep
 from bridge.build.builder import build
 from bridge.frontend.onnx_load import load
 from bridge.graph.functions import DOMAIN
+from bridge.graph.rewriting import read_inside
 from bridge.keras_compat import to_numpy
 from bridge.ops import find
 from bridge.ops.contract import Kind
@@ -116,16 +117,8 @@ def _read_while_planning(model: ir.Model, weights: bool) -> set[str]:
         seen.add(value)
         node = value.producer()
         if node is not None and node.op_type not in SIZES_ONLY:
-            wanted += node.inputs
-            wanted += [read for inner in _inside(node) for read in inner.inputs]
+            wanted += [*node.inputs, *read_inside(node)]
     return {str(value.name) for value in seen}
-
-
-def _inside(node: ir.Node) -> Iterator[ir.Node]:
-    """The nodes of the graphs inside `node`."""
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield from ir.traversal.RecursiveGraphIterator(attribute.as_graph())
 
 
 def _known_operands(model: ir.Model, weights: bool) -> Iterator[ir.Value | None]:

@@ -216,12 +216,12 @@ def verify_saved(
             f"{path} computes in the precision that it was saved in: convert(source, verify=Verify(float64=True)) "
             f"compares in float64"
         )
-    from bridge.verification.saved import outputs_of, require_comparable
+    from bridge.verification.saved import outputs_of, require_made_from
 
     model = saving.load_keras(Path(path))
     opened = _opened(watch, (source, args, kwargs, dynamic_shapes), options)
     simple = _simplified(opened, watch)
-    require_comparable(path, model, opened, simple)
+    require_made_from(path, model, opened, simple)
     with watch.stage("compare"):
         import keras
 

@@ -64,12 +64,10 @@ class Assembly:
     made: list[LayerRecord] = field(default_factory=list)
     transposes: int = 0
     twins: dict[str, None] = field(default_factory=dict)
-    homes: dict[str, Frame] = field(
-        default_factory=dict
-    )  # of each layer by its name, the graph that called it first
-    named: set[tuple[keras.Operation, int]] = field(
-        default_factory=set
-    )  # calls whose operations have their final name
+    # Of each layer by its name, the graph that called it first
+    homes: dict[str, Frame] = field(default_factory=dict)
+    # Calls whose operations have their final name
+    named: set[tuple[keras.Operation, int]] = field(default_factory=set)
 
     def name(self, wanted: str) -> str:
         """`wanted` as a legal layer name that no other layer has."""
@@ -121,9 +119,8 @@ class Frame:
     orders: dict[tuple[ir.Value, Perm], Tensor] = field(default_factory=dict)
     outer: Frame | None = None
     shared: dict[str, Shared] = field(default_factory=dict)  # by the name of the layer that each calls
-    read: dict[ir.Value, keras.KerasTensor] = field(
-        default_factory=dict
-    )  # of the values outside, the inputs that stand for them
+    # Of the values outside, the inputs that stand for them
+    read: dict[ir.Value, keras.KerasTensor] = field(default_factory=dict)
 
     def callable(self, layer: keras.layers.Layer) -> keras.layers.Layer:
         """`layer`, as the model of this graph may call it: through another where a model calls it already."""

@@ -17,10 +17,9 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from bridge.frontend.onnx_old import Ranks
+from bridge.frontend.onnx_old import Before, Ranks
 from bridge.graph.provenance import NO_BUILDER
 from bridge.graph.rewriting import home, replace
 
@@ -36,12 +35,11 @@ class NotSaid(Exception):
     """What a node says cannot be written out; the text says what and the way out."""
 
 
-class Writer:
+class Writer(Before):
     """Writes the nodes that stand in the place of `node`."""
 
     def __init__(self, node: ir.Node, ranks: Ranks, weights: Weights):
-        self.node = node
-        self._ranks = ranks
+        super().__init__(node, ranks)
         self._weights = weights
 
     def __call__(self, op: str, *inputs: ir.Value | None, outputs: Any = 1, **attributes: Any) -> Any:
@@ -49,15 +47,9 @@ class Writer:
         while inputs and inputs[-1] is None:
             inputs = inputs[:-1]
         given = {name: value for name, value in attributes.items() if value is not None}
-        properties = dict(self.node.metadata_props)
-        node = ir.node(op, list(inputs), given, num_outputs=outputs, metadata_props=properties)
+        node = self.put(op, inputs, given, outputs)
         node.name = f"{self.node.name or self.node.outputs[0].name}_{op}"
-        home(self.node).insert_before(self.node, node)
-        self._ranks.infer(node, 0)
         return node.outputs[0] if outputs == 1 else tuple(node.outputs)
-
-    def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> ir.Value:
-        return self("Constant", value=ir.tensor(np.asarray(array, dtype)))
 
     def weight(self, stored: ir.Value, how: Hashable, array: np.ndarray) -> ir.Value:
         """`array` as a weight, which is what `stored` amounts to; `how` tells apart what is made of one tensor."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -48,13 +49,29 @@ class Ranks:
             run(self._context, node)
 
 
-class Old:
-    """A node of an older opset, and the nodes that are put before it to say the same."""
+class Before:
+    """Puts nodes before `node`, with its metadata, and learns their shapes."""
 
-    def __init__(self, node: ir.Node, version: int, ranks: Ranks):
+    def __init__(self, node: ir.Node, ranks: Ranks, version: int = 0):
         self.node = node
         self.version = version
         self._ranks = ranks
+
+    def put(
+        self, op: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Any], outputs: Any = 1
+    ) -> ir.Node:
+        properties = dict(self.node.metadata_props)
+        node = ir.node(op, list(inputs), attributes, num_outputs=outputs, metadata_props=properties)
+        home(self.node).insert_before(self.node, node)
+        self._ranks.infer(node, self.version)
+        return node
+
+    def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> ir.Value:
+        return self.put("Constant", (), {"value": ir.tensor(np.asarray(array, dtype))}).outputs[0]
+
+
+class Old(Before):
+    """A node of an older opset, and the nodes that are put before it to say the same."""
 
     def refuse(self, reason: str) -> NoReturn:
         raise NoNewerForm(reason)
@@ -78,9 +95,6 @@ class Old:
             return self.emit("Constant", **{constant: ir.RefAttr(constant, attribute.ref_attr_name, kind)})
         return self.emit("Constant", **{constant: ir.Attr(constant, kind, attribute.value)})
 
-    def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> ir.Value:
-        return self.emit("Constant", value=ir.tensor(np.asarray(array, dtype)))
-
     def number(self, value: float, like: ir.Value) -> ir.Value:
         """A scalar of the type of `like`."""
         if like.dtype is None:
@@ -89,10 +103,7 @@ class Old:
             return self.constant(value, like.dtype.numpy())
 
     def emit(self, op: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
-        node = ir.node(op, list(inputs), attributes, metadata_props=dict(self.node.metadata_props))
-        home(self.node).insert_before(self.node, node)
-        self._ranks.infer(node, self.version)
-        return node.outputs[0]
+        return self.put(op, inputs, attributes).outputs[0]
 
     def become(self, op: str, *inputs: ir.Value | None, **attributes: Any) -> None:
         """The node is another one, with the attributes that it has left and these."""

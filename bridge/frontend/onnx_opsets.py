@@ -57,7 +57,7 @@ def _raise(graph: Iterable[ir.Node], version: int, ranks: Ranks) -> list[str]:
             for body in _bodies(attribute):
                 refusals += _raise(body, version, ranks)
         if node.domain == "":
-            old = Old(node, version, ranks)
+            old = Old(node, ranks, version)
             try:
                 _adapt(old)
             except NoNewerForm as reason:

@@ -144,9 +144,8 @@ def qlinear_softmax(write: Writer, x, x_scale, x_zero_point, y_scale, y_zero_poi
     if opset < 13 and axis not in (-1, len(x.shape) - 1):
         write.refuse("a Softmax over several axes; give opset 13 and one axis")
     y = write("Softmax", _number(write, x, x_scale, x_zero_point), axis=axis)
-    whole = write(
-        "Floor", write("Div", write.number(1, y_scale), y_scale)
-    )  # as onnxruntime's own kernel has it
+    # As onnxruntime's own kernel has it
+    whole = write("Floor", write("Div", write.number(1, y_scale), y_scale))
     return rescaled(write, y, whole, y_zero_point)
 
 

@@ -39,9 +39,8 @@ def body_of(node: ir.Node) -> ir.Graph:
 
 def carried(node: ir.Node) -> list[Carried]:
     body, count = body_of(node), carried_count(node)
-    ahead, behind = (
-        (2, 1) if is_onnx(node, "Loop") else (0, 0)
-    )  # how often it has run, and whether it goes on
+    # How often a Loop has run, and whether it goes on, stand before what it carries
+    ahead, behind = (2, 1) if is_onnx(node, "Loop") else (0, 0)
     befores, afters = body.inputs[ahead : ahead + count], body.outputs[behind : behind + count]
     starts = node.inputs[ahead : ahead + count]
     rows = zip(starts, befores, afters, node.outputs[:count], strict=True)

@@ -11,6 +11,7 @@ from keras import ops
 from bridge.layers.control_flow import OverModels, outputs_of
 from bridge.layers.package import PACKAGE
 
+Tensors = Sequence[keras.KerasTensor]
 Side = tuple[int, bool]  # the axis along which a sequence goes, and whether it goes from the end
 
 
@@ -74,21 +75,13 @@ class Loop(OverModels):
         return (self._until if stacks else self._while)(most, on, states, others)
 
     def _run(
-        self,
-        count: keras.KerasTensor,
-        on: keras.KerasTensor,
-        states: Sequence[keras.KerasTensor],
-        others: Sequence[keras.KerasTensor],
+        self, count: keras.KerasTensor, on: keras.KerasTensor, states: Tensors, others: Tensors
     ) -> list[keras.KerasTensor]:
         body = self.body
         return outputs_of(body, [ops.cast(count, body.inputs[0].dtype), on, *states, *others])
 
     def _while(
-        self,
-        most: keras.KerasTensor,
-        on: keras.KerasTensor,
-        states: list[keras.KerasTensor],
-        others: Sequence[keras.KerasTensor],
+        self, most: keras.KerasTensor, on: keras.KerasTensor, states: list[keras.KerasTensor], others: Tensors
     ) -> list[keras.KerasTensor]:
         """Where nothing is put together, no run is made in vain."""
 
@@ -107,18 +100,12 @@ class Loop(OverModels):
         return list(finals)
 
     def _until(
-        self,
-        most: keras.KerasTensor,
-        on: keras.KerasTensor,
-        states: list[keras.KerasTensor],
-        others: Sequence[keras.KerasTensor],
+        self, most: keras.KerasTensor, on: keras.KerasTensor, states: list[keras.KerasTensor], others: Tensors
     ) -> list[keras.KerasTensor]:
         """Every run that there may be, those behind the last one without effect, and cut off."""
         clock = ops.arange(ops.maximum(most, 1), dtype="int32")
 
-        def run(
-            carry: Sequence[keras.KerasTensor], now: Sequence[keras.KerasTensor]
-        ) -> list[keras.KerasTensor]:
+        def run(carry: Tensors, now: Tensors) -> list[keras.KerasTensor]:
             live, count, *before = carry
             live = ops.logical_and(live, now[0] < most)
             goes_on, *after = self._run(now[0], live, before, others)
@@ -148,13 +135,10 @@ def repeat(
     """The last states, and what the body gives beside them each time, one after the other. `body` is a function of
     states and of the parts of one time, `parts` has the time first and one time at least."""
     count = len(states)
-    made = body(states, [part[0] for part in parts])[
-        count:
-    ]  # for its shape; of what a scan carries it stacks as much
+    # For its shape: of what a scan carries it stacks as much
+    made = body(states, [part[0] for part in parts])[count:]
 
-    def step(
-        carry: Sequence[keras.KerasTensor], now: Sequence[keras.KerasTensor]
-    ) -> tuple[list[keras.KerasTensor], list[keras.KerasTensor]]:
+    def step(carry: Tensors, now: Tensors) -> tuple[list[keras.KerasTensor], list[keras.KerasTensor]]:
         new = body(list(carry[:count]), list(now))
         return new, new
 
@@ -176,7 +160,7 @@ def _with(shape: Sequence[int | None], axis: int, size: int | None) -> tuple[int
     return (*shape[:place], size, *shape[place:])
 
 
-def _kept(states: Sequence[keras.KerasTensor], made: Sequence[keras.KerasTensor]) -> list[keras.KerasTensor]:
+def _kept(states: Tensors, made: Tensors) -> list[keras.KerasTensor]:
     """The states, which have the same shapes each time."""
     return [
         keras.KerasTensor(before.shape, dtype=after.dtype)

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from bridge.graph.functions import DOMAIN
 from bridge.graph.loops import carried
 from bridge.graph.recurrent import GATES, STATES, RecurrentOp
-from bridge.graph.rewriting import Emitter, is_onnx, replace
+from bridge.graph.rewriting import Emitter, all_nodes, is_onnx, replace
 from bridge.passes.affine import Affine, affine
 from bridge.passes.gates import Function, Gate, activated, gate, polynomial, read_below
 from bridge.weights.recipes import Recipe
@@ -78,9 +78,7 @@ class Step:
 
 
 def fuse_cells(model: ir.Model) -> None:
-    repeating = [
-        node for node in ir.traversal.RecursiveGraphIterator(model.graph) if is_onnx(node, "Loop", "Scan")
-    ]
+    repeating = [node for node in all_nodes(model) if is_onnx(node, "Loop", "Scan")]
     again = {(value.before, value.after) for node in repeating for value in carried(node)}
     for graph in list(model.graphs()):
         made: dict[ir.Value, Step] = {}  # by the hidden state that a step gives

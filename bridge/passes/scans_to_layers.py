@@ -13,7 +13,7 @@ import onnx_ir as ir
 from bridge.graph.functions import DOMAIN
 from bridge.graph.loops import Carried, Scanned, body_of, carried, is_count, scanned_in, scanned_out, trips
 from bridge.graph.recurrent import CELLS, STATES, RecurrentOp
-from bridge.graph.rewriting import Emitter, attribute, constant, is_onnx, replace, typed, used
+from bridge.graph.rewriting import Emitter, all_nodes, attribute, constant, is_onnx, replace, typed, used
 from bridge.graph.shapes import shape_of
 from bridge.passes.lower_recurrent import is_zero
 from bridge.weights.weight import Weight
@@ -42,7 +42,7 @@ class NoSequence(Exception):
 
 
 def scans_to_layers(model: ir.Model) -> None:
-    for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
+    for node in all_nodes(model):
         if is_onnx(node, "Scan", "Loop") and node.graph is not None:
             try:
                 results = _Reading(node).results()

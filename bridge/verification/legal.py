@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 import onnx
-import onnx_ir as ir
 
 from bridge.errors import SourceError
 from bridge.frontend.source import Source
+from bridge.graph.rewriting import all_nodes
 from bridge.passes.common import inline
 from bridge.passes.infer_shapes import infer_shapes
 from bridge.verification.inputs import Sampler
@@ -39,6 +39,6 @@ def _require_run(opened: Source) -> None:
     model = opened.model.clone()
     inline(model)
     infer_shapes(model)
-    if not any(node.op_type in ENDLESS for node in ir.traversal.RecursiveGraphIterator(model.graph)):
+    if not any(node.op_type in ENDLESS for node in all_nodes(model)):
         sampler = Sampler.of(model, None, opened.asked)
         next(running(reference, sampler, [], sampler.budget()))

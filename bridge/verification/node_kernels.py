@@ -173,10 +173,8 @@ class _Kernel(OpRun):
             ) from error
         made = own(node, self.run_params)
         for name, value in attributes.items():
-            if isinstance(
-                value, float | np.floating
-            ):  # a number of numpy's would round what it is multiplied with
-                setattr(made, name, float(value))
+            if isinstance(value, float | np.floating):
+                setattr(made, name, float(value))  # a number of numpy's rounds what it is multiplied with
         return _Own(made.run, node, version)
 
 

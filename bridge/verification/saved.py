@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import keras
 
 
-def require_comparable(path: object, model: keras.Model, source: Source, simple: ir.Model) -> None:
+def require_made_from(path: object, model: keras.Model, source: Source, simple: ir.Model) -> None:
     """Raise `SourceError` where `model` was not made from `source`, simplified to `simple`, or has a value of more
     memory than a source may ask for."""
     _require_same_inputs(path, model, simple)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedFunctionsPass
 
+from bridge.graph.rewriting import read_inside
 from bridge.verification.metrics import Arrays
 from bridge.verification.reference import Runner, as_given
 
@@ -60,8 +61,8 @@ def _read(node: ir.Node) -> list[ir.Value | None]:
     inside = [inner for graph in graphs for inner in ir.traversal.RecursiveGraphIterator(graph)]
     made = {value for inner in inside for value in inner.outputs}
     made |= {v for graph in graphs for v in (*graph.inputs, *graph.initializers.values())}
-    read = [*(v for inner in inside for v in inner.inputs), *(v for graph in graphs for v in graph.outputs)]
-    return [*node.inputs, *dict.fromkeys(value for value in read if value is not None and value not in made)]
+    read = (value for value in read_inside(node) if value is not None and value not in made)
+    return [*node.inputs, *dict.fromkeys(read)]
 
 
 def _named(node: ir.Node) -> list[ir.Value]:
