@@ -27,9 +27,9 @@ from torch import nn
 torch.set_num_threads(1)
 
 import bridge
-from bridge.frontend.torch_examples import Example
-from bridge.frontend.torch_export import export_module
-from bridge.frontend.torch_module import Torch
+from bridge.frontend.torch.examples import Example
+from bridge.frontend.torch.export import export_module
+from bridge.frontend.torch.module import Torch
 from bridge.verification.runners import OnnxRuntime, keras_call
 
 LIMIT = 1e-5  # of each number, or of the largest of its row where numbers are added up

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from onnx.backend.base import Backend, BackendRep
 
 from bridge.build.builder import build
-from bridge.frontend.onnx_load import load
+from bridge.frontend.onnx.load import load
 from bridge.graph.functions import DOMAIN
 from bridge.graph.rewriting import read_inside
 from bridge.keras_compat import to_numpy

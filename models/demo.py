@@ -37,7 +37,7 @@ with quiet():
 
     import bridge
     import bridge.build.builder
-    import bridge.frontend.torch_export
+    import bridge.frontend.torch.export
     import bridge.verification.verify
 
 NAMES = ("sunspots", "digits", "digit_strips")

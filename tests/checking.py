@@ -26,7 +26,7 @@ import pytest
 
 from bridge.build.builder import Built, build
 from bridge.errors import UnsupportedError
-from bridge.frontend.onnx_load import load
+from bridge.frontend.onnx.load import load
 from bridge.graph.functions import functions
 from bridge.ops import find
 from bridge.ops.catalogue import becomes

@@ -31,21 +31,21 @@ LAW = """
 """
 SANCTIONED = {("report.report", f"report.{form}") for form in ("text", "html")}  # a report prints itself
 FRAMEWORKS = {
-    "torch": "frontend.source frontend.pt2 frontend.torch_* files.checkpoints weights.weight_map handwritten.running "
+    "torch": "frontend.source frontend.torch.pt2 frontend.torch.* files.checkpoints weights.weight_map handwritten.running "
     "keras_compat verification.dropout "
     "verification.shaken verification.sides verification.statistics",
-    "onnxscript": "frontend.source frontend.torch_*",
+    "onnxscript": "frontend.source frontend.torch.*",
     "onnxruntime": "verification.runners",
     "keras": "layers.* ops.* build.* keras_compat files.keras_file saving summary backend conversion verification.alone "
     "verification.backend_worker verification.dropout verification.nodes verification.outputs verification.runners verification.saved verification.sides "
     "verification.verify",
     "jax": "keras_compat",
     "tensorflow": "keras_compat",
-    "sympy": "graph.shapes frontend.torch_ranges passes.infer_shapes passes.normal_form passes.slice_shapes ops.dims "
+    "sympy": "graph.shapes frontend.torch.ranges passes.infer_shapes passes.normal_form passes.slice_shapes ops.dims "
     "verification.requirements verification.sizes",
     "safetensors": "files.checkpoints",
     "h5py": "files.keras_file",
-    "google": "frontend.onnx_read",
+    "google": "frontend.onnx.read",
     "click": "cli.*",
     "rich": "cli.console report.text",
     "jinja2": "report.html",
@@ -54,14 +54,14 @@ PRIVATES = {  # what of others a module reads although they keep it to themselve
     "keras_compat": "*",
     "graph.shapes": "_expr",
     "passes.infer_shapes": "_context",
-    "frontend.pt2": "_package",
-    "frontend.torch_*": "_pytree",
-    "frontend.torch_attention": "_parameters _qkv_same_embed_dim",
-    "frontend.torch_examples": "_check",
-    "frontend.torch_patches": "_VF _SpectralNorm _check",
-    "frontend.torch_norms": "_u _v",
-    "frontend.torch_refusals": "_update_var_to_range",
-    "frontend.torch_registry": "_constants _export _internal _materialize_cpp_cia_ops _opset_version _registration",
+    "frontend.torch.pt2": "_package",
+    "frontend.torch.*": "_pytree",
+    "frontend.torch.attention": "_parameters _qkv_same_embed_dim",
+    "frontend.torch.examples": "_check",
+    "frontend.torch.patches": "_VF _SpectralNorm _check",
+    "frontend.torch.norms": "_u _v",
+    "frontend.torch.refusals": "_update_var_to_range",
+    "frontend.torch.registry": "_constants _export _internal _materialize_cpp_cia_ops _opset_version _registration",
     "verification.*": "_BatchNorm _InstanceNorm _VF _python_dispatch _pytree _schema",
 }
 
@@ -124,6 +124,18 @@ def test_a_module_imports_what_stands_below_it(module):
         assert _room(other) == room or PLACES[room] < PLACES.get(_room(other), -1), (
             f"{module} imports {other}"
         )
+
+
+@pytest.mark.parametrize(("way", "other"), [("torch", "onnx"), ("onnx", "torch")])
+def test_the_two_ways_in_know_nothing_of_each_other_nor_of_who_asks(way, other):
+    apart = {f"frontend.{other}.*", "frontend.source", "frontend.asked"}
+    taken = {
+        (module, found)
+        for module in MODULES
+        if module.startswith(f"frontend.{way}.")
+        for found in OURS[module]
+    }
+    assert {pair for pair in taken if _is_among(pair[1], sorted(apart))} == set()
 
 
 def test_every_line_of_the_law_is_there():

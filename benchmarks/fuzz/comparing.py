@@ -12,8 +12,8 @@ import onnx_ir as ir
 
 from benchmarks.fuzz.draft import session
 from bridge.errors import BridgeError, NotRun
-from bridge.frontend.onnx_double import in_double
-from bridge.frontend.onnx_load import load
+from bridge.frontend.onnx.double import in_double
+from bridge.frontend.onnx.load import load
 from bridge.frontend.source import load_source
 from bridge.passes import simplify
 from bridge.verification.metrics import Arrays, cast, only, relative_error, worst_error

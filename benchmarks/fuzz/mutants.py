@@ -50,9 +50,9 @@ LEARNING = (
 TRAINED = (BACK, DROPOUT, GRADIENTS, STEPS, STATISTICS)
 KERAS = (ORT_KERAS, TORCH_KERAS, *TRAINED)
 STAGES = {  # the beginning of a file's name: what a report has to say of a fault in it, one of several
-    "frontend/onnx_": ("raising the opset",),
-    "frontend/torch_ranges": (),  # sizes are used by everybody
-    "frontend/torch_": ((TORCH_ORT, *TRAINED),),
+    "frontend/onnx/": ("raising the opset",),
+    "frontend/torch/ranges": (),  # sizes are used by everybody
+    "frontend/torch/": ((TORCH_ORT, *TRAINED),),
     **{f"passes/{name}": ("pass infer_and_fold",) for name in LEARNING},
     "passes/infer_shapes": (),
     "passes/slice_shapes": (),

@@ -11,7 +11,7 @@ import torch
 
 import bridge
 from benchmarks.fuzz.workers import ALARM, CRASHED, EQUAL, LOST, REFUSED, WRONG, Outcome
-from bridge.frontend.torch_module import Torch
+from bridge.frontend.torch.module import Torch
 from bridge.verification.metrics import cast, worst_error
 from bridge.verification.runners import keras_call
 

@@ -20,7 +20,7 @@ from benchmarks import functions
 from benchmarks.fuzz import graphs, learning, modules
 from benchmarks.fuzz.outcomes import ALLOWED, changed
 from benchmarks.fuzz.switches import Start
-from bridge.frontend.onnx_adapters import ADAPTERS
+from bridge.frontend.onnx.adapters import ADAPTERS
 from bridge.verification.metrics import worst_error
 from bridge.verification.runners import keras_call
 from tests.opset_rows import ROWS, Row
@@ -210,10 +210,10 @@ def _unlike(converted: bridge.Conversion, runs: Sequence[Run]) -> str:
 
 MATERIALS = ("build/", "graph/", "layers", "plan/", "weights/")
 GRAPH = Kind(graph, ("ops/", "passes/", "ops/", MATERIALS, "ops/"))
-FUNCTION = Kind(function, tuple(f"frontend/torch_{start}" for start in "faspt"))
-OLD = Kind(old, ("frontend/onnx_adapters", "frontend/onnx_adapters", "frontend/onnx_old"))
-MODULE = Kind(module, ("frontend/torch_t", "frontend/torch_p", "ops/", "frontend/torch_l", MATERIALS))
+FUNCTION = Kind(function, tuple(f"frontend/torch/{start}" for start in "faspt"))
+OLD = Kind(old, ("frontend/onnx/adapters", "frontend/onnx/adapters", "frontend/onnx/old"))
+MODULE = Kind(module, ("frontend/torch/t", "frontend/torch/p", "ops/", "frontend/torch/l", MATERIALS))
 LEARNER = Kind(
-    learner, ("ops/", "weights/recipes", "frontend/torch_t", "weights/", "frontend/torch_p", "build/")
+    learner, ("ops/", "weights/recipes", "frontend/torch/t", "weights/", "frontend/torch/p", "build/")
 )
 KINDS = (GRAPH, FUNCTION, OLD, GRAPH, FUNCTION, OLD, MODULE, LEARNER)  # in turn; the last two take longest

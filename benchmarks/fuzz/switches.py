@@ -25,12 +25,12 @@ from benchmarks.fuzz.variants import changed, telling, variants
 ROOT = Path(bridge.__file__).parent
 SWITCHED = (  # of the package's files
     "ops/", "passes/", "graph/axes", "graph/functions", "graph/recurrent", "graph/rewriting", "graph/windows",
-    "frontend/onnx_", "frontend/torch_", "plan/", "weights/", "build/", "layers",
+    "frontend/onnx/", "frontend/torch/", "plan/", "weights/", "build/", "layers",
 )  # fmt: skip
 NOT = (  # read no model, or are what it is compared with
-    "ops/registry.py", "ops/catalogue.py", "frontend/onnx_read.py", "frontend/torch_module.py", "passes/fixed_point.py",
-    "passes/bounds.py", "frontend/torch_registry.py", "frontend/torch_refusals.py", "frontend/onnx_functions.py",
-    "frontend/onnx_walk.py", "frontend/onnx_names.py",
+    "ops/registry.py", "ops/catalogue.py", "frontend/onnx/read.py", "frontend/torch/module.py", "passes/fixed_point.py",
+    "passes/bounds.py", "frontend/torch/registry.py", "frontend/torch/refusals.py", "frontend/onnx/functions.py",
+    "frontend/onnx/walk.py", "frontend/onnx/names.py", "frontend/torch/pt2.py", "frontend/torch/traced.py",
 )  # fmt: skip
 Start = str | tuple[str, ...]  # of the names of files, one of several
 Put = tuple[Any, str, Any]  # an object, an attribute of it, and what that is

@@ -23,10 +23,10 @@ from bridge.graph import structure
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-    from bridge.frontend.torch_examples import Example
-    from bridge.frontend.torch_export import Exported
-    from bridge.frontend.torch_module import Torch
-    from bridge.frontend.torch_ranges import Assumption
+    from bridge.frontend.torch.examples import Example
+    from bridge.frontend.torch.export import Exported
+    from bridge.frontend.torch.module import Torch
+    from bridge.frontend.torch.ranges import Assumption
     from bridge.graph.ranges import Range
 
 
@@ -71,8 +71,8 @@ class Source:
         """The same in float64: a module exported again, a graph as it was given with all its numbers widened. Raises
         one of `bridge`'s errors where it is none in float64, as where forward names a dtype."""
         if self.module is None:
-            from bridge.frontend.onnx_double import in_double
-            from bridge.frontend.onnx_load import load
+            from bridge.frontend.onnx.double import in_double
+            from bridge.frontend.onnx.load import load
 
             wide = in_double(as_ir(self.given))
             return replace(self, model=load(wide), given=wide, torch=None)
@@ -101,7 +101,7 @@ def load_source(
 def _loaded(source: Any, args: object, kwargs: Mapping[str, object] | None, dynamic_shapes: object) -> Source:
     if isinstance(source, str | os.PathLike) and Path(source).suffix == ".pt2":
         _torch()
-        from bridge.frontend.torch_export import load_program
+        from bridge.frontend.torch.export import load_program
 
         source = load_program(Path(source))
     if (
@@ -109,8 +109,8 @@ def _loaded(source: Any, args: object, kwargs: Mapping[str, object] | None, dyna
         or hasattr(source, "graph")
         and hasattr(source, "opset_import")
     ):
-        from bridge.frontend.onnx_load import load
-        from bridge.frontend.onnx_names import renamed
+        from bridge.frontend.onnx.load import load
+        from bridge.frontend.onnx.names import renamed
 
         if isinstance(source, str | os.PathLike):
             require_model(Path(source))
@@ -123,7 +123,7 @@ def _loaded(source: Any, args: object, kwargs: Mapping[str, object] | None, dyna
 
 def _of_numbers(loaded: Source) -> Source:
     """The model of numbers that a file of integers stands for, in the file's place."""
-    from bridge.frontend.onnx_load import load, load_numbers
+    from bridge.frontend.onnx.load import load, load_numbers
 
     if loaded.torch is not None:
         raise SourceError(
@@ -138,7 +138,7 @@ def load_torch(
 ) -> Source:
     """An `nn.Module` with its example inputs, or an `ExportedProgram`."""
     torch = _torch()
-    from bridge.frontend.torch_given import require_module, seen_through
+    from bridge.frontend.torch.given import require_module, seen_through
 
     if isinstance(source, torch.export.ExportedProgram):
         return _load_program(source)
@@ -151,10 +151,10 @@ def load_torch(
 
 
 def _load_program(program: ExportedProgram) -> Source:
-    from bridge.frontend.torch_export import export_program
-    from bridge.frontend.torch_given import require_numbers
-    from bridge.frontend.torch_module import Torch
-    from bridge.frontend.torch_trees import given_by, paths
+    from bridge.frontend.torch.export import export_program
+    from bridge.frontend.torch.given import require_numbers
+    from bridge.frontend.torch.module import Torch
+    from bridge.frontend.torch.trees import given_by, paths
 
     require_numbers("program", program.example_inputs, {**program.state_dict, **program.constants})
     exported = export_program(program)
@@ -173,9 +173,9 @@ def _load_program(program: ExportedProgram) -> Source:
 
 
 def _load_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any) -> Source:
-    from bridge.frontend.torch_given import placed, require_numbers, result_of, without_cache
-    from bridge.frontend.torch_module import Torch
-    from bridge.frontend.torch_trees import in_order, paths, register
+    from bridge.frontend.torch.given import placed, require_numbers, result_of, without_cache
+    from bridge.frontend.torch.module import Torch
+    from bridge.frontend.torch.trees import in_order, paths, register
 
     register((args, kwargs))
     args, kwargs = placed(module, (args, in_order(module, kwargs)))
@@ -202,9 +202,9 @@ def _load_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dyn
 def _exported(given: Torch, dynamic_shapes: Any) -> tuple[Exported, Example]:
     """The module as torch exports it, and what it was traced with: an example of one repeated, if torch allows it, and
     as it is otherwise."""
-    from bridge.frontend.torch_examples import Example
-    from bridge.frontend.torch_export import export_module
-    from bridge.frontend.torch_module import copy_sharing_parameters
+    from bridge.frontend.torch.examples import Example
+    from bridge.frontend.torch.export import export_module
+    from bridge.frontend.torch.module import copy_sharing_parameters
 
     asked = dynamic_shapes is not None
     example = Example.with_axes(given, dynamic_shapes) if asked else Example.with_batch(given)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bridge.errors import NotRun, SourceError, calling
-from bridge.frontend.torch_module import Torch
+from bridge.frontend.torch.module import Torch
 from bridge.handwritten.keras_slots import nearest, slots_of
 from bridge.handwritten.settings import built_shape
 from bridge.handwritten.torch_parts import array_of

@@ -1,5 +1,5 @@
 """Numbers as integers with a scale and a zero point, and back. What computes with such integers is written in ONNX's
-other operators on the way in (`frontend/onnx_integers.py`)."""
+other operators on the way in (`frontend/onnx/integers.py`)."""
 
 from __future__ import annotations
 

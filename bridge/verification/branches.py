@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from bridge.errors import NotRun, SourceError
-from bridge.frontend.torch_module import Torch
+from bridge.frontend.torch.module import Torch
 from bridge.graph.rewriting import all_nodes, input_of, is_onnx
 from bridge.verification.inputs import Sampler, Sizes
 from bridge.verification.metrics import Arrays

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from bridge.frontend.torch_patches import DROPPING, replaced
+from bridge.frontend.torch.patches import DROPPING, replaced
 from bridge.keras_compat import to_numpy
 from bridge.verification.checks import DROPOUT, LIMIT, Check
 from bridge.verification.metrics import Arrays
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from bridge.build.assembly import Built
-    from bridge.frontend.torch_module import Torch
+    from bridge.frontend.torch.module import Torch
 
 Rates = Counter[tuple[str, float]]  # (path of the torch module, rate)
 DRAWS = 16  # of ones, that show which of them a layer drops together

@@ -15,7 +15,7 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops import load_op
 
 from bridge.errors import NotRun, SourceError
-from bridge.frontend.onnx_walk import nodes_in
+from bridge.frontend.onnx.walk import nodes_in
 from bridge.graph.decimals import number
 from bridge.verification.metrics import Arrays, Attributes, worst_error
 from bridge.verification.old_forms import AS_NEWER, NEWER, old_forms

@@ -1,6 +1,6 @@
 """Which sizes of a free axis the exported graph is good for.
 
-torch wrote down what it took for granted of every size while it traced (`frontend.torch_ranges`). Here the source and
+torch wrote down what it took for granted of every size while it traced (`frontend.torch.ranges`). Here the source and
 the graph are run where each of these assumptions does not hold:
 
 - both give the same: it changes nothing, and the axis stays free;
@@ -28,7 +28,7 @@ from bridge.verification.sizes import LARGE, elements
 
 if TYPE_CHECKING:
     from bridge.frontend.source import Source
-    from bridge.frontend.torch_ranges import Assumption
+    from bridge.frontend.torch.ranges import Assumption
 
 ROUNDING = 100  # times the limit, by which the exported graph may be off before it counts as another branch
 JUMP = 0.1  # by which it may be off at most

@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from bridge.errors import SourceError
-from bridge.frontend.torch_module import Torch
+from bridge.frontend.torch.module import Torch
 from bridge.keras_compat import all_layers, place_of, to_numpy
 from bridge.verification.metrics import Arrays
 from bridge.verification.statistics import Batches, batches
@@ -61,7 +61,7 @@ def _exact() -> contextlib.AbstractContextManager[None]:
     """torch without the functions that round in double precision, be it under Keras."""
     import torch
 
-    from bridge.frontend.torch_patches import replaced
+    from bridge.frontend.torch.patches import replaced
 
     why = "its backward rounds 1/6 to float32"
     return replaced([(torch.nn.functional, "hardsigmoid", _hardsigmoid, why)])
@@ -75,7 +75,7 @@ def _trained(module: torch.nn.Module, training: bool = True) -> Iterator[set[flo
     """
     import torch
 
-    from bridge.frontend.torch_patches import DROPPING, replaced
+    from bridge.frontend.torch.patches import DROPPING, replaced
 
     attend, seen = torch.nn.functional.scaled_dot_product_attention, set[float]()
 

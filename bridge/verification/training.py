@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from bridge.build.assembly import Built
-from bridge.frontend.torch_module import Torch
+from bridge.frontend.torch.module import Torch
 from bridge.verification.checks import (
     BACK,
     GRADIENTS,

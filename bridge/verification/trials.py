@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.errors import NotRun, SourceError
-from bridge.frontend.torch_module import Torch
+from bridge.frontend.torch.module import Torch
 from bridge.graph.shapes import shape_of
 from bridge.verification.checks import Check, limit_of
 from bridge.verification.inputs import Draw, Sampler, Sizes, sizes_text

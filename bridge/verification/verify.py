@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from bridge.build.assembly import Built
     from bridge.frontend.source import Given, Source
-    from bridge.frontend.torch_module import Torch
+    from bridge.frontend.torch.module import Torch
     from bridge.graph.axes import Perm
     from bridge.ops.contract import Plan
     from bridge.verification.options import Verify

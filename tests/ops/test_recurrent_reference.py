@@ -7,7 +7,7 @@ import pytest
 from recurrent_graphs import HIDDEN, INPUT, onnx_model
 from test_recurrent import ACTIVATED, CUSTOM, rows, text
 
-from bridge.frontend.onnx_double import in_double
+from bridge.frontend.onnx.double import in_double
 from bridge.verification.metrics import cast
 from bridge.verification.reference import in_float64
 

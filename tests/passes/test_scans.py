@@ -3,7 +3,7 @@
 import pytest
 from checking import check, parse
 
-from bridge.frontend.onnx_load import load
+from bridge.frontend.onnx.load import load
 from bridge.graph.rewriting import all_nodes
 from bridge.passes import simplify
 from bridge.passes.unroll_loops import MOST_NODES

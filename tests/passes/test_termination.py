@@ -22,7 +22,7 @@ from torch import nn
 import bridge
 import bridge.ops
 from bridge.errors import InternalError
-from bridge.frontend.onnx_load import load
+from bridge.frontend.onnx.load import load
 from bridge.passes import simplify
 from bridge.plan.planner import plan
 

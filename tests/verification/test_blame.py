@@ -12,7 +12,7 @@ import bridge
 from bridge import passes
 from bridge.conversion import smallest
 from bridge.frontend import source
-from bridge.frontend.onnx_adapters import ADAPTERS
+from bridge.frontend.onnx.adapters import ADAPTERS
 from bridge.verification.checks import ORT_KERAS, SIMPLIFIED, TORCH_ORT
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] x) => (float[N, 4] y)

@@ -17,7 +17,7 @@ from keras import ops
 from torch import nn
 
 import bridge
-from bridge.frontend.onnx_load import load
+from bridge.frontend.onnx.load import load
 from bridge.graph.ranges import Range
 from bridge.passes import simplify
 from bridge.verification.inputs import Sampler

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import bridge
-from bridge.frontend.onnx_double import in_double
+from bridge.frontend.onnx.double import in_double
 from bridge.verification.checks import LIMIT, ORT_KERAS, TORCH_KERAS
 from bridge.verification.metrics import cast, worst_error
 from bridge.verification.reference import as_given, in_float64

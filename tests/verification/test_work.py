@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import bridge
 from bridge.conversion import load_source
-from bridge.frontend.onnx_load import load
+from bridge.frontend.onnx.load import load
 from bridge.passes import simplify
 from bridge.passes.work import FAST
 from bridge.verification import work

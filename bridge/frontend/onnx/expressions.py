@@ -1,0 +1,6 @@
+"""All operators that are written out in others, each family in a file of its own."""
+
+from bridge.frontend.onnx import attention, integers, microsoft, qlinear  # noqa: F401 - each enters its own
+from bridge.frontend.onnx.lowered import LOWERINGS, MICROSOFT, lower
+
+__all__ = ["LOWERINGS", "MICROSOFT", "lower"]

@@ -1,0 +1,187 @@
+"""The example inputs a module is traced with: more than one of a batch of which one was given.
+
+torch takes an axis of length one for a number. So an example of one, which is what people have at hand, is repeated for
+the trace, where that is what the module means by its batch: every output then holds its rows as often.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch.utils import _pytree as pytree
+
+from bridge.errors import NotRun
+from bridge.frontend.torch.module import Torch
+from bridge.frontend.torch.shapes import Axes, as_torch_takes_them, free_axes
+from bridge.graph.shapes import shape_of
+
+REPEATS = 3  # of a batch of one
+MAX_RUNS = 27  # of the module, to find out which axes are its batch
+TOLERANCE = 1e-3  # of the largest magnitude: other kernels are at work for another batch
+
+
+@dataclass(frozen=True)
+class Example:
+    """The arguments to trace with, and which axes of them are to be free."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    axes: tuple[Axes, ...] | None = None  # of each leaf
+    repeated: tuple[tuple[int, ...], ...] = ()  # for each leaf the axes along which it is repeated
+    asked: bool = False  # whether the user named the axes
+
+    @classmethod
+    def with_batch(cls, given: Torch) -> Example:
+        """The example of `given`, with the batch free: axis 0 of the first tensor, or axis 1 where a recurrent layer of
+        the module is time-major, and every axis as long; of an example of one, those axes that can be told to be."""
+        module, (args, kwargs) = given.module, given.arguments
+        leaves, spec = pytree.tree_flatten((args, kwargs))
+        first = next((x for x in leaves if isinstance(x, torch.Tensor) and x.ndim), None)
+        if first is None:
+            return cls(args, kwargs)
+        sizes = set(first.shape[: 2 if time_major(module) else 1]) - {1}
+        chosen = [_as_long(x, sizes) for x in leaves]
+        found = None if any(chosen) else _axes_of_one(given, leaves, spec)
+        if found is None:
+            return cls(args, kwargs, _automatic(chosen))
+        args, kwargs = pytree.tree_unflatten(_repeated(leaves, found), spec)
+        return cls(args, kwargs, _automatic(found), tuple(found))
+
+    @classmethod
+    def with_axes(cls, given: Torch, shapes: Any) -> Example:
+        """The example of `given`, with the axes free that `shapes` name: repeated along those of length one, where the
+        module runs on it. Raises `SourceError` where `shapes` do not fit."""
+        args, kwargs = given.arguments
+        axes = free_axes(given.module, args, kwargs, shapes)
+        plain = cls(args, kwargs, tuple(axes), asked=True)
+        leaves, spec = pytree.tree_flatten((args, kwargs))
+        ones = [tuple(a for a in found if x.shape[a] == 1) for x, found in zip(leaves, axes, strict=True)]
+        if not any(ones):
+            return plain
+        args, kwargs = pytree.tree_unflatten(_repeated(leaves, ones), spec)
+        repeated = given.called_with(args, kwargs)
+        try:
+            repeated(repeated.examples)
+        except NotRun:  # another axis is as long
+            return plain
+        return replace(plain, args=args, kwargs=kwargs, repeated=tuple(ones))
+
+    def as_given(self, given: Torch) -> Example:
+        """That of `given`, not repeated: with the same axes free where the user named them, else with none."""
+        args, kwargs = given.arguments
+        return Example(args, kwargs, self.axes if self.asked else None, asked=self.asked)
+
+    @contextlib.contextmanager
+    def one_batch(self, module: torch.nn.Module) -> Iterator[None]:
+        """While `module` is traced, the batch found in its inputs is one, also where forward does not show it."""
+        found = [] if self.asked else self.of_tensors(self.axes or ())
+        batch = [(place, *axes) for place, axes in enumerate(found) if len(axes) == 1]
+
+        def agree(_: Any, args: Any, kwargs: Any) -> None:
+            tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+            first, *others = (tensors[place].shape[axis] for place, axis in batch)
+            for other in others:
+                torch._check(first == other)
+
+        handle = module.register_forward_pre_hook(agree, with_kwargs=True) if batch else None
+        try:
+            yield
+        finally:
+            if handle is not None:
+                handle.remove()
+
+    def is_free(self, model: ir.Model) -> bool:
+        """Whether `model`, traced with it, has left free the axes along which it is repeated."""
+        pairs = zip(model.graph.inputs, self.of_tensors(self.repeated), strict=False)
+        return not any(isinstance(shape_of(value)[axis], int) for value, axes in pairs for axis in axes)
+
+    def shapes(self, module: torch.nn.Module) -> Any:
+        """The free axes as torch takes them; None where they are torch's to choose."""
+        return None if self.axes is None else as_torch_takes_them(module, self.args, self.kwargs, self.axes)
+
+    def of_tensors(self, of_leaves: Sequence[Any]) -> list[Any]:
+        """Of what there is for each leaf, that for the tensors."""
+        leaves = pytree.tree_leaves((self.args, self.kwargs))
+        return [found for x, found in zip(leaves, of_leaves, strict=False) if isinstance(x, torch.Tensor)]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a report says of it."""
+        if not self.repeated:
+            return ()
+        if self.asked:
+            return (f"the example is one long where axes are named: traced with {REPEATS} of it there",)
+        return (f"the example holds one of a batch: traced with {REPEATS} of it, so that the batch is free",)
+
+
+def time_major(module: torch.nn.Module) -> bool:
+    """Whether a recurrent layer of the module has the time before the batch."""
+    return any(isinstance(m, torch.nn.RNNBase) and not m.batch_first for m in module.modules())
+
+
+def _as_long(leaf: Any, sizes: set[int]) -> tuple[int, ...]:
+    shape = leaf.shape if isinstance(leaf, torch.Tensor) else ()
+    return tuple(axis for axis, size in enumerate(shape) if size in sizes)
+
+
+def _automatic(chosen: Sequence[tuple[int, ...]]) -> tuple[Axes, ...]:
+    """The chosen axes of every leaf, free where torch allows it."""
+    return tuple(dict.fromkeys(axes, torch.export.Dim.AUTO) for axes in chosen)
+
+
+def _axes_of_one(given: Torch, leaves: list[object], spec: Any) -> list[tuple[int, ...]] | None:
+    """For each leaf the axis of length one that is the batch, if it has one: the first choice under which the module
+    gives what it gives for the example, as often as the example is repeated."""
+    wanted = given(given.examples)
+    for choice in itertools.islice(_choices(leaves), MAX_RUNS):
+        repeated = given.called_with(*pytree.tree_unflatten(_repeated(leaves, choice), spec))
+        try:
+            got = repeated(repeated.examples)
+        except NotRun:  # sizes that are not meant
+            continue
+        if len(got) == len(wanted) and _is_repeated(wanted, got):
+            return choice
+    return None
+
+
+def _choices(leaves: list[object]) -> Iterator[list[tuple[int, ...]]]:
+    """Which axis of each leaf is repeated: of the first two, those of length one; as many leaves as may be first."""
+    shapes = [tuple(x.shape[:2]) if isinstance(x, torch.Tensor) else () for x in leaves]
+    options = [[*((axis,) for axis, size in enumerate(shape) if size == 1), ()] for shape in shapes]
+    choices = (list(choice) for choice in itertools.product(*options))
+    return iter(sorted((c for c in choices if any(c)), key=lambda choice: choice.count(())))
+
+
+def _repeated(leaves: list[Any], choice: Sequence[tuple[int, ...]]) -> list[Any]:
+    def grown(x: Any, axes: tuple[int, ...]) -> Any:
+        return functools.reduce(lambda y, axis: y.repeat_interleave(REPEATS, dim=axis), axes, x)
+
+    return list(map(grown, leaves, choice))
+
+
+def _is_repeated(wanted: list[np.ndarray], got: list[np.ndarray]) -> bool:
+    """Whether all outputs are as they were, and some of them repeated along one axis."""
+    grown = [_grown(before, after) for before, after in zip(wanted, got, strict=True)]
+    return all(axes is not None for axes in grown) and any(grown)
+
+
+def _grown(before: np.ndarray, after: np.ndarray) -> tuple[int, ...] | None:
+    """The axis along which `after` is `before` repeated, none if it is the same; None if it is something else."""
+    if before.ndim != after.ndim:
+        return None
+    longer = tuple(i for i, (a, b) in enumerate(zip(before.shape, after.shape, strict=True)) if a != b)
+    if len(longer) > 1 or longer and (before.shape[longer[0]], after.shape[longer[0]]) != (1, REPEATS):
+        return None
+    wide = np.broadcast_to(before, after.shape)
+    if not np.issubdtype(after.dtype, np.floating):
+        return longer if np.array_equal(wide, after) else None
+    scale = float(np.abs(wide).max(initial=0))
+    return longer if np.allclose(wide, after, rtol=0, atol=TOLERANCE * scale, equal_nan=True) else None

@@ -1,0 +1,217 @@
+"""What people give as a module: wrappers are seen through, and what is none is refused with the way to one."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+from bridge.errors import ExportError, NotRun, SourceError
+from bridge.frontend.torch.module import Torch
+from bridge.frontend.torch.objects import objects
+from bridge.frontend.torch.trees import in_order, register
+
+WRAPPERS = {  # of torch: where each keeps the module it wraps
+    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",  # torch.compile
+    "torch.nn.parallel.data_parallel.DataParallel": "module",
+    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
+}
+
+SWITCH = "use_cache"  # what the parameter of a decoder's forward is called
+WITHOUT_CACHE = (
+    f"traced with {SWITCH}=False: the cache that the module gives otherwise is left out; give {SWITCH}=True, or a "
+    f"cache, to have its tensors as outputs"
+)
+
+
+def seen_through(source: object) -> Any:
+    """The module inside of `torch.compile`, `DataParallel` and `DistributedDataParallel`."""
+    while (name := _full_name(type(source))) in WRAPPERS:
+        source = getattr(source, WRAPPERS[name])
+    return source
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def require_module(source: object) -> None:
+    """Raise `SourceError` unless `source` is an `nn.Module` that can be traced."""
+    name = type(source).__name__
+    if isinstance(source, torch.jit.ScriptModule):
+        raise SourceError(
+            f"a TorchScript module ({getattr(source, 'original_name', name)}) no longer knows its layers: convert the "
+            f"nn.Module that it was made from, with the weights of its state_dict()"
+        )
+    if isinstance(source, torch.nn.Module):
+        quantised = next((path for path, part in source.named_modules() if _is_quantised(part)), None)
+        if quantised is not None:
+            raise SourceError(
+                f"{name} is quantised (at {quantised}): convert the module as it was before, or one with fake "
+                f"quantisation taken out"
+            )
+        _require_values(source)
+        return
+    if isinstance(source, Mapping):
+        raise SourceError(
+            "a state_dict holds weights without the network: module.load_state_dict(…) and convert the module, or "
+            "bridge.transfer for layers written by hand"
+        )
+    if isinstance(source, type) and issubclass(source, torch.nn.Module):
+        raise SourceError(f"{source.__name__} is a class: give a module made of it, {source.__name__}(…)")
+    if callable(source):
+        raise SourceError(f"cannot convert a {name}: call it in the forward of an nn.Module")
+    raise SourceError(
+        f"cannot convert a {name}; give an nn.Module with args, an ExportedProgram, an .onnx or .pt2 file, or an ONNX "
+        f"model"
+    )
+
+
+def _require_values(module: torch.nn.Module) -> None:
+    name = next((name for name, tensor in _tensors(module) if tensor.is_meta), None)
+    if name is not None:
+        raise SourceError(
+            f"{type(module).__name__} is on the device 'meta', where {name} holds no numbers: "
+            f"module.to_empty(device='cpu') and load its weights"
+        )
+
+
+def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters and buffers, but for those that get their shape when they are first used."""
+    named = itertools.chain(module.named_parameters(), module.named_buffers())
+    return ((name, x) for name, x in named if not torch.nn.parameter.is_lazy(x))
+
+
+def placed(module: torch.nn.Module, inputs: Any) -> Any:
+    """`inputs` with their arrays as tensors, on the device of the module where it has one."""
+    devices = {tensor.device for _, tensor in _tensors(module)}
+
+    def tensor(leaf: Any) -> Any:
+        leaf = torch.from_numpy(leaf.copy()) if isinstance(leaf, np.ndarray) else leaf
+        moves = isinstance(leaf, torch.Tensor) and len(devices) == 1 and {leaf.device} != devices
+        return leaf.to(*devices) if moves and not leaf.is_meta else leaf
+
+    return pytree.tree_map(tensor, inputs)
+
+
+def without_cache(given: Torch) -> tuple[Torch, tuple[str, ...]]:
+    """`given`; where it gives a cache that the inputs neither hold nor ask for, `given` without it, and what a report
+    says of that."""
+    (args, kwargs), parameters = given.arguments, inspect.signature(given.module.forward).parameters
+    takes = SWITCH in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    asked = SWITCH in (*kwargs, *list(parameters)[: len(args)])
+    if not takes or asked or objects((args, kwargs)) or not _gives_objects(given):
+        return given, ()
+    off = given.called_with(args, in_order(given.module, {**kwargs, SWITCH: False}))
+    return (off, (WITHOUT_CACHE,)) if _gives_objects(off) is False else (given, ())
+
+
+def _gives_objects(given: Torch) -> bool | None:
+    """Whether there are objects in what it gives; None where it does not run."""
+    try:
+        with given.evaluating() as module:
+            return bool(objects(given.result(given.examples, module)))
+    except NotRun:
+        return None
+
+
+def result_of(given: Torch) -> Any:
+    """What the module gives for its examples, as a tree that torch knows. Raises `ExportError` where it does not run on
+    them, `SourceError` where it gives something else each time or what are no tensors."""
+    title = type(given.module).__name__
+    try:
+        with given.evaluating() as called:
+            before = _random_state()
+            result = given.result(given.examples, called)
+            again = given.result(given.examples, called) if _random_state() != before else result
+    except NotRun as error:
+        kind = type(error.__cause__).__name__
+        raise ExportError(
+            f"{title} does not run on the args given: {kind}: {error}; {_told(given)}"
+        ) from error
+    for tree in (result, again):
+        register(tree)
+    _require_outputs(title, result)
+    pairs = zip(pytree.tree_leaves(result), pytree.tree_leaves(again), strict=True)
+    if not all(a is b or torch.allclose(a, b, equal_nan=True) for a, b in pairs):
+        raise SourceError(
+            f"{title} gives other outputs each time it runs, in evaluation mode too, since it draws random numbers: "
+            f"make what it draws an input of forward, or draw only where self.training"
+        )
+    return result
+
+
+def _random_state() -> tuple[bytes, ...]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return tuple(state.numpy().tobytes() for state in (torch.random.get_rng_state(), *cuda))
+
+
+def _told(given: Torch) -> str:
+    """What was given, and what forward takes."""
+    args, kwargs = given.arguments
+    texts = [_text(leaf) for leaf in pytree.tree_leaves((args, kwargs))]
+    parameters = inspect.signature(given.module.forward).parameters
+    told = f"given {', '.join(texts) or 'nothing'}; forward takes ({', '.join(parameters)})"
+    if len(args) == 1 and not kwargs and isinstance(args[0], Mapping) and set(args[0]) <= set(parameters):
+        return f"{told}: name its inputs, kwargs={{…}}"
+    weights = {_dtype(x) for _, x in _tensors(given.module) if x.is_floating_point()}
+    return f"{told}, its weights are {', '.join(weights)}" if weights else told
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _text(leaf: Any) -> str:
+    return f"{_dtype(leaf)}{list(leaf.shape)}" if isinstance(leaf, torch.Tensor) else type(leaf).__name__
+
+
+def _is_quantised(part: torch.nn.Module) -> bool:
+    return type(part).__module__.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized"))
+
+
+def require_numbers(title: str, inputs: object, state: Mapping[str, Any]) -> None:
+    """Raise `SourceError` where one of the tensors is of a type that numpy and onnxruntime do not compute in."""
+    for path, leaf in (*_leaves(inputs), *state.items()):
+        if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.bfloat16:
+            raise SourceError(
+                f"{title} computes in bfloat16 ({path}), in which onnxruntime does not: convert module.float(), whose "
+                f"numbers are the same, with inputs in float32; what comes back loads into the module in bfloat16"
+            )
+    for path, leaf in _leaves(inputs):
+        if isinstance(leaf, torch.Tensor) and (
+            leaf.is_meta or leaf.is_nested or leaf.layout != torch.strided
+        ):
+            kind = "on the device 'meta', without numbers" if leaf.is_meta else "no plain tensor of one shape"
+            raise SourceError(f"{path} is {kind}: give one, as torch.randn makes it")
+        if isinstance(leaf, torch.Tensor) and leaf.is_complex():
+            raise SourceError(
+                f"{path} is complex, as inputs of Keras models are not: take torch.view_as_real of it, and "
+                f"torch.view_as_complex in forward"
+            )
+
+
+def _require_outputs(title: str, outputs: Any) -> None:
+    """Raise `SourceError` if the outputs, as a tree that torch knows, are not tensors."""
+    found = [leaf for leaf in pytree.tree_leaves(outputs) if leaf is not None]
+    if not found:
+        raise SourceError(f"{title} gives nothing: give tensors")
+    for leaf in found:
+        if not isinstance(leaf, torch.Tensor):
+            raise SourceError(f"{title} gives a {type(leaf).__name__} among its outputs: give tensors only")
+        if leaf.is_complex():
+            raise SourceError(
+                f"{title} gives complex numbers, as Keras models do not: give torch.view_as_real of them"
+            )
+
+
+def _leaves(inputs: object) -> Iterator[tuple[str, Any]]:
+    """The leaves of (args, kwargs), each with what it is called: `input 0`, `input batch['x']`."""
+    for (_, first, *rest), leaf in pytree.tree_flatten_with_path(inputs)[0]:
+        name = getattr(first, "idx", getattr(first, "key", ""))
+        yield f"input {name}{pytree.keystr(tuple(rest))}", leaf

@@ -1,0 +1,133 @@
+"""What a module takes and gives, as torch's trees: what torch does not know as one is told to it, and every tensor in
+it has a path of names and places."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from bridge.frontend.torch.objects import KNOWN, attributes, holds_tensors, register_object
+from bridge.graph.structure import Path
+
+
+def register(tree: Any) -> None:
+    """Dataclasses, mappings and objects that hold tensors in `tree`, whoever wrote them, become trees of what they
+    hold."""
+    for leaf in pytree.tree_leaves(tree):
+        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            kind: Any = type(leaf)
+            pytree.register_dataclass(kind)
+        elif isinstance(leaf, Mapping):
+            _register_mapping(type(leaf))
+        elif holds_tensors(leaf):
+            register_object(type(leaf))
+            register(list(vars(leaf).values()))
+        else:
+            continue
+        register(leaf)
+
+
+def _register_mapping(kind: Any) -> None:
+    pytree.register_pytree_node(
+        kind,
+        lambda found: (list(found.values()), list(found)),
+        lambda values, keys: kind(dict(zip(keys, values, strict=True))),
+        serialized_type_name=f"{kind.__module__}.{kind.__qualname__}",
+        flatten_with_keys_fn=lambda found: (
+            [(pytree.MappingKey(key), value) for key, value in found.items()],
+            list(found),
+        ),
+    )
+
+
+def members(tree: Any) -> Iterator[tuple[str | int, Any]]:
+    """What `tree` holds, in torch's order: by the keys of a mapping, the fields of a dataclass or a named tuple, the
+    attributes of an object, and by places elsewhere."""
+    parts = pytree.tree_leaves(tree, is_leaf=lambda part: part is not tree)
+    keys: list[str | int] = []
+    if isinstance(tree, Mapping):
+        keys = [str(key) for key in tree]
+    elif dataclasses.is_dataclass(tree):
+        keys = [name for name in _fields(tree) if getattr(tree, name) is not None]
+    elif type(tree) in KNOWN:
+        keys = list(attributes(tree))
+    elif isinstance(tree, tuple):
+        keys = list(getattr(tree, "_fields", ()))
+    return zip(keys if len(keys) == len(parts) else range(len(parts)), parts, strict=True)
+
+
+def _fields(tree: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(tree)]
+
+
+def paths(tree: Any, counts: Callable[[Any], bool] = lambda leaf: leaf is not None) -> Iterator[Path]:
+    """Of every leaf of `tree` that `counts`, in torch's order, its path; places are counted without what holds
+    nothing."""
+    if pytree.tree_is_leaf(tree):
+        if counts(tree):
+            yield ()
+        return
+    found = [(key, inner) for key, part in members(tree) if (inner := list(paths(part, counts)))]
+    for place, (key, inner) in enumerate(found):
+        yield from ((key if isinstance(key, str) else place, *path) for path in inner)
+
+
+def given_by(program: torch.export.ExportedProgram) -> Any:
+    """What `program` gives, with the names of its results for tensors."""
+    return pytree.tree_unflatten(list(program.graph_signature.user_outputs), program.call_spec.out_spec)
+
+
+def arguments(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs by the names of forward's parameters, in their order; what goes into `**kwargs` by its own name."""
+    given = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
+    rest = given.pop(_rest(module), {})
+    return {**given, **rest}
+
+
+def _rest(module: torch.nn.Module) -> str:
+    """What forward calls its `**kwargs`, if it has such."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    return next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), "")
+
+
+@contextlib.contextmanager
+def spelled_out(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[None]:
+    """What goes into forward's `**kwargs` as parameters of their own: torch frees no axes in a `**kwargs`."""
+    signature, forward = inspect.signature(module.forward), module.forward
+    rest = signature.bind(*args, **kwargs).arguments.get(_rest(module), {})
+
+    def spelled(*args: Any, **kwargs: Any) -> Any:
+        return forward(*args, **kwargs)
+
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in rest]
+    spelled.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
+    before = dict(vars(module))
+    if rest:
+        module.forward = spelled
+    try:
+        yield
+    finally:
+        vars(module).pop("forward", None)
+        vars(module).update({name: part for name, part in before.items() if name == "forward"})
+
+
+def in_order(module: torch.nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """`kwargs` in the order of forward's parameters, as torch has them."""
+    known = [name for name in inspect.signature(module.forward).parameters if name in kwargs]
+    return {name: kwargs[name] for name in (*known, *kwargs)}
+
+
+def input_names(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
+    """Of every tensor among the inputs: as forward calls it, and where one dict is all there is as its key does."""
+    given = arguments(module, args, kwargs)
+    found = list(paths(given, lambda leaf: isinstance(leaf, torch.Tensor)))
+    if len(given) == 1 and all(len(path) > 1 and isinstance(path[1], str) for path in found):
+        found = [path[1:] for path in found]
+    return ["_".join(map(str, path)) for path in found]
