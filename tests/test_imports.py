@@ -31,18 +31,17 @@ LAW = """
 """
 SANCTIONED = {("report.report", f"report.{form}") for form in ("text", "html")}  # a report prints itself
 FRAMEWORKS = {
-    "torch": "frontend.source frontend.torch.pt2 frontend.torch.* files.checkpoints weights.weight_map handwritten.running "
-    "keras_compat verification.dropout "
-    "verification.shaken verification.sides verification.statistics",
+    "torch": "frontend.source frontend.torch.* files.checkpoints weights.weight_map handwritten.running keras_compat "
+    "verification.training.*",
     "onnxscript": "frontend.source frontend.torch.*",
     "onnxruntime": "verification.runners",
-    "keras": "layers.* ops.* build.* keras_compat files.keras_file saving summary backend conversion verification.alone "
-    "verification.backend_worker verification.dropout verification.nodes verification.outputs verification.runners verification.saved verification.sides "
-    "verification.verify",
+    "keras": "layers.* ops.* build.* keras_compat files.keras_file saving summary backend conversion "
+    "verification.backends.worker verification.doubt.alone verification.nodes verification.outputs "
+    "verification.runners verification.saved verification.training.* verification.verify",
     "jax": "keras_compat",
     "tensorflow": "keras_compat",
     "sympy": "graph.shapes frontend.torch.ranges passes.infer_shapes passes.normal_form passes.slice_shapes ops.dims "
-    "verification.requirements verification.sizes",
+    "verification.inputs.requirements verification.inputs.sizes",
     "safetensors": "files.checkpoints",
     "h5py": "files.keras_file",
     "google": "frontend.onnx.read",

@@ -16,11 +16,11 @@ from bridge.frontend.onnx.double import in_double
 from bridge.frontend.onnx.load import load
 from bridge.frontend.source import load_source
 from bridge.passes import simplify
+from bridge.verification.doubt.sure import FORMULAS, Alone, Sure, sure
+from bridge.verification.inputs.sizes import solve
 from bridge.verification.metrics import Arrays, cast, only, relative_error, worst_error
 from bridge.verification.precision import precision
-from bridge.verification.reference import in_float64
-from bridge.verification.sizes import solve
-from bridge.verification.sure import FORMULAS, Alone, Sure, sure
+from bridge.verification.reference.as_given import in_float64
 from bridge.verification.trials import Run, Shapes, Trial
 
 LIMITS = {"float64": 1e-6, "float32": 2e-5, "float16": 1e-2}

@@ -15,7 +15,7 @@ from bridge.frontend.source import Given, as_ir
 from bridge.graph.provenance import torch_path
 from bridge.passes import simplify
 from bridge.verification.metrics import Arrays, relative_error, worst_error
-from bridge.verification.reference import as_given
+from bridge.verification.reference.as_given import as_given
 from bridge.verification.runners import values_in
 from bridge.verification.trials import Trial
 

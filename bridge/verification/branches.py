@@ -10,9 +10,9 @@ import onnx_ir as ir
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.torch.module import Torch
 from bridge.graph.rewriting import all_nodes, input_of, is_onnx
-from bridge.verification.inputs import Sampler, Sizes
+from bridge.verification.inputs.sampler import Sampler, Sizes
 from bridge.verification.metrics import Arrays
-from bridge.verification.reference import Runner
+from bridge.verification.reference.as_given import Runner
 from bridge.verification.runners import OnnxRuntime, showing
 from bridge.verification.trials import Trial
 from bridge.verification.work import Budget

@@ -11,8 +11,8 @@ from bridge.frontend.source import Source
 from bridge.graph.rewriting import all_nodes
 from bridge.passes.common import inline
 from bridge.passes.infer_shapes import infer_shapes
-from bridge.verification.inputs import Sampler
-from bridge.verification.reference import as_given
+from bridge.verification.inputs.sampler import Sampler
+from bridge.verification.reference.as_given import as_given
 from bridge.verification.trials import running
 
 ENDLESS = frozenset({"Loop", "Scan"})  # operators that the file itself says how often to repeat

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from bridge.verification.bisect import departure
 from bridge.verification.checks import LEGS, SIMPLIFIED, TORCH_ORT, Check
-from bridge.verification.doubt import Compared
+from bridge.verification.doubt.departures import Compared
 from bridge.verification.nodes import node_errors
-from bridge.verification.reference import Runner
+from bridge.verification.reference.as_given import Runner
 from bridge.verification.runners import OnnxRuntime
 from bridge.verification.trials import Trial
 

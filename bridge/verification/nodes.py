@@ -11,7 +11,7 @@ import onnx_ir as ir
 from bridge.build.assembly import Built
 from bridge.graph.shapes import shape_of
 from bridge.ops.contract import Plan
-from bridge.verification.inputs import Sizes
+from bridge.verification.inputs.sampler import Sizes
 from bridge.verification.metrics import Arrays, relative_error
 from bridge.verification.runners import in_order, keras_call, values_in
 from bridge.verification.trials import Trial

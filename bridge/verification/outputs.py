@@ -25,12 +25,12 @@ from bridge.verification.checks import (
     TORCH_ORT,
     Check,
 )
-from bridge.verification.inputs import Sampler, sizes_text
+from bridge.verification.doubt.sure import Alone, sure
+from bridge.verification.inputs.odd import Odd
+from bridge.verification.inputs.sampler import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, error_where, worst_error
-from bridge.verification.odd import Odd
 from bridge.verification.precision import step_of
 from bridge.verification.runners import OnnxRuntime, keras_call
-from bridge.verification.sure import Alone, sure
 from bridge.verification.trials import Run, Trial, running, uncut
 from bridge.verification.work import Budget
 

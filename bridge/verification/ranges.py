@@ -21,10 +21,10 @@ from bridge.errors import ExportError, NotRun
 from bridge.graph.ranges import FREE, Range, Ranges
 from bridge.graph.shapes import shape_of
 from bridge.verification.checks import limit_of
-from bridge.verification.inputs import Sampler, Sizes
+from bridge.verification.inputs.sampler import Sampler, Sizes
+from bridge.verification.inputs.sizes import LARGE, elements
 from bridge.verification.metrics import worst_error
-from bridge.verification.reference import as_given
-from bridge.verification.sizes import LARGE, elements
+from bridge.verification.reference.as_given import as_given
 
 if TYPE_CHECKING:
     from bridge.frontend.source import Source

@@ -14,10 +14,10 @@ from bridge.errors import NotRun, SourceError
 from bridge.frontend.torch.module import Torch
 from bridge.graph.shapes import shape_of
 from bridge.verification.checks import Check, limit_of
-from bridge.verification.inputs import Draw, Sampler, Sizes, sizes_text
+from bridge.verification.inputs.odd import Odd
+from bridge.verification.inputs.sampler import Draw, Sampler, Sizes, sizes_text
 from bridge.verification.metrics import Arrays, worst_error
-from bridge.verification.odd import Odd
-from bridge.verification.reference import Runner
+from bridge.verification.reference.as_given import Runner
 from bridge.verification.work import KINDS, OTHERS, Budget
 
 NONDETERMINISM = 1e-3  # by which two runs on the same inputs differ only where chance has a part

@@ -20,17 +20,17 @@ from bridge.keras_compat import TWINS, double_precision
 from bridge.passes import simplify
 from bridge.plan.planner import plan
 from bridge.verification import outputs
-from bridge.verification.backend_process import BackendProcess
+from bridge.verification.backends.process import BackendProcess
 from bridge.verification.branches import branch_trials
 from bridge.verification.checks import BACK, LIMITS, ORT_KERAS, TORCH_KERAS, Check, Verification, all_pass
-from bridge.verification.doubt import KERAS, Compared, passed, settled
-from bridge.verification.inputs import Sampler
+from bridge.verification.doubt.departures import KERAS, Compared, passed, settled
+from bridge.verification.inputs.odd import nudged
+from bridge.verification.inputs.sampler import Sampler
 from bridge.verification.metrics import Arrays, worst_error
 from bridge.verification.mismatch import failed_leg, first_mismatch
 from bridge.verification.nodes import node_errors
-from bridge.verification.odd import nudged
 from bridge.verification.precision import precision
-from bridge.verification.reference import Evaluator, Runner, as_given, in_float64
+from bridge.verification.reference.as_given import Evaluator, Runner, as_given, in_float64
 from bridge.verification.runners import OnnxRuntime, in_order, keras_call, onnxruntime_at
 from bridge.verification.trials import Run, Trial, few, odd_trials, trials, varies
 from bridge.verification.work import SLOWER
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from bridge.graph.axes import Perm
     from bridge.ops.contract import Plan
     from bridge.verification.options import Verify
-    from bridge.verification.sides import ByName, Trainable
+    from bridge.verification.training.sides import ByName, Trainable
     from bridge.weights.weight_map import WeightMap
 
 
@@ -246,8 +246,8 @@ def _rounding(opened: Source, dtype: str, double: Run) -> Run:
 def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) -> Verification:
     """The whole path of a source in `dtype` once more in float64: exported, built and compared; and the training
     compared, if asked."""
-    from bridge.verification.sides import require_comparable
-    from bridge.verification.training import parity
+    from bridge.verification.training.parity import parity
+    from bridge.verification.training.sides import require_comparable
 
     if training:
         if opened.module is None:
@@ -287,7 +287,7 @@ def _outputs_in_float64(
 
 def _float32_gradients(module: Torch, opened: Source, planned: Plan, wanted: ByName) -> Check:
     """Those of a model that is built once more, because it is trained, as `module` is."""
-    from bridge.verification.training import single_precision
+    from bridge.verification.training.parity import single_precision
 
     sampler = Sampler.of(planned.model, module.examples, opened.asked)
     return single_precision(build(planned), module, sampler, wanted)
@@ -304,8 +304,8 @@ def _float64_too(opened: Source, planned: Plan, dtype: str) -> Verification:
 
 def verify_gradients(trained: Trainable, opened: Source, simple: ir.Model) -> Verification:
     """The gradients of a Keras model with its weight map against torch's, in float32. Steps the model: give a copy."""
-    from bridge.verification.sides import require_comparable
-    from bridge.verification.training import exact_gradients, single_precision
+    from bridge.verification.training.parity import exact_gradients, single_precision
+    from bridge.verification.training.sides import require_comparable
 
     if opened.module is None:
         raise SourceError(

@@ -12,7 +12,7 @@ from typing import Any
 import onnx_ir as ir
 
 from bridge.passes.work import Dims, products
-from bridge.verification.sizes import Sizes, sizes_text
+from bridge.verification.inputs.sizes import Sizes, sizes_text
 
 BUDGET = 10**11  # multiplications of all trials of a proof, in each of the libraries that run them
 SLOWER = 10  # a graph that is run node by node in float64, which then has so much less

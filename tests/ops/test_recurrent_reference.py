@@ -9,7 +9,7 @@ from test_recurrent import ACTIVATED, CUSTOM, rows, text
 
 from bridge.frontend.onnx.double import in_double
 from bridge.verification.metrics import cast
-from bridge.verification.reference import in_float64
+from bridge.verification.reference.as_given import in_float64
 
 LENGTHS = np.array([3, 0, 4, 2], np.int32)
 

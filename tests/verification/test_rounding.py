@@ -13,7 +13,7 @@ import bridge
 from bridge.frontend.onnx.double import in_double
 from bridge.verification.checks import LIMIT, ORT_KERAS, TORCH_KERAS
 from bridge.verification.metrics import cast, worst_error
-from bridge.verification.reference import as_given, in_float64
+from bridge.verification.reference.as_given import as_given, in_float64
 
 torch.set_num_threads(1)
 

@@ -17,7 +17,7 @@ from bridge.passes import simplify
 from bridge.passes.work import FAST
 from bridge.verification import work
 from bridge.verification.checks import ORT_KERAS, TORCH_KERAS
-from bridge.verification.inputs import Sampler
+from bridge.verification.inputs.sampler import Sampler
 
 SIZES = {"n": 3, "h": 8, "w": 6}
 ROWS = {  # multiplications at these sizes, and one for each other number that is read or made

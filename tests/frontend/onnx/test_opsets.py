@@ -17,8 +17,8 @@ from bridge.build.builder import build
 from bridge.frontend.onnx.load import load
 from bridge.graph.functions import OPSET
 from bridge.passes.common import inline
-from bridge.verification.old_forms import NEWER
-from bridge.verification.reference import NodeByNode
+from bridge.verification.reference.as_given import NodeByNode
+from bridge.verification.reference.old_forms import NEWER
 
 # what neither onnxruntime nor the reference evaluator runs as given
 RUN_BY_NONE = {("GlobalLpPool", 22), ("MaxRoiPool", 22), ("Multinomial", 22)}

@@ -9,7 +9,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 import bridge
 from bridge.frontend.onnx.load import load, load_numbers
 from bridge.passes import simplify
-from bridge.verification.reference import as_given
+from bridge.verification.reference.as_given import as_given
 from tests.checking import check, parse
 
 HEADER = '<ir_version: 10, opset_import: ["": 21, "com.microsoft": 1]>\n'

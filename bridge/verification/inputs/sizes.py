@@ -13,7 +13,7 @@ import sympy
 
 from bridge.graph.ranges import FREE, Range
 from bridge.graph.shapes import formula, shape_of
-from bridge.verification.requirements import Requirements
+from bridge.verification.inputs.requirements import Requirements
 
 Sizes = dict[str, int]
 

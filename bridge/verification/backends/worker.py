@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bridge.errors import NotRun, short_message
 from bridge.graph import structure
-from bridge.verification.arrays_on_disk import read, write
+from bridge.verification.backends.arrays_on_disk import read, write
 from bridge.verification.metrics import Arrays
 
 

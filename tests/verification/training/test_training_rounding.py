@@ -13,8 +13,8 @@ from torch.nn.utils import parametrizations
 
 import bridge
 from bridge.verification.checks import GRADIENTS, STEPS
-from bridge.verification.shaken import Shaken
-from bridge.verification.training import gradient_errors
+from bridge.verification.training.parity import gradient_errors
+from bridge.verification.training.shaken import Shaken
 
 torch.set_num_threads(1)
 

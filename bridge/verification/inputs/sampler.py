@@ -14,10 +14,8 @@ from bridge.frontend.asked import Asked
 from bridge.graph.ranges import Range, Ranges
 from bridge.passes.bounds import ROOM, Room
 from bridge.verification import work
-from bridge.verification.metrics import Arrays
-from bridge.verification.odd import Odd, odd_draws
-from bridge.verification.precision import precision
-from bridge.verification.sizes import (
+from bridge.verification.inputs.odd import Odd, odd_draws
+from bridge.verification.inputs.sizes import (
     LARGE,
     Sizes,
     elements,
@@ -27,7 +25,9 @@ from bridge.verification.sizes import (
     sizes_text,
     solve,
 )
-from bridge.verification.values import Slot, slots
+from bridge.verification.inputs.values import Slot, slots
+from bridge.verification.metrics import Arrays
+from bridge.verification.precision import precision
 from bridge.verification.work import Budget
 
 __all__ = ["Draw", "Sampler", "Sizes", "sizes_text"]

@@ -21,12 +21,12 @@ import onnx_ir as ir
 from bridge.errors import BridgeError, NotRun, SourceError
 from bridge.frontend.source import Source, as_ir
 from bridge.verification.checks import LIMIT
+from bridge.verification.doubt.steps import Ran, Steps
+from bridge.verification.doubt.undefined import CHOICES, EXACT, SATURATING, UNSIGNED, choices
+from bridge.verification.inputs.odd import NUDGED
 from bridge.verification.metrics import Arrays, cast, distance, only, same, worst_error
-from bridge.verification.odd import NUDGED
-from bridge.verification.reference import in_float64, without_unused_functions
-from bridge.verification.steps import Ran, Steps
+from bridge.verification.reference.as_given import in_float64, without_unused_functions
 from bridge.verification.trials import Run, Trial, uncut
-from bridge.verification.undefined import CHOICES, EXACT, SATURATING, UNSIGNED, choices
 
 HUGE = 1e30  # beyond which the order of a sum decides whether it overflows
 REACH = 10  # times as far as something was moved by its last bits, others may have it

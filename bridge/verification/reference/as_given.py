@@ -16,7 +16,7 @@ from bridge.errors import SourceError, calling, short_message
 from bridge.frontend.source import as_ir
 from bridge.graph.rewriting import is_onnx
 from bridge.verification.metrics import Arrays
-from bridge.verification.node_kernels import node_kernels
+from bridge.verification.reference.node_kernels import node_kernels
 from bridge.verification.runners import OnnxRuntime, onnxruntime_at
 
 

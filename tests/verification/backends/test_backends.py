@@ -10,9 +10,9 @@ from checking import parse
 
 import bridge
 from bridge.errors import NotRun
-from bridge.verification import backend_process, options, verify
-from bridge.verification.arrays_on_disk import read, write
-from bridge.verification.backend_process import BackendProcess
+from bridge.verification import options, verify
+from bridge.verification.backends.arrays_on_disk import read, write
+from bridge.verification.backends.process import BackendProcess
 from bridge.verification.runners import keras_call
 
 SOURCE = (
@@ -54,7 +54,7 @@ def test_a_backend_that_gives_something_else_is_named(monkeypatch):
 
 
 def test_a_process_that_ends_does_not_run(monkeypatch, tmp_path):
-    monkeypatch.setattr(backend_process, "SECONDS", 0.0)
+    monkeypatch.setattr("bridge.verification.backends.process.SECONDS", 0.0)
     with (
         BackendProcess("jax", tmp_path / "m.keras", tmp_path) as process,
         pytest.raises(NotRun, match="its process ended"),

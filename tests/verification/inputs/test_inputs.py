@@ -20,10 +20,10 @@ import bridge
 from bridge.frontend.onnx.load import load
 from bridge.graph.ranges import Range
 from bridge.passes import simplify
-from bridge.verification.inputs import Sampler
-from bridge.verification.odd import Odd
+from bridge.verification.inputs.odd import Odd
+from bridge.verification.inputs.sampler import Sampler
+from bridge.verification.inputs.sizes import others, search, solve
 from bridge.verification.runners import OnnxRuntime
-from bridge.verification.sizes import others, search, solve
 
 torch.set_num_threads(1)
 

@@ -21,7 +21,7 @@ from bridge.errors import SourceError
 from bridge.frontend.torch.module import Torch
 from bridge.keras_compat import all_layers, place_of, to_numpy
 from bridge.verification.metrics import Arrays
-from bridge.verification.statistics import Batches, batches
+from bridge.verification.training.statistics import Batches, batches
 from bridge.weights.weight_map import WeightMap
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class TorchSide:
         return gradients
 
     def _rounding(self) -> contextlib.AbstractContextManager[object]:
-        from bridge.verification.shaken import Shaken
+        from bridge.verification.training.shaken import Shaken
 
         return contextlib.nullcontext() if self.shaken is None else Shaken(self.shaken)
 

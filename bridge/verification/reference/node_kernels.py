@@ -18,9 +18,9 @@ from bridge.errors import NotRun, SourceError
 from bridge.frontend.onnx.walk import nodes_in
 from bridge.graph.decimals import number
 from bridge.verification.metrics import Arrays, Attributes, worst_error
-from bridge.verification.old_forms import AS_NEWER, NEWER, old_forms
-from bridge.verification.pools import POOLS
-from bridge.verification.recurrent import STEPS, recurrent
+from bridge.verification.reference.old_forms import AS_NEWER, NEWER, old_forms
+from bridge.verification.reference.pools import POOLS
+from bridge.verification.reference.recurrent import STEPS, recurrent
 from bridge.verification.runners import OnnxRuntime
 
 IR_VERSION = 10

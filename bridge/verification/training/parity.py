@@ -32,12 +32,12 @@ from bridge.verification.checks import (
     Check,
     Gradient,
 )
-from bridge.verification.dropout import check_dropout
-from bridge.verification.inputs import Sampler, sizes_text
+from bridge.verification.inputs.sampler import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, relative_error
 from bridge.verification.outputs import ROUNDING_FACTOR
-from bridge.verification.sides import ByName, Factors, KerasSide, TorchSide, Trainable, factors
-from bridge.verification.statistics import biased
+from bridge.verification.training.dropout import check_dropout
+from bridge.verification.training.sides import ByName, Factors, KerasSide, TorchSide, Trainable, factors
+from bridge.verification.training.statistics import biased
 from bridge.weights.weight_map import WeightMap
 
 SMALL_GRADIENT = 1e-3  # a gradient that is smaller than this share of the largest is judged by that share

@@ -1,5 +1,5 @@
 """A saved Keras model on another backend, as a function of numpy arrays: Keras has one backend in each process, so that
-the model runs in one of its own (`backend_worker.py`)."""
+the model runs in one of its own (`worker.py`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import TracebackType
 
 from bridge.errors import NotRun
 from bridge.graph import structure
-from bridge.verification.arrays_on_disk import read, write
+from bridge.verification.backends.arrays_on_disk import read, write
 from bridge.verification.metrics import Arrays
 
 SECONDS = 600.0  # that one run may take, the first with the loading of the framework
@@ -37,7 +37,7 @@ class BackendProcess:
         worker = (str(model), str(sys.getrecursionlimit()), json.dumps(outputs))
         with self.complaints.open("wb") as complaints:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "bridge.verification.backend_worker", *worker],
+                [sys.executable, "-P", "-m", "bridge.verification.backends.worker", *worker],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,

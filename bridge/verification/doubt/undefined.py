@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.verification.metrics import Arrays, same
-from bridge.verification.recurrent import STEPS, recurrent
+from bridge.verification.reference.recurrent import STEPS, recurrent
 
 
 def _endless(x: np.ndarray, to: np.dtype) -> np.ndarray:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bridge.errors import NotRun, SourceError
-from bridge.verification.alone import excused
 from bridge.verification.checks import LIMIT, ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
+from bridge.verification.doubt.alone import excused
+from bridge.verification.doubt.sure import Alone, sure
+from bridge.verification.inputs.odd import Odd
 from bridge.verification.metrics import cast, worst_error
-from bridge.verification.odd import Odd
 from bridge.verification.outputs import checks
-from bridge.verification.sure import Alone, sure
 from bridge.verification.trials import Run, Trial, uncut
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import RECURRENT
 from bridge.graph.rewriting import constant, input_of, inputs_of, numpy_type
 from bridge.graph.shapes import Dim, shape_of
-from bridge.verification.sizes import Sizes, evaluate
+from bridge.verification.inputs.sizes import Sizes, evaluate
 
 SAME = frozenset(
     "Cast Expand Identity Reshape Slice Squeeze Transpose Unsqueeze".split()

@@ -12,7 +12,7 @@ from onnx_ir.passes.common import RemoveUnusedFunctionsPass
 
 from bridge.graph.rewriting import read_inside
 from bridge.verification.metrics import Arrays
-from bridge.verification.reference import Runner, as_given
+from bridge.verification.reference.as_given import Runner, as_given
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """ONNX's LSTM, GRU and RNN in numpy, as their schemas define them. onnxruntime has no kernels of them for float64 and
 none for `layout`; ONNX's evaluator passes over lengths and activations, and has no clip, peepholes of both directions
-or coupled gates. What is proved says the same in `layers.py` and `ops/recurrent.py`: a reference borrows nothing of it.
+or coupled gates. What is proved says the same in `layers` and `ops/recurrent.py`: a reference borrows nothing of it.
 
 https://github.com/onnx/onnx/blob/main/docs/Operators.md#LSTM, #GRU and #RNN
 """

@@ -11,8 +11,8 @@ from keras import ops
 
 import bridge
 from bridge.frontend.source import load_source
-from bridge.verification.reference import as_given
-from bridge.verification.sure import Alone, Sure, sure
+from bridge.verification.doubt.sure import Alone, Sure, sure
+from bridge.verification.reference.as_given import as_given
 from bridge.verification.trials import Trial
 
 HEAD = '<ir_version: 8, opset_import: ["": {}]> '

@@ -11,16 +11,16 @@ from bridge.build.assembly import Built
 from bridge.errors import NotRun, SourceError
 from bridge.graph.rewriting import numpy_type
 from bridge.ops.contract import Plan
+from bridge.verification.doubt.steps import single
+from bridge.verification.doubt.sure import HUGE, agreed
+from bridge.verification.doubt.undefined import choices
+from bridge.verification.inputs.odd import NUDGED, nudged
 from bridge.verification.metrics import Arrays, only, worst_error
 from bridge.verification.nodes import keras_values, node_errors, onnx_values
-from bridge.verification.odd import NUDGED, nudged
 from bridge.verification.outputs import ROUNDING_FACTOR
-from bridge.verification.reference import Evaluator
+from bridge.verification.reference.as_given import Evaluator
 from bridge.verification.runners import OnnxRuntime
-from bridge.verification.steps import single
-from bridge.verification.sure import HUGE, agreed
 from bridge.verification.trials import Trial
-from bridge.verification.undefined import choices
 
 
 def excused(plan: Plan, built: Built, trial: Trial, limit: float) -> bool:

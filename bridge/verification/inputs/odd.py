@@ -8,9 +8,9 @@ from enum import Enum
 
 import numpy as np
 
+from bridge.verification.inputs.sizes import Sizes, evaluate
+from bridge.verification.inputs.values import Slot
 from bridge.verification.metrics import Arrays
-from bridge.verification.sizes import Sizes, evaluate
-from bridge.verification.values import Slot
 
 
 class Odd(Enum):

@@ -1,0 +1,1 @@
+"""A saved model on another of Keras's backends, which takes a process of its own."""

@@ -1,0 +1,1 @@
+"""Where something departs: whether the source itself stands by what it says there."""

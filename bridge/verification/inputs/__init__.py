@@ -1,0 +1,1 @@
+"""Inputs for a model under proof: of which sizes, and what values."""

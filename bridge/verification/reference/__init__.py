@@ -1,0 +1,1 @@
+"""The source of a proof as it was given: what a file says, whoever can run it."""
