@@ -37,6 +37,7 @@ import bridge
 from benchmarks.fuzz.modules import randomised
 from benchmarks.fuzz.outcomes import outcome
 from benchmarks.fuzz.workers import CRASHED, EQUAL, HUNG, WRONG, Outcome, crash, limit_memory
+from bridge.frontend.torch.module import Torch
 
 FAMILIES = Path(__file__).with_suffix(".txt").read_text()
 
@@ -76,7 +77,7 @@ class Network:
             made.append(bridge.convert(module, inputs))
             return made[0]
 
-        ended = outcome(convert, module, inputs)
+        ended = outcome(convert, lambda: Torch(module, inputs))
         if ended.kind != EQUAL:
             return ended
         if fixed := [x.name for x in made[0].model.inputs if x.shape[0] is not None]:

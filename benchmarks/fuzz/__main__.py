@@ -1,4 +1,4 @@
-"""`python -m benchmarks.fuzz graphs|files|modules|mutants --n N --seed S`: how N random cases end.
+"""`python -m benchmarks.fuzz graphs|files|modules|clean|mutants --n N --seed S`: how N random cases end.
 
 The exit code is 1 if one of them failed.
 """
@@ -39,7 +39,7 @@ Ended = tuple[int, Outcome, tuple[str, ...]]
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["graphs", "files", "modules", "mutants"]))
+@click.argument("kind", type=click.Choice(["graphs", "files", "modules", "clean", "mutants"]))
 @click.option("--n", "count", default=1000, show_default=True, help="How many cases.")
 @click.option("--seed", default=0, show_default=True, help="Case k has the seed SEED * 1,000,000 + k.")
 @click.option("--from", "first", default=0, show_default=True, help="The first k.")

@@ -166,6 +166,21 @@ def parametrised(d: Draw, c: int, sizes: Sequence[int]) -> str:
     )
 
 
+def stopped(d: Draw, c: int, sizes: Sequence[int]) -> str:
+    """What does not train, in part or whole, and what has one weight with another."""
+    n = len(sizes)
+    layer = f"nn.Conv{n}d({c}, {c}, 3, padding=1)"
+    return d.pick(
+        f"still({layer})",
+        f"Do(lambda x, f: x + f(x).detach(), f={layer})",
+        f"Do(lambda x, f: f(x.detach()), f={layer})",
+        f"frozen({layer})",
+        f"frozen(nn.BatchNorm{n}d({c}))",
+        f"twins({layer}, nn.Conv{n}d({c}, {c}, 3, padding=1, bias={d.flag()}))",
+        f"Do(lambda x, f: f(x) + (x * f.weight.sum()).detach(), f=nn.BatchNorm{n}d({c}))",
+    )
+
+
 def spatial(d: Draw, c: int, sizes: Sequence[int]) -> str:
     """Functional code on channels first."""
     last = len(sizes) + 1
@@ -203,4 +218,5 @@ SPATIAL: dict[str, Sequence[Maker]] = {  # on channels first; of a sequence they
     "channels": (per_channel,),
     "parametrised": (parametrised,),
     "dropout": (drop,),
+    "stopped": (stopped,),
 }

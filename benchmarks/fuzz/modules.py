@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -17,13 +17,16 @@ from torch.nn import functional
 
 import bridge
 from benchmarks.fuzz import parts
+from benchmarks.fuzz.forms import Form
 from benchmarks.fuzz.layers import Draw
 from benchmarks.fuzz.outcomes import outcome
 from benchmarks.fuzz.sequences import ON, TO, WIDTH, WORDS
 from benchmarks.fuzz.workers import INVALID, Outcome
+from bridge.frontend.torch.module import Torch
+from bridge.frontend.torch.trees import in_order
 
 SCALES = (1.0, 1.0, 30.0, 1e-3)  # of all weights
-RARE = ("dropout", "branch", "masked", "parametrised")  # groups that are drawn half as often
+RARE = ("dropout", "branch", "masked", "parametrised", "stopped")  # groups that are drawn half as often
 LARGEST = 20_000  # elements of a value
 TIME = 7  # steps of a sequence
 SHAPES = {  # of the example of each kind, and of further inputs by name
@@ -61,6 +64,18 @@ def layer(code: str) -> nn.Module:
         return eval(code, names).eval()
 
 
+class Made(NamedTuple):
+    """A module, as it is, and what `bridge.convert` takes of it."""
+
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    shapes: Any
+
+    def source(self) -> Torch:
+        return Torch(self.module, self.args, in_order(self.module, self.kwargs))
+
+
 @dataclass(frozen=True)
 class Module:
     """One drawn module, and what of its input is free."""
@@ -72,52 +87,57 @@ class Module:
     free: tuple[int, ...] | None  # axes; None leaves it to the defaults
     dtype: str = "float32"
     training: bool = False
+    form: Form = Form()
 
     @property
     def groups(self) -> tuple[str, ...]:
         marks = (f"weights × {self.scale:g}", self.kind, self.dtype, *(["training"] if self.training else []))
-        return (*{group for group, *_ in self.layers}, *marks)
+        return (*{group for group, *_ in self.layers}, *marks, *self.form.groups)
 
-    def make(self, seed: int = 0, longer: int = 0) -> tuple[nn.Module, tuple[torch.Tensor, ...], Any]:
-        """Module, examples and dynamic_shapes; other inputs of the same module with `seed`, its free axes `longer`."""
+    def make(self, seed: int = 0, longer: int = 0) -> Made:
+        """With other inputs of the same module by `seed`, its free axes `longer`."""
         torch.manual_seed(self.seed)
         layers = [layer(code) for _, code, _ in self.layers]
         names = list(dict.fromkeys(name for made in layers for name in getattr(made, "uses", ())))
-        module = parts.Chain(layers, [added for *_, added in self.layers], names).eval()
+        module = self.form.chain(layers, [added for *_, added in self.layers], names).eval()
         randomised(module, self.scale)
         dtype = getattr(torch, self.dtype)
         torch.manual_seed(self.seed + seed)
-        more = dict.fromkeys(
-            ["batch"] if self.free is None else [AXES[self.kind][k] for k in self.free], longer
-        )
+        more = dict.fromkeys(self._free, longer)
+        more["batch"] = more.get("batch", 0) - self.form.one
         drawn = [example(kind, more) for kind in (self.kind, *names)]
-        inputs = [x.to(dtype) if x.is_floating_point() else x for x in drawn]
-        return module.to(dtype), tuple(inputs), self._shapes(names)
+        x, *further = (x.to(dtype) if x.is_floating_point() else x for x in drawn)
+        given = self.form.arguments(x, dict(zip(names, further, strict=True)))
+        return Made(module.to(dtype), *given, self._shapes(names))
+
+    @property
+    def _free(self) -> list[str]:
+        return ["batch"] if self.free is None else [AXES[self.kind][axis] for axis in self.free]
 
     def _shapes(self, names: list[str]) -> Any:
         if self.free is None:
             return None
-        free = {AXES[self.kind][axis] for axis in self.free} | {"steps"}
-        shapes = [
+        free = {*self._free, "steps"}
+        x, *further = (
             {axis: name for axis, name in AXES[kind].items() if name in free} for kind in (self.kind, *names)
-        ]
-        return (shapes[0], tuple(shapes[1:])) if names else (shapes[0],)
+        )
+        return self.form.shapes(x, dict(zip(names, further, strict=True)))
 
     def run(self) -> Outcome:
-        module, inputs, shapes = self.make()
+        made = self.make()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                module(*inputs)
-            except RuntimeError as error:  # as where torch has no kernel in this precision
+                made.module(*made.args, **made.kwargs)
+            except (RuntimeError, ValueError) as error:  # as where torch has no kernel in this precision
                 return Outcome(INVALID, str(error))
-            return outcome(
-                lambda: bridge.convert(
-                    module, inputs, dynamic_shapes=shapes, verify=bridge.Verify(training=self.training)
-                ),
-                module,
-                inputs,
-            )
+            return outcome(lambda: self._converted(made), made.source, self.form.read)
+
+    def _converted(self, made: Made) -> bridge.Conversion:
+        options = bridge.Verify(training=self.training)
+        return bridge.convert(
+            self.form.wrapped(made.module), made.args, made.kwargs, dynamic_shapes=made.shapes, verify=options
+        )
 
     def shrunk(self, fails: Callable[[Module], bool]) -> Module:
         """Layers left out one by one for as long as it fails."""
@@ -128,7 +148,8 @@ class Module:
         return self
 
     def shown(self) -> str:
-        return f"from benchmarks.fuzz.modules import Module\nprint({self!r}.run())"
+        imports = "from benchmarks.fuzz.forms import Form\nfrom benchmarks.fuzz.modules import Module"
+        return f"{imports}\nprint({self!r}.run())"
 
 
 @torch.no_grad()
@@ -191,4 +212,5 @@ def case(seed: int) -> Module:
         free,
         dtype,
         dtype == "float32" and chosen.random() < 0.08,
+        Form.drawn(chosen),
     )

@@ -102,7 +102,7 @@ class Mutant:
 def case(seed: int) -> Mutant:
     """Of the kinds of subjects in turn."""
     subject, number = divmod(seed, SWITCHES)
-    return Mutant(KINDS[subject % len(KINDS)], subject // len(KINDS), number)
+    return Mutant(KINDS[subject % len(KINDS)], subject, number)
 
 
 def totals(outcomes: Iterable[Outcome]) -> Table:

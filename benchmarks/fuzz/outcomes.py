@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -13,14 +13,19 @@ import bridge
 from benchmarks.fuzz.workers import ALARM, CRASHED, EQUAL, LOST, REFUSED, WRONG, Outcome
 from bridge.frontend.torch.module import Torch
 from bridge.verification.metrics import cast, worst_error
-from bridge.verification.runners import keras_call
 
 ALLOWED = 1e-4  # of the largest magnitude
 ROUNDING = 30  # times torch's own
 
 
-def outcome(convert: Callable[[], Any], module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Outcome:
-    """How `convert` ends for `module`."""
+def _listed(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else [found]
+
+
+def outcome(
+    convert: Callable[[], Any], make: Callable[[], Torch], read: Callable[[Any], list[Any]] = _listed
+) -> Outcome:
+    """How `convert` ends for what `make` gives; `read` gives in torch's order what the Keras model gives."""
     try:
         done = convert()
     except bridge.MismatchError as error:
@@ -28,26 +33,30 @@ def outcome(convert: Callable[[], Any], module: torch.nn.Module, inputs: Sequenc
     except bridge.BridgeError as error:
         own = type(error).__name__ == "InternalError"
         return Outcome(CRASHED if own else REFUSED, f"{type(error).__name__}: {error}")
-    if text := _unlike(done.model, module, inputs):
+    source = make()
+    if text := _unlike(done.model, source, read):
         return Outcome(WRONG, text)
-    if text := changed(done.weights, module) or untold(done, module, inputs):
+    if text := changed(done.weights, source.module) or untold(done, source):
         return Outcome(LOST, text)
     return Outcome(EQUAL)
 
 
-def _unlike(model: keras.Model, module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> str:
+def _unlike(model: keras.Model, source: Torch, read: Callable[[Any], list[Any]]) -> str:
     """How far the model is off at values that the proof did not see."""
-    torch.manual_seed(1)
-    drawn = [torch.randn_like(x) if x.is_floating_point() else x for x in inputs]
-    reference = Torch(module, tuple(drawn))
-    arrays = reference.examples
-    wanted, got = reference(arrays), keras_call(model)(arrays)
+    rng = np.random.default_rng(1)
+    arrays = [
+        rng.standard_normal(x.shape).astype(x.dtype) if x.dtype.kind == "f" else x for x in source.examples
+    ]
+    wanted = source(arrays)
+    tensors = [keras.ops.convert_to_tensor(x) for x in arrays]
+    found = model(tensors if len(tensors) != 1 else tensors[0], training=False)
+    got = [keras.ops.convert_to_numpy(y) for y in read(found)]
     if not all(np.isfinite(x).all() for x in wanted if x.dtype.kind == "f"):
         return ""
     error = worst_error(got, wanted)
     if error <= ALLOWED:
         return ""
-    rounding = worst_error(wanted, reference.double()(cast(arrays, "float64")))
+    rounding = worst_error(wanted, source.double()(cast(arrays, "float64")))
     return (
         f"{error:.2g} off at other values (torch's own rounding: {rounding:.2g})"
         if error > ROUNDING * rounding
@@ -68,12 +77,12 @@ def changed(weights: bridge.WeightMap, module: torch.nn.Module) -> str:
     return ""
 
 
-def untold(done: bridge.Conversion, module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> str:
+def untold(done: bridge.Conversion, source: Torch) -> str:
     """The parameters that train in torch and not in Keras, or the other way round, without the report saying so."""
+    module = source.module
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
     module.zero_grad(set_to_none=True)
-    result = Torch(module, tuple(inputs)).outputs([x.detach().numpy() for x in inputs])
-    floats = [y.sum() for y in result if y.is_floating_point() and y.requires_grad]
+    floats = [y.sum() for y in source.outputs(source.examples) if y.is_floating_point() and y.requires_grad]
     if floats:
         sum(floats).backward()
     wanted = {name for name, p in parameters.items() if p.grad is not None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -80,19 +80,45 @@ def stepped(cell: nn.RNNCellBase, x: torch.Tensor) -> torch.Tensor:
     return torch.stack(states, 1)
 
 
-class Chain(nn.Module):
-    """Layers after one another; one whose place is in `residual` is added to what goes into it."""
+def still(layer: nn.Module) -> Do:
+    """A layer under `no_grad`, beside what goes into it."""
 
-    def __init__(self, layers: Sequence[nn.Module], residual: Sequence[bool], names: Sequence[str]) -> None:
+    def function(x: torch.Tensor, f: nn.Module) -> torch.Tensor:
+        with torch.no_grad():
+            return f(x)
+
+    return Do(function, f=layer)
+
+
+def frozen(layer: nn.Module) -> nn.Module:
+    """A layer none of whose parameters train."""
+    return layer.requires_grad_(False)
+
+
+def twins(one: nn.Module, other: nn.Module) -> nn.Sequential:
+    """Two layers after one another that have one weight."""
+    other.weight = one.weight
+    return nn.Sequential(one, nn.Tanh(), other)
+
+
+class Chain(nn.Module):
+    """Layers after one another; one whose place is in `residual` is added to what goes into it. `given_as` makes of
+    all outputs what the module gives."""
+
+    def __init__(
+        self, layers: Sequence[nn.Module], residual: Sequence[bool], names: Sequence[str], given_as: Function
+    ) -> None:
         super().__init__()
         self.layers, self.residual, self.names = nn.ModuleList(layers), tuple(residual), tuple(names)
+        self.given_as = given_as
 
-    def forward(self, x: torch.Tensor, *further: torch.Tensor) -> Any:
-        given, outputs = dict(zip(self.names, further, strict=True)), []
+    def given(self, x: torch.Tensor, further: Mapping[str, torch.Tensor]) -> Any:
+        """What it gives for `x` and those further inputs that layers use."""
+        outputs = []
         for layer, added in zip(self.layers, self.residual, strict=True):
-            y = layer(x, *(given[name] for name in getattr(layer, "uses", ())))
+            y = layer(x, *(further[name] for name in getattr(layer, "uses", ())))
             if isinstance(y, tuple):
                 y, *more = y
                 outputs += more
             x = x + y if added else y
-        return (x, *outputs) if outputs else x
+        return self.given_as([x, *outputs])

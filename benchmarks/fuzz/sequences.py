@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.fuzz.layers import SPATIAL, Draw, Maker, activation, blocks, last_norm, spatial
+from benchmarks.fuzz.layers import SPATIAL, Draw, Maker, activation, blocks, last_norm, spatial, stopped
 
 WIDTH = 8  # of sequences and states that go in
 WORDS = 11  # of a table
@@ -24,6 +24,21 @@ def linear(d: Draw, c: int, sizes: Sequence[int]) -> str:
         f"Do(lambda x, f: functional.linear(f(x), f.weight.T), f=nn.Linear({c}, {out}))",
         f"Do(lambda x, f: f(x, x.flip(-1)), f=nn.Bilinear({c}, {c}, {out}))",
         f"Do(lambda x, w: x @ w * w.shape[0] ** -0.5, w=nn.Parameter(torch.randn({c}, {out})))",
+    )
+
+
+def stopped_rows(d: Draw, c: int, sizes: Sequence[int]) -> str:
+    """As `stopped`, of layers on the last axis."""
+    out, biased = d.pick(c, 4), d.flag()
+    return d.pick(
+        f"still(nn.Linear({c}, {out}))",
+        f"Do(lambda x, f: x + f(x).detach(), f=nn.Linear({c}, {c}))",
+        f"Do(lambda x, f, g: f(x.detach()) * g(x).sigmoid(), f=nn.Linear({c}, {out}), g=nn.Linear({c}, {out}))",
+        f"frozen(nn.Linear({c}, {out}))",
+        f"frozen(nn.LayerNorm({c}))",
+        f"twins(nn.Linear({c}, {c}), nn.Linear({c}, {c}, bias={biased}))",
+        f"Do(lambda x, f: functional.linear(x, f.weight, f.bias.detach()), f=nn.Linear({c}, {out}))",
+        f"Do(lambda x, w, s: x @ (w * s), w=nn.Parameter(torch.randn({c}, {out}) / 2), s=torch.rand({c}, 1))",
     )
 
 
@@ -248,10 +263,17 @@ ON: dict[str, dict[str, Sequence[Maker]]] = {  # kind of value: group of layers:
         "masked": (masked,),
         "functional": (turned(spatial),),
         "branch": (branch,),
+        "stopped": (stopped_rows, stopped_rows, turned(stopped)),
     },
     "image": {**SPATIAL, "blocks": (blocks,), "activation": (activation,), "functional": (spatial,)},
     "volume": {**SPATIAL, "activation": (activation,), "functional": (spatial,)},
-    "line": {"linear": (linear,), "norm": (last_norm,), "activation": (activation,), "cell": (cell,)},
+    "line": {
+        "linear": (linear,),
+        "norm": (last_norm,),
+        "activation": (activation,),
+        "cell": (cell,),
+        "stopped": (stopped_rows,),
+    },
     "tokens": {},
 }
 TO: dict[str, dict[str, Sequence[Maker]]] = {  # kind of value: kind that it becomes: makers

@@ -11,10 +11,13 @@ Path = tuple[str | int, ...]  # ("logits",), ("states", 0)
 
 
 def plain(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """`paths`, where none of them has a name those of a flat list; of one output that of a tensor by itself."""
-    if any(isinstance(key, str) for path in paths for key in path):
-        return tuple(paths)
-    return listed(len(paths))
+    """`paths`, where none of them has a name those of a flat list. What is alone in a list stands by itself: a tensor,
+    or a container that holds all outputs, as Keras gives it."""
+    if not any(isinstance(key, str) for path in paths for key in path):
+        return listed(len(paths))
+    while not isinstance(paths[0][0], str) and len({path[0] for path in paths}) == 1:
+        paths = [path[1:] for path in paths]
+    return tuple(paths)
 
 
 def listed(count: int) -> tuple[Path, ...]:

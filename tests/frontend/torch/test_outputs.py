@@ -50,6 +50,7 @@ TREES = {  # what forward gives, and what the Keras model does
     "a named tuple": (Pair(A, [B, C]), {"mean": A, "deviation": [B, C]}),
     "a mapping": (Output(mean=A, z=None, d=B), {"mean": A, "d": B}),
     "in a tuple": ((A, None, {"b": B}), [A, {"b": B}]),
+    "alone in a tuple": ((({"b": B, "a": [A]},), None), {"b": B, "a": [A]}),
 }
 
 
@@ -92,6 +93,6 @@ def test_names_stay_through_saving_and_training(tmp_path: Path) -> None:
 
 
 def test_a_program_keeps_its_names() -> None:
-    program = torch.export.export(Call(lambda self, x: {"z": self.net(x), "a": x}, net=NET), (X,))
+    program = torch.export.export(Call(lambda self, x: ({"z": self.net(x), "a": x},), net=NET), (X,))
     result = bridge.convert(program, verify=False)
     assert set(result.model.output) == {"z", "a"}
