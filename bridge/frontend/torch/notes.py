@@ -14,7 +14,7 @@ class Note(UserWarning):
 
 def _noting() -> Any:
     """Takes the place of `torch.autograd.Function.apply`: an ONNX graph holds what it computes, and no gradient."""
-    apply = vars(torch.autograd.Function)["apply"].__func__
+    apply = vars(torch.autograd.Function)["apply"]
 
     def noted(kind: Any, *args: Any, **options: Any) -> Any:
         if kind.__module__.partition(".")[0] != "torch":
@@ -25,7 +25,7 @@ def _noting() -> Any:
                 ),
                 stacklevel=1,
             )
-        return apply(kind, *args, **options)
+        return apply.__get__(None, kind)(*args, **options)
 
     return classmethod(noted)
 

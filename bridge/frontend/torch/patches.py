@@ -181,8 +181,8 @@ def replaced(replacements: Iterable[tuple[Any, str, Any, str]]) -> Iterator[None
     """(owner, attribute, replacement, why) in place; the originals again on leaving."""
     with contextlib.ExitStack() as stack:
         for owner, name, replacement, _ in replacements:
-            kept = inspect.getattr_static(owner, name, None)
-            kept = kept if isinstance(kept, classmethod) else getattr(owner, name)
+            # of a class the descriptor, which binds to whoever inherits it
+            kept = inspect.getattr_static(owner, name) if isinstance(owner, type) else getattr(owner, name)
             stack.callback(setattr, owner, name, kept)
             setattr(owner, name, replacement)
         yield
