@@ -34,7 +34,7 @@ from bridge.weights.weight_map import WeightMap
 if TYPE_CHECKING:
     import keras
 
-FORMAT = 2
+FORMAT = 3
 HEADER = "header"
 PREVIOUS = "previous/"  # before the names of a map's arrays
 MARK = b"bridge:"  # in a `.keras` archive's comment, before what its map is known by
@@ -121,6 +121,7 @@ def _header(weights: WeightMap, report: Report, mark: str) -> dict[str, Any]:
         "trainable": state.trainable,
         "parameters": sorted(state.parameters),
         "aliases": state.aliases,
+        "read": sorted(state.read),
     }
 
 
@@ -199,7 +200,8 @@ def _state(header: dict[str, Any], arrays: dict[str, np.ndarray], room: int) -> 
         raise ValueError("weights are one with themselves")
     if any(values[alias].shape != values[name].shape for alias, name in aliases.items()):
         raise ValueError("weights that are one differ in shape")
-    return State(values, dict(header["trainable"]), set(header["parameters"]), aliases)
+    parameters, read = set(header["parameters"]), set(header["read"])
+    return State(values, dict(header["trainable"]), parameters, aliases, read=read)
 
 
 def _variable(layer: Any, attributes: str) -> Any:

@@ -36,6 +36,7 @@ BATCH = 3
 FREE = (8, 33, 64, 224)  # sizes of free axes, of which the first is taken at which both sides run
 SEED = 0
 NEAR = 0.1  # an error beyond is not asked whether it is rounding
+CELLS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}  # which take a step and the states before it
 
 Move = Callable[[np.ndarray], np.ndarray]
 
@@ -101,9 +102,15 @@ class Keras:
             if all(given):
                 return [Input(name, tuple(shape), None) for name, shape in zip(names, given, strict=True)]
         shape = built_shape(first)
-        if shape is None or nearest(first, {"LSTMCell", "GRUCell", "SimpleRNNCell", "StackedRNNCells"}):
+        if shape is None or nearest(first, {"StackedRNNCells"}):
             raise NotRun(f"what {type(first).__name__} {first.name!r} takes is not known")
-        return [self._input("", shape)]
+        sizes = first.state_size if self.is_cell else []
+        states = [(None, size) for size in ([sizes] if isinstance(sizes, int) else sizes)]
+        return [self._input("", shape), *(Input("", state, None) for state in states)]
+
+    @property
+    def is_cell(self) -> bool:
+        return nearest(self.chain[0], CELLS) is not None
 
     def _input(self, name: str, shape: Sequence[int | None], tensor: Any = None) -> Input:
         """Integers, within the smallest table, where that is its type or a table reads it."""
@@ -131,6 +138,8 @@ class Keras:
                 value = first({i.name: x for i, x in zip(self.inputs, arrays, strict=True)})
             elif nearest(first, {"Model"}):
                 value = first(arrays)
+            elif self.is_cell:
+                value = first(arrays[0], arrays[1:])
             else:
                 value = first(**{i.name: x for i, x in zip(self.inputs, arrays, strict=True)})
             for layer in others:
@@ -238,7 +247,13 @@ class Sides:
             moved = [
                 np.ascontiguousarray(layout.to_torch(x)) if x.ndim >= layout.least else x for x in arrays
             ]
-            yield ((), dict(zip(names, moved, strict=True))) if by_name else (tuple(moved), {}), arrays
+            yield ((), dict(zip(names, moved, strict=True))) if by_name else (self._in_order(moved), {}), arrays
+
+    def _in_order(self, arrays: Arrays) -> tuple[object, ...]:
+        """As a module takes them: the two states of a cell are one argument."""
+        if self.keras.is_cell and len(arrays) > 2:
+            return arrays[0], tuple(arrays[1:])
+        return tuple(arrays)
 
     def _layouts_of(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Iterator[Tried]:
         with calling():
@@ -298,7 +313,8 @@ def called(module: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, 
         x = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
         return x.to("cpu", dtype) if isinstance(x, torch.Tensor) and x.is_floating_point() else x
 
-    return Torch(module, tuple(map(tensor, args)), {name: tensor(x) for name, x in kwargs.items()})
+    args, kwargs = torch.utils._pytree.tree_map(tensor, (args, kwargs))
+    return Torch(module, args, kwargs)
 
 
 def _compared(torch: Torch, got: Arrays, want: Arrays, given: Arrays, limit: float) -> Comparison:

@@ -37,6 +37,7 @@ class State:
     parameters: set[str] = field(default_factory=set)
     aliases: dict[str, str] = field(default_factory=dict)  # a tied parameter's other names -> its first
     detached: list[str] = field(default_factory=list)  # parameters that are used, and get no gradient
+    read: set[str] = field(default_factory=set)  # what the graph computes with, under their first names
 
     def enter(self, model: ir.Model) -> None:
         """Every initializer of `model` that `values` names becomes a `Weight`; other ones stay constants.
@@ -48,6 +49,8 @@ class State:
             for name, value in graph.initializers.items():
                 if name in self.values:
                     value.const_value = Weight.param(name, self)
+                if name in self.values and (value.uses() or value.is_graph_output()):
+                    self.read.add(self.aliases.get(name, name))
         model.meta["state"] = self
 
     def _refuse_nan(self) -> None:

@@ -75,6 +75,11 @@ class WeightMap:
         return frozenset(n for n, seen in covered.items() if not seen.all() and n not in self.state.aliases)
 
     @cached_property
+    def constants(self) -> frozenset[str]:
+        """The entries of the state whose numbers the model computes with and no variable holds."""
+        return frozenset(self.state.read.difference(*(entry.recipe.names for entry in self)))
+
+    @cached_property
     def parted(self) -> dict[str, tuple[str, ...]]:
         """The parameters that several variables hold, each of which trains by itself, with the paths of those."""
         return parted(self, self.state.values)
@@ -152,6 +157,8 @@ class WeightMap:
                 yield f"{name} is {state[name].dtype}, expected {values[name].dtype}"
             elif name in folded and not np.array_equal(state[name], values[name], equal_nan=True):
                 yield f"{name} was folded into other weights, and is another now: convert the module again"
+            elif name in self.constants and not np.array_equal(state[name], values[name], equal_nan=True):
+                yield f"{name} is a constant of this model, and is another now: convert the module again"
             elif name in aliases and not np.array_equal(state[name], state.get(aliases[name], state[name])):
                 yield f"{name} differs from {aliases[name]}, with which it is one weight in this model"
 

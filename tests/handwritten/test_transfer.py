@@ -106,7 +106,7 @@ def test_trained_weights_go_back():
 def test_cells(module, layer):
     module, layer = settle(module(F, H)), layer(H)
     layer.build((B, F))
-    bridge.transfer(module, layer)
+    assert bridge.transfer(module, layer).comparison.agrees
     states = [array(B, H) for _ in range(2 if isinstance(module, nn.LSTMCell) else 1)]
     given = [torch.from_numpy(state) for state in states]
     prove(
@@ -115,6 +115,20 @@ def test_cells(module, layer):
         array(B, F),
         expect=lambda x: module(x, tuple(given) if len(given) == 2 else given[0]),
     )
+
+
+def test_a_cell_of_ones_own_is_run():
+    class Doubled(keras.layers.LSTMCell):
+        def call(self, inputs, states, training=False):
+            h, states = super().call(inputs, states)
+            return 2 * h, states
+
+    (cell := Doubled(H)).build((B, F))
+    with pytest.raises(bridge.MismatchError, match=r"inputs of \(3, 5\), \(3, 4\), \(3, 4\)"):
+        bridge.transfer(settle(nn.LSTMCell(F, H)), cell)
+    with pytest.raises(bridge.MismatchError, match="differ by"):
+        x, state = torch.randn(2, F), torch.randn(2, H)
+        bridge.transfer(settle(nn.LSTMCell(F, H)), cell, inputs=(x, (state, state)))
 
 
 def last(shape):

@@ -95,3 +95,16 @@ def test_what_no_layer_trains_is_named_in_the_verdict(monkeypatch: pytest.Monkey
     assert report.verdict.splitlines()[1] == (
         "6 of 79 parameters do not train: first.bias (Slice takes it as a constant)"
     )
+
+
+def test_a_buffer_that_is_a_constant_takes_no_other_numbers(tmp_path) -> None:
+    module = Call(lambda m, x: m.first(x) * m.scale, first=nn.Linear(4, 6))
+    module.register_buffer("scale", torch.rand(6))
+    module.register_buffer("steps", torch.tensor(7))  # which forward does not read
+    result = bridge.convert(module.eval(), torch.randn(3, 4), verify=False)
+    newer = {name: value + 1 for name, value in module.state_dict().items()}
+    for weights in (result.weights, bridge.load(result.save(tmp_path / "m.keras")).weights):
+        with pytest.raises(bridge.WeightsError, match="^scale is a constant of this model, and is another now"):
+            weights.load_torch(newer)
+        weights.load_torch({**newer, "scale": module.scale})
+        assert weights.to_torch()["steps"] == 8
