@@ -1,6 +1,7 @@
 """The public interface, and what importing it loads."""
 
 import importlib.metadata
+import importlib.util
 import inspect
 import re
 import subprocess
@@ -55,6 +56,15 @@ def test_every_public_name_says_what_it_takes_and_gives_and_shows_how():
             taken = set(signature.parameters) - {"self"}
             assert all(re.search(rf"^    .*\b{parameter}\b.*: ", text, re.M) for parameter in taken), name
             assert signature.return_annotation == "None" or "Returns:\n    " in text, name
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_torch_exports_beside_tensorflow_that_was_loaded_first():
+    run = python(
+        "import tensorflow, torch, bridge; "
+        "bridge.convert(torch.nn.Linear(3, 4).eval(), torch.randn(2, 3), verify=False)"
+    )
+    assert run.returncode == 0, run.stderr
 
 
 def test_import_loads_no_framework():
