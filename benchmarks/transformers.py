@@ -332,30 +332,30 @@ def measure(name: str, free: str) -> Outcome:
     module, inputs = ARCHITECTURES[name].build()
     start = time.perf_counter()
     try:
-        report = bridge.convert(module, kwargs=inputs, dynamic_shapes=_free_axes(inputs, free)).report
+        result = bridge.convert(module, kwargs=inputs, dynamic_shapes=_free_axes(inputs, free))
     except Exception as error:
         lines = str(error).splitlines() or [""]
         return Outcome(f"{type(error).__name__}: {lines[0]}", trace=traceback.format_exc())
-    seconds = time.perf_counter() - start
-    trainable = _learning(module, inputs)
+    seconds, report = time.perf_counter() - start, result.report
+    trained = {name for entry in result.weights if entry.variable.trainable for name in entry.recipe.names}
     return Outcome(
         "" if report.proved else report.verdict,
         report.custom_layers,
         report.transposes,
-        report.trainable == trainable,
+        trained == _learning(module, inputs),
         seconds,
         max(report.worst.values()),
     )
 
 
-def _learning(module: Any, inputs: Inputs) -> int:
-    """How many numbers of the module get a gradient at all: some classes have more than forward reads."""
+def _learning(module: Any, inputs: Inputs) -> set[str]:
+    """The parameters of the module that get a gradient at all: some classes have more than forward reads."""
     import torch
     from torch.utils._pytree import tree_leaves
 
     results = [x for x in tree_leaves(dict(module(**inputs))) if isinstance(x, torch.Tensor)]
     sum(x.sum() for x in results if x.requires_grad).backward()
-    return sum(p.numel() for p in module.parameters() if p.grad is not None)
+    return {name for name, p in module.named_parameters() if p.grad is not None}
 
 
 def _free_axes(inputs: Inputs, free: str) -> Any:
