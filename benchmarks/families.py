@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ from benchmarks.fuzz.modules import randomised
 from benchmarks.fuzz.outcomes import outcome
 from benchmarks.fuzz.workers import CRASHED, EQUAL, HUNG, WRONG, Outcome, crash, limit_memory
 from bridge.frontend.torch.module import Torch
+from bridge.frontend.torch.trees import paths
+from bridge.graph import structure
 
 FAMILIES = Path(__file__).with_suffix(".txt").read_text()
 
@@ -77,7 +80,9 @@ class Network:
             made.append(bridge.convert(module, inputs))
             return made[0]
 
-        ended = outcome(convert, lambda: Torch(module, inputs))
+        with torch.no_grad():
+            places = structure.plain(list(paths(module(*inputs))))
+        ended = outcome(convert, lambda: Torch(module, inputs), partial(structure.leaves, places))
         if ended.kind != EQUAL:
             return ended
         if fixed := [x.name for x in made[0].model.inputs if x.shape[0] is not None]:
