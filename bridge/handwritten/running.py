@@ -247,7 +247,10 @@ class Sides:
             moved = [
                 np.ascontiguousarray(layout.to_torch(x)) if x.ndim >= layout.least else x for x in arrays
             ]
-            yield ((), dict(zip(names, moved, strict=True))) if by_name else (self._in_order(moved), {}), arrays
+            yield (
+                ((), dict(zip(names, moved, strict=True))) if by_name else (self._in_order(moved), {}),
+                arrays,
+            )
 
     def _in_order(self, arrays: Arrays) -> tuple[object, ...]:
         """As a module takes them: the two states of a cell are one argument."""

@@ -126,8 +126,8 @@ def test_a_cell_of_ones_own_is_run():
     (cell := Doubled(H)).build((B, F))
     with pytest.raises(bridge.MismatchError, match=r"inputs of \(3, 5\), \(3, 4\), \(3, 4\)"):
         bridge.transfer(settle(nn.LSTMCell(F, H)), cell)
+    x, state = torch.randn(2, F), torch.randn(2, H)
     with pytest.raises(bridge.MismatchError, match="differ by"):
-        x, state = torch.randn(2, F), torch.randn(2, H)
         bridge.transfer(settle(nn.LSTMCell(F, H)), cell, inputs=(x, (state, state)))
 
 

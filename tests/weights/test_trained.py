@@ -104,7 +104,9 @@ def test_a_buffer_that_is_a_constant_takes_no_other_numbers(tmp_path) -> None:
     result = bridge.convert(module.eval(), torch.randn(3, 4), verify=False)
     newer = {name: value + 1 for name, value in module.state_dict().items()}
     for weights in (result.weights, bridge.load(result.save(tmp_path / "m.keras")).weights):
-        with pytest.raises(bridge.WeightsError, match="^scale is a constant of this model, and is another now"):
+        with pytest.raises(
+            bridge.WeightsError, match="^scale is a constant of this model, and is another now"
+        ):
             weights.load_torch(newer)
         weights.load_torch({**newer, "scale": module.scale})
         assert weights.to_torch()["steps"] == 8
