@@ -313,11 +313,12 @@ def called(module: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, 
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
 
     def tensor(x: object) -> object:
+        if isinstance(x, tuple):  # the states of a recurrent layer
+            return tuple(map(tensor, x))
         x = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
         return x.to("cpu", dtype) if isinstance(x, torch.Tensor) and x.is_floating_point() else x
 
-    args, kwargs = torch.utils._pytree.tree_map(tensor, (args, kwargs))
-    return Torch(module, args, kwargs)
+    return Torch(module, tuple(map(tensor, args)), {name: tensor(x) for name, x in kwargs.items()})
 
 
 def _compared(torch: Torch, got: Arrays, want: Arrays, given: Arrays, limit: float) -> Comparison:
