@@ -127,15 +127,15 @@ def depth(model: keras.Model) -> int:
     return len(model._nodes_by_depth)
 
 
-def made_by(tensor: Any) -> tuple[keras.Operation, int] | None:
-    """The operation that a symbolic tensor comes from, and which of its calls; None if it comes from none, or is one
-    of Keras 2."""
+def made_by(tensor: object) -> tuple[keras.Layer, int] | None:
+    """The layer, or operation in the place of one, that a symbolic tensor comes from, and which of its calls; None if it
+    comes from none, or is one of Keras 2."""
     history = getattr(tensor, "_keras_history", None)
     operation = getattr(history, "operation", None)
     return None if history is None or operation is None else (operation, history.node_index)
 
 
-def read_by(operation: keras.Operation, call: int) -> list[Any]:
+def read_by(operation: keras.Operation, call: int) -> list[keras.KerasTensor]:
     """The tensors that a call of `operation` reads."""
     return list(operation._inbound_nodes[call].input_tensors)
 
@@ -146,7 +146,7 @@ def with_exact_scale(attention: keras.layers.MultiHeadAttention) -> keras.layers
     return attention
 
 
-def place_of(variable: Any, optimizer: keras.optimizers.Optimizer) -> int:
+def place_of(variable: keras.Variable, optimizer: keras.optimizers.Optimizer) -> int:
     """Which of the variables that `optimizer` was built with `variable` is, be it TensorFlow's own in a step."""
     return int(optimizer._get_variable_index(variable))
 
@@ -154,7 +154,7 @@ def place_of(variable: Any, optimizer: keras.optimizers.Optimizer) -> int:
 def largest_bytes(model: keras.Model) -> int:
     """What the largest value between the layers of `model` takes, of the models inside it too, where every free axis
     is 1."""
-    found: dict[int, Any] = {id(step): step for step in (model, *all_layers(model))}
+    found: dict[int, keras.Operation] = {id(step): step for step in (model, *all_layers(model))}
     for layer in list(found.values()):
         found.update((id(step), step) for step in getattr(layer, "operations", ()))
     values = [

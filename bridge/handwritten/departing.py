@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from bridge.errors import NotRun
-from bridge.handwritten.keras_slots import described
+from bridge.handwritten.keras_slots import Layer, described
 from bridge.handwritten.matching import Pair
 from bridge.handwritten.running import Keras, Sides
 from bridge.handwritten.torch_parts import Part
@@ -33,9 +32,10 @@ class Departure:
 
 def departure(sides: Sides, pairs: Sequence[Pair]) -> Departure:
     """Of the parts that run by themselves in both."""
-    layers = {id(part.module): (layer, str(replace(part, role=""))) for part, layer in _alone(pairs)}
+    alone = _alone(pairs)
+    layers = {id(part.module): (layer, str(replace(part, role=""))) for part, layer in alone}
     try:
-        calls = sides.calls([part.module for part, _ in _alone(pairs)])
+        calls = sides.calls([part.module for part, _ in alone if part.module is not None])
     except NotRun:
         return Departure()
     agreeing: list[str] = []
@@ -52,7 +52,7 @@ def departure(sides: Sides, pairs: Sequence[Pair]) -> Departure:
     return Departure("", tuple(agreeing))
 
 
-def _alone(pairs: Sequence[Pair]) -> list[tuple[Part, Any]]:
+def _alone(pairs: Sequence[Pair]) -> list[tuple[Part, Layer]]:
     """The modules that are one layer in Keras, with that: the first part of each."""
     modules: dict[int, list[Pair]] = {}
     units: dict[int, list[Pair]] = {}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bridge.handwritten.flattened import Orders
-from bridge.handwritten.keras_slots import Slot, described
+from bridge.handwritten.keras_slots import Layer, Slot, described
 from bridge.handwritten.kinds import KINDS, differences, kind_of, other_class, own_class
 from bridge.handwritten.matching import Pair
 from bridge.handwritten.settings import When
@@ -103,7 +103,9 @@ def _fill(slot: Slot, part: Part, orders: Orders, found: Filling) -> set[int]:
     return met
 
 
-def _misfit(slot: Slot, path: str, variable: Any, weight: Weight | None, part: Part) -> str | None:
+def _misfit(
+    slot: Slot, path: str, variable: Variable | None, weight: Weight | None, part: Part
+) -> str | None:
     """Why `weight` does not fill `variable`; None if it does, or if one alone changes nothing."""
     if variable is None and weight is None:
         return None
@@ -115,8 +117,9 @@ def _misfit(slot: Slot, path: str, variable: Any, weight: Weight | None, part: P
     if neutral is not None and np.all(np.asarray(variable if weight is None else weight) == neutral):
         return None
     kept = "" if neutral is None else f", which is not all {neutral:g}"
-    if weight is None:
+    if variable is not None:
         return f"{part} has no weight for {_place(variable)}{kept}; it has {', '.join(part.weights)}"
+    assert weight is not None
     return f"{slot} has no {path} for {_named(weight)}{kept}"
 
 
@@ -153,7 +156,7 @@ class _Keras2Variable:
         return np.array(self.inner.numpy(), dtype, copy=copy)
 
 
-def _variable(layer: Any, path: str) -> Any:
+def _variable(layer: Layer, path: str) -> Variable | None:
     """The variable of `layer` by its name, or None where the layer was made without."""
     found = getattr(layer, path, None)
     return found if found is None or hasattr(found, "path") else _Keras2Variable(found)

@@ -10,10 +10,10 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 from bridge.graph.axes import FactorOrder
-from bridge.handwritten.keras_slots import nearest
+from bridge.handwritten.keras_slots import Layer, nearest
 from bridge.keras_compat import made_by, read_by
 
 IMAGES = {  # layers that read and give channels where their `data_format` says
@@ -32,6 +32,15 @@ POINTWISE = set(  # layers that leave every axis where it is
 )
 
 
+class Tensor(Protocol):
+    """A symbolic tensor, between two layers."""
+
+    @property
+    def shape(self) -> tuple[int | None, ...]: ...
+    @property
+    def dtype(self) -> object: ...
+
+
 @dataclass(frozen=True)
 class Orders:
     """How the features that a layer reads, and those it gives, are ordered, of torch's; None where as in torch, or
@@ -41,7 +50,7 @@ class Orders:
     given: FactorOrder | None = None
 
 
-def feature_orders(layers: Iterable[Any]) -> dict[int, Orders]:
+def feature_orders(layers: Iterable[Layer]) -> dict[int, Orders]:
     """Of the layers that have another order than torch, by their ids."""
     layers = [layer for layer in layers if _is_in_graph(layer)]
     found = {id(layer): Orders(read=_read(layer)) for layer in layers}
@@ -51,21 +60,21 @@ def feature_orders(layers: Iterable[Any]) -> dict[int, Orders]:
     return {layer: orders for layer, orders in found.items() if orders != Orders()}
 
 
-def _is_in_graph(layer: Any) -> bool:
+def _is_in_graph(layer: Layer) -> bool:
     try:
         return hasattr(layer, "input")
     except ValueError:  # it has been called, but in no graph
         return False
 
 
-def _read(layer: Any) -> FactorOrder | None:
+def _read(layer: Layer) -> FactorOrder | None:
     tensor = layer.input
     while (found := _source(tensor)) and nearest(found[0], POINTWISE - {"Concatenate"}):
         tensor = found[1]
     return _joined(*found, tensor) if found else None
 
 
-def _unfolded(layer: Any) -> Iterator[tuple[Any, FactorOrder]]:
+def _unfolded(layer: Layer) -> Iterator[tuple[Layer, FactorOrder]]:
     """Where `layer` reads an image that a Reshape makes of features: the layers that give those, with their order."""
     if not nearest(layer, IMAGES) or layer.data_format == "channels_first":
         return
@@ -82,14 +91,14 @@ def _unfolded(layer: Any) -> Iterator[tuple[Any, FactorOrder]]:
             return
 
 
-def _source(tensor: Any) -> tuple[Any, Any] | None:
+def _source(tensor: Tensor) -> tuple[Layer, Tensor] | None:
     """The layer that gives `tensor`, and what it reads first; None at an input."""
     made = made_by(tensor)
     read = read_by(*made) if made else []
     return (made[0], read[0]) if made and read else None
 
 
-def _joined(layer: Any, source: Any, result: Any) -> FactorOrder | None:
+def _joined(layer: Layer, source: Tensor, result: Tensor) -> FactorOrder | None:
     """The order of the last axis of `result`, if `layer` joins axes of `source` to make it."""
     if nearest(layer, {"TimeDistributed"}):
         layer = layer.layer
@@ -97,8 +106,13 @@ def _joined(layer: Any, source: Any, result: Any) -> FactorOrder | None:
         return None
     shape, places = tuple(source.shape), _places(source)
     kept = len(result.shape) - 1
-    joined = shape[kept:]
-    if places is None or None in joined or math.prod(joined) != result.shape[-1] or len(joined) < 2:
+    joined = tuple(size for size in shape[kept:] if size is not None)
+    if (
+        places is None
+        or len(joined) < len(shape) - kept
+        or math.prod(joined) != result.shape[-1]
+        or len(joined) < 2
+    ):
         return None
     if result.shape[1:kept] != shape[1:kept]:
         return None
@@ -108,7 +122,7 @@ def _joined(layer: Any, source: Any, result: Any) -> FactorOrder | None:
     return FactorOrder(-1, sizes, tuple(in_torch.index(axis) for axis in range(len(joined))))
 
 
-def _places(tensor: Any) -> Sequence[int] | None:
+def _places(tensor: Tensor) -> Sequence[int] | None:
     """For each axis of `tensor` its place in torch's tensor; None where that is unknown."""
     rank = len(tensor.shape)
     found = _source(tensor)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from bridge.errors import WeightsError
 
@@ -15,16 +15,31 @@ DEPTHWISE, POINTWISE = "depthwise", "pointwise"
 SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
 
 
+class Layer(Protocol):
+    """A layer of Keras 3 or of Keras 2 (`tf_keras`), which have no class in common. What one of its kind has besides is
+    read by name."""
+
+    name: str
+    built: bool
+
+    def __call__(self, *args: object, **kwargs: object) -> object: ...
+    def get_config(self) -> dict[str, object]: ...
+    def __getattr__(self, name: str, /) -> Any: ...
+
+
+Target: TypeAlias = "Layer | Sequence[Target]"
+
+
 @dataclass(frozen=True)
 class Slot:
     """Variables that go together, in the layer that has them, and the layers around it that have settings too."""
 
-    layer: Any
-    around: tuple[Any, ...] = ()  # from the outside in
+    layer: Layer
+    around: tuple[Layer, ...] = ()  # from the outside in
     role: str = ""  # which part of the outermost layer, where it has several: "reverse", "query"
 
     @property
-    def unit(self) -> Any:
+    def unit(self) -> Layer:
         """The layer that a person wrote."""
         return self.around[0] if self.around else self.layer
 
@@ -40,7 +55,15 @@ class Slot:
         return described(self.unit) + (f" ({self.role})" if self.role else "")
 
 
-def described(layer: Any) -> str:
+def in_a_row(target: Target) -> Iterator[Layer]:
+    """The layers and models of a sequence, and of those in it, in order."""
+    for item in target if isinstance(target, Sequence) else ():
+        yield from in_a_row(item)
+    if not isinstance(target, Sequence):
+        yield target
+
+
+def described(layer: Layer) -> str:
     return f"{type(layer).__name__} {layer.name!r}"
 
 
@@ -49,7 +72,7 @@ def nearest(thing: object, names: Iterable[str]) -> str | None:
     return next((cls.__name__ for cls in type(thing).__mro__ if cls.__name__ in names), None)
 
 
-def slots_of(target: Any, around: tuple[Any, ...] = (), role: str = "") -> Iterator[Slot]:
+def slots_of(target: Target, around: tuple[Layer, ...] = (), role: str = "") -> Iterator[Slot]:
     """What is to be filled in a layer, a model or a sequence of them, in order.
 
     Raises `WeightsError` for what is none of them.
@@ -73,7 +96,7 @@ def slots_of(target: Any, around: tuple[Any, ...] = (), role: str = "") -> Itera
         yield Slot(target, around, role)
 
 
-def _inner(layer: Any) -> list[tuple[Any, str]]:
+def _inner(layer: Layer) -> list[tuple[Layer, str]]:
     """The layers that hold the variables of `layer`, with their roles in it; none for one that holds them itself."""
     if nearest(layer, {"TimeDistributed"}):
         return [(layer.layer, "")]

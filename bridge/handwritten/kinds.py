@@ -103,7 +103,7 @@ transposed = Kind(
     ),
 )
 each_channel = Setting(
-    "", "groups", always=1, same=lambda given, have, want: want == given.part.module.in_channels
+    "", "groups", always=1, same=lambda given, have, want: want == given.module.in_channels
 )
 by_channel = (*window, each_channel)
 depthwise = Kind(rules.depthwise, "Conv1d Conv2d", (*by_channel, activation))

@@ -10,20 +10,20 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from bridge.graph.recurrent import gate_order
+from bridge.handwritten.keras_slots import Layer
 from bridge.handwritten.torch_parts import Part
 from bridge.weights.weight import Weight
 
 Holding = dict[str, Weight | None]  # variable path below the layer -> what fills it, if torch has it
-Rule = Callable[[Any, Part], Holding]
+Rule = Callable[[Layer, Part], Holding]
 
 
 def renamed(**recipes: str) -> Rule:
     """A rule that says for each variable the parameter and, einops-like, how its axes are ordered."""
 
-    def rule(layer: Any, part: Part) -> Holding:
+    def rule(layer: Layer, part: Part) -> Holding:
         holding: Holding = {}
         for variable, recipe in recipes.items():
             name, _, pattern = recipe.partition(": ")
@@ -36,7 +36,7 @@ def renamed(**recipes: str) -> Rule:
     return rule
 
 
-def depthwise(layer: Any, part: Part) -> Holding:
+def depthwise(layer: Layer, part: Part) -> Holding:
     weight = part.get("weight")
     variable = "depthwise_kernel" if hasattr(layer, "depthwise_kernel") else "kernel"
     if weight is not None and len(weight.dims) > 2 and weight.dims[0] % layer.depth_multiplier == 0:
@@ -44,7 +44,7 @@ def depthwise(layer: Any, part: Part) -> Holding:
     return {variable: weight, "bias": part.get("bias")}
 
 
-def separable_depthwise(layer: Any, part: Part) -> Holding:
+def separable_depthwise(layer: Layer, part: Part) -> Holding:
     """The layer's bias is the pointwise convolution's; there is none in between."""
     return {
         "depthwise_kernel": depthwise(layer, part)["depthwise_kernel"],
@@ -57,7 +57,7 @@ def letters(equation: str) -> list[str]:
     return re.split(",|->", equation.replace(".", "").replace(" ", ""))
 
 
-def einsum_dense(layer: Any, part: Part) -> Holding:
+def einsum_dense(layer: Layer, part: Part) -> Holding:
     """torch's rows are the kernel's axes that stay in the output, its columns those that are summed over."""
     given, kernel, made = letters(layer.equation)
     order = [axis for axis in made if axis in kernel] + [
@@ -73,7 +73,7 @@ def einsum_dense(layer: Any, part: Part) -> Holding:
     return {"kernel": weight, "bias": bias}
 
 
-def prelu(layer: Any, part: Part) -> Holding:
+def prelu(layer: Layer, part: Part) -> Holding:
     return {"alpha": _shaped(part.get("weight"), layer.alpha.shape)}
 
 
@@ -86,7 +86,7 @@ def recurrent(mode: str, biases: str = "summed", cudnn: bool = False) -> Rule:
     """A rule for a cell: torch's two `biases` are "summed" in Keras's one, its "rows", or one after the other
     ("in a row")."""
 
-    def rule(layer: Any, part: Part) -> Holding:
+    def rule(layer: Layer, part: Part) -> Holding:
         order = gate_order(mode, "torch", "keras")
         gates = partial(_cudnn_gates if cudnn else _gates, order=order)
         kernel, recurrent_kernel = (gates(part.get(name)) for name in ("weight_ih", "weight_hh"))

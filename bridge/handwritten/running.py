@@ -20,7 +20,8 @@ import numpy as np
 
 from bridge.errors import NotRun, SourceError, calling
 from bridge.frontend.torch.module import Torch
-from bridge.handwritten.keras_slots import nearest, slots_of
+from bridge.handwritten.flattened import Tensor
+from bridge.handwritten.keras_slots import Target, in_a_row, nearest, slots_of
 from bridge.handwritten.settings import built_shape
 from bridge.handwritten.torch_parts import array_of
 from bridge.keras_compat import full_precision
@@ -83,8 +84,8 @@ class Input:
 class Keras:
     """A layer, a model, or a sequence of them one after the other, as a function of arrays."""
 
-    def __init__(self, target: object):
-        self.chain: list[Any] = list(target) if isinstance(target, Sequence) else [target]
+    def __init__(self, target: Target):
+        self.chain = list(in_a_row(target))
 
     @cached_property
     def inputs(self) -> list[Input]:
@@ -112,7 +113,7 @@ class Keras:
     def is_cell(self) -> bool:
         return nearest(self.chain[0], CELLS) is not None
 
-    def _input(self, name: str, shape: Sequence[int | None], tensor: Any = None) -> Input:
+    def _input(self, name: str, shape: Sequence[int | None], tensor: Tensor | None = None) -> Input:
         """Integers, within the smallest table, where that is its type or a table reads it."""
         tables = [slot.layer for slot in slots_of(self.chain) if nearest(slot.layer, {"Embedding"})]
         below = min((table.input_dim for table in tables), default=2)

@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import onnx_ir as ir
 
+from bridge.graph.shapes import Dim
 from bridge.graph.windows import Axis
-from bridge.handwritten.keras_slots import Slot, described
+from bridge.handwritten.keras_slots import Layer, Slot, described
 from bridge.handwritten.torch_parts import Part
 
 FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of one number, as torch computes them
@@ -33,13 +35,25 @@ class When(Enum):
     TRAINING = "in training: compared where the torch module is in training mode"
 
 
+class Module(Protocol):
+    """A module of torch, whose settings are read by their names."""
+
+    def __getattr__(self, name: str, /) -> Any: ...
+
+
 @dataclass(frozen=True)
 class Given:
     """What is compared."""
 
     slot: Slot
-    layer: Any  # of the slot, or around it
+    layer: Layer  # of the slot, or around it
     part: Part
+
+    @property
+    def module(self) -> Module:
+        """The torch module, where it is known."""
+        assert self.part.module is not None
+        return self.part.module
 
     @property
     def here(self) -> str:
@@ -59,7 +73,7 @@ def equal(given: Given, have: object, want: object) -> bool:
     return bool(have == want)
 
 
-def close(given: Given, have: Any, want: Any) -> bool:
+def close(given: Given, have: float, want: float | None) -> bool:
     return want is not None and math.isclose(have, want, rel_tol=CLOSE)
 
 
@@ -67,7 +81,7 @@ def falsy(given: Given, have: object, want: object) -> bool:
     return not have and not want
 
 
-def same_function(given: Given, have: Any, want: str) -> bool:
+def same_function(given: Given, have: Callable[[np.ndarray], object], want: str) -> bool:
     """Whether an activation gives torch's values, whatever it is called: there are two hard sigmoids."""
     try:
         values = np.asarray(have(POINTS))
@@ -76,16 +90,16 @@ def same_function(given: Given, have: Any, want: str) -> bool:
     return values.shape == POINTS.shape and bool(np.allclose(values, FUNCTIONS[want](POINTS), atol=1e-5))
 
 
-def same_pads(given: Given, have: object, want: Any) -> bool:
+def same_pads(given: Given, have: object, want: str | Sequence[int]) -> bool:
     """Of a convolution: cells before and behind each axis. Keras's "same" with strides depends on the size."""
-    module = given.part.module
+    module = given.module
     ours = _pads(given.layer)
     axes = zip(range(len(ours)), module.kernel_size, module.dilation, strict=True)
     theirs = [_torch_pads(want, *axis) for axis in axes]
     return ours == theirs and (module.padding_mode == "zeros" or not any(map(any, theirs)))
 
 
-def _pads(layer: Any) -> list[tuple[int, int] | None]:
+def _pads(layer: Layer) -> list[tuple[int, int] | None]:
     windows = [
         Axis(*axis, pads=None)
         for axis in zip(_spatial(layer), layer.kernel_size, layer.strides, layer.dilation_rate, strict=True)
@@ -95,20 +109,21 @@ def _pads(layer: Any) -> list[tuple[int, int] | None]:
     return [(w.span - 1, 0) if layer.padding == "causal" else w.same for w in windows]
 
 
-def _torch_pads(padding: Any, axis: int, kernel: int, dilation: int) -> tuple[int, int]:
+def _torch_pads(padding: str | Sequence[int], axis: int, kernel: int, dilation: int) -> tuple[int, int]:
     if padding == "same":
         total = dilation * (kernel - 1)
         return total // 2, total - total // 2
-    return (0, 0) if padding == "valid" else (padding[axis], padding[axis])
+    return (0, 0) if isinstance(padding, str) else (padding[axis], padding[axis])
 
 
-def _spatial(layer: Any) -> Sequence[Any]:
-    """The sizes that a convolution's input was built with, where they are known."""
+def _spatial(layer: Layer) -> list[Dim]:
+    """The sizes that a convolution's input was built with; of those that are not known, a size without a name."""
     shape = built_shape(layer)
     count = len(layer.kernel_size)
     if shape is None:
-        return [None] * count
-    return shape[2:] if layer.data_format == "channels_first" else shape[1:-1]
+        return [ir.SymbolicDim(None)] * count
+    sizes = shape[2:] if layer.data_format == "channels_first" else shape[1:-1]
+    return [ir.SymbolicDim(None) if size is None else size for size in sizes]
 
 
 def built_shape(layer: object) -> tuple[int | None, ...] | None:
@@ -121,7 +136,7 @@ def built_shape(layer: object) -> tuple[int | None, ...] | None:
 
 def same_crops(given: Given, have: object, want: object) -> bool:
     """Of a transposed convolution: what is cut off at both ends of each axis (less than nothing: put on)."""
-    layer, module = given.layer, given.part.module
+    layer, module = given.layer, given.module
     count = len(layer.kernel_size)
     more = layer.output_padding
     more = [more] * count if more is None or isinstance(more, int) else list(more)
@@ -138,7 +153,7 @@ def _crops(padding: str, kernel: int, stride: int, dilation: int, more: int | No
     return before, total - before
 
 
-def last_axes(given: Given, have: Any, want: object) -> bool | None:
+def last_axes(given: Given, have: int | Sequence[int], want: object) -> bool | None:
     """Whether the axes are the last ones, as many as torch normalises (`normalized_shape`, or the channels)."""
     axes = [have] if isinstance(have, int) else list(have)
     count = len(want) if isinstance(want, tuple) else 1
@@ -158,7 +173,7 @@ def backwards(given: Given, have: object, want: object) -> bool:
     return bool(have) == (given.part.role == "reverse")
 
 
-def one_axis(given: Given, have: Any, want: object) -> bool:
+def one_axis(given: Given, have: Sequence[int] | None, want: object) -> bool:
     return have is None or tuple(have) == (1,)
 
 
@@ -170,10 +185,10 @@ class Setting:
     torch: str = (
         ""  # the attributes of the module, the first of which there is counts; "" where it is always the same
     )
-    always: Any = None  # what torch has where no attribute says it, or Keras where no argument does
+    always: object = None  # what torch has where no attribute says it, or Keras where no argument does
     same: Same = equal
     when: When = When.ALWAYS
-    to_keras: Callable[[Any], Any] | None = None  # torch's value as the argument
+    to_keras: Callable[[Any], object] | None = None  # torch's value as the argument
 
     def difference(self, given: Given) -> str | None:
         """The two sides in words if they differ. What one of them does not tell is not compared."""
@@ -202,7 +217,7 @@ class Setting:
         return f"{given.here} has {self.keras}={shown(have)}, torch's {given.there} {theirs}{use}{way_out}"
 
 
-def _argument(layer: Any, name: str) -> Any:
+def _argument(layer: Layer, name: str) -> object:
     """The argument of a layer, as it keeps it or would be made again; `MISSING` if it has none of that name."""
     value = getattr(layer, name, MISSING)
     return layer.get_config().get(name, MISSING) if value is MISSING else value

@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bridge.errors import WeightsError
 from bridge.weights.weight import State, Weight
+
+if TYPE_CHECKING:
+    import torch
 
 UNCOUNTED = "num_batches_tracked"
 RECURRENT = re.compile(r"((?:weight|bias)_(?:ih|hh|hr))(?:_l(\d+))?(_reverse)?")
@@ -28,7 +31,7 @@ class Part:
 
     path: str
     weights: dict[str, Weight]
-    module: Any = None  # None where only a state_dict was given
+    module: torch.nn.Module | None = None  # None where only a state_dict was given
     role: str = ""  # which part of the module, where it has several: "reverse", "query"
 
     def __str__(self) -> str:
@@ -90,7 +93,7 @@ def array_of(value: Any) -> np.ndarray:
         return np.array(tensor.float().numpy())
 
 
-def parts_of(state: State, modules: Mapping[str, Any], prefix: str) -> list[Part]:
+def parts_of(state: State, modules: Mapping[str, torch.nn.Module], prefix: str) -> list[Part]:
     """All parts in the order of the state_dict; `modules` are those that are known, by their paths.
 
     Raises `WeightsError` for a parameter that torch computes in a way of which nothing is known.
@@ -116,7 +119,7 @@ def parts_of(state: State, modules: Mapping[str, Any], prefix: str) -> list[Part
     return parts
 
 
-def _computed(path: str, weights: dict[str, Weight], module: Any) -> dict[str, Weight]:
+def _computed(path: str, weights: dict[str, Weight], module: torch.nn.Module | None) -> dict[str, Weight]:
     """The weights, with those of weight norm in the place of the length and the direction that each is made of."""
     made = dict(weights)
     for leaf in weights:
@@ -132,14 +135,14 @@ def _computed(path: str, weights: dict[str, Weight], module: Any) -> dict[str, W
     return made
 
 
-def _is_weight_norm(module: Any, name: str) -> bool:
+def _is_weight_norm(module: torch.nn.Module | None, name: str) -> bool:
     """Whether what torch does to a parameter is weight norm, as far as is known."""
     parametrizations = dict(getattr(module, "parametrizations", {}))
     known = parametrizations.get(name, [])
     return [type(one).__name__ for one in known] in ([], ["_WeightNorm"])
 
 
-def _recurrent(path: str, weights: dict[str, Weight], module: Any) -> Iterator[Part]:
+def _recurrent(path: str, weights: dict[str, Weight], module: torch.nn.Module | None) -> Iterator[Part]:
     """One part for each layer and direction of an RNN; one in all for any other module."""
     groups: dict[tuple[str, str], dict[str, Weight]] = {}
     for leaf, weight in weights.items():
@@ -151,7 +154,7 @@ def _recurrent(path: str, weights: dict[str, Weight], module: Any) -> Iterator[P
         yield Part(f"{path}_l{number}".lstrip("_") if several else path, named, module, direction)
 
 
-def _attention(path: str, weights: dict[str, Weight], module: Any) -> Iterator[Part]:
+def _attention(path: str, weights: dict[str, Weight], module: torch.nn.Module | None) -> Iterator[Part]:
     """The projections of an `nn.MultiheadAttention`, packed or not, each as a Linear layer."""
     for index, role in enumerate(PROJECTIONS):
         named = {

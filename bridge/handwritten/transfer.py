@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from bridge.errors import BridgeError, MismatchError, NotRun, WeightsError
 from bridge.handwritten.departing import departure
 from bridge.handwritten.filling import Filling, filling
 from bridge.handwritten.flattened import feature_orders
-from bridge.handwritten.keras_slots import Slot, slots_of
+from bridge.handwritten.keras_slots import Slot, Target, slots_of
 from bridge.handwritten.kinds import kind_of
 from bridge.handwritten.matching import Pair, matched
 from bridge.handwritten.running import Arguments, Comparison, Keras, Sides, runnable
@@ -28,6 +28,9 @@ from bridge.handwritten.torch_parts import Part, parts_of, state_of
 from bridge.weights.entry import Entry
 from bridge.weights.weight import State
 from bridge.weights.weight_map import WeightMap
+
+if TYPE_CHECKING:
+    import torch
 
 NO_SETTINGS = "a state_dict has no settings and does not run; give the module itself to have both compared"
 
@@ -51,7 +54,7 @@ class Transferred(WeightMap):
         self.notes = tuple(notes)
 
 
-def transfer(source: object, target: object, *, prefix: str = "", inputs: object = None) -> Transferred:
+def transfer(source: object, target: Target, *, prefix: str = "", inputs: object = None) -> Transferred:
     """Fill the Keras layers of `target` with the weights of the torch part `source`, and run both to compare them.
 
     Args:
@@ -91,7 +94,9 @@ def transfer(source: object, target: object, *, prefix: str = "", inputs: object
     raise failure
 
 
-def _sides(modules: Mapping[str, Any], path: str, target: object, inputs: object) -> tuple[Sides | None, str]:
+def _sides(
+    modules: Mapping[str, torch.nn.Module], path: str, target: Target, inputs: object
+) -> tuple[Sides | None, str]:
     """What is to be run, or why nothing is."""
     if path not in modules:
         reason = f"{path!r} is no module that runs by itself" if modules else NO_SETTINGS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 class Variable(Protocol):
     """What the map needs of a Keras variable."""
 
-    path: str
-    shape: tuple[int, ...]
-    trainable: bool
-
-    def assign(self, value: np.ndarray) -> Any: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def trainable(self) -> bool: ...
+    def assign(self, value: np.ndarray) -> object: ...
     def __array__(self, dtype: np.dtype | None = None) -> np.ndarray: ...
 
 
