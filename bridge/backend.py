@@ -71,7 +71,7 @@ class KerasBackend(Backend):
 
     @classmethod
     def prepare(
-        cls, model: onnx.ModelProto, device: str = "CPU", weights: bool = False, **kwargs: Any
+        cls, model: onnx.ModelProto, device: str = "CPU", weights: bool = False, **kwargs: object
     ) -> KerasRep:
         return KerasRep(model, weights)
 

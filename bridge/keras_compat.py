@@ -128,8 +128,8 @@ def depth(model: keras.Model) -> int:
 
 
 def made_by(tensor: object) -> tuple[keras.Layer, int] | None:
-    """The layer, or operation in the place of one, that a symbolic tensor comes from, and which of its calls; None if it
-    comes from none, or is one of Keras 2."""
+    """The layer, or operation in the place of one, that a symbolic tensor comes from, and which of its calls; None if
+    it comes from none, or is one of Keras 2."""
     history = getattr(tensor, "_keras_history", None)
     operation = getattr(history, "operation", None)
     return None if history is None or operation is None else (operation, history.node_index)
@@ -163,7 +163,7 @@ def largest_bytes(model: keras.Model) -> int:
     return max(math.prod(size or 1 for size in value.shape) * ITEMSIZE for value in values)
 
 
-def count_elements(config: dict[str, Any]) -> int:
+def count_elements(config: dict[str, object]) -> int:
     """How many elements the variables of a saved model have, by its config alone: none of them is allocated."""
     from keras.src.backend.common import global_state
 

@@ -244,7 +244,7 @@ def _constant_at(planned: Plan, name: str) -> str:
     return "it is part of a constant"
 
 
-def _is_custom(layer: Any) -> bool:
+def _is_custom(layer: object) -> bool:
     """Whether plain Keras cannot load the layer: it, its cell or its activation is registered by this package."""
     import keras
 

@@ -82,7 +82,7 @@ class Asked:
         return None if made is None else _fitting(made, values)
 
 
-def _counts(name: str, given: Any) -> tuple[int, ...]:
+def _counts(name: str, given: object) -> tuple[int, ...]:
     counts = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
     if not counts or not all(isinstance(n, int | np.integer) and n > 0 for n in counts):
         raise SourceError(f"sizes: {name} is {given!r}; give a positive number, or several")
@@ -141,7 +141,7 @@ def _require_one_size(values: Sequence[ir.Value], arrays: Sequence[np.ndarray]) 
                 raise SourceError(f"inputs: {dim} is {before} in {where} and {size} in {value.name}")
 
 
-def _array(given: Any) -> np.ndarray:
+def _array(given: object) -> np.ndarray:
     return given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
 
 

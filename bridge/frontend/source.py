@@ -199,7 +199,7 @@ def _load_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dyn
     )
 
 
-def _exported(given: Torch, dynamic_shapes: Any) -> tuple[Exported, Example]:
+def _exported(given: Torch, dynamic_shapes: object) -> tuple[Exported, Example]:
     """The module as torch exports it, and what it was traced with: an example of one repeated, if torch allows it, and
     as it is otherwise."""
     from bridge.frontend.torch.examples import Example

@@ -25,7 +25,7 @@ def listed(count: int) -> tuple[Path, ...]:
     return ((),) if count == 1 else tuple((place,) for place in range(count))
 
 
-def nested(paths: Sequence[Path], leaves: Sequence[Any]) -> Any:
+def nested(paths: Sequence[Path], leaves: Sequence[object]) -> Any:
     """`leaves` in dicts and lists, each where its path says."""
     if paths and not paths[0]:
         return leaves[0]

@@ -82,7 +82,7 @@ def _aliases(tensors: Mapping[str, Any]) -> dict[str, str]:
     return aliases
 
 
-def array_of(value: Any) -> np.ndarray:
+def array_of(value: object) -> np.ndarray:
     """The numbers of a tensor of any framework; bfloat16 as float32."""
     if not hasattr(value, "detach"):
         return np.asarray(value)

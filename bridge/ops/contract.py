@@ -335,7 +335,7 @@ class Site(Protocol):
         *,
         weights: Mapping[str, Weight] | None = None,
         name: str = "",
-        **config: Any,
+        **config: object,
     ) -> keras.Layer:
         """A layer of class `cls` whose variables are filled from `weights` ({path below the layer: weight})."""
         ...

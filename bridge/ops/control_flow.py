@@ -37,7 +37,7 @@ def choose(site: Site, cond, *, then_branch, else_branch):
     return layer([_tensor(site, cond), given, otherwise])
 
 
-def _tensor(site: Site, value: Any) -> Any:
+def _tensor(site: Site, value: object) -> Any:
     """A tensor of the model, where the builder may be given a constant."""
     return value if isinstance(value, keras.KerasTensor) else site.at_run_time(np.asarray(value))
 
@@ -64,7 +64,7 @@ def _ends(step: Step) -> str | None:
     return _carries(step)
 
 
-def _is_endless(limit: Any) -> bool:
+def _is_endless(limit: object) -> bool:
     return isinstance(limit, int) and limit >= ENDLESS
 
 

@@ -105,7 +105,7 @@ class Recipe(ABC):
         """How many recipes stand above one another."""
         return 1 + max((source.depth for source in self.sources), default=0)
 
-    def contains(self, *kinds: type[Any]) -> bool:
+    def contains(self, *kinds: type[object]) -> bool:
         """Whether this recipe or one below it is of one of `kinds`."""
         return isinstance(self, kinds) or any(source.contains(*kinds) for source in self.sources)
 
@@ -126,13 +126,13 @@ class Recipe(ABC):
         return cls(*starmap(call, zip(readers, arguments, strict=True)))
 
 
-def _written(value: Any) -> Any:
+def _written(value: object) -> Any:
     if isinstance(value, Recipe):
         return value.to_json()
     return list(map(_written, value)) if isinstance(value, tuple) else value
 
 
-def _as_is(value: Any) -> Any:
+def _as_is(value: object) -> Any:
     return value
 
 

@@ -180,7 +180,7 @@ class WeightMap:
         torch = imported("torch", "a state_dict", "torch")
         return {name: torch.from_numpy(np.asarray(value, order="C")) for name, value in self.pull().items()}
 
-    def load_torch(self, state_dict: Mapping[str, Any]) -> None:
+    def load_torch(self, state_dict: Mapping[str, object]) -> None:
         """Fill the Keras model from a newer state_dict of the same network.
 
         Args:

@@ -45,7 +45,7 @@ def attention(
 
 
 def attended(
-    write: Writer, projected: Any, masks: Any, past: ir.Value | None, heads: int, causal: int, scale: float | None,
+    write: Writer, projected: object, masks: object, past: ir.Value | None, heads: int, causal: int, scale: float | None,
     masked: float,
 ) -> tuple[ir.Value, ir.Value | None]:  # fmt: skip
     """Attention over queries, keys and values (batch, length, heads * size), and its keys and values on one axis."""

@@ -42,7 +42,7 @@ class Writer(Before):
         super().__init__(node, ranks)
         self._weights = weights
 
-    def __call__(self, op: str, *inputs: ir.Value | None, outputs: Any = 1, **attributes: Any) -> Any:
+    def __call__(self, op: str, *inputs: ir.Value | None, outputs: object = 1, **attributes: Any) -> Any:
         """One new node; returns its output, or a tuple where `outputs` is not 1."""
         while inputs and inputs[-1] is None:
             inputs = inputs[:-1]

@@ -76,7 +76,7 @@ class Old(Before):
     def refuse(self, reason: str) -> NoReturn:
         raise NoNewerForm(reason)
 
-    def take(self, name: str, default: Any) -> Any:
+    def take(self, name: str, default: object) -> Any:
         """The value of an attribute, which goes."""
         attribute = self.node.attributes.pop(name, None)
         if attribute is None:

@@ -92,6 +92,6 @@ def attention(original: Any):
     return run
 
 
-def _is_one(size: Any) -> bool:
+def _is_one(size: object) -> bool:
     """Whether a size is known to be 1, asked without fixing a size that is free."""
     return isinstance(size, int) and size == 1

@@ -56,7 +56,7 @@ class Example:
         return cls(args, kwargs, _automatic(found), tuple(found))
 
     @classmethod
-    def with_axes(cls, given: Torch, shapes: Any) -> Example:
+    def with_axes(cls, given: Torch, shapes: object) -> Example:
         """The example of `given`, with the axes free that `shapes` name: repeated along those of length one, where the
         module runs on it. Raises `SourceError` where `shapes` do not fit."""
         args, kwargs = given.arguments
@@ -85,7 +85,7 @@ class Example:
         found = [] if self.asked else self.of_tensors(self.axes or ())
         batch = [(place, *axes) for place, axes in enumerate(found) if len(axes) == 1]
 
-        def agree(_: Any, args: Any, kwargs: Any) -> None:
+        def agree(_: object, args: object, kwargs: object) -> None:
             tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
             first, *others = (tensors[place].shape[axis] for place, axis in batch)
             for other in others:
@@ -107,7 +107,7 @@ class Example:
         """The free axes as torch takes them; None where they are torch's to choose."""
         return None if self.axes is None else as_torch_takes_them(module, self.args, self.kwargs, self.axes)
 
-    def of_tensors(self, of_leaves: Sequence[Any]) -> list[Any]:
+    def of_tensors(self, of_leaves: Sequence[object]) -> list[Any]:
         """Of what there is for each leaf, that for the tensors."""
         leaves = pytree.tree_leaves((self.args, self.kwargs))
         return [found for x, found in zip(leaves, of_leaves, strict=False) if isinstance(x, torch.Tensor)]
@@ -127,7 +127,7 @@ def time_major(module: torch.nn.Module) -> bool:
     return any(isinstance(m, torch.nn.RNNBase) and not m.batch_first for m in module.modules())
 
 
-def _as_long(leaf: Any, sizes: set[int]) -> tuple[int, ...]:
+def _as_long(leaf: object, sizes: set[int]) -> tuple[int, ...]:
     shape = leaf.shape if isinstance(leaf, torch.Tensor) else ()
     return tuple(axis for axis, size in enumerate(shape) if size in sizes)
 

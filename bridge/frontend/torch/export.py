@@ -137,7 +137,7 @@ def _onnx_export(
         ) from error
 
 
-def _positional(args: tuple[Any, ...], kwargs: Mapping[str, object] | None) -> tuple[Any, ...]:
+def _positional(args: tuple[object, ...], kwargs: Mapping[str, object] | None) -> tuple[Any, ...]:
     """`args` for torch.onnx, which takes a dict at their end for the keyword inputs where none are given."""
     return (*args, {}) if args and isinstance(args[-1], dict) and not kwargs else args
 
@@ -154,7 +154,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _clash(model: Any) -> str:
+def _clash(model: object) -> str:
     """The submodule whose name torch.export cannot bear, if there is one."""
     named = model.named_modules() if isinstance(model, torch.nn.Module) else ()
     path = next((path for path, _ in named if path.rpartition(".")[2] in RESERVED), None)
@@ -163,7 +163,7 @@ def _clash(model: Any) -> str:
     )
 
 
-def _title(model: Any) -> str:
+def _title(model: object) -> str:
     return type(model).__name__
 
 
@@ -199,7 +199,7 @@ def _rename_clashes(graph: ir.Graph) -> None:
 def _fix_axes(model: ir.Model, fixed: dict[str, int]) -> None:
     """Write as numbers the names that stand for one size only."""
 
-    def plain(dim: Any) -> Any:
+    def plain(dim: object) -> Any:
         text = str(dim)
         return int(text) if text.isdigit() else fixed.get(text, dim)
 

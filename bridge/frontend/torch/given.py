@@ -167,7 +167,7 @@ def _dtype(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _text(leaf: Any) -> str:
+def _text(leaf: object) -> str:
     return f"{_dtype(leaf)}{list(leaf.shape)}" if isinstance(leaf, torch.Tensor) else type(leaf).__name__
 
 
@@ -175,7 +175,7 @@ def _is_quantised(part: torch.nn.Module) -> bool:
     return type(part).__module__.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized"))
 
 
-def require_numbers(title: str, inputs: object, state: Mapping[str, Any]) -> None:
+def require_numbers(title: str, inputs: object, state: Mapping[str, object]) -> None:
     """Raise `SourceError` where one of the tensors is of a type that numpy and onnxruntime do not compute in."""
     for path, leaf in (*_leaves(inputs), *state.items()):
         if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.bfloat16:
@@ -196,7 +196,7 @@ def require_numbers(title: str, inputs: object, state: Mapping[str, Any]) -> Non
             )
 
 
-def _require_outputs(title: str, outputs: Any) -> None:
+def _require_outputs(title: str, outputs: object) -> None:
     """Raise `SourceError` if the outputs, as a tree that torch knows, are not tensors."""
     found = [leaf for leaf in pytree.tree_leaves(outputs) if leaf is not None]
     if not found:

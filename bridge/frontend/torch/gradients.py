@@ -72,7 +72,7 @@ GRADIENTS: Translations = {
 _decompose = torch.export.ExportedProgram.run_decompositions
 
 
-def _run_decompositions(program: torch.export.ExportedProgram, *args: Any, **options: Any) -> Any:
+def _run_decompositions(program: torch.export.ExportedProgram, *args: object, **options: Any) -> Any:
     """That of `program`, what comes out of a region without gradients detached; `program` stays as it is."""
     graphs = [m.graph for m in program.graph_module.modules() if isinstance(m, torch.fx.GraphModule)]
     with contextlib.ExitStack() as stack:

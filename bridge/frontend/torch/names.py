@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import onnx_ir as ir
 
@@ -43,7 +42,7 @@ def name_axes(model: ir.Model, time_major: bool = False, asked: Sequence[Axes] =
                 value.shape = ir.Shape([_renamed(dim, names) for dim in value.shape])
 
 
-def called(dim: Any) -> str:
+def called(dim: object) -> str:
     """What the user calls a free axis, where that is a plain name."""
     name = dim if isinstance(dim, str) else getattr(dim, "__name__", "")
     return name if name.isidentifier() else ""

@@ -11,23 +11,23 @@ from torch.utils import _pytree as pytree
 KNOWN: set[type] = set()  # classes whose instances have been made trees
 
 
-def objects(tree: Any) -> list[Any]:
+def objects(tree: object) -> list[Any]:
     """The outermost objects in `tree` that hold tensors and are none of torch's trees by themselves."""
     leaves = pytree.tree_leaves(tree, is_leaf=lambda part: type(part) in KNOWN)
     return [leaf for leaf in leaves if type(leaf) in KNOWN or holds_tensors(leaf)]
 
 
-def holds_tensors(leaf: Any) -> bool:
+def holds_tensors(leaf: object) -> bool:
     """Whether `leaf` is an object of a class that torch knows no tree of, with tensors in its attributes."""
     return _is_object(leaf) and _reaches(vars(leaf), set())
 
 
-def _is_object(leaf: Any) -> bool:
+def _is_object(leaf: object) -> bool:
     no_object = isinstance(leaf, torch.Tensor | torch.nn.Module | enum.Enum | type) or callable(leaf)
     return hasattr(leaf, "__dict__") and not no_object
 
 
-def _reaches(tree: Any, seen: set[int]) -> bool:
+def _reaches(tree: object, seen: set[int]) -> bool:
     """Whether there is a tensor in `tree`, or in an object in it that is not `seen` yet."""
     leaves = pytree.tree_leaves(tree)
     if any(map(torch.is_tensor, leaves)):
@@ -49,19 +49,19 @@ def register_object(kind: type) -> None:
     KNOWN.add(kind)
 
 
-def attributes(found: Any) -> list[str]:
+def attributes(found: object) -> list[str]:
     """Those that a tree of `found` is of."""
     named = ((name, value) for name, value in vars(found).items() if not name.startswith("_"))
     return [name for name, value in named if any(map(torch.is_tensor, pytree.tree_leaves(value)))]
 
 
-def _flatten(found: Any) -> tuple[list[Any], Any]:
+def _flatten(found: object) -> tuple[list[Any], Any]:
     held = attributes(found)
     rest = {name: value for name, value in vars(found).items() if name not in held}
     return [getattr(found, name) for name in held], (held, rest)
 
 
-def _flatten_with_keys(found: Any) -> tuple[list[tuple[Any, Any]], Any]:
+def _flatten_with_keys(found: object) -> tuple[list[tuple[Any, Any]], Any]:
     children, context = _flatten(found)
     return [
         (pytree.GetAttrKey(name), child) for name, child in zip(context[0], children, strict=True)

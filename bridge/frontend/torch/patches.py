@@ -177,7 +177,7 @@ def _forward(cls: type[torch.nn.RNNBase]):
 
 
 @contextlib.contextmanager
-def replaced(replacements: Iterable[tuple[Any, str, Any, str]]) -> Iterator[None]:
+def replaced(replacements: Iterable[tuple[object, str, object, str]]) -> Iterator[None]:
     """(owner, attribute, replacement, why) in place; the originals again on leaving."""
     with contextlib.ExitStack() as stack:
         for owner, name, replacement, _ in replacements:

@@ -113,7 +113,7 @@ def _require_tensors(config: dict[str, Any]) -> None:
             raise ValueError(f"{name} has the sizes {sizes}")
 
 
-def _require_plain(program: Any) -> None:
+def _require_plain(program: object) -> None:
     """Operators, sizes, guards and names are of the forms that torch writes."""
     for key, value in _entries(program):
         if key == "as_custom_obj" or key == "class_fqn":
@@ -139,7 +139,7 @@ def _require_names(text: str, nested: bool) -> None:
             raise _Harm(f"it names something {text!r}")
 
 
-def _entries(data: Any) -> Iterator[tuple[str, Any]]:
+def _entries(data: object) -> Iterator[tuple[str, Any]]:
     """Every value in `data` with the key under which it or its list stands; keys of dicts that name things too."""
     waiting = [("", data)]
     while waiting:

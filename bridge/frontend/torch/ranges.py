@@ -139,7 +139,7 @@ def guards(program: torch.export.ExportedProgram, model: ir.Model) -> tuple[list
     return read, told
 
 
-def _symbolic(dims: Mapping[str, Any]) -> list[ir.SymbolicDim]:
+def _symbolic(dims: Mapping[str, object]) -> list[ir.SymbolicDim]:
     return [dim for dim in dims.values() if isinstance(dim, ir.SymbolicDim)]
 
 

@@ -25,7 +25,7 @@ DIM = "a name, a torch.export.Dim, Dim.AUTO, Dim.DYNAMIC or None, such as {0: 'b
 
 
 def free_axes(
-    module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], shapes: Any
+    module: torch.nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object], shapes: object
 ) -> list[Axes]:
     """The free axes of every leaf of the inputs, in their order; none of what is no tensor. Raises `SourceError` where
     `shapes` do not fit the inputs."""
@@ -49,7 +49,7 @@ def free_axes(
     return list(_spread(given, shapes, "dynamic_shapes"))
 
 
-def _spread(tree: Any, shapes: Any, where: str) -> Iterator[Axes]:
+def _spread(tree: object, shapes: object, where: str) -> Iterator[Axes]:
     if pytree.tree_is_leaf(tree):
         yield _axes(tree, shapes, where)
         return
@@ -72,7 +72,7 @@ def _spread(tree: Any, shapes: Any, where: str) -> Iterator[Axes]:
         yield from _spread(part, shape, f"{where}[{key!r}]")
 
 
-def _axes(leaf: Any, shapes: Any, where: str) -> Axes:
+def _axes(leaf: object, shapes: object, where: str) -> Axes:
     if shapes is None:
         return {}
     if not isinstance(leaf, torch.Tensor):
@@ -94,7 +94,7 @@ def _axes(leaf: Any, shapes: Any, where: str) -> Axes:
     return found
 
 
-def _is_free(dim: Any, size: int, where: str) -> bool:
+def _is_free(dim: object, size: int, where: str) -> bool:
     if dim is None or dim == Dim.STATIC:
         return False
     if isinstance(dim, int) and not isinstance(dim, bool):
@@ -107,7 +107,7 @@ def _is_free(dim: Any, size: int, where: str) -> bool:
 
 
 def as_torch_takes_them(
-    module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], axes: Sequence[Axes]
+    module: torch.nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object], axes: Sequence[Axes]
 ) -> Any:
     """The free axes of every leaf in torch's form: by the names of forward's parameters, nested as the inputs are."""
     leaves = iter(axes)
@@ -115,7 +115,7 @@ def as_torch_takes_them(
     return {name: _shaped(part, leaves) for name, part in given.items()}
 
 
-def _shaped(tree: Any, leaves: Iterator[Axes]) -> Any:
+def _shaped(tree: object, leaves: Iterator[Axes]) -> Any:
     if pytree.tree_is_leaf(tree):
         return next(leaves) or None
     parts = [_shaped(part, leaves) for _, part in members(tree)]

@@ -111,7 +111,7 @@ def _onnx_resize(where="half_pixel", **attributes):
     return translate
 
 
-def _row(size: Any) -> Any:
+def _row(size: object) -> Any:
     """A size as a tensor of one number."""
     return ints(size) if isinstance(size, int) else op.Reshape(size, ints(1))
 

@@ -16,7 +16,7 @@ from bridge.frontend.torch.objects import KNOWN, attributes, holds_tensors, regi
 from bridge.graph.structure import Path
 
 
-def register(tree: Any) -> None:
+def register(tree: object) -> None:
     """Dataclasses, mappings and objects that hold tensors in `tree`, whoever wrote them, become trees of what they
     hold."""
     for leaf in pytree.tree_leaves(tree):
@@ -46,7 +46,7 @@ def _register_mapping(kind: Any) -> None:
     )
 
 
-def members(tree: Any) -> Iterator[tuple[str | int, Any]]:
+def members(tree: object) -> Iterator[tuple[str | int, Any]]:
     """What `tree` holds, in torch's order: by the keys of a mapping, the fields of a dataclass or a named tuple, the
     attributes of an object, and by places elsewhere."""
     parts = pytree.tree_leaves(tree, is_leaf=lambda part: part is not tree)
@@ -83,7 +83,9 @@ def given_by(program: torch.export.ExportedProgram) -> Any:
     return pytree.tree_unflatten(list(program.graph_signature.user_outputs), program.call_spec.out_spec)
 
 
-def arguments(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def arguments(
+    module: torch.nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> dict[str, Any]:
     """The inputs by the names of forward's parameters, in their order; what goes into `**kwargs` by its own name."""
     given = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
     rest = given.pop(_rest(module), {})
@@ -97,12 +99,14 @@ def _rest(module: torch.nn.Module) -> str:
 
 
 @contextlib.contextmanager
-def spelled_out(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[None]:
+def spelled_out(
+    module: torch.nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> Iterator[None]:
     """What goes into forward's `**kwargs` as parameters of their own: torch frees no axes in a `**kwargs`."""
     signature, forward = inspect.signature(module.forward), module.forward
     rest = signature.bind(*args, **kwargs).arguments.get(_rest(module), {})
 
-    def spelled(*args: Any, **kwargs: Any) -> Any:
+    def spelled(*args: object, **kwargs: object) -> Any:
         return forward(*args, **kwargs)
 
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -118,13 +122,13 @@ def spelled_out(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[
         vars(module).update({name: part for name, part in before.items() if name == "forward"})
 
 
-def in_order(module: torch.nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def in_order(module: torch.nn.Module, kwargs: Mapping[str, object]) -> dict[str, Any]:
     """`kwargs` in the order of forward's parameters, as torch has them."""
     known = [name for name in inspect.signature(module.forward).parameters if name in kwargs]
     return {name: kwargs[name] for name in (*known, *kwargs)}
 
 
-def input_names(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
+def input_names(module: torch.nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> list[str]:
     """Of every tensor among the inputs: as forward calls it, and where one dict is all there is as its key does."""
     given = arguments(module, args, kwargs)
     found = list(paths(given, lambda leaf: isinstance(leaf, torch.Tensor)))

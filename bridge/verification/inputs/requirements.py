@@ -42,7 +42,7 @@ class Requirements:
                 broadcast.update(_aligned([shape for shape in shapes if shape is not None]))
             sizes.update(dim for value in node.outputs for dim in _dims(value) or ())
 
-        def of_inputs(*dims: Any) -> bool:
+        def of_inputs(*dims: object) -> bool:
             free = {str(s) for dim in dims for s in getattr(dim, "free_symbols", ())}
             return bool(free) and free <= set(names)
 

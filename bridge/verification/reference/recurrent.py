@@ -63,7 +63,7 @@ class Cell:
         return x if self.p is None else x + self.p[place] * c
 
 
-def recurrent(kind: str, inputs: Sequence[Any], attributes: Attributes) -> list[np.ndarray]:
+def recurrent(kind: str, inputs: Sequence[object], attributes: Attributes) -> list[np.ndarray]:
     """The outputs of an LSTM, GRU or RNN: Y and the last of each state. Raises `SourceError` for what ONNX has not."""
     given: list[Any] = [*inputs, *[None] * (8 - len(inputs))]
     x, w, r, b, lengths, *others = given

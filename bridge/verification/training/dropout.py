@@ -137,13 +137,19 @@ class _Calls:
 
         return drop
 
-    def attending(self, attend: Callable[..., Any]) -> Callable[..., Any]:
+    def attending(self, attend: Callable[..., object]) -> Callable[..., Any]:
         """In the place of `attend`, torch's attention: it drops nothing. A direct call shows no rate when it is
         traced."""
         import torch
 
         def attention(
-            q: Any, k: Any, v: Any, mask: Any = None, dropout_p: float = 0.0, *rest: object, **options: object
+            q: object,
+            k: object,
+            v: object,
+            mask: object = None,
+            dropout_p: float = 0.0,
+            *rest: object,
+            **options: object,
         ) -> Any:
             if isinstance(self._running[-1], torch.nn.MultiheadAttention):
                 self.drops.note(self._inner(), dropout_p)

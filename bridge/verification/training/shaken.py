@@ -44,10 +44,10 @@ class Shaken(TorchDispatchMode):
             return made.copy_(self._moved(made, least)) if isinstance(made, torch.Tensor) else made
         return self._each(made, least)
 
-    def _each(self, tree: Any, least: Any = 0.0) -> Any:
+    def _each(self, tree: object, least: object = 0.0) -> Any:
         return torch.utils._pytree.tree_map(lambda x: self._moved(x, least), tree)
 
-    def _moved(self, x: Any, least: Any = 0.0) -> Any:
+    def _moved(self, x: object, least: object = 0.0) -> Any:
         """`x` off by the last bits of each number, or of `least`."""
         if not isinstance(x, torch.Tensor) or not x.is_floating_point() or x.is_sparse:
             return x

@@ -121,7 +121,7 @@ def require_comparable(module: torch.nn.Module) -> None:
     )
 
 
-def _refuse(module: torch.nn.Module, differs: Callable[[Any], bool], why: str) -> None:
+def _refuse(module: torch.nn.Module, differs: Callable[[object], bool], why: str) -> None:
     paths = [path or type(layer).__name__ for path, layer in module.named_modules() if differs(layer)]
     if paths:
         raise SourceError(
