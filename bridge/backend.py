@@ -46,7 +46,9 @@ class KerasRep(BackendRep):
             self.fixed = _read_while_planning(model, False) & set(self._names)
         self._models: dict[bytes, keras.Model] = {}
 
-    def run(self, inputs: Sequence[Any] | dict[str, Any], **kwargs: Any) -> tuple[np.ndarray, ...]:
+    def run(
+        self, inputs: Sequence[np.ndarray] | dict[str, np.ndarray], **kwargs: object
+    ) -> tuple[np.ndarray, ...]:
         """The outputs for `inputs`, in the order of the graph or by name."""
         feeds = inputs if isinstance(inputs, dict) else dict(zip(self._names, inputs, strict=False))
         feeds = {
@@ -79,9 +81,9 @@ class KerasBackend(Backend):
     def run_node(
         cls,
         node: onnx.NodeProto,
-        inputs: Sequence[Any],
+        inputs: Sequence[np.ndarray],
         device: str = "CPU",
-        outputs_info: Sequence[tuple[Any, tuple[int, ...]]] | None = None,
+        outputs_info: Sequence[tuple[np.dtype, tuple[int, ...]]] | None = None,
         **kwargs: Any,
     ) -> tuple[np.ndarray, ...]:
         arrays = [np.asarray(value) for value in inputs]

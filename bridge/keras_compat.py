@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 
 from bridge.errors import BridgeError
+
+Config: TypeAlias = dict[str, Any]  # what Keras makes an object of a class with, by name
 
 # What Keras has not in float64, or rounds to float32 there: builders take another way in its place (`Site.twin`)
 TWINS = {
@@ -111,7 +113,7 @@ def torch_in_full_precision() -> Iterator[None]:
             product.allow_tf32 = was
 
 
-def to_numpy(tensor: keras.KerasTensor | np.ndarray) -> np.ndarray:
+def to_numpy(tensor: keras.KerasTensor | keras.Variable | np.ndarray) -> np.ndarray:
     """The values of a tensor. Of one bfloat16 in a tensor without axes TensorFlow makes no array."""
     values = keras.ops.convert_to_numpy(keras.ops.reshape(tensor, (-1,)) if tensor.shape == () else tensor)
     return values.reshape(tensor.shape)
@@ -146,7 +148,7 @@ def with_exact_scale(attention: keras.layers.MultiHeadAttention) -> keras.layers
     return attention
 
 
-def place_of(variable: keras.Variable, optimizer: keras.optimizers.Optimizer) -> int:
+def place_of(variable: object, optimizer: keras.optimizers.Optimizer) -> int:
     """Which of the variables that `optimizer` was built with `variable` is, be it TensorFlow's own in a step."""
     return int(optimizer._get_variable_index(variable))
 
@@ -163,7 +165,7 @@ def largest_bytes(model: keras.Model) -> int:
     return max(math.prod(size or 1 for size in value.shape) * ITEMSIZE for value in values)
 
 
-def count_elements(config: dict[str, object]) -> int:
+def count_elements(config: Config) -> int:
     """How many elements the variables of a saved model have, by its config alone: none of them is allocated."""
     from keras.src.backend.common import global_state
 

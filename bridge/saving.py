@@ -15,7 +15,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import onnx_ir as ir
@@ -25,7 +25,7 @@ from bridge.files.archives import BROKEN, read_arrays, read_json, reading, requi
 from bridge.files.atomic import flush_to_disk, move, require_file, workshop
 from bridge.files.keras_file import require_harmless
 from bridge.report.report import Report
-from bridge.weights.entry import Entry
+from bridge.weights.entry import Entry, Row
 from bridge.weights.recipes import Recipe
 from bridge.weights.soundness import require_sound
 from bridge.weights.weight import State, Weight
@@ -38,6 +38,19 @@ FORMAT = 3
 HEADER = "header"
 PREVIOUS = "previous/"  # before the names of a map's arrays
 MARK = b"bridge:"  # in a `.keras` archive's comment, before what its map is known by
+
+
+class Header(TypedDict):
+    """What a map says beside its arrays."""
+
+    format: int
+    model: str | None  # the mark of the model that it was saved with
+    report: str
+    variables: list[Row]
+    state: dict[str, tuple[list[int], str]]  # shape and dtype
+    trainable: dict[str, bool]
+    parameters: list[str]
+    aliases: dict[str, str]
 
 
 def map_path(path: Path) -> Path:
@@ -110,14 +123,14 @@ def _maps(arrays: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
     ]
 
 
-def _header(weights: WeightMap, report: Report, mark: str) -> dict[str, Any]:
+def _header(weights: WeightMap, report: Report, mark: str) -> Header:
     state = weights.state
     return {
         "format": FORMAT,
         "model": mark,
         "report": report.to_json(),
         "variables": weights.to_json(),
-        "state": {name: [list(value.shape), value.dtype.name] for name, value in state.values.items()},
+        "state": {name: (list(value.shape), value.dtype.name) for name, value in state.values.items()},
         "trainable": state.trainable,
         "parameters": sorted(state.parameters),
         "aliases": state.aliases,
@@ -143,9 +156,7 @@ def _report(path: Path, text: str) -> Report:
         raise SourceError(f"{map_path(path)}: not a weight map: {error}") from error
 
 
-def _weight_map(
-    path: Path, model: keras.Model, header: dict[str, Any], arrays: dict[str, np.ndarray]
-) -> WeightMap:
+def _weight_map(path: Path, model: keras.Model, header: Header, arrays: dict[str, np.ndarray]) -> WeightMap:
     filled = list(_filled(path, model, header["variables"]))
     state = _state(header, arrays, sum(math.prod(variable.shape) for variable in model.variables))
     shapes = {name: value.shape for name, value in state.values.items()}
@@ -162,9 +173,7 @@ def _weight_map(
     return weights
 
 
-def _filled(
-    path: Path, model: keras.Model, rows: list[dict[str, Any]]
-) -> Iterator[tuple[dict[str, Any], Recipe, Any]]:
+def _filled(path: Path, model: keras.Model, rows: list[Row]) -> Iterator[tuple[Row, Recipe, keras.Variable]]:
     """Each row of the map with its recipe and the variable of `model` that it names."""
     from bridge.keras_compat import all_layers  # Keras is loaded by those who have a model
 
@@ -184,7 +193,7 @@ def _filled(
         yield row, recipe, variable
 
 
-def _state(header: dict[str, Any], arrays: dict[str, np.ndarray], room: int) -> State:
+def _state(header: Header, arrays: dict[str, np.ndarray], room: int) -> State:
     """The state as the map tells it; what it does not hold is in the model's variables, of `room` elements."""
     values, aliases = {}, dict(header["aliases"])
     for name, (shape, kind) in header["state"].items():
@@ -204,7 +213,7 @@ def _state(header: dict[str, Any], arrays: dict[str, np.ndarray], room: int) -> 
     return State(values, dict(header["trainable"]), parameters, aliases, read=read)
 
 
-def _variable(layer: Any, attributes: str) -> Any:
+def _variable(layer: keras.Layer | None, attributes: str) -> keras.Variable | None:
     """The variable below `layer`, or None. Only variables are reached: names of the map are not trusted."""
     found = layer
     for name in attributes.split("."):
@@ -237,7 +246,7 @@ def load_keras(path: Path) -> keras.Model:
         ) from error
 
 
-def _read_map(model: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _read_map(model: Path) -> tuple[Header, dict[str, np.ndarray]]:
     """Header and arrays of the map beside `model`, as they were saved with it."""
     path, mark = map_path(model), _mark(model)
     if not path.exists():
@@ -257,11 +266,12 @@ def _read_map(model: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         ) from None
 
 
-def _parse_header(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def _parse_header(arrays: dict[str, np.ndarray]) -> Header:
     header = read_json(arrays[HEADER].tobytes())
     require_printable({**header, "report": None})
     if header["format"] != FORMAT:
         raise ValueError(
             f"it has format {header['format']}, this version of bridge reads {FORMAT}: convert again"
         )
-    return {"model": None, **header}
+    header.setdefault("model", None)
+    return header

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import onnx_ir as ir
 
@@ -102,10 +102,13 @@ def summarize_plan(opened: Source, planned: Plan, seconds: dict[str, float]) -> 
     )
 
 
+Fields: TypeAlias = dict[str, Any]  # of a report, by their names
+
+
 # --- the fields of a report, by what they come from -------------------------------------------------------------
 
 
-def _source(opened: Source) -> dict[str, Any]:
+def _source(opened: Source) -> Fields:
     state = opened.model.meta.get("state")
     parameters = None
     if opened.torch is not None and state is not None:
@@ -123,7 +126,7 @@ def _source(opened: Source) -> dict[str, Any]:
     }
 
 
-def _keras(model: keras.Model, source: Source, compared: bool) -> dict[str, Any]:
+def _keras(model: keras.Model, source: Source, compared: bool) -> Fields:
     import keras
 
     more = [name for name, used in (("onnxruntime", compared), ("torch", source.torch is not None)) if used]
@@ -143,7 +146,7 @@ def _version(name: str) -> str:
         return str(getattr(sys.modules.get(name), "__version__", "of no known version"))
 
 
-def _compared(found: Verification) -> dict[str, Any]:
+def _compared(found: Verification) -> Fields:
     return {
         "checks": found.checks,
         "gradients": found.gradients,
@@ -255,5 +258,5 @@ def _is_custom(layer: object) -> bool:
     return any(str(part.get("registered_name")).startswith(f"{PACKAGE}>") for part in parts)
 
 
-def _count(variables: list[Any]) -> int:
+def _count(variables: list[keras.Variable]) -> int:
     return sum(math.prod(variable.shape) for variable in variables if "seed_generator" not in variable.path)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO, Any
+from types import ModuleType
+from typing import IO, TYPE_CHECKING
 
 from bridge.errors import SourceError, imported, short_message
 from bridge.files.archives import measured
 from bridge.files.atomic import require_file, write_atomically
+
+if TYPE_CHECKING:
+    import torch
 
 ZIP = b"PK\x03\x04"
 MAX_PICKLE = 16 << 20  # bytes in an archive beside its tensors
 ROOM = b"bytearray"  # which torch unpickles too, as long as a number says
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, torch.Tensor]:
     """A state_dict from a `.pt`/`.pth` file (tensors only) or a `.safetensors` file. Raises `SourceError`."""
     require_file(path)
     if path.suffix == ".safetensors":
@@ -62,16 +66,16 @@ def pickles(file: IO[bytes]) -> list[bytes]:
     return pickles
 
 
-def _torch() -> Any:
+def _torch() -> ModuleType:
     return imported("torch", "a checkpoint", "torch")
 
 
-def _safetensors() -> Any:
+def _safetensors() -> ModuleType:
     _torch()
     return imported("safetensors.torch", "a .safetensors file", "safetensors")
 
 
-def write_state(path: Path, state: dict[str, Any]) -> None:
+def write_state(path: Path, state: dict[str, torch.Tensor]) -> None:
     """A state_dict as `.pt` or `.safetensors`."""
     if path.suffix == ".safetensors":
         safetensors = _safetensors()

@@ -11,9 +11,14 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from bridge.files.archives import SLACK, entries, measured, read_json, require_printable
+from bridge.files.archives import SLACK, Json, entries, measured, read_json, require_printable
+
+if TYPE_CHECKING:
+    import h5py
+
+    from bridge.keras_compat import Config
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 MEMBERS = {"metadata.json", CONFIG, WEIGHTS}
@@ -55,7 +60,7 @@ def require_harmless(path: Path) -> None:
         raise ValueError(f"its layers have {asked:,} weights, the file holds {stored:,} bytes of them")
 
 
-def _require_plain(config: Any) -> None:
+def _require_plain(config: Config) -> None:
     """Raise `ValueError` for a text that is more than a name, an object that is none of Keras's, and for layers that
     Keras could not put together in time."""
     require_printable(config)
@@ -66,7 +71,7 @@ def _require_plain(config: Any) -> None:
             _require_order(value["layers"])
 
 
-def _require_known(value: dict[str, Any]) -> None:
+def _require_known(value: Config) -> None:
     """The object is one that computes: Keras's own, or one that was registered in this process."""
     import keras
 
@@ -89,7 +94,7 @@ def _require_known(value: dict[str, Any]) -> None:
         )
 
 
-def _require_order(layers: list[Any]) -> None:
+def _require_order(layers: list[Config]) -> None:
     """Every layer reads something, so that it waits for what it is given, and most of them what stands before them:
     Keras goes through all of them again for those that do not."""
     waiting = [(layer["name"], _reads(layer)) for layer in layers if layer.get("inbound_nodes")]
@@ -109,7 +114,7 @@ def _require_order(layers: list[Any]) -> None:
         waiting = left
 
 
-def _reads(layer: dict[str, Any]) -> set[str]:
+def _reads(layer: Config) -> set[str]:
     """The layers of whose outputs the first call of `layer` is made."""
     calls = [_tensors(call) for call in layer["inbound_nodes"]]
     if not all(calls):
@@ -117,7 +122,7 @@ def _reads(layer: dict[str, Any]) -> set[str]:
     return calls[0]
 
 
-def _tensors(call: Any) -> set[str]:
+def _tensors(call: Json) -> set[str]:
     """The layers that made the tensors in `call`."""
     return {
         str(value["config"]["keras_history"][0])
@@ -142,7 +147,7 @@ def _stored(archive: zipfile.ZipFile) -> int:
     return member.file_size
 
 
-def _datasets(root: Any) -> Iterator[Any]:
+def _datasets(root: h5py.Group) -> Iterator[h5py.Dataset]:
     """Every dataset of a file of weights, each once; what lies in other files is refused, as are links."""
     import h5py
 
@@ -164,7 +169,7 @@ def _datasets(root: Any) -> Iterator[Any]:
                 waiting.append(found[name])
 
 
-def _bytes(dataset: Any) -> int:
+def _bytes(dataset: h5py.Dataset) -> int:
     """What the dataset takes in memory."""
     if dataset.external or dataset.is_virtual or dataset.dtype.kind == "O":
         raise ValueError(f"its weights are said to lie elsewhere: {dataset.name}")

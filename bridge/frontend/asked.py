@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -21,6 +21,10 @@ MAX_BYTES = 1 << 30  # of a file of arrays
 
 Named = Mapping[str, np.ndarray]
 Listed = Sequence[np.ndarray]
+# As a user gives them
+Inputs: TypeAlias = (
+    Named | Listed | np.ndarray | Callable[..., Named | Listed] | str | os.PathLike[str] | None
+)
 
 
 @dataclass(frozen=True)
@@ -28,18 +32,20 @@ class Asked:
     """`inputs`: arrays by name or in order, or a function that makes them, maybe of sizes. `sizes`: those of a free
     axis that are to be tried. `seed`: of everything that is drawn."""
 
-    inputs: Named | Listed | Callable[..., Any] | None = None
+    inputs: Named | Listed | Callable[..., Named | Listed] | None = None
     sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     seed: int = 0
 
     @classmethod
-    def of(cls, inputs: Any = None, sizes: Mapping[str, Any] | None = None, seed: int = 0) -> Asked:
+    def of(
+        cls, inputs: Inputs = None, sizes: Mapping[str, int | Iterable[int]] | None = None, seed: int = 0
+    ) -> Asked:
         """Out of what `bridge.convert` takes. Raises `SourceError` for a file that cannot be read, and for sizes
         that are none."""
         if isinstance(inputs, str | os.PathLike):
             inputs = read(Path(inputs))
         if isinstance(inputs, np.ndarray) or hasattr(inputs, "detach"):
-            inputs = [inputs]
+            inputs = [_array(inputs)]
         if seed < 0:
             raise SourceError(f"seed: {seed} is negative")
         return cls(inputs, {name: _counts(name, given) for name, given in (sizes or {}).items()}, seed)
@@ -113,10 +119,10 @@ def read(path: Path) -> Named | Listed:
 # --- what fits --------------------------------------------------------------------------------------------------
 
 
-def _fitting(made: Any, values: Sequence[ir.Value]) -> list[np.ndarray]:
+def _fitting(made: Named | Listed, values: Sequence[ir.Value]) -> list[np.ndarray]:
     names = [str(value.name) for value in values]
     if not isinstance(made, Mapping):
-        made = [made] if isinstance(made, np.ndarray) or hasattr(made, "detach") else list(made)
+        made = [_array(made)] if isinstance(made, np.ndarray) or hasattr(made, "detach") else list(made)
         if len(made) != len(names):
             raise SourceError(f"inputs: {len(made)} given, the model has {len(names)}: {_listed(names)}")
         made = dict(zip(names, made, strict=True))
@@ -126,7 +132,7 @@ def _fitting(made: Any, values: Sequence[ir.Value]) -> list[np.ndarray]:
     for name in made:
         if name not in names:
             raise SourceError(f"inputs: the model has no input {name!r}; it has {_listed(names)}")
-    arrays = [_fit(_array(made[value.name]), value) for value in values]
+    arrays = [_fit(_array(made[str(value.name)]), value) for value in values]
     _require_one_size(values, arrays)
     return arrays
 

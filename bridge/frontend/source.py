@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import onnx
@@ -220,7 +221,7 @@ def _exported(given: Torch, dynamic_shapes: object) -> tuple[Exported, Example]:
     return export_module(copy_sharing_parameters(given.module), example), example
 
 
-def _torch() -> Any:
+def _torch() -> ModuleType:
     """torch, or `MissingPackageError` with the way to get what its export needs."""
     imported("onnxscript", "converting a torch model", "torch")
     _load_triton()
@@ -237,7 +238,7 @@ def _load_triton() -> None:
     sys.setdlopenflags(flags)
 
 
-def trusted_program(path: Path) -> Any:
+def trusted_program(path: Path) -> ExportedProgram:
     """The `ExportedProgram` of a `.pt2` file as torch reads it, whatever code it runs. Raises `SourceError`."""
     torch = _torch()
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import onnx_ir as ir
 import onnx_shape_inference
@@ -17,7 +17,7 @@ from bridge.graph.provenance import refusal
 Dim: TypeAlias = int | ir.SymbolicDim  # a size: a number, or known by its name or formula alone
 
 
-def formula(dim: ir.SymbolicDim) -> Any:
+def formula(dim: ir.SymbolicDim) -> sympy.Expr | None:
     """The expression of sympy behind a size, or None where its name is no formula."""
     return dim._expr
 

@@ -29,7 +29,7 @@ def nested(paths: Sequence[Path], leaves: Sequence[object]) -> Any:
     """`leaves` in dicts and lists, each where its path says."""
     if paths and not paths[0]:
         return leaves[0]
-    groups: dict[str | int, list[tuple[Path, Any]]] = {}
+    groups: dict[str | int, list[tuple[Path, object]]] = {}
     for (key, *rest), leaf in zip(paths, leaves, strict=True):
         groups.setdefault(key, []).append((tuple(rest), leaf))
     made = {key: nested(*map(list, zip(*inner, strict=True))) for key, inner in groups.items()}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 from keras import ops
 
+from bridge.keras_compat import Config
 from bridge.layers.package import PACKAGE
+
+Tensors = Sequence[keras.KerasTensor]
 
 
 class OverModels(keras.layers.Layer):
@@ -23,12 +25,12 @@ class OverModels(keras.layers.Layer):
     def build(self, input_shape: object = None) -> None:
         self.built = True  # as the models are
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         models = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self._names}
         return super().get_config() | models
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> OverModels:
+    def from_config(cls, config: Config) -> OverModels:
         read = {
             name: keras.saving.deserialize_keras_object(value)
             if isinstance(value, dict) and "class_name" in value and name != "dtype"
@@ -50,14 +52,14 @@ class Shared(keras.layers.Layer):
     def build(self, *shapes: object, **more: object) -> None:
         self.built = True  # as the layer is
 
-    def call(self, *args: object, **kwargs: object) -> Any:
+    def call(self, *args: object, **kwargs: object) -> keras.KerasTensor | list[keras.KerasTensor]:
         return self.layer(*args, **kwargs)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return super().get_config() | {"layer": keras.saving.serialize_keras_object(self.layer)}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Shared:
+    def from_config(cls, config: Config) -> Shared:
         return cls(**config | {"layer": keras.saving.deserialize_keras_object(config["layer"])})
 
 
@@ -75,7 +77,7 @@ class If(OverModels):
     def __init__(self, then_branch: keras.Model, else_branch: keras.Model, **kwargs: object):
         super().__init__({"then_branch": then_branch, "else_branch": else_branch}, **kwargs)
 
-    def call(self, inputs: Sequence[Any]) -> list[keras.KerasTensor]:
+    def call(self, inputs: tuple[keras.KerasTensor, Tensors, Tensors]) -> list[keras.KerasTensor]:
         condition, given, otherwise = inputs
         return ops.cond(
             ops.reshape(condition, ()),
@@ -83,7 +85,9 @@ class If(OverModels):
             lambda: outputs_of(self.else_branch, otherwise),
         )
 
-    def compute_output_spec(self, inputs: Sequence[Any]) -> list[keras.KerasTensor]:
+    def compute_output_spec(
+        self, inputs: tuple[keras.KerasTensor, Tensors, Tensors]
+    ) -> list[keras.KerasTensor]:
         pairs = zip(self.then_branch.outputs, self.else_branch.outputs, strict=True)
         return [keras.KerasTensor(_common(a.shape, b.shape), dtype=a.dtype) for a, b in pairs]
 

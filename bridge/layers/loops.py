@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import keras
 from keras import ops
 
-from bridge.layers.control_flow import OverModels, outputs_of
+from bridge.keras_compat import Config
+from bridge.layers.control_flow import OverModels, Tensors, outputs_of
 from bridge.layers.package import PACKAGE
 
-Tensors = Sequence[keras.KerasTensor]
+Given: TypeAlias = tuple[
+    keras.KerasTensor, keras.KerasTensor, Tensors, Tensors
+]  # limit, goes on, states, others
 Side = tuple[int, bool]  # the axis along which a sequence goes, and whether it goes from the end
 
 
@@ -29,7 +32,7 @@ class Scan(OverModels):
             [(int(axis), bool(back)) for axis, back in sides] for sides in (taken, given)
         )
 
-    def call(self, inputs: Sequence[Any]) -> list[keras.KerasTensor]:
+    def call(self, inputs: Sequence[Tensors]) -> list[keras.KerasTensor]:
         states, sequences, others = map(list, inputs)
         parts = [_leading(x, *side) for x, side in zip(sequences, self.taken, strict=True)]
         finals, made = repeat(
@@ -37,14 +40,14 @@ class Scan(OverModels):
         )
         return [*finals, *(_placed(y, *side) for y, side in zip(made, self.given, strict=True))]
 
-    def compute_output_spec(self, inputs: Sequence[Any]) -> list[keras.KerasTensor]:
+    def compute_output_spec(self, inputs: Sequence[Tensors]) -> list[keras.KerasTensor]:
         states, sequences, _ = inputs
         time = sequences[0].shape[self.taken[0][0]]
         made = zip(self.body.outputs[len(states) :], self.given, strict=True)
         joined = [keras.KerasTensor(_with(y.shape, axis, time), dtype=y.dtype) for y, (axis, _) in made]
         return [*_kept(states, self.body.outputs), *joined]
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return super().get_config() | {"taken": self.taken, "given": self.given}
 
 
@@ -61,7 +64,7 @@ class Loop(OverModels):
         super().__init__({"body": body}, **kwargs)
         self.counted = counted
 
-    def call(self, inputs: Sequence[Any]) -> list[keras.KerasTensor]:
+    def call(self, inputs: Given) -> list[keras.KerasTensor]:
         limit, goes_on, states, others = inputs
         on, states = ops.reshape(goes_on, ()), list(states)
         if self.counted:
@@ -116,14 +119,14 @@ class Loop(OverModels):
         (_, count, *finals), made = repeat(run, [on, ops.zeros((), "int32"), *states], [clock])
         return [*finals, *(y[:count] for y in made)]
 
-    def compute_output_spec(self, inputs: Sequence[Any]) -> list[keras.KerasTensor]:
+    def compute_output_spec(self, inputs: Given) -> list[keras.KerasTensor]:
         limit, _, states, _ = inputs
         time = limit.shape[0] if self.counted else None
         made = self.body.outputs[1 + len(states) :]
         joined = [keras.KerasTensor(_with(y.shape, 0, time), dtype=y.dtype) for y in made]
         return [*_kept(states, self.body.outputs[1:]), *joined]
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return super().get_config() | {"counted": self.counted}
 
 

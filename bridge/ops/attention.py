@@ -9,9 +9,9 @@ from keras import layers, ops
 
 from bridge.graph.rewriting import home, input_of, inputs_of
 from bridge.graph.shapes import shape_of
-from bridge.keras_compat import with_exact_scale
+from bridge.keras_compat import Config, with_exact_scale
 from bridge.ops import dims
-from bridge.ops.contract import Config, Site, Step, Tensor
+from bridge.ops.contract import Site, Step, Tensor
 from bridge.ops.layouts import HEADS
 from bridge.ops.registry import op
 from bridge.weights.recipes import Recipe

@@ -21,7 +21,6 @@ from bridge.graph.shapes import Dim, rank, shape_of
 from bridge.weights.weight import Weight
 
 Tensor: TypeAlias = keras.KerasTensor | np.ndarray  # of the model under construction, or a constant
-Config: TypeAlias = dict[str, Any]  # what a class of Keras is made with, by name
 Array = Annotated[Any, "constant"]
 Ints = Annotated[Any, "integers"]
 Dims = Annotated[Any, "dims"]

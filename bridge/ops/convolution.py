@@ -16,8 +16,9 @@ import numpy as np
 from keras import ops
 
 from bridge.graph.windows import Axis, windows
+from bridge.keras_compat import Config
 from bridge.ops import dims
-from bridge.ops.contract import Config, Ints, Site, Step, Tensor
+from bridge.ops.contract import Ints, Site, Step, Tensor
 from bridge.ops.layouts import CHANNELS_LAST
 from bridge.ops.padding import PADDING, check_padding, is_same, is_valid, padded
 from bridge.ops.registry import op

@@ -19,7 +19,8 @@ from bridge import layers
 from bridge.graph.decimals import decimal
 from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import LAYERS, STATES, gate_order
-from bridge.ops.contract import Config, Refused, Site, Step, Tensor
+from bridge.keras_compat import Config
+from bridge.ops.contract import Refused, Site, Step, Tensor
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bridge.errors import MissingPackageError, SourceError
+
+if TYPE_CHECKING:
+    from bridge.frontend.asked import Inputs
 
 BACKENDS = ("tensorflow", "jax", "torch")  # of Keras, that train
 
@@ -39,8 +42,8 @@ class Verify:
         >>> bridge.convert(module, args, verify=bridge.Verify(training=True, sizes={"time": (5, 80)}))
     """
 
-    sizes: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Any = None
+    sizes: Mapping[str, int | Iterable[int]] = field(default_factory=dict)
+    inputs: Inputs = None
     seed: int = 0
     float64: bool = False
     training: bool = False

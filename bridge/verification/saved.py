@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
@@ -25,7 +25,7 @@ def require_made_from(path: object, model: keras.Model, source: Source, simple: 
     _require_room(path, model)
 
 
-def outputs_of(path: object, model: keras.Model, source: Source) -> list[Any]:
+def outputs_of(path: object, model: keras.Model, source: Source) -> list[keras.KerasTensor]:
     """Those of `model` in the order of its source's. Raises `SourceError` where it has others."""
     places = source.outputs or structure.listed(len(source.model.graph.outputs))
     try:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import onnx_ir as ir
 
@@ -30,7 +29,7 @@ class Work:
     known: dict[tuple[tuple[str, int], ...], int] = field(default_factory=dict)
 
     @cached_property
-    def _dims(self) -> dict[str, Any]:
+    def _dims(self) -> dict[str, ir.SymbolicDim]:
         """Each expression of sizes, once."""
         values = (
             value for node in self.graph for value in (*node.inputs, *node.outputs) if value is not None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from bridge.weights.recipes import Recipe
+    from bridge.weights.recipes import Recipe, Written
     from bridge.weights.weight import Weight
 
 
@@ -23,6 +23,15 @@ class Variable(Protocol):
     def trainable(self) -> bool: ...
     def assign(self, value: np.ndarray) -> object: ...
     def __array__(self, dtype: np.dtype | None = None) -> np.ndarray: ...
+
+
+class Row(TypedDict):
+    """An entry in types of JSON."""
+
+    layer: str
+    attribute: str
+    trainable: bool
+    recipe: list[Written]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import starmap
 from operator import call
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 
 AXIS_NAMES = {1: "o", 2: "o i", 3: "o i w", 4: "o i h w", 5: "o i d h w"}
+
+
+Written: TypeAlias = "list[Written] | str | float | bool | None"  # in types of JSON
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +112,7 @@ class Recipe(ABC):
         """Whether this recipe or one below it is of one of `kinds`."""
         return isinstance(self, kinds) or any(source.contains(*kinds) for source in self.sources)
 
-    def to_json(self) -> list[Any]:
+    def to_json(self) -> list[Written]:
         """`[kind, arguments…]`, read back by `Recipe.from_json`."""
         values = [getattr(self, part.name) for part in fields(self)]
         return [self.kind, *map(_written, values)]
@@ -126,17 +129,19 @@ class Recipe(ABC):
         return cls(*starmap(call, zip(readers, arguments, strict=True)))
 
 
-def _written(value: object) -> Any:
+def _written(value: Any) -> Written:
     if isinstance(value, Recipe):
         return value.to_json()
     return list(map(_written, value)) if isinstance(value, tuple) else value
 
 
-def _as_is(value: object) -> Any:
+def _as_is(value: object) -> object:
     return value
 
 
-READ: dict[str, Callable[[Any], Any]] = {  # by the type of a field; numbers and texts are in JSON as they are
+READ: dict[
+    str, Callable[[Any], object]
+] = {  # by the type of a field; numbers and texts are in JSON as they are
     "Recipe": Recipe.from_json,
     "tuple[Recipe, ...]": lambda recipes: tuple(map(Recipe.from_json, recipes)),
     "tuple[int, ...]": tuple,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,11 +15,13 @@ from bridge.weights.recipes import Scale, Sum
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from bridge.weights.entry import Entry
+    import torch
+
+    from bridge.weights.entry import Entry, Row
     from bridge.weights.weight import State
 
 
-def _numbers(name: str, tensor: Any) -> np.ndarray:
+def _numbers(name: str, tensor: torch.Tensor) -> np.ndarray:
     """The array of a torch tensor; of one in a coarser precision than numpy has, the same numbers in float32."""
     strided = str(tensor.layout) == "torch.strided"
     if not strided or tensor.is_meta or tensor.is_quantized or tensor.is_nested:
@@ -162,7 +164,7 @@ class WeightMap:
             elif name in aliases and not np.array_equal(state[name], state.get(aliases[name], state[name])):
                 yield f"{name} differs from {aliases[name]}, with which it is one weight in this model"
 
-    def to_torch(self) -> dict[str, Any]:
+    def to_torch(self) -> dict[str, torch.Tensor]:
         """Take the weights, trained or not, back to torch.
 
         Returns:
@@ -180,7 +182,7 @@ class WeightMap:
         torch = imported("torch", "a state_dict", "torch")
         return {name: torch.from_numpy(np.asarray(value, order="C")) for name, value in self.pull().items()}
 
-    def load_torch(self, state_dict: Mapping[str, object]) -> None:
+    def load_torch(self, state_dict: Mapping[str, torch.Tensor]) -> None:
         """Fill the Keras model from a newer state_dict of the same network.
 
         Args:
@@ -195,7 +197,7 @@ class WeightMap:
         """
         self.push({name: _numbers(name, value) for name, value in state_dict.items()})
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[Row]:
         """What every variable is made of.
 
         Returns:

@@ -45,8 +45,8 @@ def attention(
 
 
 def attended(
-    write: Writer, projected: object, masks: object, past: ir.Value | None, heads: int, causal: int, scale: float | None,
-    masked: float,
+    write: Writer, projected: object, masks: object, past: ir.Value | None, heads: int, causal: int,
+    scale: float | None, masked: float,
 ) -> tuple[ir.Value, ir.Value | None]:  # fmt: skip
     """Attention over queries, keys and values (batch, length, heads * size), and its keys and values on one axis."""
     before: tuple[ir.Value | None, ...] = (None, None)

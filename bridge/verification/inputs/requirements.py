@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -19,7 +19,8 @@ BROADCAST = frozenset(
     "Mul Or Pow Sub Sum Where Xor".split()
 )
 SLACK = 1e-6  # by which a quotient may be off that is whole
-Pair = tuple[Any, Any]  # two dims as expressions, or numbers
+Size: TypeAlias = "sympy.Expr | int"
+Pair: TypeAlias = tuple[Size, Size]
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,12 @@ class Requirements:
     names: Sequence[str]
     equal: tuple[Pair, ...]
     broadcast: tuple[Pair, ...]
-    sizes: tuple[Any, ...]
+    sizes: tuple[Size, ...]
 
     @classmethod
     def of(cls, graph: ir.Graph, names: Sequence[str]) -> Requirements:
         """Of a graph whose shapes `passes.infer_shapes` has written in terms of the free axes `names`."""
-        equal, broadcast, sizes = set[Pair](), set[Pair](), set[Any]()
+        equal, broadcast, sizes = set[Pair](), set[Pair](), set[Size]()
         for node in graph:
             shapes = [_dims(value) for value in node.inputs]
             equal.update(_equal(node, shapes))
@@ -67,7 +68,7 @@ class Requirements:
         return (same | ones).all(0) & (found >= 1).all(0)
 
 
-def _evaluate(expressions: Sequence[Any], names: Sequence[str], rows: np.ndarray) -> np.ndarray:
+def _evaluate(expressions: Sequence[Size], names: Sequence[str], rows: np.ndarray) -> np.ndarray:
     """The value of every expression at every row; NaN where it has none, or none that is whole."""
     plain = [sympy.Dummy() for _ in names]
     by_name = dict(zip(names, plain, strict=True))
@@ -86,7 +87,7 @@ def _evaluate(expressions: Sequence[Any], names: Sequence[str], rows: np.ndarray
     return np.where(np.abs(found - whole) < SLACK, whole, np.nan)
 
 
-def _dims(value: ir.Value | None) -> tuple[Any, ...] | None:
+def _dims(value: ir.Value | None) -> tuple[Size, ...] | None:
     if value is None or value.shape is None:
         return None
     return tuple(
@@ -94,7 +95,7 @@ def _dims(value: ir.Value | None) -> tuple[Any, ...] | None:
     )
 
 
-def _equal(node: ir.Node, shapes: list[tuple[Any, ...] | None]) -> Iterator[Pair]:
+def _equal(node: ir.Node, shapes: list[tuple[Size, ...] | None]) -> Iterator[Pair]:
     """The sizes that have to be the same for `node` to run."""
     known = [shape for shape in shapes if shape is not None]
     first, second = (shapes + [None, None])[:2]
@@ -114,7 +115,7 @@ def _equal(node: ir.Node, shapes: list[tuple[Any, ...] | None]) -> Iterator[Pair
         yield first[1], second[1] * group if node.op_type == "Conv" else second[0]
 
 
-def _aligned(shapes: Sequence[tuple[Any, ...]]) -> Iterator[Pair]:
+def _aligned(shapes: Sequence[tuple[Size, ...]]) -> Iterator[Pair]:
     """The sizes that broadcasting puts beside one another."""
     rank = max(map(len, shapes), default=0)
     for place in range(1, rank + 1):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import sympy
 
 from bridge.graph.ranges import FREE, Range
-from bridge.graph.shapes import formula, shape_of
+from bridge.graph.shapes import Dim, formula, shape_of
 from bridge.verification.inputs.requirements import Requirements
 
 Sizes = dict[str, int]
@@ -34,8 +33,10 @@ def symbols(values: Iterable[ir.Value]) -> list[str]:
     return list(dict.fromkeys(s for dim in dims for s in sorted(dim.free_symbols())))
 
 
-def evaluate(dim: Any, sizes: Mapping[str, int]) -> int:
-    return dim if isinstance(dim, int) else int(dim.evaluate(sizes))
+def evaluate(dim: Dim, sizes: Mapping[str, int]) -> int:
+    size = dim if isinstance(dim, int) else dim.evaluate(sizes)
+    assert isinstance(size, int), f"{dim} at {sizes}"
+    return size
 
 
 def solve(values: Sequence[ir.Value], arrays: Sequence[np.ndarray]) -> Sizes:
@@ -50,8 +51,10 @@ def solve(values: Sequence[ir.Value], arrays: Sequence[np.ndarray]) -> Sizes:
     for dim, size in pairs:
         if isinstance(dim, int) or len(missing := dim.free_symbols() - found.keys()) != 1:
             continue
-        (symbol,) = (s for s in formula(dim).free_symbols if str(s) in missing)
-        for number in sympy.solve(formula(dim) - size, symbol)[:1]:
+        expression = formula(dim)
+        assert expression is not None  # as it has a symbol
+        (symbol,) = (s for s in expression.free_symbols if str(s) in missing)
+        for number in sympy.solve(expression - size, symbol)[:1]:
             if number.is_Integer:
                 found[str(symbol)] = int(number)
     return {name: found[name] for name in symbols(values) if name in found}

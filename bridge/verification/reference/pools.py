@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from types import EllipsisType
 
 import numpy as np
 
@@ -39,9 +39,8 @@ POOLS = {"AveragePool": average_pool, "LpPool": lp_pool}
 
 def _axes(x: np.ndarray, attributes: Attributes) -> tuple[list[Axis], list[Axis]]:
     """The windows with their padding, and with what `ceil_mode` adds to it."""
-    names = ("kernel_shape", "strides", "pads", "dilations", "auto_pad")
-    numbers: list[Any] = [attributes.get(name) for name in names]
-    axes = pool_windows(x.shape[2:], *numbers)
+    others = (attributes.get(name) for name in ("strides", "pads", "dilations", "auto_pad"))
+    axes = pool_windows(x.shape[2:], attributes["kernel_shape"], *others)
     return axes, with_overhang(axes, attributes.get("ceil_mode"))
 
 
@@ -55,5 +54,5 @@ def _sums(x: np.ndarray, axes: Sequence[Axis]) -> np.ndarray:
     views = np.lib.stride_tricks.sliding_window_view(x, [axis.span for axis in axes], spatial)
     steps = (slice(None, None, axis.stride) for axis in axes)
     cells = (slice(None, None, axis.dilation) for axis in axes)
-    inside: Any = (..., *steps, *cells)
+    inside: tuple[EllipsisType | slice, ...] = (..., *steps, *cells)
     return np.asarray(views[inside].sum(tuple(range(x.ndim, views.ndim))))

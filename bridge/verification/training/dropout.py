@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import keras
 import numpy as np
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from bridge.frontend.torch.module import Torch
 
 Rates = Counter[tuple[str, float]]  # (path of the torch module, rate)
+KerasCall: TypeAlias = Callable[..., keras.KerasTensor]
+TorchCall: TypeAlias = "Callable[..., torch.Tensor]"
+
 DRAWS = 16  # of ones, that show which of them a layer drops together
 
 
@@ -95,10 +98,10 @@ def _decisions(model: keras.Model, inputs: Arrays) -> dict[str, list[int]]:
     return found
 
 
-def _counting(layer: keras.Layer, call: Callable[..., Any], counts: list[int]) -> Callable[..., Any]:
+def _counting(layer: keras.Layer, call: KerasCall, counts: list[int]) -> KerasCall:
     """`call`, which notes how many of the numbers that it is given are dropped independently of one another."""
 
-    def counted(x: Any, *rest: object, **options: object) -> Any:
+    def counted(x: keras.KerasTensor, *rest: object, **options: object) -> keras.KerasTensor:
         rate, layer.rate = layer.rate, 0.5
         ones = keras.ops.ones(tuple(x.shape), x.dtype)
         draws = [to_numpy(call(ones, training=True)) for _ in range(DRAWS)]
@@ -122,22 +125,22 @@ class _Calls:
     def __init__(self, module: torch.nn.Module):
         self.drops = Drops()
         self._paths = {module: path for path, module in module.named_modules()}
-        self._running: list[Any] = []
+        self._running: list[torch.nn.Module] = []
 
     def _inner(self) -> str:
         return next((self._paths[module] for module in reversed(self._running) if module in self._paths), "")
 
-    def dropping(self, name: str) -> Callable[..., Any]:
+    def dropping(self, name: str) -> TorchCall:
         """In the place of torch's function `name`: it drops nothing."""
 
-        def drop(x: Any, p: float, train: bool) -> Any:
+        def drop(x: torch.Tensor, p: float, train: bool) -> torch.Tensor:
             decides = x.shape[:2] if name.startswith("feature") else x.shape
             self.drops.note(self._inner(), p if train else 0.0, math.prod(decides))
             return x
 
         return drop
 
-    def attending(self, attend: Callable[..., object]) -> Callable[..., Any]:
+    def attending(self, attend: TorchCall) -> TorchCall:
         """In the place of `attend`, torch's attention: it drops nothing. A direct call shows no rate when it is
         traced."""
         import torch
@@ -150,7 +153,7 @@ class _Calls:
             dropout_p: float = 0.0,
             *rest: object,
             **options: object,
-        ) -> Any:
+        ) -> torch.Tensor:
             if isinstance(self._running[-1], torch.nn.MultiheadAttention):
                 self.drops.note(self._inner(), dropout_p)
             return attend(q, k, v, options.pop("attn_mask", mask), 0.0, *rest, **options)

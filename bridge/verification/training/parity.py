@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -264,11 +263,11 @@ def _updates(
         if name.endswith("running_mean"):
             errors[name] = relative_error(ours_now, theirs_now)
         if name.endswith("running_var"):
-            layer: Any = theirs.module.get_submodule(name.rpartition(".")[0])
+            layer = theirs.module.get_submodule(name.rpartition(".")[0])
             batches = theirs.normalised.get(layer, [])
             if batches and not unbiased:
                 variances = [entry.recipe.push({name: variance}) for _, variance in batches]
-                theirs_now = biased(old, layer.momentum or 0.0, variances)
+                theirs_now = biased(old, getattr(layer, "momentum", None) or 0.0, variances)
             errors[name] = relative_error(ours_now, theirs_now)
             if batches:
                 values[name] = batches[0][0]

@@ -3,6 +3,7 @@ what comes out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,7 +30,9 @@ class Shaken(TorchDispatchMode):
         super().__init__()
         self._random = torch.Generator().manual_seed(seed)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: Sequence[Any] = (), kwargs: dict[str, object] | None = None
+    ) -> object:
         name = func.overloadpacket.__name__
         kwargs = kwargs or {}
         if func.is_view or name in EXACT:
@@ -44,7 +47,7 @@ class Shaken(TorchDispatchMode):
             return made.copy_(self._moved(made, least)) if isinstance(made, torch.Tensor) else made
         return self._each(made, least)
 
-    def _each(self, tree: object, least: object = 0.0) -> Any:
+    def _each(self, tree: object, least: object = 0.0) -> object:
         return torch.utils._pytree.tree_map(lambda x: self._moved(x, least), tree)
 
     def _moved(self, x: object, least: object = 0.0) -> Any:

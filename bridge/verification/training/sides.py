@@ -44,14 +44,14 @@ class Trainable(Protocol):
 
 
 def _rrelu(
-    x: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
-) -> Any:
+    x: torch.Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+) -> torch.Tensor:
     import torch
 
     return torch.nn.functional.leaky_relu(x, (lower + upper) / 2)
 
 
-def _hardsigmoid(x: Any, inplace: bool = False) -> Any:
+def _hardsigmoid(x: torch.Tensor, inplace: bool = False) -> torch.Tensor:
     import torch
 
     return torch.nn.functional.relu6(x + 3) / 6
@@ -80,8 +80,14 @@ def _trained(module: torch.nn.Module, training: bool = True) -> Iterator[set[flo
     attend, seen = torch.nn.functional.scaled_dot_product_attention, set[float]()
 
     def attention(
-        q: Any, k: Any, v: Any, mask: Any = None, dropout_p: float = 0.0, *rest: Any, **options: Any
-    ) -> Any:
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        *rest: Any,
+        **options: Any,
+    ) -> torch.Tensor:
         seen.update({dropout_p} - {0.0})
         return attend(q, k, v, options.pop("attn_mask", mask), 0.0, *rest, **options)
 
@@ -183,13 +189,12 @@ class TorchSide:
                 loss.backward()
         gradients = {}
         with torch.no_grad():
-            parameter: Any
             for name, parameter in self.module.named_parameters():
                 if parameter.requires_grad:
                     gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
                     gradient = gradient.to_dense() if gradient.is_sparse else gradient
                     gradients[name] = gradient.cpu().numpy().copy()
-                    parameter -= RATE * gradient
+                    parameter.sub_(RATE * gradient)
         self.first = self.first or gradients
         return gradients
 
@@ -205,14 +210,18 @@ class _WeightedSum(keras.losses.Loss):
     def __init__(self, dtype: str):
         super().__init__(reduction="sum", dtype=dtype, name="weighted")
 
-    def call(self, factor: Any, output: Any) -> Any:
+    def call(self, factor: keras.KerasTensor, output: keras.KerasTensor) -> keras.KerasTensor:
         return factor * output * (1 + output / 2)
 
 
 class Recording(keras.optimizers.SGD):
     """SGD that keeps the gradient of every variable: read off a step, it would have no more digits than the weight."""
 
-    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+    def apply(
+        self,
+        grads: Sequence[keras.KerasTensor | None],
+        trainable_variables: Sequence[keras.Variable] | None = None,
+    ) -> None:
         """A variable that has no gradient has one of zeros: Keras refuses a model in which none has one."""
         if trainable_variables is not None:
             pairs = zip(grads, trainable_variables, strict=True)
@@ -221,17 +230,19 @@ class Recording(keras.optimizers.SGD):
             ]
         super().apply(grads, trainable_variables)
 
-    def build(self, variables: Any) -> None:
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         super().build(variables)
         self.gradients = [self.add_variable_from_reference(variable, "gradient") for variable in variables]
 
-    def update_step(self, gradient: Any, variable: Any, rate: Any) -> None:
+    def update_step(
+        self, gradient: keras.KerasTensor, variable: keras.Variable, rate: keras.KerasTensor
+    ) -> None:
         record = self.recorded(variable)
         self.assign(record, ops.zeros(record.shape, record.dtype))
         self.assign_add(record, gradient)  # which may be rows of it, some of them twice
         super().update_step(gradient, variable, rate)
 
-    def recorded(self, variable: Any) -> Any:
+    def recorded(self, variable: object) -> keras.Variable:
         return self.gradients[place_of(variable, self)]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 # Of each layer and call: values a channel, and their variance
-Batches = dict[Any, list[tuple[int, np.ndarray]]]
+Batches: TypeAlias = "dict[torch.nn.Module, list[tuple[int, np.ndarray]]]"
 
 
 @contextlib.contextmanager
@@ -27,7 +27,7 @@ def batches(module: torch.nn.Module) -> Iterator[Batches]:
 
     found: Batches = {}
 
-    def enter(layer: Any, given: Any) -> None:
+    def enter(layer: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
         rows = given[0].detach().transpose(0, 1).flatten(1)
         found.setdefault(layer, []).append((rows.shape[1], rows.var(1, correction=0).cpu().numpy()))
 
