@@ -31,7 +31,7 @@ LAW = """
 """
 SANCTIONED = {("report.report", f"report.{form}") for form in ("text", "html")}  # a report prints itself
 FRAMEWORKS = {
-    "torch": "frontend.source frontend.torch.* files.checkpoints weights.weight_map handwritten.running keras_compat "
+    "torch": "frontend.source frontend.torch.* files.checkpoints weights.weight_map handwritten.* keras_compat "
     "verification.training.*",
     "onnxscript": "frontend.source frontend.torch.*",
     "onnxruntime": "verification.runners",

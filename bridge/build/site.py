@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import keras
 import numpy as np
@@ -226,7 +226,7 @@ def _build_step(site: Site, frame: Frame) -> None:
     step = site.step
     arguments = _with_model_tensor(step, [_argument(operand, frame, site) for operand in step.operands], site)
     place = [site] if step.operator.takes_site else []
-    results: Any = step.operator.function(*place, *arguments, **step.attributes)
+    results: object = step.operator.function(*place, *arguments, **step.attributes)
     if not isinstance(results, tuple | list):
         results = (results,)
     for index, value in enumerate(step.node.outputs):

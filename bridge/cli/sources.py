@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from bridge.errors import MissingPackageError, SourceError, installing, short_message
 
@@ -22,7 +21,7 @@ OURS = str(Path(__file__).parents[1])
 RETURNS = "has to return (module, args) or (module, args, dynamic_shapes)"
 
 
-def read_source(source: str, trust: bool) -> tuple[Any, Any, Any]:
+def read_source(source: str, trust: bool) -> tuple[object, object, object]:
     """SOURCE: the path of a file, or what returns a module and its inputs, in a module or a file of Python.
 
     A `.pt2` file is read here, by torch alone, where the user trusts it. Raises `SourceError`, and
@@ -73,8 +72,8 @@ def _from_file(path: Path) -> ModuleType:
     return module
 
 
-def _attribute(module: ModuleType, where: str, attribute: str) -> Any:
-    found: Any = module
+def _attribute(module: ModuleType, where: str, attribute: str) -> object:
+    found: object = module
     for name in attribute.split("."):
         if not hasattr(found, name):
             own = [n for n, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__]

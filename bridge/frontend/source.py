@@ -22,6 +22,7 @@ from bridge.frontend.asked import Asked
 from bridge.graph import structure
 
 if TYPE_CHECKING:
+    import torch
     from torch.export import ExportedProgram
 
     from bridge.frontend.torch.examples import Example
@@ -51,7 +52,7 @@ class Source:
     given: Given
     torch: Torch | None = None
     notes: tuple[str, ...] = ()
-    dynamic_shapes: Any = None  # as they were asked for, in torch's form
+    dynamic_shapes: object = None  # as they were asked for, in torch's form
     retraceable: bool = False  # an nn.Module, which can be exported again in another precision
     assumptions: tuple[Assumption, ...] = ()  # of torch, of the sizes of the inputs
     declared: dict[str, Range] = field(default_factory=dict)  # bounds of sizes that the user gave
@@ -143,8 +144,7 @@ def load_torch(
 
     if isinstance(source, torch.export.ExportedProgram):
         return _load_program(source)
-    module = seen_through(source)
-    require_module(module)
+    module = require_module(seen_through(source))
     if args is None and not kwargs:
         raise SourceError(f"{type(module).__name__} needs example inputs: convert(module, args)")
     args = () if args is None else tuple(args) if isinstance(args, tuple | list) else (args,)
@@ -173,7 +173,9 @@ def _load_program(program: ExportedProgram) -> Source:
     )
 
 
-def _load_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any) -> Source:
+def _load_module(
+    module: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, object], dynamic_shapes: object
+) -> Source:
     from bridge.frontend.torch.given import placed, require_numbers, result_of, without_cache
     from bridge.frontend.torch.module import Torch
     from bridge.frontend.torch.trees import in_order, paths, register

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from keras import layers, ops
@@ -76,7 +76,7 @@ def attention(
     return (y, k, v) if site.used(1) or site.used(2) else y
 
 
-def _size(site: Site, index: int, heads: Any) -> dims.Dim:
+def _size(site: Site, index: int, heads: int) -> dims.Dim:
     """Of one head of an input."""
     *rest, last = site.shape(index)
     return last // heads if len(rest) == 2 else last

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import numpy as np
 
@@ -11,7 +9,7 @@ from bridge import layers
 from bridge.graph.loops import ENDLESS, carried, scanned_in, scanned_out, trips
 from bridge.graph.shapes import rank, shape_of, symbolic_contents
 from bridge.keras_compat import joins_shapes
-from bridge.ops.contract import Refused, Site, Step
+from bridge.ops.contract import Refused, Site, Step, Tensor
 from bridge.ops.dims import length
 from bridge.ops.registry import op
 
@@ -37,7 +35,7 @@ def choose(site: Site, cond, *, then_branch, else_branch):
     return layer([_tensor(site, cond), given, otherwise])
 
 
-def _tensor(site: Site, value: object) -> Any:
+def _tensor(site: Site, value: object) -> Tensor:
     """A tensor of the model, where the builder may be given a constant."""
     return value if isinstance(value, keras.KerasTensor) else site.at_run_time(np.asarray(value))
 

@@ -137,7 +137,9 @@ def _spans(site: Site, axis: int, weight: Weight | Tensor | None) -> bool:
     )
 
 
-def _scaled(site: Site, y: Tensor, scale: Any, bias: Any = None) -> Tensor:
+def _scaled(
+    site: Site, y: Tensor, scale: Weight | Tensor | None, bias: Weight | Tensor | None = None
+) -> Tensor:
     """y times a scale and plus a bias that broadcast against it, last axis to last axis."""
     scale, bias = (_beside(site, value) for value in (scale, bias))
     y = y if scale is None else y * scale

@@ -8,7 +8,6 @@ stepped by hand) becomes a cell.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -101,7 +100,7 @@ def _rewrite(node: ir.Node) -> None:
 
 def _cell(
     emit: Emitter, op: str, step: ir.Value, weights: Sequence[ir.Value | None], states: Sequence[ir.Value | None],
-    dtype: np.dtype, attributes: dict[str, Any],
+    dtype: np.dtype, attributes: dict[str, object],
 ) -> tuple[ir.Value, ...]:  # fmt: skip
     """One step of a cell: the new states."""
     given = [

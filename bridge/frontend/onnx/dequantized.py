@@ -246,7 +246,7 @@ def _softmax(write: Writer, x, x_scale, x_zero, y_scale, y_zero, *, opset, axis=
 
 @numbers("DynamicQuantizeLSTM")
 def _lstm(
-    write: Writer, x, w, r, b, lens, h, c, p, w_scale, w_zero, r_scale, r_zero, **attributes: Any
+    write: Writer, x, w, r, b, lens, h, c, p, w_scale, w_zero, r_scale, r_zero, **attributes: object
 ):  # fmt: skip
     """Its matrices stand the other way round than those of an LSTM."""
     turned = []

@@ -106,7 +106,7 @@ def conv_integer(
     return sums(write, "Conv", (x, x_zero_point), (w, _by_output(write, w_zero_point, w, own=True)), **given)
 
 
-def _window(auto_pad, dilations, group, kernel_shape, pads, strides) -> dict[str, Any]:
+def _window(auto_pad, dilations, group, kernel_shape, pads, strides) -> dict[str, object]:
     return {
         "auto_pad": None if pads else auto_pad, "dilations": dilations, "group": group,
         "kernel_shape": kernel_shape, "pads": pads, "strides": strides,
@@ -135,7 +135,7 @@ def _unsqueezed(write: Writer, value: ir.Value | None, axes: list[int]) -> ir.Va
 Integer = tuple[ir.Value, ir.Value | None]  # with its zero point
 
 
-def sums(write: Writer, op: str, a: Integer, b: Integer, **attributes: Any) -> ir.Value:
+def sums(write: Writer, op: str, a: Integer, b: Integer, **attributes: object) -> ir.Value:
     """Products of integers of 8 bits, summed by `op` (MatMul or Conv) in 32 bits."""
     left, right = (centred(write, *operand) for operand in (a, b))
     parts = next((parts for parts in PARTS if _most(op, a, b, parts) < EXACT), PARTS[-1])

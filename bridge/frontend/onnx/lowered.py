@@ -42,7 +42,7 @@ class Writer(Before):
         super().__init__(node, ranks)
         self._weights = weights
 
-    def __call__(self, op: str, *inputs: ir.Value | None, outputs: object = 1, **attributes: Any) -> Any:
+    def __call__(self, op: str, *inputs: ir.Value | None, outputs: object = 1, **attributes: object) -> Any:
         """One new node; returns its output, or a tuple where `outputs` is not 1."""
         while inputs and inputs[-1] is None:
             inputs = inputs[:-1]
@@ -163,7 +163,7 @@ def _hand_over(old: ir.Value, new: ir.Value) -> None:
 
 def _arguments(
     node: ir.Node, signature: inspect.Signature, writer: Writer
-) -> tuple[list[ir.Value | None], dict[str, Any]]:
+) -> tuple[list[ir.Value | None], dict[str, object]]:
     parameters = list(signature.parameters.values())[1:]
     names = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     others = any(p.kind is p.VAR_KEYWORD for p in parameters)

@@ -4,7 +4,7 @@ arithmetic elsewhere."""
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
@@ -14,7 +14,7 @@ def is_causal_mask(mask, is_causal=None, size=None):
     return bool(is_causal)
 
 
-def multi_head(original: Any):
+def multi_head(original: Callable[..., tuple[torch.Tensor, torch.Tensor | None]]):
     """As in training, because in evaluation mode the rate of its dropout is not passed on."""
     signature = inspect.signature(original)
     return lambda *args, **options: original(
@@ -22,7 +22,7 @@ def multi_head(original: Any):
     )
 
 
-def whole_attention(original: Any):
+def whole_attention(original: Callable[..., tuple[torch.Tensor, torch.Tensor | None]]):
     """The forward of `nn.MultiheadAttention`, kept whole where Keras's layer can say it. Not with a mask: a query that
     may look at nothing sees zeros in torch, and the mean of all in Keras."""
 
@@ -60,7 +60,7 @@ def _is_plain(module: torch.nn.MultiheadAttention) -> bool:
     return whole and len(set(biased)) == 1 and module.bias_k is None and not module.add_zero_attn
 
 
-def attention(original: Any):
+def attention(original: Callable[..., torch.Tensor]):
     """torch's own attention if the exporter knows it; else its arithmetic, with the dropout between softmax and values.
     The result is contiguous in either, as in all decompositions of it, so that a reshape of it is traced as a copy.
     One row of a mask for all queries is repeated, as onnxruntime wants it."""

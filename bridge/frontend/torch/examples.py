@@ -11,7 +11,7 @@ import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -23,6 +23,8 @@ from bridge.frontend.torch.module import Torch
 from bridge.frontend.torch.shapes import Axes, as_torch_takes_them, free_axes
 from bridge.graph.shapes import shape_of
 
+Found = TypeVar("Found")
+
 REPEATS = 3  # of a batch of one
 MAX_RUNS = 27  # of the module, to find out which axes are its batch
 TOLERANCE = 1e-3  # of the largest magnitude: other kernels are at work for another batch
@@ -32,8 +34,8 @@ TOLERANCE = 1e-3  # of the largest magnitude: other kernels are at work for anot
 class Example:
     """The arguments to trace with, and which axes of them are to be free."""
 
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
     axes: tuple[Axes, ...] | None = None  # of each leaf
     repeated: tuple[tuple[int, ...], ...] = ()  # for each leaf the axes along which it is repeated
     asked: bool = False  # whether the user named the axes
@@ -103,11 +105,11 @@ class Example:
         pairs = zip(model.graph.inputs, self.of_tensors(self.repeated), strict=False)
         return not any(isinstance(shape_of(value)[axis], int) for value, axes in pairs for axis in axes)
 
-    def shapes(self, module: torch.nn.Module) -> Any:
+    def shapes(self, module: torch.nn.Module) -> dict[str, object] | None:
         """The free axes as torch takes them; None where they are torch's to choose."""
         return None if self.axes is None else as_torch_takes_them(module, self.args, self.kwargs, self.axes)
 
-    def of_tensors(self, of_leaves: Sequence[object]) -> list[Any]:
+    def of_tensors(self, of_leaves: Sequence[Found]) -> list[Found]:
         """Of what there is for each leaf, that for the tensors."""
         leaves = pytree.tree_leaves((self.args, self.kwargs))
         return [found for x, found in zip(leaves, of_leaves, strict=False) if isinstance(x, torch.Tensor)]
@@ -137,7 +139,7 @@ def _automatic(chosen: Sequence[tuple[int, ...]]) -> tuple[Axes, ...]:
     return tuple(dict.fromkeys(axes, torch.export.Dim.AUTO) for axes in chosen)
 
 
-def _axes_of_one(given: Torch, leaves: list[object], spec: Any) -> list[tuple[int, ...]] | None:
+def _axes_of_one(given: Torch, leaves: list[object], spec: pytree.TreeSpec) -> list[tuple[int, ...]] | None:
     """For each leaf the axis of length one that is the batch, if it has one: the first choice under which the module
     gives what it gives for the example, as often as the example is repeated."""
     wanted = given(given.examples)
@@ -160,8 +162,10 @@ def _choices(leaves: list[object]) -> Iterator[list[tuple[int, ...]]]:
     return iter(sorted((c for c in choices if any(c)), key=lambda choice: choice.count(())))
 
 
-def _repeated(leaves: list[Any], choice: Sequence[tuple[int, ...]]) -> list[Any]:
-    def grown(x: Any, axes: tuple[int, ...]) -> Any:
+def _repeated(leaves: list[object], choice: Sequence[tuple[int, ...]]) -> list[object]:
+    def grown(x: object, axes: tuple[int, ...]) -> object:
+        if not isinstance(x, torch.Tensor):
+            return x
         return functools.reduce(lambda y, axis: y.repeat_interleave(REPEATS, dim=axis), axes, x)
 
     return list(map(grown, leaves, choice))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import onnx_ir as ir
@@ -10,14 +11,21 @@ from onnxscript import opset23 as op
 
 from bridge.frontend.torch.axes import ints, size
 from bridge.frontend.torch.formulas import number
+from bridge.frontend.torch.traced import Translations
 
 OF_OTHERS = (("transformers", "grouped_mm_fallback"),)  # operators, in torch once their library is imported
 
 
-def grouped(original: Any) -> Any:
+def grouped(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """torch's own, by our operator: its fake tensors take bfloat16 only."""
 
-    def run(x: Any, weights: Any, offs: Any = None, bias: Any = None, out_dtype: Any = None) -> Any:
+    def run(
+        x: torch.Tensor,
+        weights: torch.Tensor,
+        offs: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
+        out_dtype: torch.dtype | None = None,
+    ) -> torch.Tensor:
         if offs is None or bias is not None or out_dtype is not None or (x.dim(), weights.dim()) != (2, 3):
             return original(x, weights, offs=offs, bias=bias, out_dtype=out_dtype)
         return torch.ops.bridge.grouped_product(x, weights, offs)
@@ -25,7 +33,7 @@ def grouped(original: Any) -> Any:
     return run
 
 
-def grouped_results(x: Any, weights: Any, offs: Any) -> Any:
+def grouped_results(x: torch.Tensor, weights: torch.Tensor, offs: torch.Tensor) -> torch.Tensor:
     return x.new_empty(x.shape[0], weights.shape[2])
 
 
@@ -42,7 +50,7 @@ def onnx_grouped_product(x: Any, weights: Any, offs: Any) -> Any:
     return op.ReduceSum(op.Where(own, op.MatMul(x, weights), number(0.0, x)), ints(0), keepdims=0)
 
 
-def of_others() -> dict[Any, Any]:
+def of_others() -> Translations:
     """The translations of operators that other libraries have brought into torch, where they have."""
     found = (getattr(getattr(torch.ops, room), name, None) for room, name in OF_OTHERS)
     return {packet.default: onnx_grouped_product for packet in found if packet is not None}

@@ -12,7 +12,7 @@ import logging
 import re
 import warnings
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 import torch
@@ -36,7 +36,7 @@ from bridge.frontend.torch.trees import input_names, spelled_out
 from bridge.graph.functions import OPSET, add_functions
 from bridge.graph.gradients import reached_by_gradient
 from bridge.graph.ranges import Range
-from bridge.graph.shapes import shape_of
+from bridge.graph.shapes import Dim, shape_of
 from bridge.weights.weight import State
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
 
 
 def _onnx_export(
-    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, dynamic_shapes: Any = None,
+    model: torch.nn.Module | torch.export.ExportedProgram, args: tuple[object, ...],
+    kwargs: dict[str, object] | None, dynamic_shapes: dict[str, object] | None = None,
     asked: Sequence[Axes] = (), places: Mapping[Place, str] = {},
 ) -> Exported:  # fmt: skip
     try:
@@ -121,10 +122,12 @@ def _onnx_export(
             contextlib.redirect_stderr(io.StringIO()),
         ):
             warnings.simplefilter("always")
-            program: Any = torch.onnx.export(
+            program = torch.onnx.export(
                 model, _positional(args, kwargs), kwargs=kwargs, dynamo=True, optimize=False, opset_version=OPSET,
                 verbose=False, dynamic_shapes=dynamic_shapes, custom_translation_table=TRANSLATIONS | of_others(),
             )  # fmt: skip
+        assert program is not None  # as of `dynamo`
+        assert program.exported_program is not None
         name_axes(program.model, isinstance(model, torch.nn.Module) and time_major(model), asked)
         sizes = Sizes.of(program.model, program.exported_program)
         _fix_axes(program.model, sizes.fixed)
@@ -137,7 +140,7 @@ def _onnx_export(
         ) from error
 
 
-def _positional(args: tuple[object, ...], kwargs: Mapping[str, object] | None) -> tuple[Any, ...]:
+def _positional(args: tuple[object, ...], kwargs: Mapping[str, object] | None) -> tuple[object, ...]:
     """`args` for torch.onnx, which takes a dict at their end for the keyword inputs where none are given."""
     return (*args, {}) if args and isinstance(args[-1], dict) and not kwargs else args
 
@@ -199,7 +202,7 @@ def _rename_clashes(graph: ir.Graph) -> None:
 def _fix_axes(model: ir.Model, fixed: dict[str, int]) -> None:
     """Write as numbers the names that stand for one size only."""
 
-    def plain(dim: object) -> Any:
+    def plain(dim: Dim) -> Dim | str:
         text = str(dim)
         return int(text) if text.isdigit() else fixed.get(text, dim)
 

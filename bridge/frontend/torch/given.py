@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from bridge.errors import ExportError, NotRun, SourceError
 from bridge.frontend.torch.module import Torch
 from bridge.frontend.torch.objects import objects
 from bridge.frontend.torch.trees import in_order, register
+
+Inputs = TypeVar("Inputs")
 
 WRAPPERS = {  # of torch: where each keeps the module it wraps
     "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",  # torch.compile
@@ -29,7 +31,7 @@ WITHOUT_CACHE = (
 )
 
 
-def seen_through(source: object) -> Any:
+def seen_through(source: object) -> object:
     """The module inside of `torch.compile`, `DataParallel` and `DistributedDataParallel`."""
     while (name := _full_name(type(source))) in WRAPPERS:
         source = getattr(source, WRAPPERS[name])
@@ -40,8 +42,8 @@ def _full_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def require_module(source: object) -> None:
-    """Raise `SourceError` unless `source` is an `nn.Module` that can be traced."""
+def require_module(source: object) -> torch.nn.Module:
+    """`source`, which is an `nn.Module` that can be traced. Raises `SourceError` where it is none."""
     name = type(source).__name__
     if isinstance(source, torch.jit.ScriptModule):
         raise SourceError(
@@ -56,7 +58,7 @@ def require_module(source: object) -> None:
                 f"quantisation taken out"
             )
         _require_values(source)
-        return
+        return source
     if isinstance(source, Mapping):
         raise SourceError(
             "a state_dict holds weights without the network: module.load_state_dict(…) and convert the module, or "
@@ -87,14 +89,15 @@ def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     return ((name, x) for name, x in named if not torch.nn.parameter.is_lazy(x))
 
 
-def placed(module: torch.nn.Module, inputs: Any) -> Any:
+def placed(module: torch.nn.Module, inputs: Inputs) -> Inputs:
     """`inputs` with their arrays as tensors, on the device of the module where it has one."""
     devices = {tensor.device for _, tensor in _tensors(module)}
 
-    def tensor(leaf: Any) -> Any:
-        leaf = torch.from_numpy(leaf.copy()) if isinstance(leaf, np.ndarray) else leaf
-        moves = isinstance(leaf, torch.Tensor) and len(devices) == 1 and {leaf.device} != devices
-        return leaf.to(*devices) if moves and not leaf.is_meta else leaf
+    def tensor(leaf: object) -> object:
+        x = torch.from_numpy(leaf.copy()) if isinstance(leaf, np.ndarray) else leaf
+        if not isinstance(x, torch.Tensor) or x.is_meta or len(devices) != 1 or {x.device} == devices:
+            return x
+        return x.to(next(iter(devices)))
 
     return pytree.tree_map(tensor, inputs)
 
@@ -120,7 +123,7 @@ def _gives_objects(given: Torch) -> bool | None:
         return None
 
 
-def result_of(given: Torch) -> Any:
+def result_of(given: Torch) -> object:
     """What the module gives for its examples, as a tree that torch knows. Raises `ExportError` where it does not run on
     them, `SourceError` where it gives something else each time or what are no tensors."""
     title = type(given.module).__name__
@@ -210,7 +213,7 @@ def _require_outputs(title: str, outputs: object) -> None:
             )
 
 
-def _leaves(inputs: object) -> Iterator[tuple[str, Any]]:
+def _leaves(inputs: object) -> Iterator[tuple[str, object]]:
     """The leaves of (args, kwargs), each with what it is called: `input 0`, `input batch['x']`."""
     for (_, first, *rest), leaf in pytree.tree_flatten_with_path(inputs)[0]:
         name = getattr(first, "idx", getattr(first, "key", ""))

@@ -6,7 +6,7 @@ import contextlib
 import copy
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -96,7 +96,7 @@ class Torch:
         """What calls in evaluation mode run, so that the module is as if it had not been called."""
         return copy_sharing_parameters(self.module)
 
-    def result(self, inputs: Arrays, module: torch.nn.Module | None = None) -> Any:
+    def result(self, inputs: Arrays, module: torch.nn.Module | None = None) -> object:
         """What the module (or `module`) gives, in whatever mode it is in."""
         torch, given = self._torch, iter(inputs)
         module = self.module if module is None else module

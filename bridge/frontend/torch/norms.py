@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
 
-def spectral_norm(original: Any):
+def spectral_norm(original: Callable[..., torch.Tensor]):
     """The forward of the parametrisation, as in evaluation mode; of a vector, whose norm is its length, `original`."""
 
     def forward(self, weight):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch.utils import _pytree as pytree
 
+# What a tree keeps of an object beside its tensors: the attributes that hold these, and the others
+Context = tuple[list[str], dict[str, object]]
 KNOWN: set[type] = set()  # classes whose instances have been made trees
 
 
-def objects(tree: object) -> list[Any]:
+def objects(tree: object) -> list[object]:
     """The outermost objects in `tree` that hold tensors and are none of torch's trees by themselves."""
     leaves = pytree.tree_leaves(tree, is_leaf=lambda part: type(part) in KNOWN)
     return [leaf for leaf in leaves if type(leaf) in KNOWN or holds_tensors(leaf)]
@@ -55,22 +57,22 @@ def attributes(found: object) -> list[str]:
     return [name for name, value in named if any(map(torch.is_tensor, pytree.tree_leaves(value)))]
 
 
-def _flatten(found: object) -> tuple[list[Any], Any]:
+def _flatten(found: object) -> tuple[list[object], Context]:
     held = attributes(found)
     rest = {name: value for name, value in vars(found).items() if name not in held}
     return [getattr(found, name) for name in held], (held, rest)
 
 
-def _flatten_with_keys(found: object) -> tuple[list[tuple[Any, Any]], Any]:
+def _flatten_with_keys(found: object) -> tuple[list[tuple[pytree.KeyEntry, object]], Context]:
     children, context = _flatten(found)
     return [
         (pytree.GetAttrKey(name), child) for name, child in zip(context[0], children, strict=True)
     ], context
 
 
-def _unflatten(kind: type, children: Any, context: Any) -> Any:
+def _unflatten(kind: type, children: Iterable[object], context: Context) -> object:
     """One that shares no list or dict with another, so that forward may add to it."""
     held, rest = context
-    made: Any = object.__new__(kind)
+    made: object = object.__new__(kind)
     vars(made).update(pytree.tree_map(lambda x: x, rest), **dict(zip(held, children, strict=True)))
     return made

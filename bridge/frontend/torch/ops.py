@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -18,6 +17,7 @@ from onnxscript import opset23 as op
 from bridge.frontend.torch.axes import ints
 from bridge.frontend.torch.experts import grouped_results, onnx_grouped_product
 from bridge.frontend.torch.own_ops import SPECTRAL_NORM, own_op
+from bridge.frontend.torch.traced import Traced, Translation
 from bridge.graph.recurrent import gate_order
 
 DROPOUTS = {  # torch's name of the function -> ours
@@ -38,12 +38,12 @@ class TorchOp:
 
     name: str
     schema: str  # "(inputs) -> outputs", as torch writes it
-    results: Callable[..., Any]  # empty ones, of the right shapes, while torch traces
-    translation: Callable[..., Any]  # into ONNX
+    results: Callable[..., object]  # empty ones, of the right shapes, while torch traces
+    translation: Translation  # into ONNX
     reason: str  # for keeping it whole
 
     @property
-    def overload(self) -> Any:
+    def overload(self) -> Callable[..., object]:
         return getattr(torch.ops.bridge, self.name).default
 
 
@@ -80,7 +80,7 @@ def onnx_recurrent(x, lengths, hx, weights, mode, bias, layers, dropout, bidirec
     """One LSTM, GRU or RNN node (or a projected LSTM of ours) for each layer."""
     directions = 2 if bidirectional else 1
     count = len(weights) // (layers * directions)
-    finals: list[list[Any]] = [[] for _ in hx]
+    finals: list[list[Traced]] = [[] for _ in hx]
     lens = None if lengths is None else op.Cast(lengths, to=ir.DataType.INT32)
     for layer in range(layers):
         sides = range(directions * layer, directions * (layer + 1))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -76,7 +77,7 @@ def _rrelu(x, lower=1 / 8, upper=1 / 3, training=False, inplace=False):
     return torch.where(x > 0, x, x * ((lower + upper) / 2))
 
 
-def _instance_norm(original: Any):
+def _instance_norm(original: Callable[..., torch.Tensor]):
     """By its running statistics it is a BatchNorm in evaluation mode."""
 
     def norm(
@@ -99,7 +100,7 @@ def _instance_norm(original: Any):
     return norm
 
 
-def _rsub(original: Any):
+def _rsub(original: Callable[..., torch.Tensor]):
     """A decimal less whole numbers, which are made decimals first."""
 
     def run(x, other, **options):
@@ -193,7 +194,7 @@ def patched() -> contextlib.AbstractContextManager[None]:
     return replaced(PATCHES)
 
 
-PATCHES: tuple[tuple[Any, str, Any, str], ...] = (
+PATCHES: tuple[tuple[object, str, object, str], ...] = (
     # owner, attribute, replacement, why
     (
         torch._VF,

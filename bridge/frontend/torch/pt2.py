@@ -139,7 +139,7 @@ def _require_names(text: str, nested: bool) -> None:
             raise _Harm(f"it names something {text!r}")
 
 
-def _entries(data: object) -> Iterator[tuple[str, Any]]:
+def _entries(data: object) -> Iterator[tuple[str, object]]:
     """Every value in `data` with the key under which it or its list stands; keys of dicts that name things too."""
     waiting = [("", data)]
     while waiting:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +25,10 @@ from bridge.graph.shapes import shape_of
 Names = dict[sympy.Symbol, str]  # torch's symbols, as the graph calls them
 
 
-COMPARED: dict[type, Any] = {
+COMPARED: dict[type, Callable[[sympy.Expr, sympy.Expr], sympy.Basic]] = {
     ast.Eq: sympy.Eq, ast.NotEq: sympy.Ne, ast.Lt: sympy.Lt, ast.LtE: sympy.Le, ast.Gt: sympy.Gt, ast.GtE: sympy.Ge,
 }  # fmt: skip
-COMPUTED: dict[type, Any] = {
+COMPUTED: dict[type, Callable[[sympy.Expr, sympy.Expr], sympy.Expr]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Mod: sympy.Mod,
     ast.FloorDiv: lambda a, b: sympy.floor(a / b),
 }  # fmt: skip

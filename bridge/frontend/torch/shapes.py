@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch.export import Dim
@@ -19,7 +18,7 @@ from torch.utils import _pytree as pytree
 from bridge.errors import SourceError
 from bridge.frontend.torch.trees import arguments, members
 
-Axes = dict[int, Any]  # of one tensor, those that are free
+Axes = dict[int, object]  # of one tensor, those that are free
 PLAIN = {dict, OrderedDict, defaultdict, list, tuple}  # which torch takes shapes in, as they are
 DIM = "a name, a torch.export.Dim, Dim.AUTO, Dim.DYNAMIC or None, such as {0: 'batch'}"
 
@@ -108,14 +107,14 @@ def _is_free(dim: object, size: int, where: str) -> bool:
 
 def as_torch_takes_them(
     module: torch.nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object], axes: Sequence[Axes]
-) -> Any:
+) -> dict[str, object]:
     """The free axes of every leaf in torch's form: by the names of forward's parameters, nested as the inputs are."""
     leaves = iter(axes)
     given = arguments(module, args, kwargs)
     return {name: _shaped(part, leaves) for name, part in given.items()}
 
 
-def _shaped(tree: object, leaves: Iterator[Axes]) -> Any:
+def _shaped(tree: object, leaves: Iterator[Axes]) -> object:
     if pytree.tree_is_leaf(tree):
         return next(leaves) or None
     parts = [_shaped(part, leaves) for _, part in members(tree)]

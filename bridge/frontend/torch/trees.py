@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
@@ -21,7 +20,7 @@ def register(tree: object) -> None:
     hold."""
     for leaf in pytree.tree_leaves(tree):
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            kind: Any = type(leaf)
+            kind = type(leaf)
             pytree.register_dataclass(kind)
         elif isinstance(leaf, Mapping):
             _register_mapping(type(leaf))
@@ -33,7 +32,7 @@ def register(tree: object) -> None:
         register(leaf)
 
 
-def _register_mapping(kind: Any) -> None:
+def _register_mapping(kind: type) -> None:
     pytree.register_pytree_node(
         kind,
         lambda found: (list(found.values()), list(found)),
@@ -46,7 +45,7 @@ def _register_mapping(kind: Any) -> None:
     )
 
 
-def members(tree: object) -> Iterator[tuple[str | int, Any]]:
+def members(tree: object) -> Iterator[tuple[str | int, object]]:
     """What `tree` holds, in torch's order: by the keys of a mapping, the fields of a dataclass or a named tuple, the
     attributes of an object, and by places elsewhere."""
     parts = pytree.tree_leaves(tree, is_leaf=lambda part: part is not tree)
@@ -54,7 +53,7 @@ def members(tree: object) -> Iterator[tuple[str | int, Any]]:
     if isinstance(tree, Mapping):
         keys = [str(key) for key in tree]
     elif dataclasses.is_dataclass(tree):
-        keys = [name for name in _fields(tree) if getattr(tree, name) is not None]
+        keys = [part.name for part in dataclasses.fields(tree) if getattr(tree, part.name) is not None]
     elif type(tree) in KNOWN:
         keys = list(attributes(tree))
     elif isinstance(tree, tuple):
@@ -62,11 +61,7 @@ def members(tree: object) -> Iterator[tuple[str | int, Any]]:
     return zip(keys if len(keys) == len(parts) else range(len(parts)), parts, strict=True)
 
 
-def _fields(tree: Any) -> list[str]:
-    return [field.name for field in dataclasses.fields(tree)]
-
-
-def paths(tree: Any, counts: Callable[[Any], bool] = lambda leaf: leaf is not None) -> Iterator[Path]:
+def paths(tree: object, counts: Callable[[object], bool] = lambda leaf: leaf is not None) -> Iterator[Path]:
     """Of every leaf of `tree` that `counts`, in torch's order, its path; places are counted without what holds
     nothing."""
     if pytree.tree_is_leaf(tree):
@@ -78,14 +73,14 @@ def paths(tree: Any, counts: Callable[[Any], bool] = lambda leaf: leaf is not No
         yield from ((key if isinstance(key, str) else place, *path) for path in inner)
 
 
-def given_by(program: torch.export.ExportedProgram) -> Any:
+def given_by(program: torch.export.ExportedProgram) -> object:
     """What `program` gives, with the names of its results for tensors."""
     return pytree.tree_unflatten(list(program.graph_signature.user_outputs), program.call_spec.out_spec)
 
 
 def arguments(
     module: torch.nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The inputs by the names of forward's parameters, in their order; what goes into `**kwargs` by its own name."""
     given = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
     rest = given.pop(_rest(module), {})
@@ -106,7 +101,7 @@ def spelled_out(
     signature, forward = inspect.signature(module.forward), module.forward
     rest = signature.bind(*args, **kwargs).arguments.get(_rest(module), {})
 
-    def spelled(*args: object, **kwargs: object) -> Any:
+    def spelled(*args: object, **kwargs: object) -> object:
         return forward(*args, **kwargs)
 
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -122,7 +117,7 @@ def spelled_out(
         vars(module).update({name: part for name, part in before.items() if name == "forward"})
 
 
-def in_order(module: torch.nn.Module, kwargs: Mapping[str, object]) -> dict[str, Any]:
+def in_order(module: torch.nn.Module, kwargs: Mapping[str, object]) -> dict[str, object]:
     """`kwargs` in the order of forward's parameters, as torch has them."""
     known = [name for name in inspect.signature(module.forward).parameters if name in kwargs]
     return {name: kwargs[name] for name in (*known, *kwargs)}

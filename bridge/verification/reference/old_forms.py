@@ -4,7 +4,6 @@ today's: in numpy (`old_forms`), or as the inputs and attributes with which opse
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import onnx
@@ -170,7 +169,7 @@ Given = tuple[list[np.ndarray | None], Attributes]  # inputs, attributes
 def _without(*names: str) -> Callable[..., Given]:
     """The attributes that say nothing of values are gone."""
 
-    def newer(*inputs: np.ndarray | None, **attributes: Any) -> Given:
+    def newer(*inputs: np.ndarray | None, **attributes: object) -> Given:
         left_out = {"consumed_inputs", *names}
         return list(inputs), {name: value for name, value in attributes.items() if name not in left_out}
 
@@ -178,7 +177,7 @@ def _without(*names: str) -> Callable[..., Given]:
 
 
 def _normalized(
-    *inputs: np.ndarray | None, is_test: int = 0, consumed_inputs: int | None = None, **attributes: Any
+    *inputs: np.ndarray | None, is_test: int = 0, consumed_inputs: int | None = None, **attributes: object
 ) -> Given:
     if not is_test:
         raise NotImplementedError("BatchNormalization in training mode")
@@ -186,7 +185,7 @@ def _normalized(
 
 
 def _recurrent(
-    *inputs: np.ndarray | None, output_sequence: int = 0, direction: str = "forward", **attributes: Any
+    *inputs: np.ndarray | None, output_sequence: int = 0, direction: str = "forward", **attributes: object
 ) -> Given:
     """The first schema of GRU writes the default of its direction without an r."""
     return list(inputs), {**attributes, "direction": "forward" if direction == "foward" else direction}
