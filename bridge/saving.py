@@ -50,6 +50,7 @@ class Header(TypedDict):
     state: dict[str, tuple[list[int], str]]  # shape and dtype
     trainable: dict[str, bool]
     parameters: list[str]
+    read: list[str]
     aliases: dict[str, str]
 
 
