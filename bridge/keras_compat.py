@@ -41,6 +41,33 @@ def channels_last() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def weights_to_come() -> Iterator[None]:
+    """Keras making layers whose weights are about to be given: what an initializer would draw is zeros. The layers
+    keep the initializer in their configs.
+
+    The matrix of an orthogonal one is decomposed, which takes longer than all else for large layers, and is not there
+    for halves on an accelerator.
+    """
+    add_weight, random = keras.Layer.add_weight, _drawn()
+
+    def add_zeros(layer: keras.Layer, *args: Any, initializer: Any = None, **settings: Any) -> Any:
+        if isinstance(keras.initializers.get(initializer), random):
+            initializer = "zeros"
+        return add_weight(layer, *args, initializer=initializer, **settings)
+
+    keras.Layer.add_weight = add_zeros
+    try:
+        yield
+    finally:
+        keras.Layer.add_weight = add_weight
+
+
+def _drawn() -> type:
+    """What all initializers are that draw numbers."""
+    return keras.initializers.VarianceScaling.__bases__[0]
+
+
+@contextlib.contextmanager
 def double_precision() -> Iterator[None]:
     """Keras computing in float64 on every backend, left afterwards as it was found.
 

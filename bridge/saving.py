@@ -227,11 +227,13 @@ def load_keras(path: Path) -> keras.Model:
     import keras
 
     from bridge import layers  # noqa: F401 - registers the layers that Keras lacks
+    from bridge.keras_compat import weights_to_come
 
     require_file(path)
     try:
         require_harmless(path)
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        with weights_to_come():
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
         if not isinstance(model, keras.Model) or not model.inputs:
             raise ValueError(f"it holds a {type(model).__name__} in place of a model with inputs")
         return model

@@ -124,6 +124,24 @@ def test_products_have_all_digits_where_told():
     assert leaves_out_digits()
 
 
+def test_weights_to_come_are_not_drawn(monkeypatch):
+    """Their initializers stand in the config all the same, and draw again afterwards."""
+    drawing = []
+    for kind in (keras.initializers.Orthogonal, keras.initializers.VarianceScaling):
+        draw = kind.__call__
+        monkeypatch.setattr(
+            kind, "__call__", lambda *args, draw=draw, **kwargs: drawing.append(1) or draw(*args, **kwargs)
+        )
+    with keras_compat.weights_to_come():
+        layer = layers.LSTM(2)
+        layer.build((None, None, 3))
+    assert not drawing
+    assert layer.get_config()["recurrent_initializer"]["class_name"] == "Orthogonal"
+    assert layer.cell.bias.numpy().tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
+    layers.LSTM(2).build((None, None, 3))
+    assert len(drawing) == 2
+
+
 def test_operations_are_found_from_tensors():
     x = keras.Input((3,))
     y = ops.exp(ops.abs(x))

@@ -16,7 +16,7 @@ from bridge.build.assembly import Assembly, Built, Frame, PendingLayer
 from bridge.build.site import assemble, stored_dims
 from bridge.graph import structure
 from bridge.graph.ranges import FREE, Ranges
-from bridge.keras_compat import channels_last
+from bridge.keras_compat import channels_last, weights_to_come
 from bridge.ops.contract import Plan, Tensor
 from bridge.ops.dims import within
 from bridge.weights.entry import Entry
@@ -48,7 +48,7 @@ def build(
     """Build the Keras model that `plan` describes, whatever the session's defaults are. `dtype` overrides every
     floating dtype; `outputs` say where each output is found, which otherwise are a list, or one tensor."""
     plan.require()
-    with channels_last():
+    with channels_last(), weights_to_come():
         return _build(plan, Assembly(dtype), name, outputs)
 
 

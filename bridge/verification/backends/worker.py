@@ -36,9 +36,12 @@ def _loaded(model: str, outputs: list[structure.Path]) -> Callable[[Arrays], Arr
     import keras
 
     from bridge import layers  # noqa: F401 - registers the layers that Keras lacks
+    from bridge.keras_compat import weights_to_come
     from bridge.verification.runners import keras_call
 
-    return keras_call(keras.saving.load_model(model, compile=False, safe_mode=True), outputs)
+    with weights_to_come():
+        loaded = keras.saving.load_model(model, compile=False, safe_mode=True)
+    return keras_call(loaded, outputs)
 
 
 if __name__ == "__main__":
