@@ -146,7 +146,7 @@ def convert(
     report = summarize(opened, planned, built, found, watch.seconds)
     if found is not None:
         _require_verified(opened.title, report)
-    return Conversion(built.model, built.weights, report)
+    return Conversion(built.model, built.weights.settled(), report)
 
 
 def inspect(

@@ -55,11 +55,11 @@ def weights_to_come() -> Iterator[None]:
             initializer = "zeros"
         return add_weight(layer, *args, initializer=initializer, **settings)
 
-    keras.Layer.add_weight = add_zeros
+    keras.Layer.add_weight = add_zeros  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        keras.Layer.add_weight = add_weight
+        keras.Layer.add_weight = add_weight  # type: ignore[method-assign]
 
 
 def _drawn() -> type:

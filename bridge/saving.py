@@ -167,11 +167,7 @@ def _weight_map(path: Path, model: keras.Model, header: Header, arrays: dict[str
         dtype = ir.DataType.from_numpy(np.dtype(state.values[recipe.names[0]].dtype))
         variable.trainable = bool(row["trainable"])
         entries.append(Entry(variable, Weight(recipe, state, dtype), row["layer"], row["attribute"]))
-    weights = WeightMap(entries, state)
-    for entry in weights:
-        if entry.recipe.invertible:
-            entry.pull(state.values)
-    return weights
+    return WeightMap(entries, state)
 
 
 def _filled(path: Path, model: keras.Model, rows: list[Row]) -> Iterator[tuple[Row, Recipe, keras.Variable]]:
@@ -205,7 +201,7 @@ def _state(header: Header, arrays: dict[str, np.ndarray], room: int) -> State:
             room -= math.prod(shape)
         if room < 0 or kept is not None and (list(kept.shape), kept.dtype) != (shape, dtype):
             raise ValueError(f"{name} is no such array")
-        values[name] = np.zeros(shape, dtype) if kept is None else kept
+        values[name] = np.broadcast_to(np.zeros((), dtype), shape) if kept is None else kept
     if aliases.keys() & set(aliases.values()):
         raise ValueError("weights are one with themselves")
     if any(values[alias].shape != values[name].shape for alias, name in aliases.items()):

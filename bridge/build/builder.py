@@ -120,7 +120,7 @@ def _filled(pending: PendingLayer, dtype: str | None) -> list[Entry]:
         if tuple(variable.shape) != weight.dims:
             shape = tuple(variable.shape)
             raise ValueError(f"{variable.path} has shape {shape}, its weight {weight.dims}: {weight.recipe}")
-        variable.assign(weight.numpy(dtype))
+        variable.assign(weight.copy() if dtype is None else weight.numpy(dtype))
         if not weight.trainable:
             variable.trainable = False
         entries.append(Entry(variable, weight, pending.layer.name, path))

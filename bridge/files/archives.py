@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
 import stat
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -14,16 +16,23 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from bridge.errors import CONTROLS, SourceError, short_message
 from bridge.files.atomic import require_file
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 SLACK = 64 << 20  # bytes by which a packed archive may outgrow four times its size
 MAX_MEMBERS = 1 << 16
 MAX_JSON = 32 << 20  # characters of one text
+LOCAL = struct.Struct(
+    "<26x2H"
+)  # the head of a member: at its end how long its name is, and what else stands there
+ENCRYPTED = 1
 NUMBERS = "biufc"  # kinds of dtypes
 # What reading a broken or hostile file raises
 BROKEN = (
@@ -61,6 +70,46 @@ def measured(source: Path | IO[bytes], most: float = math.inf) -> Iterator[zipfi
         if count > 1:
             raise ValueError(f"it has {count} members called {name!r}")
         yield archive
+
+
+class Member(io.RawIOBase):
+    """What a member of an archive holds that is not packed, read where it lies: before Python 3.12 zipfile reads it
+    from its start again after each step back. Raises `ValueError` if it has no place in the archive."""
+
+    def __init__(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo):
+        assert archive.fp is not None
+        self._file = archive.fp
+        self._file.seek(member.header_offset)
+        header = self._file.read(LOCAL.size)
+        if (
+            len(header) < LOCAL.size
+            or member.compress_type != zipfile.ZIP_STORED
+            or member.flag_bits & ENCRYPTED
+        ):
+            raise ValueError(f"{member.filename} is not in it as it is")
+        self._start = member.header_offset + LOCAL.size + sum(LOCAL.unpack(header))
+        self._size, self._at = member.file_size, 0
+        if self._start + self._size > self._file.seek(0, os.SEEK_END):
+            raise ValueError(f"{member.filename} is cut short")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        self._file.seek(self._start + self._at)
+        data = self._file.read(max(0, min(len(view), self._size - self._at)))
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | float | bool | None"

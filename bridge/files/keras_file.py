@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bridge.files.archives import SLACK, Json, entries, measured, read_json, require_printable
+from bridge.files.archives import SLACK, Json, Member, entries, measured, read_json, require_printable
 
 if TYPE_CHECKING:
     import h5py
@@ -138,10 +138,10 @@ def _stored(archive: zipfile.ZipFile) -> int:
     member = archive.getinfo(WEIGHTS)
     if member.compress_type != zipfile.ZIP_STORED and member.file_size > MAX_LOOSE:
         raise ValueError("its weights are packed, which Keras does not do")
-    with archive.open(member) as packed:
-        loose = packed if member.compress_type == zipfile.ZIP_STORED else io.BytesIO(packed.read())
-        with h5py.File(loose, "r") as file:
-            total = sum(map(_bytes, _datasets(file)))
+    stored = member.compress_type == zipfile.ZIP_STORED
+    loose = Member(archive, member) if stored else io.BytesIO(archive.read(member))
+    with h5py.File(loose, "r") as file:
+        total = sum(map(_bytes, _datasets(file)))
     if total > 4 * member.file_size + SLACK:
         raise ValueError(f"its weights have {member.file_size:,} bytes and claim to unpack to {total:,}")
     return member.file_size

@@ -45,16 +45,15 @@ class OnnxRuntime:
         if isinstance(model, ir.Model):
             light, self._weights = _without_weights(model)
             _add_lowest(light)
-            values = map(onnxruntime.OrtValue.ortvalue_from_numpy, self._weights.values())
-            options.add_external_initializers(list(self._weights), list(values))
             source: bytes | str = ir.to_proto(light).SerializeToString()
         else:
-            source = model
+            source, self._weights = model, {}
         try:
             self._session = onnxruntime.InferenceSession(source, options)
         except Exception as error:
             raise SourceError(f"onnxruntime refuses the model: {short_message(error)}") from error
-        self._inputs = [value.name for value in self._session.get_inputs()]
+        names = (value.name for value in self._session.get_inputs())
+        self._inputs = [name for name in names if name not in self._weights]
 
     @property
     def gives_no_array(self) -> bool:
@@ -62,7 +61,7 @@ class OnnxRuntime:
         return any(value.type == "tensor(bfloat16)" for value in self._session.get_outputs())
 
     def __call__(self, inputs: Arrays) -> Arrays:
-        feeds = dict(zip(self._inputs, inputs, strict=True))
+        feeds = dict(zip(self._inputs, inputs, strict=True)) | self._weights
         with calling():
             return [np.asarray(output) for output in self._session.run(None, feeds)]
 
@@ -109,22 +108,23 @@ def _readable(graph: ir.Graph, value: ir.Value) -> ir.Value:
 
 
 def _without_weights(model: ir.Model) -> tuple[ir.Model, dict[str, np.ndarray]]:
-    """The model with its larger initializers beside it, which onnxruntime then reads where they lie."""
-    light, arrays = model.clone(), {}
-    for name, value in light.graph.initializers.items():
+    """The model with its larger initializers as inputs, which onnxruntime reads where they lie: of an initializer it
+    makes a copy."""
+    light, arrays = model.clone(), dict[str, np.ndarray]()
+    for name, value in list(light.graph.initializers.items()):
         tensor = value.const_value
-        if tensor is not None and tensor.nbytes > MAX_INLINE_BYTES:
+        if tensor is not None and tensor.nbytes > MAX_INLINE_BYTES and _is_numpy(tensor.dtype):
             arrays[name] = np.ascontiguousarray(tensor.numpy())
-            value.const_value = ir.ExternalTensor(
-                "beside",
-                0,
-                tensor.nbytes,
-                tensor.dtype,
-                shape=ir.Shape(sizes(tensor)),
-                name=name,
-                base_dir="",
-            )
+            value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(sizes(tensor))
+            value.const_value = None
+            del light.graph.initializers[name]
+            light.graph.inputs.append(value)
     return light, arrays
+
+
+def _is_numpy(dtype: ir.DataType) -> bool:
+    """Whether numpy has numbers of this type, and not somebody beside it."""
+    return dtype != ir.DataType.STRING and dtype.numpy().isbuiltin == 1
 
 
 def _add_lowest(model: ir.Model) -> None:

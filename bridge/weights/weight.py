@@ -8,7 +8,8 @@ recipe is extended while the graph is simplified (a transposed initializer) and 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+import weakref
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,11 +17,12 @@ import onnx_ir as ir
 
 from bridge.errors import SourceError
 from bridge.weights.algebra import concat, narrow, reshape, transpose
+from bridge.weights.memory import empty
 from bridge.weights.normed import SpectralNorm, WeightNorm
 from bridge.weights.recipes import Fill, Param, Recipe, Scale, Sum
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence, Set
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,24 @@ class State:
                     self.read.add(self.aliases.get(name, name))
         model.meta["state"] = self
 
+    def only(self, names: Set[str]) -> State:
+        """What of the state is called `names`, or is one with what is."""
+        aliases = {alias: name for alias, name in self.aliases.items() if name in names}
+        values = {name: value for name, value in self.values.items() if name in names or name in aliases}
+        return replace(self, values=values, aliases=aliases)
+
+    def settled(self, kept: Iterable[str]) -> State:
+        """The same, with a copy of the values that are `kept`, and of the others what shape and type they have."""
+        return replace(
+            self,
+            values={
+                name: np.array(value)
+                if name in kept
+                else np.broadcast_to(np.zeros((), value.dtype), value.shape)
+                for name, value in self.values.items()
+            },
+        )
+
     def _refuse_nan(self) -> None:
         """Raise `SourceError` naming the weights that hold NaN: no proof can be had of such a model."""
         counts = {
@@ -67,15 +87,17 @@ class State:
 
 
 class Weight(ir.LazyTensor):
-    """An ONNX IR tensor that is a recipe over named parameters; computed when looked at."""
+    """An ONNX IR tensor that is a recipe over named parameters; computed when looked at, and held only as long as
+    somebody looks."""
 
-    __slots__ = ("recipe", "state")
+    __slots__ = ("_seen", "recipe", "state")
 
     def __init__(self, recipe: Recipe, state: State, dtype: ir.DataType):
         self.recipe = recipe
         self.state = state
+        self._seen: weakref.ref[np.ndarray] | None = None
         super().__init__(
-            lambda: ir.tensor(np.ascontiguousarray(self.numpy())),
+            lambda: ir.tensor(self.numpy()),
             dtype,
             ir.Shape(recipe.shape),
             name=str(recipe),
@@ -88,10 +110,23 @@ class Weight(ir.LazyTensor):
         return cls(Param(name, value.shape), state, ir.DataType.from_numpy(value.dtype))
 
     def numpy(self, dtype: str | None = None) -> np.ndarray:
-        """The value; with `dtype`, worked out from the parameters in that precision."""
-        if dtype is None:
-            return np.asarray(self.recipe.push(self.state.values), self.dtype.numpy())
-        return self.recipe.push({name: self.state.values[name].astype(dtype) for name in self.recipe.names})
+        """The value, the same array as long as anybody has it; with `dtype`, worked out from the parameters in that
+        precision."""
+        if dtype is not None:
+            return self.recipe.push(
+                {name: self.state.values[name].astype(dtype) for name in self.recipe.names}
+            )
+        held = None if self._seen is None else self._seen()
+        if held is None:
+            held = np.asarray(self.recipe.push(self.state.values), self.dtype.numpy(), order="C")
+            self._seen = weakref.ref(held)
+        return held
+
+    def copy(self, values: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+        """The value, or what it is of other `values`, in memory of its own: Keras may keep what it is given."""
+        made = empty(self.dims, self.dtype.numpy())
+        self.recipe.write(self.state.values if values is None else values, made)
+        return made
 
     @property
     def dims(self) -> tuple[int, ...]:

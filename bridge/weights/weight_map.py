@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bridge.errors import WeightsError, imported
-from bridge.weights.memory import empty
 from bridge.weights.parted import parted, require_together
 from bridge.weights.recipes import Scale, Sum
 
@@ -86,6 +86,20 @@ class WeightMap:
         """The parameters that several variables hold, each of which trains by itself, with the paths of those."""
         return parted(self, self.state.values)
 
+    def parts(self) -> Iterator[WeightMap]:
+        """The map in as many as have no parameter in common: each holds of the state what its own entries name."""
+        parts: dict[str, list[Entry]] = {}
+        for entry in self:
+            joined = {id(part): part for name in entry.recipe.names if (part := parts.get(name)) is not None}
+            merged = [*itertools.chain(*joined.values()), entry]
+            parts.update((name, merged) for each in merged for name in each.recipe.names)
+        for part in {id(part): part for part in parts.values()}.values():
+            yield WeightMap(part, self.state.only({name for entry in part for name in entry.recipe.names}))
+
+    def settled(self) -> WeightMap:
+        """The map apart from the source, whose memory it no longer reads."""
+        return WeightMap(self.entries, self.state.settled(self.kept))
+
     def pull(self) -> dict[str, np.ndarray]:
         """The state_dict as arrays: the state's values with every Keras variable written back into them.
 
@@ -139,9 +153,7 @@ class WeightMap:
         for entry in self:
             if not entry.recipe.invertible:
                 continue
-            array = empty(entry.recipe.shape, entry.weight.dtype.numpy())  # Keras may keep what it is given
-            entry.recipe.write(state, array)
-            entry.variable.assign(array)
+            entry.variable.assign(entry.weight.copy(state))
         values = self.state.values
         values.update(
             {name: np.array(state[name], values[name].dtype) for name in self.kept if name in state}

@@ -244,12 +244,13 @@ def _merged(model: ir.Model, asked: Sequence[Axes]) -> Iterator[str]:
 
 
 def _with_weights(model: ir.Model, tensors: dict[str, torch.Tensor]) -> ir.Model:
-    """Every initializer that the state_dict names becomes a `Weight`; other ones stay constants."""
+    """Every initializer that the state_dict names becomes a `Weight`, whose numbers stay where torch has them; other
+    ones stay constants."""
     state = State()
     owners: dict[tuple[int, tuple[int, ...]], str] = {}
     for name, tensor in tensors.items():
         key = (tensor.data_ptr(), tuple(tensor.shape))
-        state.values[name] = tensor.detach().cpu().numpy().copy()
+        state.values[name] = tensor.detach().cpu().numpy()
         if tensor.numel() and key in owners:
             state.aliases[name] = owners[key]
         owners.setdefault(key, name)

@@ -28,9 +28,10 @@ def copy_sharing_parameters(module: torch.nn.Module) -> torch.nn.Module:
         return module
 
 
-def _copied(module: torch.nn.Module) -> torch.nn.Module:
+def _copied(module: torch.nn.Module, instead: Mapping[int, torch.Tensor] | None = None) -> torch.nn.Module:
+    """A copy of a torch module, with tensors `instead` of those that have an identity."""
     try:
-        return copy.deepcopy(module)
+        return copy.deepcopy(module, dict(instead or {}))
     except Exception as error:  # torch's, and what the attributes of the module raise
         needs = f"{type(module).__name__} cannot be copied, which comparing in float64 and in training needs"
         raise SourceError(f"{needs}: {short_message(error)}") from error
@@ -85,11 +86,20 @@ class Torch:
         narrow = any(x.dtype != torch.float64 for x in floats)
         leaves = [x.double() if any(x is one for one in floats) else x for x in self._leaves]
         args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
-        module = _copied(self.module)
+        module = _copied(self.module, dict(self._doubles()))
         for layer in module.modules():  # what hangs on the precision unless it is said
             if narrow and isinstance(layer, torch.nn.RMSNorm) and layer.eps is None:
                 layer.eps = torch.finfo(torch.float32).eps
         return Torch(module.double(), args, kwargs)
+
+    def _doubles(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """The module's tensors in float64, of which a copy in their own precision is never made."""
+        torch = self._torch
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
+            if type(tensor) is torch.nn.Parameter and tensor.is_floating_point():
+                yield id(tensor), torch.nn.Parameter(tensor.detach().double(), tensor.requires_grad)
+            elif type(tensor) is torch.Tensor and tensor.is_floating_point():
+                yield id(tensor), tensor.detach().double()
 
     @cached_property
     def _settled(self) -> torch.nn.Module:
