@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -185,6 +187,42 @@ def test_a_state_that_is_stepped_afterwards_does_not_change_the_map() -> None:
         value += 1
     for name, value in weights.pull().items():
         np.testing.assert_array_equal(value, want[name])
+
+
+def test_a_settled_map_reads_the_source_no_more() -> None:
+    """What its variables hold it holds nowhere else."""
+    weights = one_entry_map()
+    want, settled = weights.pull(), weights.settled()
+    for value in weights.state.values.values():
+        value += 1
+    for name, value in settled.pull().items():
+        np.testing.assert_array_equal(value, want[name])
+    assert {name: value.base is None for name, value in settled.state.values.items()} == {
+        "w": False, "unused": True,
+    }  # fmt: skip
+
+
+def test_the_parts_of_a_map_have_nothing_in_common() -> None:
+    source = State({name: fresh((3,), i) for i, name in enumerate("abcdef")}, aliases={"f": "a"})
+    a, b, c, d = (Weight.param(name, source) for name in "abcd")
+    made = [Weight.concat([a, b]), Weight.concat([c, c]), d + c, b]
+    weights = WeightMap([Entry(Variable(weight.numpy()), weight) for weight in made], source)
+    parts = list(weights.parts())
+    assert [set(part.state.values) for part in parts] == [{"a", "b", "f"}, {"c", "d"}]
+    assert [[entry.weight for entry in part] for part in parts] == [[made[0], made[3]], made[1:3]]
+    whole = weights.pull()
+    for part in parts:
+        for name, value in part.pull().items():
+            np.testing.assert_array_equal(value, whole[name])
+
+
+def test_a_value_is_held_once_and_no_longer_than_it_is_looked_at() -> None:
+    weight = one_entry_map().entries[0].weight
+    value = weight.numpy()
+    assert weight.numpy() is value
+    place = weakref.ref(value)
+    del value
+    assert place() is None
 
 
 def test_tied_weights_that_differ_are_refused() -> None:
