@@ -94,6 +94,13 @@ def double_precision() -> Iterator[None]:
         yield
 
 
+def rounds_double() -> str:
+    """The backend with which Keras rounds to float32 what is said to be in float64, or makes it of numbers that it
+    rounds; "" for the one that does not."""
+    backend = keras.backend.backend()
+    return "" if backend == "tensorflow" else backend
+
+
 def joins_shapes() -> bool:
     """Whether the two branches of `keras.ops.cond` may give tensors of different sizes."""
     return keras.backend.backend() != "jax"

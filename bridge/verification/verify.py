@@ -16,7 +16,7 @@ from bridge.errors import BridgeError, NotRun, SourceError
 from bridge.frontend.source import as_ir
 from bridge.graph.ranges import Ranges
 from bridge.graph.rewriting import numpy_type
-from bridge.keras_compat import TWINS, double_precision
+from bridge.keras_compat import TWINS, double_precision, rounds_double
 from bridge.passes import simplify
 from bridge.plan.planner import plan
 from bridge.verification import outputs
@@ -54,8 +54,7 @@ Trials = tuple[list[Trial], list[str], Runner]
 AMPLIFIES = (
     "the network amplifies rounding: {} was allowed to be off by what rounding makes of the source itself"
 )
-
-
+SINGLE = "the source computes in float64; Keras on {} rounds it to float32, and keeps it with KERAS_BACKEND=tensorflow"
 OTHERWISE = "in float64 other ways were compared than the model takes, where Keras rounds: {}"
 
 
@@ -133,11 +132,20 @@ def _in_own_precision(
     compared = Compared(call, simple, planned, built) if runs else Compared(call, simple)
     errors = node_errors(planned, built, tried[0]) if runs else {}
     found = _judged(checks, tried, opened, compared, (*refused, *unrun))
-    found = found.joined(Verification(checks=tuple(not_back(built.weights))))
+    found = _rounding_as_keras(found).joined(Verification(checks=tuple(not_back(built.weights))))
     if found.verified:
         return replace(found, errors=errors)
     first = first_mismatch(found.checks, opened, compared, tried, reference)
     return replace(found, errors=errors, first_mismatch=first)
+
+
+def _rounding_as_keras(found: Verification) -> Verification:
+    """Of a source in float64 a model is proved in no more than Keras keeps."""
+    backend = rounds_double()
+    if found.dtype != "float64" or not backend:
+        return found
+    checks = [replace(check, dtype="float32") if check.leg in KERAS else check for check in found.checks]
+    return replace(found, checks=tuple(checks), dtype="float32", notes=(*found.notes, SINGLE.format(backend)))
 
 
 def not_back(weights: WeightMap) -> Iterator[Check]:

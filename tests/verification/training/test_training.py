@@ -511,6 +511,8 @@ before = keras.backend.result_type("float64", "float64")
 bridge.convert(network, args, dynamic_shapes=shapes, verify=bridge.Verify(training=True))
 assert keras.backend.result_type("float64", "float64") == before
 assert keras.ops.zeros(1, "float64").dtype != "float64" or keras.backend.backend() != "jax"
+report = bridge.convert(torch.nn.Linear(3, 4).double(), torch.randn(2, 3).double()).report
+assert "float64" not in report.verdict and any("rounds it to float32" in note for note in report.notes), report
 print("proved on", keras.backend.backend())
 """
 
