@@ -16,15 +16,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 
 from bridge.errors import CONTROLS, SourceError, short_message
 from bridge.files.atomic import require_file
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 SLACK = 64 << 20  # bytes by which a packed archive may outgrow four times its size
 MAX_MEMBERS = 1 << 16
@@ -103,7 +100,7 @@ class Member(io.RawIOBase):
         self._at = max(0, base + offset)
         return self._at
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         view = memoryview(buffer).cast("B")
         self._file.seek(self._start + self._at)
         data = self._file.read(max(0, min(len(view), self._size - self._at)))

@@ -34,6 +34,7 @@ from bridge.verification.reference.as_given import Evaluator, Runner, as_given, 
 from bridge.verification.runners import OnnxRuntime, in_order, keras_call, onnxruntime_at
 from bridge.verification.trials import Run, Trial, few, odd_trials, trials, varies
 from bridge.verification.work import SLOWER
+from bridge.weights.weight_map import divided
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -152,7 +153,7 @@ def not_back(weights: WeightMap) -> Iterator[Check]:
     """A failed check where the weights, as they are in Keras, do not come back bit for bit."""
     if weights.one_way:
         return
-    for part in weights.parts():  # the whole of them takes as much memory again
+    for part in divided(weights):  # the whole of them takes as much memory again
         state = part.pull()
         for name, value in part.state.values.items():
             if state[name].dtype != value.dtype or state[name].tobytes() != value.tobytes():

@@ -86,20 +86,6 @@ class WeightMap:
         """The parameters that several variables hold, each of which trains by itself, with the paths of those."""
         return parted(self, self.state.values)
 
-    def parts(self) -> Iterator[WeightMap]:
-        """The map in as many as have no parameter in common: each holds of the state what its own entries name."""
-        parts: dict[str, list[Entry]] = {}
-        for entry in self:
-            joined = {id(part): part for name in entry.recipe.names if (part := parts.get(name)) is not None}
-            merged = [*itertools.chain(*joined.values()), entry]
-            parts.update((name, merged) for each in merged for name in each.recipe.names)
-        for part in {id(part): part for part in parts.values()}.values():
-            yield WeightMap(part, self.state.only({name for entry in part for name in entry.recipe.names}))
-
-    def settled(self) -> WeightMap:
-        """The map apart from the source, whose memory it no longer reads."""
-        return WeightMap(self.entries, self.state.settled(self.kept))
-
     def pull(self) -> dict[str, np.ndarray]:
         """The state_dict as arrays: the state's values with every Keras variable written back into them.
 
@@ -230,3 +216,19 @@ class WeightMap:
 
     def __str__(self) -> str:
         return "\n".join(f"{entry.variable.path} <- {entry.recipe}" for entry in self)
+
+
+def divided(weights: WeightMap) -> Iterator[WeightMap]:
+    """The map in as many as have no parameter in common: each holds of the state what its own entries name."""
+    parts: dict[str, list[Entry]] = {}
+    for entry in weights:
+        joined = {id(part): part for name in entry.recipe.names if (part := parts.get(name)) is not None}
+        merged = [*itertools.chain(*joined.values()), entry]
+        parts.update((name, merged) for each in merged for name in each.recipe.names)
+    for part in {id(part): part for part in parts.values()}.values():
+        yield WeightMap(part, weights.state.only({name for entry in part for name in entry.recipe.names}))
+
+
+def settled(weights: WeightMap) -> WeightMap:
+    """The map apart from the source, whose memory it no longer reads."""
+    return WeightMap(weights.entries, weights.state.settled(weights.kept))

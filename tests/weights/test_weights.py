@@ -14,7 +14,7 @@ from bridge.weights.entry import Entry
 from bridge.weights.memory import copy
 from bridge.weights.recipes import Param, Recipe
 from bridge.weights.weight import State, Weight
-from bridge.weights.weight_map import WeightMap
+from bridge.weights.weight_map import WeightMap, divided, settled
 
 SHAPES = [(6,), (4, 6), (2, 3, 4), (4, 1, 2, 3)]
 
@@ -192,12 +192,12 @@ def test_a_state_that_is_stepped_afterwards_does_not_change_the_map() -> None:
 def test_a_settled_map_reads_the_source_no_more() -> None:
     """What its variables hold it holds nowhere else."""
     weights = one_entry_map()
-    want, settled = weights.pull(), weights.settled()
+    want, apart = weights.pull(), settled(weights)
     for value in weights.state.values.values():
         value += 1
-    for name, value in settled.pull().items():
+    for name, value in apart.pull().items():
         np.testing.assert_array_equal(value, want[name])
-    assert {name: value.base is None for name, value in settled.state.values.items()} == {
+    assert {name: value.base is None for name, value in apart.state.values.items()} == {
         "w": False, "unused": True,
     }  # fmt: skip
 
@@ -207,7 +207,7 @@ def test_the_parts_of_a_map_have_nothing_in_common() -> None:
     a, b, c, d = (Weight.param(name, source) for name in "abcd")
     made = [Weight.concat([a, b]), Weight.concat([c, c]), d + c, b]
     weights = WeightMap([Entry(Variable(weight.numpy()), weight) for weight in made], source)
-    parts = list(weights.parts())
+    parts = list(divided(weights))
     assert [set(part.state.values) for part in parts] == [{"a", "b", "f"}, {"c", "d"}]
     assert [[entry.weight for entry in part] for part in parts] == [[made[0], made[3]], made[1:3]]
     whole = weights.pull()
