@@ -18,6 +18,7 @@ from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_t
 
 from bridge.errors import CONTROLS, SourceError, readable, short_message
 from bridge.files.atomic import require_file
+from bridge.frontend.onnx.attributes import check_attributes
 from bridge.frontend.onnx.functions import check_functions
 from bridge.frontend.onnx.walk import Graph, graphs, tensors
 from bridge.graph.axes import MAX_RANK
@@ -80,6 +81,7 @@ def check(proto: onnx.ModelProto, where: str) -> None:
     for tensor in tensors(proto):
         _check_tensor(tensor, where)
     check_functions(proto, where)
+    check_attributes(proto, where)
 
 
 def _check_opsets(proto: onnx.ModelProto, where: str) -> None:

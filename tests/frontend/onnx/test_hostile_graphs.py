@@ -74,6 +74,13 @@ NO_FIT = {
     "negative scales": image("float[4] s = {1,1,-2,2}", 'Resize (x, "", s)'),
     "pads": image("int64[6] p = {0,0,1,0,0,1}", "Pad (x, p)"),
     "a mode": image("int64[8] p = {0,0,1,1,0,0,1,1}", 'Pad <mode = "somehow"> (x, p)'),
+    "a limit below nothing": recurrent(f"{W}, {R}, {B}", "LSTM <hidden_size = 5, clip: float = -1> (x, w, r, b)"),
+    "flag of TopK": vector("int64[1] k = {2}", "y, i = TopK <largest = 9223372036854775807> (x, k)"),
+    "flag of a reduction": vector("float c = {0}", "y = ReduceMax <keepdims = 2> (x)"),
+    "flag of Gemm in a function": vector("float[6,2] w", "y = f.F (x, w)")
+    + ' <domain: "f", opset_import: ["": 21]> F (x, w) => (y) { y = Gemm <transB = -1> (x, w) }',
+    "two constants": vector("float c = {0}", "a = Constant <value_float: float = 1, value_int = 2> () y = Add (x, a)"),
+    "no constant": vector("float c = {0}", "a = Constant () y = Add (x, a)"),
     "perm": image("float c = {0}", "Transpose <perm = [0,1,1,3]> (x)"),
     "length of perm": image("float c = {0}", "Transpose <perm = [0,1,2]> (x)"),
     "blocks": image("float c = {0}", "DepthToSpace <blocksize = 3> (x)"),
