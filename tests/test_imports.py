@@ -40,7 +40,7 @@ FRAMEWORKS = {
     "verification.runners verification.saved verification.training.* verification.verify",
     "jax": "keras_compat",
     "tensorflow": "keras_compat",
-    "sympy": "graph.shapes frontend.torch.ranges passes.infer_shapes passes.normal_form passes.slice_shapes ops.dims "
+    "sympy": "graph.shapes frontend.torch.ranges passes.infer_shapes passes.normal_form passes.*_shapes ops.dims "
     "verification.inputs.requirements verification.inputs.sizes",
     "safetensors": "files.checkpoints",
     "h5py": "files.keras_file",
@@ -53,6 +53,7 @@ PRIVATES = {  # what of others a module reads although they keep it to themselve
     "keras_compat": "*",
     "graph.shapes": "_expr",
     "passes.infer_shapes": "_context",
+    "passes.broadcast_shapes": "_broadcast _broadcast_dim",
     "frontend.torch.pt2": "_package",
     "frontend.torch.*": "_pytree",
     "frontend.torch.attention": "_parameters _qkv_same_embed_dim",

@@ -29,7 +29,7 @@ from benchmarks.fuzz.draft import Input, model_of
 from benchmarks.fuzz.subjects import KINDS, Kind, Subject
 from benchmarks.fuzz.switches import Line, Switch, forget, switches, traced
 from benchmarks.fuzz.workers import CAUGHT, EQUAL, INVALID, REFUSED, WRONG, Outcome
-from bridge.errors import BridgeError, InternalError, MismatchError
+from bridge.errors import BridgeError, InternalError, MismatchError, WeightsError
 from bridge.verification.checks import (
     BACK,
     DROPOUT,
@@ -132,6 +132,8 @@ def _ended(subject: Subject, wanted: Any) -> Outcome:
         return Outcome(REFUSED, _said(error))
     try:
         fault = subject.fault(made, wanted)
+    except WeightsError as error:  # it says so itself
+        return Outcome(REFUSED, _said(error))
     except Exception as error:  # what was made is of no use
         fault = _said(error)
     if not fault:

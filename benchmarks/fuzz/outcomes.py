@@ -36,9 +36,11 @@ def outcome(
     source = make()
     if text := _unlike(done.model, source, read):
         return Outcome(WRONG, text)
-    if text := changed(done.weights, source.module) or untold(done, source):
-        return Outcome(LOST, text)
-    return Outcome(EQUAL)
+    try:
+        text = changed(done.weights, source.module) or untold(done, source)
+    except bridge.WeightsError as error:
+        text = str(error)
+    return Outcome(LOST, text) if text else Outcome(EQUAL)
 
 
 def _unlike(model: keras.Model, source: Torch, read: Callable[[Any], list[Any]]) -> str:
@@ -65,11 +67,8 @@ def _unlike(model: keras.Model, source: Torch, read: Callable[[Any], list[Any]])
 
 
 def changed(weights: bridge.WeightMap, module: torch.nn.Module) -> str:
-    """An entry of the state_dict that does not come back bit for bit."""
-    try:
-        back = weights.to_torch()
-    except bridge.WeightsError as error:
-        return str(error)
+    """An entry of the state_dict that does not come back bit for bit. Raises `WeightsError` where none does."""
+    back = weights.to_torch()
     for name, tensor in module.state_dict().items():
         found = back.get(name)
         if found is None or found.dtype != tensor.dtype or not torch.equal(found, tensor):

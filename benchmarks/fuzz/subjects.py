@@ -272,13 +272,20 @@ LEARN = (
 )
 GRAPH = Kind(graph, ("ops/", "passes/", "ops/", MATERIALS, "ops/"))
 FUNCTION = Kind(function, tuple(f"frontend/torch/{start}" for start in "faspt"))
-OLD = Kind(old, ("frontend/onnx/adapters", "frontend/onnx/adapters", "frontend/onnx/old"))
-NEW = Kind(new, (BUILDERS, "frontend/onnx/", BUILDERS, "passes/", BUILDERS, MATERIALS))
+OLD = Kind(
+    old, ("frontend/onnx/adapters", "frontend/onnx/adapters", "frontend/onnx/adapters", "frontend/onnx/old")
+)
+WRITTEN = tuple(f"frontend/onnx/{start}" for start in ("at", "def", "int", "low", "q"))  # as other operators
+NEW = Kind(new, (BUILDERS, BUILDERS, WRITTEN, BUILDERS, BUILDERS, "passes/", BUILDERS, MATERIALS))
 MODULE = Kind(module, ("frontend/torch/t", "frontend/torch/p", "ops/", "frontend/torch/l", MATERIALS))
 LEARNER = Kind(
     learner, ("ops/", "weights/recipes", "frontend/torch/t", "weights/", "frontend/torch/p", "build/")
 )
 TRAINED = Kind(trained, (LEARN, "weights/", LEARN, "build/", LEARN, "passes/"))
-KINDS = (  # in turn; the last ones take longest
-    NEW, OLD, NEW, OLD, NEW, OLD, GRAPH, NEW, OLD, NEW, TRAINED, FUNCTION, NEW, OLD, NEW, TRAINED, MODULE, LEARNER,
-)  # fmt: skip
+KINDS = (NEW, OLD, NEW) * 6 + (
+    GRAPH,
+    TRAINED,
+    FUNCTION,
+    MODULE,
+    LEARNER,
+)  # in turn; the last ones take longest

@@ -24,7 +24,7 @@ from bridge.graph.decimals import fraction
 from bridge.graph.loops import scanned_out, trips
 from bridge.graph.rewriting import all_nodes, attribute, input_of, inputs_of, integers, is_onnx
 from bridge.graph.shapes import Dim, formula, shape_of
-from bridge.passes import slice_shapes, window_shapes
+from bridge.passes import broadcast_shapes, slice_shapes, window_shapes
 from bridge.passes.bounds import MAX_CONTENTS, ROOM, Bounded, Room, require_bounds
 from bridge.passes.library_rules import library_rule
 from bridge.passes.normal_form import plain
@@ -73,6 +73,7 @@ _context.ShapeInferenceContext = Bounded  # type: ignore[misc]  # what the libra
 registry.collect()
 window_shapes.register()
 slice_shapes.register()
+broadcast_shapes.register()
 _infer_where = library_rule("Where", 9)
 
 

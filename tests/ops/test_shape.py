@@ -147,6 +147,10 @@ REPEATS = {
     "expand-longer": ("float[N, 1] x, float[N, T] z", "one_ = Constant <value_ints = [1]> ()  "
                       "u = Shape <start = 1, end = 2> (z)  w = Add (u, one_)  m = Shape <end = 1> (x)  "
                       "to = Concat <axis = 0> (m, w)  y = Expand (x, to)", "float[N, S]"),
+    "expand-one-of": ("float[N, T] x", "two_ = Constant <value_ints = [2]> ()  end = Constant <value_ints = [99]> ()  "
+                      "a = Constant <value_ints = [1]> ()  none = Constant <value_ints = [0]> ()  "
+                      "w = Concat <axis = 1> (x, x, x)  p = Slice (w, two_, end, a)  f = Slice (p, none, a, a)  "
+                      "to = Shape (p)  y = Expand (f, to)", "float[N, S]"),
     "tile": ("float[N, 3] x", "to = Constant <value_ints = [2, 3]> ()  y = Tile (x, to)", "float[M, 9]"),
     "tile-time": ("float[N, 3] x, float[N, T] z", "one_ = Constant <value_ints = [1]> ()  "
                   "u = Shape <start = 1, end = 2> (z)  to = Concat <axis = 0> (one_, u)  y = Tile (x, to)",

@@ -1,5 +1,5 @@
-"""What attributes have to be beyond their types. No schema says it, and each runtime makes its own of what is otherwise:
-onnxruntime reads `keepdims = 2` as that it is not 1."""
+"""What attributes have to be beyond their types. No schema says it, and each runtime makes its own of what is not so:
+onnxruntime reads of `keepdims = 2` that it is not 1."""
 
 from __future__ import annotations
 

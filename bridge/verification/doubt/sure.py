@@ -20,6 +20,10 @@ import onnx_ir as ir
 
 from bridge.errors import BridgeError, NotRun, SourceError
 from bridge.frontend.source import Source, as_ir
+from bridge.graph.rewriting import all_nodes
+from bridge.passes.common import drop_unused
+from bridge.passes.infer_shapes import infer_shapes
+from bridge.passes.sequence_to_split import sequence_to_split
 from bridge.verification.checks import LIMIT
 from bridge.verification.doubt.steps import Ran, Steps
 from bridge.verification.doubt.undefined import CHOICES, EXACT, SATURATING, UNSIGNED, choices
@@ -55,7 +59,7 @@ class Form:
     """A graph as single nodes, whose sessions serve every trial; and with some operators written out."""
 
     def __init__(self, model: ir.Model):
-        self.plain = Steps(model)
+        self.plain = Steps(_without_sequences(model))
 
     @cached_property
     def written(self) -> Steps:
@@ -252,6 +256,17 @@ def _written_out(model: ir.Model) -> ir.Model:
     whole = {node.op_type for node in proto.graph.node if kinds.get(next(iter(node.input), "")) in INTEGERS}
     names = [("", name) for name in FORMULAS if name not in whole]
     return ir.from_proto(onnx.inliner.inline_selected_functions(proto, names, inline_schema_functions=True))
+
+
+def _without_sequences(model: ir.Model) -> ir.Model:
+    """`model`, or a copy in which the parts of a split are tensors: a node alone neither takes nor gives a sequence."""
+    if not any(node.op_type == "SplitToSequence" for node in all_nodes(model)):
+        return model
+    copied = model.clone()
+    infer_shapes(copied)
+    sequence_to_split(copied)
+    drop_unused(copied)
+    return copied
 
 
 def _with_defaults(node: onnx.NodeProto, version: int) -> None:

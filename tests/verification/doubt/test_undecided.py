@@ -92,6 +92,12 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[[[1, 2, np.nan], [1, 2, 3]]]],
         [[[[False], [True]]]],
     ),
+    "ranks beside NaN in a part of a sequence": (
+        "g (float[4,3] x) => (float[2,3] v, int64[2,3] y) <int64[1] k = {3}, int64[2] s = {2,2}, int64 i = {0}> "
+        "{ q = SplitToSequence <axis = 0> (x, s)  p = SequenceAt (q, i)  v, y = TopK (p, k) }",
+        [[[3, np.nan, 1], [3, 2, 1], [1, 2, 3], [1, 2, 3]]],
+        [[False] * 3, [True] * 3],
+    ),
     "a negative number as an unsigned integer": (
         "g (float[3] x) => (uint8[3] y) { y = Cast <to = 2> (x) }",
         [[-3.0, 3.0, 300.0]],
