@@ -145,8 +145,6 @@ def load_torch(
     if isinstance(source, torch.export.ExportedProgram):
         return _load_program(source)
     module = require_module(seen_through(source))
-    if args is None and not kwargs:
-        raise SourceError(f"{type(module).__name__} needs example inputs: convert(module, args)")
     args = () if args is None else tuple(args) if isinstance(args, tuple | list) else (args,)
     return _load_module(module, args, dict(kwargs or {}), dynamic_shapes)
 
@@ -176,11 +174,12 @@ def _load_program(program: ExportedProgram) -> Source:
 def _load_module(
     module: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, object], dynamic_shapes: object
 ) -> Source:
-    from bridge.frontend.torch.given import placed, require_numbers, result_of, without_cache
+    from bridge.frontend.torch.given import placed, require_example, require_numbers, result_of, without_cache
     from bridge.frontend.torch.module import Torch
     from bridge.frontend.torch.trees import in_order, paths, register
 
     register((args, kwargs))
+    require_example(module, args, kwargs)
     args, kwargs = placed(module, (args, in_order(module, kwargs)))
     title = type(module).__name__
     require_numbers(title, (args, kwargs), module.state_dict())

@@ -62,7 +62,8 @@ def state_of(source: object, prefix: str) -> State:
     named = source.state_dict() if hasattr(source, "state_dict") else source
     if not isinstance(named, Mapping):
         raise WeightsError(
-            f"cannot take weights from a {type(source).__name__}; give an nn.Module or a state_dict"
+            f"cannot take weights from a {type(source).__name__}; give an nn.Module or a state_dict, of a file "
+            f"torch.load(path)"
         )
     below = f"{prefix.rstrip('.')}." if prefix else ""
     tensors = {n: value for n, value in named.items() if n.startswith(below) and hasattr(value, "shape")}

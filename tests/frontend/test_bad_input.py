@@ -176,11 +176,9 @@ def test_export_fails_with_torchs_own_reason():
     ("args", "kwargs", "says"),
     [
         ((X, X), None, "takes 2 positional arguments but 3 were given"),
-        ((), None, "missing 1 required positional argument: 'input'"),
         ((X,), {"hidden": X}, "unexpected keyword argument 'hidden'"),
         ((X[..., :3],), None, "mat1 and mat2 shapes cannot be multiplied (14x3 and 4x3)"),
         ((X.long(),), None, "must have the same dtype"),
-        (("text",), None, "must be Tensor, not str"),
     ],
 )
 def test_args_that_do_not_fit(args, kwargs, says):
@@ -277,7 +275,7 @@ def test_infinity_in_a_mask_is_fine():
 
 
 @pytest.mark.parametrize(
-    ("source", "says"), [(3, "cannot convert a int"), (nn.Linear(4, 3), "needs example inputs")]
+    ("source", "says"), [(3, "cannot convert int;"), (nn.Linear(4, 3), "needs example inputs")]
 )
 def test_not_a_model(source, says):
     refused(bridge.SourceError, [says], source)

@@ -24,6 +24,12 @@ WRAPPERS = {  # of torch: where each keeps the module it wraps
     "torch.nn.parallel.distributed.DistributedDataParallel": "module",
 }
 
+QUANTISED = (  # how classes of torch are called that compute with integers, or with what stands for them
+    "torch.ao.nn.quantized",
+    "torch.ao.nn.intrinsic.quantized",
+    "torch.ao.quantization.fake_quantize.FusedMovingAvgObsFakeQuantize",
+)
+
 SWITCH = "use_cache"  # what the parameter of a decoder's forward is called
 WITHOUT_CACHE = (
     f"traced with {SWITCH}=False: the cache that the module gives otherwise is left out; give {SWITCH}=True, or a "
@@ -60,17 +66,32 @@ def require_module(source: object) -> torch.nn.Module:
         _require_values(source)
         return source
     if isinstance(source, Mapping):
+        weights = all(isinstance(value, torch.Tensor) for value in source.values())
         raise SourceError(
-            "a state_dict holds weights without the network: module.load_state_dict(…) and convert the module, or "
-            "bridge.transfer for layers written by hand"
+            f"a {'state_dict' if weights else 'dict'} holds weights without the network: module.load_state_dict(…) "
+            f"and convert the module, or bridge.transfer for layers written by hand"
         )
     if isinstance(source, type) and issubclass(source, torch.nn.Module):
         raise SourceError(f"{source.__name__} is a class: give a module made of it, {source.__name__}(…)")
-    if callable(source):
+    if inspect.isroutine(source):
         raise SourceError(f"cannot convert a {name}: call it in the forward of an nn.Module")
     raise SourceError(
-        f"cannot convert a {name}; give an nn.Module with args, an ExportedProgram, an .onnx or .pt2 file, or an ONNX "
-        f"model"
+        f"cannot convert {_full_name(type(source)).removeprefix('builtins.')}; give an nn.Module with args, an "
+        f"ExportedProgram, an .onnx or .pt2 file, or an ONNX model"
+    )
+
+
+def require_example(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, object]) -> None:
+    """Raise `SourceError` where there is no tensor and no array among the example inputs."""
+    given = [leaf for leaf in pytree.tree_leaves((args, dict(kwargs))) if leaf is not None]
+    if any(isinstance(leaf, torch.Tensor | np.ndarray) for leaf in given):
+        return
+    title, takes = type(module).__name__, ", ".join(inspect.signature(module.forward).parameters)
+    sizes = ", ".join(map(str, given)) if given and all(type(leaf) is int for leaf in given) else ""
+    found = f"given {', '.join(map(_text, given))}" if given else "given none"
+    raise SourceError(
+        f"{title} needs example inputs, tensors or arrays as its forward takes them ({takes}), {found}: "
+        f"convert(module, {f'torch.randn({sizes})' if sizes else 'args'})"
     )
 
 
@@ -135,7 +156,7 @@ def result_of(given: Torch) -> object:
     except NotRun as error:
         kind = type(error.__cause__).__name__
         raise ExportError(
-            f"{title} does not run on the args given: {kind}: {error}; {_told(given)}"
+            f"{title} does not run on the args given: {kind}: {error}; {_told(given)}{_way_out(given, str(error))}"
         ) from error
     for tree in (result, again):
         register(tree)
@@ -166,6 +187,21 @@ def _told(given: Torch) -> str:
     return f"{told}, its weights are {', '.join(weights)}" if weights else told
 
 
+def _way_out(given: Torch, told: str) -> str:
+    """What to give or to write in the place of what does not run, where that can be said."""
+    if "CUDA" in told or "NVIDIA" in told:
+        return ": it asks for a GPU, which is not here; convert where there is one, or write x.device for it in forward"
+    weights = {x.dtype for _, x in _tensors(given.module) if x.is_floating_point()}
+    floats = {x.dtype for x in pytree.tree_leaves(given.arguments) if _is_float(x)}
+    if len(weights) == 1 and floats - weights:
+        return f": give them as its weights are, x.to({weights.pop()})"
+    return ""
+
+
+def _is_float(leaf: Any) -> bool:
+    return isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
+
+
 def _dtype(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
@@ -175,7 +211,7 @@ def _text(leaf: object) -> str:
 
 
 def _is_quantised(part: torch.nn.Module) -> bool:
-    return type(part).__module__.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized"))
+    return _full_name(type(part)).startswith(QUANTISED)
 
 
 def require_numbers(title: str, inputs: object, state: Mapping[str, object]) -> None:

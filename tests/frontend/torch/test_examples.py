@@ -107,6 +107,7 @@ with warnings.catch_warnings():  # of what torch is to drop
     warnings.simplefilter("ignore")
     COMPILED, SCRIPT, TRACE = torch.compile(NET), torch.jit.script(NET), torch.jit.trace(NET, X)
     QUANTISED = torch.ao.quantization.quantize_dynamic(NET, {nn.Linear})
+    FAKE = nn.Sequential(torch.ao.quantization.fake_quantize.default_fused_act_fake_quant())
 
 
 @pytest.mark.parametrize("wrapped", [COMPILED, nn.DataParallel(NET), nn.DataParallel(COMPILED)])
@@ -138,7 +139,11 @@ REFUSED = {  # what is given as a module and its inputs, and words of the senten
     "text": (Call(lambda self, x: (x, "yes")).eval(), X, "gives a str among its outputs"),
     "a complex input": (nn.Identity(), {"input": torch.zeros(2, dtype=torch.complex64)}, r"input 0\['input'\] is complex"),
     "complex outputs": (Call(lambda self, x: torch.fft.fft(x)).eval(), X, "gives complex numbers"),
-    "no inputs": (NET, None, "needs example inputs"),
+    "no inputs": (NET, None, r"needs example inputs.*takes them \(input\), given none: convert\(module, args\)"),
+    "another kind": (NET, "text", "given str: convert"),
+    "a shape": (NET, (2, 3), r"given int, int: convert\(module, torch.randn\(2, 3\)\)"),
+    "an optimizer": (torch.optim.SGD(NET.parameters()), X, "cannot convert torch.optim.sgd.SGD; give an nn.Module"),
+    "fake quantisation": (FAKE, X, r"is quantised \(at 0\)"),
     "on no device": (nn.Linear(3, 3, device="meta"), X, "on the device 'meta', where weight holds no numbers: module.to_empty"),
     "an input on none": (NET, X.to("meta"), "input 0.* on the device 'meta', without numbers"),
     "a sparse input": (NET, X.to_sparse(), "no plain tensor of one shape"),
@@ -154,9 +159,9 @@ def test_what_is_no_module(module: Any, example: Any, says: str) -> None:
 
 
 UNFIT = {  # what does not run, and words of what is told of it
-    "another precision": (nn.Linear(3, 4).half(), X, r"same dtype.*given float32\[2, 3\]; forward takes \(input\), its weights are float16"),
+    "another precision": (nn.Linear(3, 4).half(), X, r"same dtype.*given float32\[2, 3\]; forward takes \(input\), its weights are float16: give .* x.to\(torch.float16\)"),
     "another shape": (NET, X[:, :2], r"given float32\[2, 2\]"),
-    "another kind": (NET, 3, "given int; forward takes"),
+    "a GPU": (Call(lambda self, x: x.to("cuda:99")).eval(), X, "asks for a GPU, which is not here; .* write x.device"),
     "one dict for several names": (Tagger(), {"x": X, "h": X}, r"name its inputs, kwargs={…}"),
 }  # fmt: skip
 
