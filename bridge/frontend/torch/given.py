@@ -81,7 +81,7 @@ def require_module(source: object) -> torch.nn.Module:
     )
 
 
-def require_example(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, object]) -> None:
+def require_example(module: torch.nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
     """Raise `SourceError` where there is no tensor and no array among the example inputs."""
     given = [leaf for leaf in pytree.tree_leaves((args, dict(kwargs))) if leaf is not None]
     if any(isinstance(leaf, torch.Tensor | np.ndarray) for leaf in given):
@@ -198,7 +198,7 @@ def _way_out(given: Torch, told: str) -> str:
     return ""
 
 
-def _is_float(leaf: Any) -> bool:
+def _is_float(leaf: object) -> bool:
     return isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
 
 
