@@ -101,6 +101,11 @@ def rounds_double() -> str:
     return "" if backend == "tensorflow" else backend
 
 
+def may_use_cudnn(dtype: str) -> bool:
+    """Whether Keras's recurrent layers may leave numbers of `dtype` to cuDNN, which jax hands them as float32."""
+    return dtype == "float32" or keras.backend.backend() != "jax"
+
+
 def joins_shapes() -> bool:
     """Whether the two branches of `keras.ops.cond` may give tensors of different sizes."""
     return keras.backend.backend() != "jax"

@@ -19,7 +19,7 @@ from bridge import layers
 from bridge.graph.decimals import decimal
 from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import LAYERS, STATES, gate_order
-from bridge.keras_compat import Config
+from bridge.keras_compat import Config, may_use_cudnn
 from bridge.ops.contract import Refused, Site, Step, Tensor
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
@@ -167,8 +167,7 @@ def _run(site: Site, node: Node, x, w, r, b, lens, p, states, projection: Weight
     if not all(isinstance(value, Weight) for value in (w, r, b, p) if value is not None):
         return _run_with_tensors(site, node, x, w, r, b, lens, p, states)
     side_weights = [_side_weights(node, side, w, r, b, p, projection) for side in range(node.directions)]
-    units = None if projection is None else projection.dims[1]
-    sides = _sides(node, b is not None, p is not None, units)
+    sides = _sides(node, b is not None, p is not None, None if projection is None else projection.dims[1])
     count = len(STATES[node.mode]) * node.directions
     common: Config = {"return_sequences": site.used(0)}
     # the last output is the final state, except of a sequence and of rows that end before the time axis does
@@ -180,8 +179,8 @@ def _run(site: Site, node: Node, x, w, r, b, lens, p, states, projection: Weight
     if lens is not None:
         call["mask"] = _inside(x, lens)
         common["zero_output_for_mask"] = common["return_sequences"]
-        if sides[0][1] is None and node.mode != "RNN":
-            common["use_cudnn"] = False  # cuDNN refuses rows of length zero
+    if sides[0][1] is None and node.mode != "RNN" and (lens is not None or not may_use_cudnn(site.dtype)):
+        common["use_cudnn"] = False  # it refuses rows of length zero
     if states:
         call["initial_state"] = states
     make = _bidirectional if node.directions == 2 else _forward
@@ -191,9 +190,8 @@ def _run(site: Site, node: Node, x, w, r, b, lens, p, states, projection: Weight
     if node.direction == "reverse" and common["return_sequences"]:
         y = ops.flip(y, axis=1)
     if lens is not None and common["return_sequences"]:
-        y = y * ops.expand_dims(
-            ops.cast(call["mask"], y.dtype), -1
-        )  # the mask ends here: not for losses or layers after
+        inside = ops.cast(call["mask"], y.dtype)  # the mask ends here: not for losses or layers after
+        y = y * ops.expand_dims(inside, -1)
     last = _last(node, finals) if last_is_state else y
     return [y, *(finals or [None] * count), last]
 

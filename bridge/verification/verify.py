@@ -140,6 +140,11 @@ def _in_own_precision(
     return replace(found, errors=errors, first_mismatch=first)
 
 
+def _is_rounded(value: np.ndarray) -> bool:
+    """Whether Keras has less than all digits of a weight."""
+    return value.dtype == np.float64 and bool(rounds_double())
+
+
 def _rounding_as_keras(found: Verification) -> Verification:
     """Of a source in float64 a model is proved in no more than Keras keeps."""
     backend = rounds_double()
@@ -157,7 +162,10 @@ def not_back(weights: WeightMap) -> Iterator[Check]:
         state = part.pull()
         for name, value in part.state.values.items():
             if state[name].dtype != value.dtype or state[name].tobytes() != value.tobytes():
-                yield Check(BACK, "as converted", math.inf, 0.0, failure=f"{name} does not come back")
+                rounded = f", as {SINGLE.format(rounds_double())}" if _is_rounded(value) else ""
+                yield Check(
+                    BACK, "as converted", math.inf, 0.0, failure=f"{name} does not come back{rounded}"
+                )
                 return
 
 
