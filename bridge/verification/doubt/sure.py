@@ -20,7 +20,6 @@ import onnx_ir as ir
 
 from bridge.errors import BridgeError, NotRun, SourceError
 from bridge.frontend.source import Source, as_ir
-from bridge.graph.rewriting import all_nodes
 from bridge.passes.common import drop_unused
 from bridge.passes.infer_shapes import infer_shapes
 from bridge.passes.sequence_to_split import sequence_to_split
@@ -59,7 +58,7 @@ class Form:
     """A graph as single nodes, whose sessions serve every trial; and with some operators written out."""
 
     def __init__(self, model: ir.Model):
-        self.plain = Steps(_without_sequences(model))
+        self.plain = Steps(_for_single_nodes(model))
 
     @cached_property
     def written(self) -> Steps:
@@ -258,12 +257,14 @@ def _written_out(model: ir.Model) -> ir.Model:
     return ir.from_proto(onnx.inliner.inline_selected_functions(proto, names, inline_schema_functions=True))
 
 
-def _without_sequences(model: ir.Model) -> ir.Model:
-    """`model`, or a copy in which the parts of a split are tensors: a node alone neither takes nor gives a sequence."""
-    if not any(node.op_type == "SplitToSequence" for node in all_nodes(model)):
-        return model
+def _for_single_nodes(model: ir.Model) -> ir.Model:
+    """A copy of `model` in which the parts of a split are tensors, and shapes are known: a node alone neither takes nor
+    gives a sequence, and some want to know how many numbers they are given."""
     copied = model.clone()
-    infer_shapes(copied)
+    try:
+        infer_shapes(copied)
+    except SourceError:
+        return model
     sequence_to_split(copied)
     drop_unused(copied)
     return copied

@@ -98,6 +98,12 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[[3, np.nan, 1], [3, 2, 1], [1, 2, 3], [1, 2, 3]]],
         [[False] * 3, [True] * 3],
     ),
+    "ranks beside NaN, and a size that is computed": (
+        "g (float[1,1,2] x, float[2,3] z) => (float[1,1,2] u, float[2,3] v, int64[2,3] y) <int64[1] k = {3}> "
+        "{ s = Shape (x)  c = Concat <axis = 0> (s)  u = Resize (x, , , c)  v, y = TopK (z, k) }",
+        [[[[1, 2]]], [[3, np.nan, 1], [3, 2, 1]]],
+        [[False] * 3, [True] * 3],
+    ),
     "a negative number as an unsigned integer": (
         "g (float[3] x) => (uint8[3] y) { y = Cast <to = 2> (x) }",
         [[-3.0, 3.0, 300.0]],
