@@ -80,8 +80,9 @@ class Network:
             made.append(bridge.convert(module, inputs))
             return made[0]
 
-        with torch.no_grad():
-            places = structure.plain(list(paths(module(*inputs))))
+        source = Torch(module, inputs)
+        with source.evaluating() as called:
+            places = structure.plain(list(paths(source.result(source.examples, called))))
         ended = outcome(convert, lambda: Torch(module, inputs), partial(structure.leaves, places))
         if ended.kind != EQUAL:
             return ended
