@@ -116,7 +116,8 @@ class LastAxis(AsStated):
     def arrange(self, step: Step, orders: Orders) -> Step:
         first, *others = step.operands
         perm = orders.perm(first.value)
-        beside = any(operand.is_tensor and operand.rank > 1 for operand in others)
+        # a matrix that is known goes with any order; what has a batch of its own, of which the order counts, does not
+        beside = any(operand.rank > (1 if operand.is_tensor else 2) for operand in others)
         perm = None if perm is None or beside or perm[-1] != len(perm) - 1 else perm
         perms = tuple(perm if rank(value) == len(perm or ()) else None for value in step.node.outputs)
         operands = (first.ordered(perm), *(operand.ordered(None) for operand in others))
