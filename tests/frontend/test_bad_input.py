@@ -195,6 +195,12 @@ def test_an_axis_that_torch_fixed_is_named(module, dim):
     refused(bridge.ExportError, says, module, (X,), dynamic_shapes=axes)
 
 
+def test_an_axis_that_a_layer_fixed_is_named_without_a_line():
+    says = ["torch fixed axis 1 of input input to 3 at 0: something there", "leave the axis out"]
+    source = nn.Sequential(nn.Conv2d(3, 2, 1))
+    refused(bridge.ExportError, says, source, torch.randn(2, 3, 4, 5), dynamic_shapes=({1: "time"},))
+
+
 def test_an_axis_that_only_seems_free_is_told():
     class Flat(nn.Module):
         def forward(self, x):

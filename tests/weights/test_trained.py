@@ -58,7 +58,9 @@ READERS: dict[str, tuple[Function, set[str]]] = {  # and what torch trains
     "a kernel in part": (lambda m, x: x @ m.first.weight[::2].T.repeat(1, 2), ALL - {"first.bias"}),
     "a table cut where the data end": (lambda m, x: m.first(x + m.table[: x.shape[0]]), ALL | {"table"}),
     "a matrix for each head": (
-        lambda m, x: m.first((x.repeat(1, 3).view(-1, 3, 2, 2).transpose(1, 2) @ m.table[:4].view(2, 2, 4)).sum((1, 2))),
+        lambda m, x: m.first(
+            (x.repeat(1, 3).view(-1, 3, 2, 2).transpose(1, 2) @ m.table[:4].view(2, 2, 4)).sum((1, 2))
+        ),
         ALL | {"table"},
     ),
     "slopes for each row": (lambda m, x: m.first(torch.where(x > 0, x, m.table[:3] * x)), ALL | {"table"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import linecache
 import re
 import traceback
@@ -17,7 +18,8 @@ from bridge.errors import short_message
 from bridge.frontend.torch.patches import replaced
 
 TORCH = str(Path(torch.__file__).parent)
-OURS = str(Path(__file__).parent)
+OURS = str(Path(__file__).parents[2])
+EXPORT = str(Path(__file__).with_name("export.py"))  # beyond which stands who called us
 ROOMS = ("special", "linalg", "fft")  # of torch, which its operators have before their names
 ON_NUMBERS = "GuardOnDataDependentSymNode", "DataDependentOutputException", "PendingUnbackedSymbolNotFound"
 NUMBERS = (
@@ -84,9 +86,10 @@ def _running(module: torch.nn.Module) -> str:
     path = next((paths[id(caller)] for caller in callers if id(caller) in paths), None)
     if path is None:
         return ""
-    theirs = (frame for frame in frames if not frame.f_code.co_filename.startswith((TORCH, OURS, "<")))
-    line = next(theirs)
-    return (f" at {path}" if path else "") + _line(line.f_code.co_filename, line.f_lineno)
+    inside = itertools.takewhile(lambda frame: frame.f_code.co_filename != EXPORT, frames)
+    line = next((f for f in inside if not f.f_code.co_filename.startswith((TORCH, OURS, "<"))), None)
+    place = "" if line is None else _line(line.f_code.co_filename, line.f_lineno)
+    return (f" at {path}" if path else "") + place
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
