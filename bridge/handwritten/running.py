@@ -10,7 +10,7 @@ import copy
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +22,7 @@ from bridge.errors import NotRun, SourceError, calling
 from bridge.frontend.torch.module import Torch
 from bridge.handwritten.flattened import Tensor
 from bridge.handwritten.keras_slots import Target, in_a_row, nearest, slots_of
+from bridge.handwritten.layouts import LAYOUTS, telling
 from bridge.handwritten.settings import built_shape
 from bridge.handwritten.torch_parts import array_of
 from bridge.keras_compat import full_precision
@@ -38,29 +39,6 @@ FREE = (8, 33, 64, 224)  # sizes of free axes, of which the first is taken at wh
 SEED = 0
 NEAR = 0.1  # an error beyond is not asked whether it is rounding
 CELLS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}  # which take a step and the states before it
-
-Move = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """An order of axes that torch has where Keras has its own."""
-
-    name: str
-    least: int  # axes of an array that it moves
-    to_torch: Move
-    to_keras: Move
-
-
-def _swapped(x: np.ndarray) -> np.ndarray:
-    return x.swapaxes(0, 1)
-
-
-LAYOUTS = (
-    Layout("as they are", 0, lambda x: x, lambda x: x),
-    Layout("channels first", 3, lambda x: np.moveaxis(x, -1, 1), lambda x: np.moveaxis(x, 1, -1)),
-    Layout("time first", 2, _swapped, _swapped),
-)
 
 
 @dataclass(frozen=True)
@@ -244,7 +222,7 @@ class Sides:
         arrays = [one.draw(rng, free) for one in self.keras.inputs]
         names = [one.name for one in self.keras.inputs]
         by_name = set(names) <= set(inspect.signature(self.module.forward).parameters)
-        for layout in _telling(arrays):
+        for layout in telling(arrays):
             moved = [
                 np.ascontiguousarray(layout.to_torch(x)) if x.ndim >= layout.least else x for x in arrays
             ]
@@ -267,7 +245,7 @@ class Sides:
         arrays = [array_of(x) for x in _leaves(ours) if hasattr(x, "shape")]
         if len(arrays) != len(names):
             raise NotRun(f"torch takes {len(arrays)} tensors, Keras {len(names)}")
-        for layout in _telling(arrays):
+        for layout in telling(arrays):
             yield (args, kwargs), [layout.to_keras(x) if x.ndim >= layout.least else x for x in arrays]
 
     def _closest(self, tried: Iterator[Tried]) -> Comparison:
@@ -288,11 +266,6 @@ class Sides:
         if best is None:
             raise reason
         return best
-
-
-def _telling(arrays: Arrays) -> list[Layout]:
-    """The layouts that move an axis of one of them."""
-    return [layout for layout in LAYOUTS if any(x.ndim >= layout.least for x in arrays)]
 
 
 def runnable(module: torch.nn.Module) -> torch.nn.Module:

@@ -7,127 +7,22 @@ i o f c, Keras i f c o; both have z r h for GRU. B holds Wb then Rb: one bias in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from bridge import layers
-from bridge.graph.decimals import decimal
 from bridge.graph.functions import DOMAIN
-from bridge.graph.recurrent import LAYERS, STATES, gate_order
+from bridge.graph.recurrent import LAYERS, STATES
 from bridge.keras_compat import Config, may_use_cudnn
-from bridge.ops.contract import Refused, Site, Step, Tensor
+from bridge.ops.contract import Site, Step, Tensor
+from bridge.ops.recurrent_node import NATIVE, Node, by_path, side_weights
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
 
-DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
-NATIVE = {
-    "LSTM": (keras.layers.LSTM, keras.layers.LSTMCell),
-    "GRU": (keras.layers.GRU, keras.layers.GRUCell),
-    "RNN": (keras.layers.SimpleRNN, keras.layers.SimpleRNNCell),
-}
-KERAS_ACTIVATIONS = {  # ONNX's activation, its alpha and beta -> Keras's name of the same function
-    ("sigmoid", 0.0, 0.0): "sigmoid",
-    ("tanh", 0.0, 0.0): "tanh",
-    ("relu", 0.0, 0.0): "relu",
-    ("softsign", 0.0, 0.0): "softsign",
-    ("softplus", 0.0, 0.0): "softplus",
-    ("hardsigmoid", decimal(np.float32(1 / 6)), 0.5): "hard_sigmoid",  # that of old Keras has an alpha of 0.2
-    ("leakyrelu", 0.2, 0.0): "leaky_relu",
-    ("elu", 1.0, 0.0): "elu",
-    ("affine", 1.0, 0.0): "linear",
-}
-
 # Of one direction: arguments of Keras's own layer, or those of the registered cell
 Side = tuple[Config, Config | None]
-
-
-@dataclass(frozen=True)
-class Node:
-    """A recurrent node's attributes, in ONNX's terms."""
-
-    mode: str
-    hidden_size: int
-    direction: str = "forward"
-    activations: Sequence[str] | None = None
-    activation_alpha: Sequence[float] | None = None
-    activation_beta: Sequence[float] | None = None
-    clip: float | None = None
-    input_forget: int = 0
-    linear_before_reset: int = 0
-
-    @property
-    def directions(self) -> int:
-        return 2 if self.direction == "bidirectional" else 1
-
-    def functions(self, side: int) -> list[layers.Function]:
-        """The activation functions of one direction, with their alpha and beta."""
-        names = [name.lower() for name in self.activations or DEFAULTS[self.mode] * self.directions]
-        if unknown := [name for name in names if name not in layers.ACTIVATIONS]:
-            raise Refused(f"ONNX has no activation {unknown[0]!r}")
-        alphas, betas = (list(map(decimal, v or [])) for v in (self.activation_alpha, self.activation_beta))
-        functions = [layers.function(name, alphas, betas) for name in names]
-        count = len(DEFAULTS[self.mode])
-        return functions[side * count : (side + 1) * count]
-
-    def native(self, side: int) -> Config | None:
-        """Arguments of Keras's own layer for one direction, or None where it cannot say this node."""
-        names = [KERAS_ACTIVATIONS.get(function) for function in self.functions(side)]
-        if self.clip or self.input_forget or None in names or len(set(names[1:])) > 1:
-            return None
-        config: Config = {"units": self.hidden_size, "activation": names[-1]}
-        if self.mode != "RNN":
-            config["recurrent_activation"] = names[0]
-        if self.mode == "GRU":
-            config["reset_after"] = bool(self.linear_before_reset)
-        return config
-
-    def custom(self, side: int, peephole: bool, projection: int | None, bias: bool) -> Config:
-        """Arguments of the registered cell for one direction."""
-        return {
-            "mode": self.mode,
-            "units": self.hidden_size,
-            "functions": self.functions(side),
-            "use_bias": bias,
-            "clip": self.clip or None,
-            "input_forget": bool(self.input_forget),
-            "reset_after": bool(self.linear_before_reset),
-            "peephole": peephole,
-            "projection": projection,
-        }
-
-
-def _side_weights(
-    node: Node, side: int, w: Weight, r: Weight, b: Weight | None, p: Weight | None, projection: Weight | None = None
-) -> dict[str, Weight]:  # fmt: skip
-    """The variables of one direction's cell."""
-    order = gate_order(node.mode, "onnx", "keras")
-    weights = {
-        "kernel": w.select(0, side).blocks(order).rearrange("g i -> i g"),
-        "recurrent_kernel": r.select(0, side).blocks(order).rearrange("g h -> h g"),
-    }
-    if b is not None:
-        both, width = b.select(0, side), len(order) * node.hidden_size
-        wb, rb = (both.narrow(0, row * width, (row + 1) * width).blocks(order) for row in (0, 1))
-        two = node.mode == "GRU" and node.linear_before_reset
-        weights["bias"] = Weight.concat([wb.reshape(1, -1), rb.reshape(1, -1)]) if two else wb + rb
-    if p is not None:
-        weights["peephole"] = p.select(0, side).reshape(3, node.hidden_size)
-    if projection is not None:
-        weights["projection"] = projection.select(0, side).rearrange("p h -> h p")
-    return weights
-
-
-def _named(sides: list[dict[str, Weight]]) -> dict[str, Weight]:
-    """The variables of all directions by their paths below the layer."""
-    cells = ("forward_layer.cell", "backward_layer.cell") if len(sides) == 2 else ("cell",)
-    return {
-        f"{cell}.{path}": w for cell, weights in zip(cells, sides, strict=True) for path, w in weights.items()
-    }
 
 
 def _sides(node: Node, bias: bool, peephole: bool, projection: int | None) -> list[Side]:
@@ -166,7 +61,7 @@ def _run(site: Site, node: Node, x, w, r, b, lens, p, states, projection: Weight
     states = _started(states, lens)
     if not all(isinstance(value, Weight) for value in (w, r, b, p) if value is not None):
         return _run_with_tensors(site, node, x, w, r, b, lens, p, states)
-    side_weights = [_side_weights(node, side, w, r, b, p, projection) for side in range(node.directions)]
+    variables = by_path([side_weights(node, side, w, r, b, p, projection) for side in range(node.directions)])
     sides = _sides(node, b is not None, p is not None, None if projection is None else projection.dims[1])
     count = len(STATES[node.mode]) * node.directions
     common: Config = {"return_sequences": site.used(0)}
@@ -184,7 +79,9 @@ def _run(site: Site, node: Node, x, w, r, b, lens, p, states, projection: Weight
     if states:
         call["initial_state"] = states
     make = _bidirectional if node.directions == 2 else _forward
-    layer = site.layer(make, native=NATIVE[node.mode][0], sides=sides, weights=_named(side_weights), **common)
+    layer = site.layer(
+        make, native=NATIVE[node.mode][0], sides=sides, weights=variables, **common
+    )
     results = layer(x, **call)
     y, *finals = results if common["return_state"] else [results]
     if node.direction == "reverse" and common["return_sequences"]:
@@ -235,16 +132,20 @@ def _run_with_tensors(site: Site, node: Node, x, w, r, b, lens, p, states):
     return [y, *finals, _last(node, finals)]
 
 
-def _names(mode: str) -> list[str]:
-    return [layer.name for layer in LAYERS if layer.mode == mode]
+def _names(mode: str, directions: int) -> list[str]:
+    return [layer.name for layer in LAYERS if (layer.mode, layer.directions) == (mode, directions)]
 
 
-def _whole(mode: str) -> tuple[type, ...]:
-    """The layers that a sequence goes through."""
-    return NATIVE[mode][0], keras.layers.RNN, keras.layers.Bidirectional, layers.Recurrent
+def _one_way(mode: str) -> tuple[type, ...]:
+    """The layers that a sequence may go through, from one end."""
+    return NATIVE[mode][0], keras.layers.RNN, layers.Recurrent
 
 
-@op(*_names("LSTM"), domain=DOMAIN, makes=_whole("LSTM"))
+BOTH_WAYS = keras.layers.Bidirectional, layers.Recurrent
+
+
+@op(*_names("LSTM", 1), domain=DOMAIN, makes=_one_way("LSTM"))
+@op(*_names("LSTM", 2), domain=DOMAIN, makes=BOTH_WAYS)
 def lstm(
     site: Site, x, w: Weight | Tensor, r: Weight | Tensor, b: Weight | Tensor | None = None, lens=None,
     p: Weight | Tensor | None = None,
@@ -258,7 +159,8 @@ def lstm(
     return _run(site, node, x, w, r, b, lens, p, states)
 
 
-@op(*_names("GRU"), domain=DOMAIN, makes=_whole("GRU"))
+@op(*_names("GRU", 1), domain=DOMAIN, makes=_one_way("GRU"))
+@op(*_names("GRU", 2), domain=DOMAIN, makes=BOTH_WAYS)
 def gru(
     site: Site, x, w: Weight | Tensor, r: Weight | Tensor, b: Weight | Tensor | None = None, lens=None, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
@@ -269,7 +171,8 @@ def gru(
     return _run(site, node, x, w, r, b, lens, None, states)
 
 
-@op(*_names("RNN"), domain=DOMAIN, makes=_whole("RNN"))
+@op(*_names("RNN", 1), domain=DOMAIN, makes=_one_way("RNN"))
+@op(*_names("RNN", 2), domain=DOMAIN, makes=BOTH_WAYS)
 def rnn(
     site: Site, x, w: Weight | Tensor, r: Weight | Tensor, b: Weight | Tensor | None = None, lens=None, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
@@ -307,7 +210,7 @@ def lstmp(
 
 def _cell(site: Site, node: Node, x, w, r, b, p, states):
     """One step with a cell; a cell stepped by hand is one layer called at every step."""
-    weights = _side_weights(node, 0, w, r, b, p)
+    weights = side_weights(node, 0, w, r, b, p)
     config = node.native(0)
     if config is None or p is not None:
         config = node.custom(0, p is not None, None, b is not None)
