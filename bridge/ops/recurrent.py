@@ -79,9 +79,7 @@ def _run(site: Site, node: Node, x, w, r, b, lens, p, states, projection: Weight
     if states:
         call["initial_state"] = states
     make = _bidirectional if node.directions == 2 else _forward
-    layer = site.layer(
-        make, native=NATIVE[node.mode][0], sides=sides, weights=variables, **common
-    )
+    layer = site.layer(make, native=NATIVE[node.mode][0], sides=sides, weights=variables, **common)
     results = layer(x, **call)
     y, *finals = results if common["return_state"] else [results]
     if node.direction == "reverse" and common["return_sequences"]:
