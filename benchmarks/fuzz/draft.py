@@ -39,7 +39,7 @@ class Draft:
 
     random: random.Random
     opset: int
-    op: str = ""
+    op: str = ""  # of another domain than ONNX's as "domain:name"
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     inputs: dict[str, Input] = field(default_factory=dict)
     initializers: dict[str, np.ndarray] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Draft:
         return onnx.defs.get_schema(self.op, self.opset)
 
     def has(self, attribute: str) -> bool:
-        return attribute in self.schema.attributes
+        return ":" in self.op or attribute in self.schema.attributes
 
     def types(self, index: int = 0) -> list[str]:
         """The types of numpy that input `index` may have."""
@@ -212,7 +212,8 @@ class Draft:
         outputs = [f"v{len(self.values) + i}" if use else "" for i, use in enumerate(used)]
         while not outputs[-1]:
             outputs.pop()
-        made = helper.make_node(self.op, inputs, outputs, name=f"n{len(self.nodes)}", **attributes)
+        domain, _, op = self.op.rpartition(":")
+        made = helper.make_node(op, inputs, outputs, f"n{len(self.nodes)}", domain=domain, **attributes)
         given = [name for name in dict.fromkeys([*inputs, *reads]) if name]
         arrays = run_node(made, {name: self.values[name] for name in given}, self.opset)
         if any(array.size > MOST * 2 for array in arrays):
@@ -268,17 +269,20 @@ def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 
 def run_node(node: onnx.NodeProto, feeds: dict[str, np.ndarray], opset: int) -> list[np.ndarray]:
     """What one node gives, by onnxruntime. Raises `Illegal`."""
+    dims = {
+        name: array.shape if node.domain else (None,) * array.ndim for name, array in feeds.items()
+    }  # which some of onnxruntime's own operators ask for
     return _session(
-        node, tuple((name, array.dtype.name, array.ndim) for name, array in feeds.items()), opset
+        node, tuple((name, array.dtype.name, dims[name]) for name, array in feeds.items()), opset
     )(feeds)
 
 
 def _session(
-    node: onnx.NodeProto, given: tuple[tuple[str, str, int], ...], opset: int
+    node: onnx.NodeProto, given: tuple[tuple[str, str, tuple[int | None, ...]], ...], opset: int
 ) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
     inputs = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), [None] * rank)
-        for name, dtype, rank in given
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), dims)
+        for name, dtype, dims in given
     ]
     names = [name for name in node.output if name]
     graph = helper.make_graph([node], "g", inputs, [onnx.ValueInfoProto(name=name) for name in names])
@@ -302,7 +306,9 @@ def _session(
 
 def model_of(graph: onnx.GraphProto, opset: int) -> onnx.ModelProto:
     imports = [helper.make_opsetid("", opset)]
+    domains = {node.domain for node in graph.node} - {""}
     version = min(helper.find_min_ir_version_for(imports), onnx.IR_VERSION)
+    imports += [helper.make_opsetid(domain, 1) for domain in sorted(domains)]
     return helper.make_model(graph, opset_imports=imports, ir_version=max(version, 4))
 
 

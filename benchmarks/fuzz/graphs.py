@@ -16,8 +16,10 @@ import onnx.printer
 from onnx import helper, numpy_helper
 
 import benchmarks.fuzz.bodies
+import benchmarks.fuzz.fused
 import benchmarks.fuzz.indexing
 import benchmarks.fuzz.networks
+import benchmarks.fuzz.quantized
 import benchmarks.fuzz.shapes  # noqa: F401 - draw their operators
 import bridge
 from benchmarks.fuzz.comparing import Feed, Ran, compared, known_of, reference, same, unsure
@@ -182,6 +184,8 @@ def _drawn(chosen: random.Random, seed: int, opsets: Sequence[int]) -> Graph:
 
 
 def _exists(name: str, opset: int) -> bool:
+    if ":" in name:
+        return opset >= 13
     try:
         return not onnx.defs.get_schema(name, opset).deprecated
     except onnx.defs.SchemaError:

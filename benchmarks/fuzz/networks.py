@@ -23,7 +23,7 @@ def _image(d: Draft, least: int = 1, channels: int | None = None, dims: tuple[in
     )
 
 
-def _window(d: Draft, sizes: tuple[int, ...], most: int = 4) -> dict[str, Any]:
+def window(d: Draft, sizes: tuple[int, ...], most: int = 4) -> dict[str, Any]:
     """Kernel, strides, dilations and padding that leave something."""
     kernel = [d.random.randint(1, min(n, most)) for n in sizes]
     dilations = [d.pick([1, 1, 2, 3]) if (k - 1) * 3 < n else 1 for k, n in zip(kernel, sizes, strict=True)]
@@ -45,7 +45,7 @@ def _window(d: Draft, sizes: tuple[int, ...], most: int = 4) -> dict[str, Any]:
 def conv(d: Draft) -> None:
     x = _image(d)
     dtype, (_, channels, *sizes) = d.values[x].dtype.name, d.values[x].shape
-    given = _window(d, tuple(sizes))
+    given = window(d, tuple(sizes))
     group = d.pick([1, 1, channels, d.pick([g for g in range(1, channels + 1) if channels % g == 0])])
     filters = group * d.random.randint(1, 3)
     w = d.leaf(dtype, (filters, channels // group, *given["kernel_shape"]), roles=WEIGHT)
@@ -55,11 +55,11 @@ def conv(d: Draft) -> None:
         [x, w, b],
         kernel_shape=stated,
         group=d.pick([group, None]) if group == 1 else group,
-        **_stripped(given),
+        **stripped(given),
     )
 
 
-def _stripped(given: dict[str, Any]) -> dict[str, Any]:
+def stripped(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name != "kernel_shape"}
 
 
@@ -67,7 +67,7 @@ def _stripped(given: dict[str, Any]) -> dict[str, Any]:
 def conv_transpose(d: Draft) -> None:
     x = _image(d)
     dtype, (_, channels, *sizes) = d.values[x].dtype.name, d.values[x].shape
-    given = _window(d, tuple(max(2, n) for n in sizes), 3)
+    given = window(d, tuple(max(2, n) for n in sizes), 3)
     group = d.pick([1, 1, 1, channels])
     w = d.leaf(dtype, (channels, d.random.randint(1, 3), *given["kernel_shape"]), roles=WEIGHT)
     b = d.leaf(dtype, (d.values[w].shape[1] * group,), roles=WEIGHT) if d.chance(0.5) else ""
@@ -77,13 +77,13 @@ def conv_transpose(d: Draft) -> None:
     if d.chance(0.1) and "pads" not in given:
         spans = zip(sizes, strides, given["kernel_shape"], given.get("dilations") or [1] * 9, strict=False)
         shape = [(n - 1) * s + (k - 1) * r + 1 - d.pick([0, 0, 1]) for n, s, k, r in spans]
-    d.node([x, w, b], group=group, output_padding=extra, output_shape=shape, **_stripped(given))
+    d.node([x, w, b], group=group, output_padding=extra, output_shape=shape, **stripped(given))
 
 
 @draws("MaxPool AveragePool LpPool")
 def pool(d: Draft) -> None:
     x = _image(d)
-    given = _window(d, d.values[x].shape[2:])
+    given = window(d, d.values[x].shape[2:])
     indices = d.op == "MaxPool" and d.opset >= 8 and d.chance(0.1)
     d.node(
         [x], 2 if indices else 1, ceil_mode=d.pick([0, 1, None]), count_include_pad=d.pick([0, 1, None]),
