@@ -111,6 +111,16 @@ def joins_shapes() -> bool:
     return keras.backend.backend() != "jax"
 
 
+def ranks_by_place() -> bool:
+    """Whether `keras.ops.top_k` gives the first of equal numbers first."""
+    return keras.backend.backend() != "torch"
+
+
+def counts_while_running() -> bool:
+    """Whether `keras.ops.nonzero` may give as many indices as its numbers say."""
+    return keras.backend.backend() != "jax"
+
+
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
     """Keras multiplying in the precision that numbers have. On an accelerator each backend takes TF32 for float32 in

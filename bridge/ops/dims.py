@@ -8,6 +8,7 @@ gathering by positions where a reshape has more unknown dims than its one -1.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 
 import keras
@@ -19,6 +20,7 @@ from keras import ops
 from bridge.graph.shapes import Dim, formula
 from bridge.ops.contract import Refused, Site, Tensor
 
+SMALL = (1, 2, 3, 8)  # sizes at which bounds are compared
 RESHAPING = keras.layers.Flatten, keras.layers.Reshape  # the layers that `reshape` makes
 
 
@@ -31,8 +33,8 @@ def add(a: Tensor | int, b: Tensor | int) -> Tensor:
     """a + b, whatever their shapes.
 
     On TensorFlow `keras.ops.add` takes a second operand with no more than one axis longer than 1 for a bias along
-    axis 1 or the last axis, even if that axis is another one or there is an axis of 0; its subtraction has no such
-    shortcut.
+    axis 1 or the last axis, even if that axis is another one, if there is an axis of 0, or if it has more axes than
+    the first; its subtraction has no such shortcut.
     """
     if _adds(a, b):
         return ops.add(a, b)
@@ -48,9 +50,8 @@ def _adds(a: Tensor | int, b: Tensor | int) -> bool:
         return len(first) < 2
     longer = [dim for dim in second if dim != 1]
     several = len([dim for dim in longer if dim is not None]) > 1
-    return (
-        len(first) < 2 or not longer or several or (first[-1] == second[-1] and first[-1] not in (None, 0, 1))
-    )
+    is_last = len(second) <= len(first) and first[-1:] == second[-1:] and second[-1] not in (None, 0, 1)
+    return len(first) < 2 or not longer or several or is_last
 
 
 def length(site: Site, dim: Dim) -> Tensor:
@@ -107,8 +108,7 @@ def reshape(site: Site, x: Tensor, have: Sequence[Dim | None], want: Sequence[Di
             return site.layer(keras.layers.Flatten)(x)
         return site.layer(keras.layers.Reshape, target_shape=sizes[1:])(x)
     if 0 in want and unknown:
-        ones = [0 if dim == 0 else 1 for dim in want]
-        return broadcast(site, ops.reshape(x, ones), ones, want)
+        return broadcast(site, x, [], want)
     if len(unknown) <= 1:
         return ops.reshape(x, sizes)
     last = unknown[-1] + 1
@@ -140,6 +140,11 @@ def broadcast(site: Site, x: Tensor, have: Sequence[Dim], want: Sequence[Dim]) -
     have = [1] * (len(want) - len(have)) + list(have)
     if all(isinstance(dim, int) for dim in want):
         return ops.broadcast_to(x, want)
+    if (
+        0 in want
+    ):  # of what has no elements nothing is read, and a file does not keep the sizes of such a constant
+        whole = broadcast(site, np.zeros((), site.dtype), [], [dim or 1 for dim in want])
+        return whole[tuple(slice(0 if dim == 0 else None) for dim in want)]
     for axis, (old, new) in enumerate(zip(have, want, strict=True)):
         if old != new:
             zeros = cast(ops.reshape(length(site, new), [-1] + [1] * (len(want) - axis - 1)), site.dtype)
@@ -152,6 +157,14 @@ def difference(a: Dim, b: Dim) -> int | None:
     """a - b, where it is a number whatever the sizes are."""
     value = sympy.simplify(_expression(a) - _expression(b))
     return int(value) if value.is_Integer else None
+
+
+def may_exceed(a: Dim, b: Dim) -> bool:
+    """Whether a > b for some small sizes of what they hang on."""
+    rest = _expression(a) - _expression(b)
+    symbols = sorted(rest.free_symbols, key=str)
+    choices = itertools.product(SMALL, repeat=len(symbols))
+    return any(rest.subs(list(zip(symbols, choice, strict=True))) > 0 for choice in choices)
 
 
 def _expression(dim: Dim) -> sympy.Expr:

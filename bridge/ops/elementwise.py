@@ -187,7 +187,8 @@ def _unlike(rest: Tensor, a: Tensor) -> Tensor:
 
 @op("Pow", layout=ANY)
 def pow_(site: Site, x, y):
-    """The type is that of the base, whatever the exponent's; computed in the wider of two of floating point."""
+    """The type is that of the base, whatever the exponent's; computed in the wider of two of floating point, and of an
+    integer as exactly as the backend can, as what is behind the point is cut off."""
     if np.ndim(y) == 0 and isinstance(y, np.ndarray) and y == 2:
         return ops.square(x)
     base, exponent = (input_of(site.node, i).dtype for i in (0, 1))
@@ -196,7 +197,9 @@ def pow_(site: Site, x, y):
     wider = base and exponent and exponent.is_floating_point() and exponent.bitwidth > base.bitwidth
     if base is None or base.is_floating_point() and not wider:
         return ops.power(x, cast(y, site.dtype))
-    return ops.cast(ops.power(cast(x, site.float_type(exponent)), y), site.dtype)
+    exact = "float64" if keras.backend.backend() == "tensorflow" else "float32"
+    dtype = exact if base.is_integer() and exponent else site.float_type(exponent)
+    return ops.cast(ops.power(cast(x, dtype), cast(y, dtype)), site.dtype)
 
 
 @op("BitShift", layout=ANY)

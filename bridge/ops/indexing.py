@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers, ops
 
 from bridge.graph.shapes import Dim
+from bridge.keras_compat import counts_while_running
 from bridge.ops import dims
 from bridge.ops.contract import Dims, Ints, Refused, Site, Step, Tensor
 from bridge.ops.layouts import ANY, FIRST_INPUT
@@ -155,12 +156,27 @@ def _bound(bound: Any, dim: Dim) -> int | None:
 
 
 def _window(site: Site, x: Weight | Tensor, axis: int, dim: Dim, start: Dim, end: Dim, step: int) -> Tensor:
-    """`start:end` where a bound is the size of something else."""
+    """`start:end` where a bound is the size of something else. Beyond the end of an axis of unknown size nothing is
+    taken; of one that is known nothing else fits what it is for, and the backend says so."""
     if step != 1 or any(isinstance(bound, int) and bound < 0 for bound in (start, end)):
         raise Refused(f"Keras cannot say the slice {start}:{end}:{step} of an axis of size {dim}")
     end = dim if isinstance(end, int) and end >= FAR else end
+    if not isinstance(x, Weight) and not isinstance(dim, int) and dims.may_exceed(end, dim):
+        return ops.take(x, _inside(site, dim, start, end), axis=axis)
     steps = dims.add(dims.positions(site, end - start), dims.size(site, start))
     return _lookup(site, x, steps, axis) if isinstance(x, Weight) else ops.take(x, steps, axis=axis)
+
+
+def _inside(site: Site, dim: Dim, start: Dim, end: Dim) -> Tensor:
+    """The indices `start:end` of an axis of size `dim` that it has."""
+    if not counts_while_running():
+        raise Refused(
+            f"a slice to {end} of an axis of size {dim}, which may be shorter; jax has to know how much is taken"
+        )
+    place = dims.positions(site, dim)
+    first, last = (dims.size(site, bound) for bound in (start, end))
+    inside = ops.logical_and(ops.greater_equal(place, first), ops.less(place, last))
+    return ops.nonzero(inside)[0]
 
 
 def _tensor(site: Site, x: Weight | Tensor) -> Tensor:
@@ -201,7 +217,8 @@ def pad(site: Site, data, pads: Dims, value=None, axes: Ints = None, *, mode="co
         return x
     if mode == "constant":
         return _pad_constant(site, x, full, value)
-    if mode == "reflect":
+    first = next(axis for axis, widths in enumerate(full) if any(widths))
+    if mode == "reflect" and rank - first <= min(3, max(rank, 3) - 1):  # torch's side of Keras has no more
         return ops.pad(x, full, mode="reflect")
     for axis, (before, after) in enumerate(full):
         if before or after:
@@ -237,6 +254,8 @@ def _sources(site: Site, dim: Dim, before: int, after: int, mode: str) -> Tensor
     if mode == "wrap":
         return source % inner
     among = np if isinstance(dim, int) else ops
+    if mode == "reflect":
+        return inner - 1 - among.abs(inner - 1 - among.abs(source))
     return among.minimum(among.maximum(source, 0), inner - 1)
 
 

@@ -102,17 +102,18 @@ def max_pool(
     axes = with_overhang(axes, ceil_mode)
     if site.used(1):
         return _max_with_indices(site, x, axes, storage_order)
-    if not _native(site, axes):
-        return functools.reduce(
-            ops.maximum, corners(padded(site, x, [axis.ends for axis in axes], LOWEST), axes)
-        )
     integers = "int" in site.dtype  # Keras pools floating-point numbers, which hold any of 8 bits
     x = ops.cast(x, "float32") if integers else x
-    if not is_valid(axes) and is_same(axes):
+    lowest = float(np.iinfo(site.dtype).min) if integers else LOWEST
+    if not _native(site, axes):
+        y = functools.reduce(
+            ops.maximum, corners(padded(site, x, [axis.ends for axis in axes], lowest), axes)
+        )
+    elif not is_valid(axes) and is_same(axes):
         y = _layer(site, MAX, axes, "same")(x)
     else:
         axes, more = _never_empty(axes)
-        y = _layer(site, MAX, axes, "valid")(padded(site, x, [axis.ends for axis in axes], LOWEST))
+        y = _layer(site, MAX, axes, "valid")(padded(site, x, [axis.ends for axis in axes], lowest))
         y = y[(slice(None),) * len(axes) + (slice(None, -more),)] if more else y
     return ops.cast(y, site.dtype) if integers else y
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from keras import layers, ops
 
+from bridge.keras_compat import ranks_by_place
 from bridge.ops.contract import Dims, Ints, Site, Tensor
 from bridge.ops.dims import positions, size
 from bridge.ops.halves import single
@@ -136,16 +137,18 @@ def hardmax(site: Site, x, *, axis=-1):
 
 @op("TopK", layout=ANY, axes="axis")
 def top_k(site: Site, x, k: Dims, *, axis=-1, largest=1, sorted=1):
-    """Keras takes a known number of the largest along the last axis; as many as an axis is long are sorted."""
+    """Keras takes a known number of the largest along the last axis; as many as an axis is long are sorted. Of equal
+    ones the first comes first."""
     count = k[0]
     mirror = ops.negative if "float" in site.dtype else ops.bitwise_not
     x = ops.swapaxes(x, axis, -1)
-    if isinstance(count, int):
+    if isinstance(count, int) and ranks_by_place():
         indices = ops.top_k(x if largest else mirror(x), count, sorted=bool(sorted))[1]
     else:
         indices = ops.argsort(mirror(x) if largest else x)
         if count != site.shape()[axis]:
-            indices = ops.take(indices, positions(site, count), axis=-1)
+            kept = np.arange(count) if isinstance(count, int) else positions(site, count)
+            indices = ops.take(indices, kept, axis=-1)
     values = ops.take_along_axis(x, indices, axis=-1)
     return ops.swapaxes(values, axis, -1), ops.cast(ops.swapaxes(indices, axis, -1), "int64")
 

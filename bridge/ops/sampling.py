@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 
+import numpy as np
 from keras import ops
 
 from bridge.ops import dims
@@ -26,6 +27,7 @@ def _check_grid(step: Step) -> str | None:
 def grid_sample(site: Site, x, grid, *, align_corners=0, mode="linear", padding_mode="zeros"):
     """The grid is as ONNX has it: (batch, positions…, coordinates), the last spatial axis first, from -1 to 1."""
     mode = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
+    grid = site.at_run_time(grid) if isinstance(grid, np.ndarray) else grid
     sizes = [dims.size(site, dim) for dim in site.shape()[1:-1]]
     rank = len(sizes)
     places = []

@@ -104,6 +104,15 @@ def test_output_shape():
     )
 
 
+def test_strides_where_one_place_is_left():
+    check(
+        "g (float[N, 1, 4, 4] x) => (float[N, 2, 3, 1] y) <float[2, 1, 2, 3] w> { y = Conv <strides = [1, 3]> (x, w) }",
+        layers=["Conv2D"],
+        transposes=1,
+        sizes=[{"N": 2}, {"N": 3}],
+    )
+
+
 def test_kernel_that_the_graph_computes():
     check(
         "g (float[N, 3, H, W] x, float[4, 3, 3, 3] k) => (float[n, c, h, w] y) "

@@ -100,6 +100,7 @@ POWERS = {
     "half-float": ("float16", "float[4]", {"x": (1, 3), "e": (2.01, 2.1)}),
     "float-int": ("float", "int64[4]", {"e": (0, 4)}),
     "int-float": ("int32", "float[4]", {"x": (0, 5), "e": (0, 3)}),
+    "int-half": ("int64", "float16[4]", {"x": (0, 99), "e": (2, 6)}),
     "int-int": ("int64", "int64[4]", {"e": (0, 4)}),
 }
 
@@ -120,6 +121,7 @@ def test_power_of_a_constant(exponent):
 
 CONSTANTS = {
     "add": ("float[4] c = {1, 2, -3, 4}", "float[N, T, 4]", "Add (x, c)"),
+    "add, of more axes": ("float[1, 1, 1, 4] c = {1, 2, -3, 4}", "float[1, N, T, 4]", "Add (x, c)"),
     "rsub": ("float c = {1}", "float[N, T, 4]", "Sub (c, x)"),
     "rdiv": ("float[1, 1, 1] c = {2}", "float[N, T, 4]", "Div (c, x)"),
     "max": ("float c = {0.5}", "float[N, T, 4]", "Max (x, c)"),

@@ -200,6 +200,13 @@ PADS = {
     "crop": ("float[N, T, 4] x", "{0, -1, 0, 0, -1, -2}", "Pad (x, p)", "float[N, S, 2]", []),
     "crop-and-pad": ("float[N, T, 4] x", "{0, -1, 1, 0, 1, 0}", "Pad (x, p, v)", "float[N, T, 5]", []),
     "reflect": ("float[N, 6] x", "{0, 2, 0, 1}", 'Pad <mode = "reflect"> (x, p)', "float[N, 9]", []),
+    "reflect, first axis": (
+        "float[3, T, 4] x",
+        "{2, 0, 1, 1, 0, 3}",
+        'Pad <mode = "reflect"> (x, p)',
+        "float[6, T, 8]",
+        [],
+    ),
     "edge": ("float[N, T, 4] x", "{0, 2, 1, 0, 1, 0}", 'Pad <mode = "edge"> (x, p)', "float[N, S, 5]", []),
     "wrap": ("float[N, T, 4] x", "{0, 2, 3, 0, 1, 0}", 'Pad <mode = "wrap"> (x, p)', "float[N, S, 7]", []),
     "nothing": ("float[N, 4] x", "{0, 0, 0, 0}", "Pad (x, p)", "float[N, 4]", []),
@@ -371,6 +378,21 @@ def test_ends_beyond_the_end_of_a_symbolic_axis(ends):
         "l = Constant <value_ints = [-1]> () r = Concat <axis = 0> (n, l) y = Reshape (c, r) }",
         sizes=[{"N": 3, "T": 5}, {"N": 2, "T": 7}, {"N": 2, "T": 3}],
     )
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_an_end_that_is_the_size_of_something_else(start):
+    """It may lie beyond the end of the axis."""
+    text = f"""g (float[T, 3] x, float[N, 2] z) => (float[A, 3] y) <int64[1] s = {{{start}}}, int64[1] a = {{0}}> {{
+        n = Shape <start = 0, end = 1> (z)  y = Slice (x, s, n, a) }}"""
+    check(text, sizes=[{"T": t, "N": n} for t, n in ((5, 2), (2, 5), (3, 3), (1, 4))])
+
+
+def test_such_an_end_where_the_backend_has_to_know_it(monkeypatch):
+    monkeypatch.setattr("bridge.ops.indexing.counts_while_running", lambda: False)
+    text = """g (float[T, 3] x, float[N, 2] z) => (float[A, 3] y) <int64[1] s = {0}, int64[1] a = {0}> {
+        n = Shape <start = 0, end = 1> (z)  y = Slice (x, s, n, a) }"""
+    refuses(text, "a slice to N of an axis of size T, which may be shorter")
 
 
 KNOWN = {

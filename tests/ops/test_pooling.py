@@ -121,9 +121,10 @@ def test_halves_in_three_dimensions():
     )
 
 
-def test_bytes():
+@pytest.mark.parametrize("more", ["", ", dilations = [2, 1], pads = [1, 0, 1, 1]"])
+def test_bytes(more):
     check(
-        "g (uint8[N, 3, H, W] x) => (uint8[n, c, h, w] y) { y = MaxPool <kernel_shape = [2, 2]> (x) }",
+        f"g (uint8[N, 3, H, W] x) => (uint8[n, c, h, w] y) {{ y = MaxPool <kernel_shape = [2, 2]{more}> (x) }}",
         ranges={"x": (0, 256)},
         transposes=2,
         sizes=SIZES,

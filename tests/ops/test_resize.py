@@ -135,6 +135,14 @@ def test_grid_sample_by_cubics(padding):
     )
 
 
+def test_grid_sample_at_known_places():
+    check(
+        "g (float[1, 2, N, 4] x) => (float[1, 2, 1, 2] y) <float[1, 1, 2, 2] grid = {-0.5, 0.25, 0.75, -1.2}> "
+        "{ y = GridSample (x, grid) }",
+        transposes=2,
+    )
+
+
 def test_grid_sample_of_any_number_of_channels():
     check(
         "g (float[2, C, 3, 4] x, float[2, 2, 3, 2] grid) => (float[2, C, 2, 3] y) { y = GridSample (x, grid) }",

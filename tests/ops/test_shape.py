@@ -384,6 +384,14 @@ PRODUCTS = {
 }
 
 
+def test_sizes_of_what_is_empty():
+    """A file keeps them."""
+    check(
+        "g (float[2, N] x) => (float[A, N] y, float[B, A, N] z) <int64[1] s = {0}, int64[1] m = {3}> "
+        "{ p = Slice (x, s, s, s)  n = Shape (p)  y = ConstantOfShape (n)  l = Concat <axis = 0> (m, n)  z = Expand (y, l) }"
+    )
+
+
 def test_a_product_of_no_numbers():
     check("g (int64[1] x) => (int64[A] y) <int64[1, 0] w = {}> { y = MatMul (x, w) }")
 
