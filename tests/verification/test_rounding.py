@@ -216,6 +216,23 @@ def test_old_statistics_in_float64_are_what_was_learned():
     _same_in_float64("<float[3] a = {1, 2, 3}> { y = BatchNormalization <momentum = 0.7> (x, a, a, a, a) }")
 
 
+def test_a_size_of_any_name_in_float64():
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
+        g (float[n,3] x) => (float[n,3] y) { y = Celu (x) }""")
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch size"
+    (double,) = in_float64(in_double(ir.from_proto(model)))([np.full((1, 3), -1.0)])
+    assert worst_error([double], [np.full((1, 3), np.expm1(-1.0))]) < 1e-15
+
+
+def test_what_a_loop_gives_in_float64_is_stacked():
+    """The evaluator joins it."""
+    _same_in_float64(
+        "<int64 n = {2}, bool t = {1}, int64 i = {0}> { s = Gather <axis = 0> (x, i)  e, y = Loop (n, t, s) <body = b "
+        "(int64 c, bool o, float[3,4] a) => (bool p, float[3,4] d, float[3,4] w) "
+        "{ d = Tanh (a)  w = Sin (d)  p = Identity (o) }> }"
+    )
+
+
 def _same_in_float64(body):
     head = '<ir_version: 6, opset_import: ["": 11]> g (float[2,3,4] x) => (float[2,3,4] y)'
     model = onnx.parser.parse_model(f"{head} {body}" if body.startswith("<") else f"{head} {{ {body} }}")

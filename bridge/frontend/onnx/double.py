@@ -13,15 +13,15 @@ import onnx
 import onnx_ir as ir
 
 from bridge.frontend.onnx.defined import define
+from bridge.frontend.onnx.names import name_sizes
 from bridge.graph.decimals import number
 from bridge.graph.rewriting import unused
 
 NARROW = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 # Computed by onnxruntime in float32 unless `stash_type` says otherwise
 STASHING = frozenset({"GroupNormalization"})
-SINGLE_ONLY = frozenset(
-    {"CausalConvWithState", "RotaryEmbedding"}
-)  # which ONNX defines by others that are not
+# Those of 32 bits that ONNX defines by others that are not
+SINGLE_ONLY = frozenset({"CausalConvWithState", "Celu", "RotaryEmbedding"})
 DTYPES = frozenset({"to", "dtype", "output_dtype", "output_datatype"})  # attributes that name a type
 DOUBLE, SINGLE = "tensor(double)", "tensor(float)"
 
@@ -30,9 +30,10 @@ def in_double(given: ir.Model) -> ir.Model:
     """A copy of `given` in float64. Where an operator takes or gives 32 bits only (the scales of a Resize), casts
     stand around it, or its definition in its place."""
     model = given.clone()
+    name_sizes(model)  # of which a definition may need the algebra
     define(model, SINGLE_ONLY)
     held = [
-        *model.graph.inputs,
+        *(value for graph in model.graphs() for value in graph.inputs),
         *(value for graph in model.graphs() for value in graph.initializers.values()),
     ]
     for value in held:

@@ -176,10 +176,15 @@ def _chosen(steps: Steps, trial: Trial) -> Iterator[Arrays]:
 
 def _rounded(form: Form, trial: Trial) -> Iterator[Arrays]:
     """The outputs with the last bits of what is rounded moved either way, those of the inputs too where no answer
-    hangs on them; and with zeros of the other sign."""
+    hangs on them; and with zeros of the other sign. The formula of a normalisation flattens what it normalises, on
+    which a scale that broadcasts may not fit."""
     for sign in (1, -1, 0):
         inputs = [moved(x, sign) for x in trial.inputs] if sign and trial.odd in NUDGED else trial.inputs
-        yield form.written.run(inputs, partial(_off, sign=sign))
+        off = partial(_off, sign=sign)
+        try:
+            yield form.written.run(inputs, off)
+        except NotRun:
+            yield form.plain.run(inputs, off)
 
 
 def _finer(source: Alone, trial: Trial, before: Arrays) -> Iterator[tuple[Arrays, Arrays]]:

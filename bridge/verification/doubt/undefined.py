@@ -60,12 +60,24 @@ OPEN = (
     Open("Clip", _infinite, "whether a bound that is left out is the largest number"),
     Open("ArgMax ArgMin ReduceMax ReduceMin", _nan, "whether NaN is the largest or passed over"),
     Open(
-        "MaxPool GlobalMaxPool", _endless, "that, and whether a window starts from -inf or the lowest number"
+        "MaxPool GlobalMaxPool",
+        _endless,
+        "that, and what the largest of none is, as in a window on nothing but padding",
+        overflows=True,
     ),
+    Open("Sign", _nan, "which sign NaN has"),
     Open("Hardmax TopK", _nan, "where NaN is ranked", ranks=True),
     Open("ScatterElements ScatterND", _nan, "how NaN compares, where the largest or smallest is kept"),
     Open("ReduceProd", _too_large, "whether it wraps around", (0,), (0,), kinds="iu"),
     Open("Cast CastLike", _beyond, "which integer it becomes"),
+    Open("QuantizeLinear", _nan, "likewise"),
+    Open(
+        "DynamicQuantizeLinear DynamicQuantizeMatMul",
+        _endless,
+        "likewise, of a scale that has no end",
+        reach=ALL,
+    ),
+    Open("Pow", _beyond, "likewise, of a power that is NaN or too large", kinds="", overflows=True),
     Open("Softmax LogSoftmax", _endless, "what the largest is, from which all are subtracted"),
     Open("ReduceLogSumExp", _endless, "that, and whether it is subtracted at all", overflows=True),
     Open("Attention MultiHeadAttention", _endless, "whether it is read where it is masked", reach=KEYS),
@@ -76,13 +88,14 @@ OPEN = (
         reach=WEIGHTS,
         overflows=True,
     ),
+    Open("Einsum", _endless, "which sums and products are taken first", overflows=True),
     Open("Resize GridSample", _endless, "whether it is read where its weight is 0", reach=ALL),
     Open("DFT STFT", _endless, "which of the sums it enters", reach=ALL),
     Open("LRN", _endless, "whether it stays in a sum that moves on along the channels", reach=ALL),
     Open("Col2Im", _endless, "whether it is read where it lies beside the picture", reach=ALL),
     Open("BatchNormalization", _endless, "which terms are put together first", (1, 2, 3, 4)),
     Open("ConvTranspose", _endless, "whether it is read where a kernel has no weight", reach=ALL),
-    Open("Conv", _endless, "whether a kernel meets the zeros around a picture", KERNEL, KERNEL),
+    Open("Conv FusedConv", _endless, "whether a kernel meets the zeros around a picture", KERNEL, KERNEL),
 )
 ROWS: Mapping[str, Open] = {name: row for row in OPEN for name in row.operators.split()}
 Fill = Callable[[np.ndarray], np.ndarray]
@@ -162,8 +175,9 @@ def _hanging(
         _differ(one) | _differ(other) | reach
         for one, other in zip(zip(*filled, strict=True), zip(*cleared, strict=True), strict=True)
     ]
-    if row.ranks:
-        hang = [_along(node, x) for x in hang]
+    if row.ranks:  # a number alone along the axis may have no rank at all
+        places = next(iter(found.values()))
+        hang = [_along(node, x | places if x.shape == places.shape else x) for x in hang]
     ranked = _ranked(node, row, given)
     put = (
         [_another(x, y, ranked, *others) for x, y in zip(made, filled[0], strict=True)]
@@ -175,7 +189,15 @@ def _hanging(
 
 def _apart(node: ir.Node, given: dict[int, np.ndarray], made: Arrays) -> list[np.ndarray]:
     """Where an operator that `overflows` made what is not finite, or the formulas of its schema do, unless both are the
-    same: a library may overflow before they do, or cut its sums off at the largest number."""
+    same: a library may overflow before they do, or cut its sums off at the largest number. Of an integer to a power
+    where that is none of its type; of a pool where it found none larger than the lowest number."""
+    if node.op_type == "MaxPool":
+        return [
+            ~(x > np.finfo(x.dtype).min) if x.dtype.kind == "f" else np.zeros(x.shape, bool) for x in made
+        ]
+    if node.op_type == "Pow":
+        with np.errstate(all="ignore"):
+            return [_beyond(np.power(given[0], given[1], dtype=np.float64), made[0].dtype)]
     beyond = [~np.isfinite(x) for x in made]
     if node.domain or node.op_type not in STEPS:
         return beyond
@@ -233,7 +255,8 @@ def _filled(array: np.ndarray, places: np.ndarray | None, fill: Fill, clear: boo
     if places is None:
         plain = np.isfinite(array) & (array != 0) if array.dtype.kind == "f" else np.ones(array.shape, bool)
         return np.where(plain, array, np.ones_like(array))
-    numbers = fill(np.arange(array.size)).reshape(array.shape).astype(array.dtype)
+    with np.errstate(invalid="ignore"):  # of an integer in the place of NaN
+        numbers = fill(np.arange(array.size)).reshape(array.shape).astype(array.dtype)
     return np.where(places, numbers, np.zeros_like(array) if clear else array)
 
 

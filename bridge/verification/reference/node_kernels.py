@@ -12,7 +12,7 @@ import onnx
 import onnx.helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops import load_op
+from onnx.reference.ops import load_op, op_loop
 
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.onnx.walk import nodes_in
@@ -39,7 +39,29 @@ def node_kernels(model: onnx.ModelProto) -> list[type[OpRun]]:
     walks = {node.op_type for node in nodes if any(a.type in GRAPHS for a in node.attribute)}
     names = {node.op_type for node in nodes if not node.domain} - walks - {"Constant"}
     kernels = [type(name, (_Kernel,), {}) for name in sorted(names)]
-    return [*old_forms(version), *kernels]  # of two of one name the evaluator takes the first
+    return [*old_forms(version), Loop, *kernels]  # of two of one name the evaluator takes the first
+
+
+class Loop(op_loop.Loop):
+    """The evaluator's own joins what it should stack, where that has two axes or more."""
+
+    _run_body: Callable[..., Sequence[np.ndarray]]  # which the evaluator sets
+
+    def __init__(self, onnx_node: onnx.NodeProto, run_params: Attributes):
+        super().__init__(onnx_node, run_params)
+        run_body, self._given = self._run_body, list[list[np.ndarray]]()
+
+        def run_and_keep(*args: Any, **kwargs: Any) -> list[np.ndarray]:
+            outputs = list(run_body(*args, **kwargs))
+            self._given.append(outputs[1 + self.N :])
+            return outputs
+
+        self._run_body = run_and_keep
+
+    def _run(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, ...]:
+        self._given.clear()
+        results = super()._run(*args, **kwargs)
+        return (*results[: self.N], *(np.stack(parts) for parts in zip(*self._given, strict=True)))
 
 
 def _erf(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
@@ -68,9 +90,9 @@ def _hard_swish(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
 
 
 def _shrink(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
-    """onnxruntime takes numbers of 64 bits for such of 32."""
+    """onnxruntime takes numbers of 64 bits for such of 32. Where the bound is negative both may be true."""
     (x,), bias, bound = given, attributes["bias"], attributes["lambd"]
-    return [np.where(x > bound, x - bias, np.where(x < -bound, x + bias, 0)).astype(x.dtype)]
+    return [np.where(x < -bound, x + bias, np.where(x > bound, x - bias, 0)).astype(x.dtype)]
 
 
 def _lrn(given: Arrays, attributes: Attributes) -> list[np.ndarray]:

@@ -53,6 +53,25 @@ ALARMS = {  # that each of these ended in
         21,
         "g (float16[N,3] x) => (float16[N,3] y) { y = Selu <gamma = -0.1> (x) }",
     ),
+    "an alpha of 32 bits in float64, beside a half": (
+        21,
+        "g (float16[N,3] x, float[N,3] z) => (float16[N,3] y, float[N,3] u) { y = Erf (x)  u = Celu (z) }",
+    ),
+    "a bound below zero, in float64": (
+        21,
+        "g (float16[N,4,4,3] x) => (float16[N,4,4,3] y) { y = Shrink <bias = -0.09, lambd = -0.02> (x) }",
+    ),
+    "the largest of nothing but padding": (
+        17,
+        "g (float[N,1,3] x) => (float[N,1,2] y) { y = MaxPool <kernel_shape = [2], dilations = [4], pads = [1, 2]> (x) }",
+    ),
+    "a mean of what a loop gives, which cancels": (
+        15,
+        "g (float[N,6,8,1] x) => (float[1,1,1,1] y) <int64 i = {0}, int64 n = {4}, bool t = {1}> "
+        "{ s = Gather (x, i)  e, v = Loop (n, t, s) <body = b (int64 c, bool o, float[6,8,1] a) => "
+        "(bool p, float[6,8,1] d, float[6,8,1] w) { h = Tanh (a)  d = Add (h, a)  w = Sin (d)  p = Identity (o) }> "
+        "m = ReduceMean <keepdims = 1> (v)  k = ReduceMean <keepdims = 1> (m)  y = Sub (m, k) }",
+    ),
     "a sixth in float64": (
         21,
         "g (float16[N,3,4] x) => (float16[N,3,4] y) { l = Log (x)  h = HardSwish (l)  y = Softmax <axis = 1> (h) }",
@@ -79,6 +98,32 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         "g (float[2,3] x) => (float[2,1] v, int64[2,1] y) <int64[1] k = {1}> { v, i = TopK (x, k)  y = Mul (i, i) }",
         [[[3, np.nan, 1], [3, 2, 1]]],
         [[False], [True]],
+    ),
+    "NaN alone, which may be no maximum": (
+        "g (float[1,2] x) => (float[1,2] y) { y = Hardmax <axis = 0> (x) }",
+        [[[np.nan, 1.0]]],
+        [[False, True]],
+    ),
+    "a sum of products beside infinity, that may be taken first": (
+        'g (float[2] x, float[2] z) => (float[2] y) <float[2] w = {2, -1}> { y = Einsum <equation = "b,e,e->b"> (x, z, w) }',
+        [[np.inf, 1.0], [1.0, 1.0]],
+        [False, True],
+    ),
+    "NaN as an integer with a scale": (
+        "g (float[2] x) => (uint8[2] y) <float s = {0.1}, uint8 z = {3}> { y = QuantizeLinear (x, s, z) }",
+        [[np.nan, 1.0]],
+        [False, True],
+    ),
+    "an integer to a power that is none": (
+        "g (float[3] x) => (int64[3] y) <float e = {1.5}> { i = Cast <to = 7> (x)  y = Pow (i, e) }",
+        [[-4.0, 4.0, 1e14]],
+        [False, True, False],
+    ),
+    "what is normalised with a scale that broadcasts": (
+        "g (float[2,2,3,2] x) => (float[2,2,3,1] y) <float[2] s = {1, 2}, float[2] b = {3, 4}> "
+        "{ n = LayerNormalization <axis = 1> (x, s, b)  y = MaxPool <kernel_shape = [1, 2]> (n) }",
+        [[[[[1.0, 2.0]] * 3] * 2, [[[1.0, np.nan]] * 3] * 2]],
+        [[[[True]] * 3] * 2, [[[False]] * 3] * 2],
     ),
     "a mean of ranks beside NaN, cut to a whole number": (
         "g (float[2,4,3] x) => (float[2,4,3] v, int64[2,1,3] y) <int64[1] k = {3}, int64[1] a = {1}> "
