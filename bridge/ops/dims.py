@@ -50,7 +50,7 @@ def _adds(a: Tensor | int, b: Tensor | int) -> bool:
         return len(first) < 2
     longer = [dim for dim in second if dim != 1]
     several = len([dim for dim in longer if dim is not None]) > 1
-    is_last = len(second) <= len(first) and first[-1:] == second[-1:] and second[-1] not in (None, 0, 1)
+    is_last = 0 < len(second) <= len(first) and first[-1] == second[-1] and second[-1] not in (None, 0, 1)
     return len(first) < 2 or not longer or several or is_last
 
 
