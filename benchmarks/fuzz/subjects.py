@@ -136,15 +136,19 @@ class Operator:
     version: int
     weights: bool = False
 
-    def wanted(self) -> list[Run]:
-        return [(list(self._feeds().values()), [np.asarray(y) for y in self.row.wanted(self.version)])]
+    def wanted(self) -> list[Run] | None:
+        try:
+            outputs = self.row.wanted(self.version)
+        except Exception:  # of several runtimes, none of which has it
+            return None
+        return [(list(self._feeds().values()), [np.asarray(y) for y in outputs])]
 
     def converted(self, verify: bool = True) -> bridge.Conversion:
         keras.utils.clear_session(free_memory=False)
         model, feeds = self.row.model(self.version), self._feeds()
-        for value, array in zip(model.graph.output, self.wanted()[0][1], strict=True):
-            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-            value.type.CopyFrom(onnx.helper.make_tensor_type_proto(kind, array.shape))
+        for value, array in zip(model.graph.output, self.row.wanted(self.version), strict=True):
+            kind = onnx.helper.np_dtype_to_tensor_dtype(np.asarray(array).dtype)
+            value.type.CopyFrom(onnx.helper.make_tensor_type_proto(kind, np.shape(array)))
         for name, array in self.row.feeds().items():
             if name not in feeds:
                 model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
