@@ -11,6 +11,7 @@ from keras import ops
 
 from bridge.graph.rewriting import input_of, numpy_type
 from bridge.ops.contract import TYPES, Site, Step, Tensor
+from bridge.ops.dims import add
 from bridge.ops.layouts import FIRST_INPUT
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
@@ -34,7 +35,7 @@ def quantize_linear(
     scale, zero = (_along(site, value, axis, block_size) for value in (y_scale, y_zero_point))
     x = x if "float" in str(x.dtype) else ops.cast(x, scale.dtype)
     y = ops.round(ops.divide(x, scale))
-    y = y if zero is None else ops.add(y, ops.cast(zero, y.dtype))
+    y = y if zero is None else add(y, ops.cast(zero, y.dtype))
     limits = np.iinfo(numpy_type(site.node.outputs[0]))
     return ops.cast(ops.clip(y, limits.min, limits.max), site.dtype)
 

@@ -17,12 +17,15 @@ ROWS = {
     "dynamic": """g (float[N, 40] f) => (uint8[N, 40] y, float s, uint8 z) { y, s, z = DynamicQuantizeLinear (f) }""",
     "along an axis": """g (float[N, 4, 5] f) => (float[N, 4, 5] y, int8[N, 4, 5] q) <float[4] s, int8[4] w>
         { q = QuantizeLinear <axis = 1> (f, s, w)  y = DequantizeLinear <axis = 1> (q, s, w) }""",
+    "along an axis as long as the last one is": """g (float[5, 4, T] f) => (int8[5, 4, T] q) <float[5] s, int8[5] w>
+        { q = QuantizeLinear <axis = 0> (f, s, w) }""",
 }
+SIZES = {"along an axis as long as the last one is": [{"T": 5}, {"T": 3}]}
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_exact(row):
-    check(ROWS[row], ranges=EVERY)
+    check(ROWS[row], ranges=EVERY, sizes=SIZES.get(row))
 
 
 def test_convolutions():
