@@ -34,7 +34,7 @@ from bridge.verification.reference.as_given import Evaluator, Runner, as_given, 
 from bridge.verification.runners import OnnxRuntime, in_order, keras_call, onnxruntime_at
 from bridge.verification.trials import Run, Trial, few, odd_trials, trials, varies
 from bridge.verification.work import SLOWER
-from bridge.weights.weight_map import divided
+from bridge.weights.weight_map import divided, set_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -279,7 +279,8 @@ def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) ->
         built = build(plan(simple))
         sampler = Sampler.of(simple, _examples(double), opened.asked)
         found = _outputs_in_float64(built, double, run, _rounding(opened, dtype, run), dtype, sampler)
-        trained = parity(built, double.torch, sampler) if training and double.torch else None
+        apart = replace(built, weights=set_apart(built.weights))  # torch steps what its weights are read from
+        trained = parity(apart, double.torch, sampler) if training and double.torch else None
     if built.twins and dtype != "float64":
         found = found.joined(Verification(notes=(OTHERWISE.format(_reasons(built.twins)),)))
     if trained is None:

@@ -229,6 +229,6 @@ def divided(weights: WeightMap) -> Iterator[WeightMap]:
         yield WeightMap(part, weights.state.only({name for entry in part for name in entry.recipe.names}))
 
 
-def settled(weights: WeightMap) -> WeightMap:
+def set_apart(weights: WeightMap) -> WeightMap:
     """The map apart from the source, whose memory it no longer reads."""
     return WeightMap(weights.entries, weights.state.settled(weights.kept))

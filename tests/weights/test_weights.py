@@ -14,7 +14,7 @@ from bridge.weights.entry import Entry
 from bridge.weights.memory import copy
 from bridge.weights.recipes import Param, Recipe
 from bridge.weights.weight import State, Weight
-from bridge.weights.weight_map import WeightMap, divided, settled
+from bridge.weights.weight_map import WeightMap, divided, set_apart
 
 SHAPES = [(6,), (4, 6), (2, 3, 4), (4, 1, 2, 3)]
 
@@ -192,7 +192,7 @@ def test_a_state_that_is_stepped_afterwards_does_not_change_the_map() -> None:
 def test_a_settled_map_reads_the_source_no_more() -> None:
     """What its variables hold it holds nowhere else."""
     weights = one_entry_map()
-    want, apart = weights.pull(), settled(weights)
+    want, apart = weights.pull(), set_apart(weights)
     for value in weights.state.values.values():
         value += 1
     for name, value in apart.pull().items():

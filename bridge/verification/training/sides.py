@@ -19,7 +19,7 @@ from keras import ops
 
 from bridge.errors import SourceError
 from bridge.frontend.torch.module import Torch
-from bridge.keras_compat import all_layers, place_of, to_numpy
+from bridge.keras_compat import all_layers, full_precision, place_of, to_numpy, torch_in_full_precision
 from bridge.verification.metrics import Arrays
 from bridge.verification.training.statistics import Batches, batches
 from bridge.weights.weight_map import WeightMap
@@ -57,14 +57,18 @@ def _hardsigmoid(x: torch.Tensor, inplace: bool = False) -> torch.Tensor:
     return torch.nn.functional.relu6(x + 3) / 6
 
 
-def _exact() -> contextlib.AbstractContextManager[None]:
-    """torch without the functions that round in double precision, be it under Keras."""
+@contextlib.contextmanager
+def _exact() -> Iterator[None]:
+    """Steps in the precision that numbers have: torch without the functions that round in double precision, be it
+    under Keras, and neither of the two with fewer digits in products than there are."""
     import torch
 
     from bridge.frontend.torch.patches import replaced
 
     why = "its backward rounds 1/6 to float32"
-    return replaced([(torch.nn.functional, "hardsigmoid", _hardsigmoid, why)])
+    stand_ins = [(torch.nn.functional, "hardsigmoid", _hardsigmoid, why)]
+    with replaced(stand_ins), full_precision(), torch_in_full_precision():
+        yield
 
 
 @contextlib.contextmanager
