@@ -33,6 +33,7 @@ import onnx.parser
 import onnx_ir as ir
 
 from bridge.graph.recurrent import LAYERS, STATES, RecurrentOp
+from bridge.graph.rewriting import all_nodes
 
 DOMAIN = "bridge"
 OPSET = 23  # of ONNX's own operators, in these bodies and in every graph that the passes see
@@ -295,8 +296,10 @@ def _written(function: onnx.FunctionProto) -> bytes:
 
 
 def add_functions(model: ir.Model) -> None:
-    """Give `model` the bodies of all operators of our domain."""
+    """Give `model` the bodies of those operators of our domain that it has: every copy of a model copies them."""
     model.opset_imports[DOMAIN] = 1
+    used = {node.op_type for node in all_nodes(model) if node.domain == DOMAIN}
     for proto in functions():
-        function = ir.serde.deserialize_function(proto)
-        model.functions[function.identifier()] = function
+        if proto.name in used and (DOMAIN, proto.name, "") not in model.functions:
+            function = ir.serde.deserialize_function(proto)
+            model.functions[function.identifier()] = function

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from bridge.graph.functions import add_functions
 from bridge.passes.cancel_inverses import cancel_inverses
 from bridge.passes.common import drop_functions, drop_unused, inline, lift_constants, name_values
 from bridge.passes.fuse_activation import fuse_activation
@@ -74,6 +75,7 @@ def simplify(model: ir.Model, after: Callable[[str, ir.Model], None] | None = No
         except Exception as error:
             error.add_note(f"pass {run.__name__}")
             raise
+        add_functions(simple)
         if after is not None:
             after(run.__name__, simple)
     return simple
