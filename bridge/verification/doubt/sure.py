@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property, partial
 
 import numpy as np
@@ -20,6 +21,7 @@ import onnx_ir as ir
 
 from bridge.errors import BridgeError, NotRun, SourceError
 from bridge.frontend.source import Source, as_ir
+from bridge.graph.decimals import fraction
 from bridge.passes.common import drop_unused
 from bridge.passes.infer_shapes import infer_shapes
 from bridge.passes.sequence_to_split import sequence_to_split
@@ -29,6 +31,7 @@ from bridge.verification.doubt.undefined import CHOICES, EXACT, SATURATING, UNSI
 from bridge.verification.inputs.odd import NUDGED
 from bridge.verification.metrics import Arrays, cast, distance, only, same, worst_error
 from bridge.verification.reference.as_given import in_float64, without_unused_functions
+from bridge.verification.reference.node_kernels import IN_SINGLE
 from bridge.verification.trials import Run, Trial, uncut
 
 HUGE = 1e30  # beyond which the order of a sum decides whether it overflows
@@ -204,7 +207,23 @@ def _off(ran: Ran, sign: int) -> Arrays:
     if ran.node.op_type in (EXACT if sign else EXACT - UNSIGNED):
         return ran.made
     least = 1.0 if ran.node.op_type in SATURATING else 0.0
-    return [moved(x, sign, least) for x in ran.made]
+    return [moved(x, sign, least) for x in _of_other_factors(ran, sign)]
+
+
+def _of_other_factors(ran: Ran, sign: int) -> Arrays:
+    """What an operator makes of factors off by their last bits, where 32 bits do not hold what was meant by them: of
+    where numbers are read, rounding decides there. The same if it would make others, or has no such factors."""
+    places = [k for k in IN_SINGLE.get(ran.node.op_type, ()) if sign and k in ran.given]
+    others = {k: _off_unless_exact(ran.given[k], sign) for k in places}
+    if not others:
+        return ran.made
+    made = ran.again({**ran.given, **others})
+    return made if [x.shape for x in made] == [x.shape for x in ran.made] else ran.made
+
+
+def _off_unless_exact(factors: np.ndarray, sign: int) -> np.ndarray:
+    exact = [fraction(factor) == Fraction(float(factor)) for factor in factors]
+    return np.where(exact, factors, np.nextafter(factors, factors.dtype.type(sign * np.inf)))
 
 
 def moved(array: np.ndarray, sign: int, least: float = 0.0) -> np.ndarray:

@@ -149,6 +149,12 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[[[1, 2]]], [[3, np.nan, 1], [3, 2, 1]]],
         [[False] * 3, [True] * 3],
     ),
+    "a place that is read by a factor which 32 bits do not hold": (
+        "g (float[1,12] x) => (float[1,7] y) <float[2] s = {1, 0.6}> "
+        '{ y = Resize <nearest_mode = "floor"> (x, "", s) }',
+        [[[float(i) for i in range(12)]]],
+        [[True, False, True, True, False, True, True]],
+    ),
     "a negative number as an unsigned integer": (
         "g (float[3] x) => (uint8[3] y) { y = Cast <to = 2> (x) }",
         [[-3.0, 3.0, 300.0]],
