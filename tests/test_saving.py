@@ -34,7 +34,7 @@ def pair(number: int) -> tuple[Any, Any, Any]:
             archive.writestr("config.json", bytes(SIZE))
 
     values = {"number": np.full(SIZE, number, np.int32)}
-    state = SimpleNamespace(values=values, trainable={}, parameters=set(), aliases={})
+    state = SimpleNamespace(values=values, trainable={}, parameters=set(), aliases={}, read=set())
     weights = SimpleNamespace(state=state, kept={"number"}, to_json=list)
     return SimpleNamespace(save=write), weights, SimpleNamespace(to_json=str)
 

@@ -85,7 +85,7 @@ def _layer(
     )
 
 
-@op("MaxPool", layout=CHANNELS_LAST, check=_check_max, makes=(*MAX.values(), *CROPPING.values()))
+@op("MaxPool", layout=CHANNELS_LAST, check=_check_max, makes=(*MAX.values(), *PADDING, *CROPPING.values()))
 def max_pool(
     site: Site,
     x,

@@ -27,20 +27,21 @@ def spatial(rank: int) -> tuple[str, str, list[str]]:
         f"pads = [{', '.join([first] * rank + [last] * rank)}]" for first, last in (("1", "2"), ("-1", "0"))
     )
     weights = f"float[6, 4, {window}] w, float[4, 1, {window}] d, float[4, 6, {window}] t, float[{rank + 2}] k = {{1, 1, {double}}}"
-    return f"float[2, 4, {sizes}] x", weights, [
+    return f"float[2, 4, {sizes}] x, uint8[2, 4, {sizes}] bytes", weights, [
         "Conv (x, w)", "Conv <group = 4> (x, d)", f"Conv <{more}> (x, w)", f"Conv <{less}> (x, w)",
         "ConvTranspose (x, t)", f"ConvTranspose <{more}> (x, t)", f"ConvTranspose <{less}> (x, t)",
         *(f"{op} <{kernel}{pads}> (x)" for op, padded in (
             ("AveragePool", f", {more}, count_include_pad = 1"), ("LpPool", f", {more}"), ("MaxPool", f", {more}"),
         ) for pads in ("", padded, f", {less}")),
-        "GlobalAveragePool (x)", "GlobalMaxPool (x)",
+        f"MaxPool <{kernel}, {more}> (bytes)", "GlobalAveragePool (x)", "GlobalMaxPool (x)",
         'Resize <nearest_mode = "floor", coordinate_transformation_mode = "asymmetric"> (x, , k)',
     ]  # fmt: skip
 
 
 def graph(inputs: str, weights: str, nodes: list[str]) -> str:
     """All nodes beside one another."""
-    outputs = ", ".join(f"float y{i}" for i in range(len(nodes)))
+    types = ("uint8" if "(bytes)" in node else "float" for node in nodes)
+    outputs = ", ".join(f"{kind} y{i}" for i, kind in enumerate(types))
     lines = " ".join(f"y{i} = {node}" for i, node in enumerate(nodes))
     header = '<ir_version: 11, opset_import: ["" : 24, "bridge" : 1]>'
     return f"{header} g ({inputs}) => ({outputs}) <{weights}> {{ {lines} }}"
