@@ -1,8 +1,8 @@
 """Memory and time of large decoders: `python -m benchmarks.large [module|file] [millions of parameters ...]`.
 
-Each size runs in a process of its own: the decoder (GPT-2's form, random weights) is converted without and with its
-proof, saved, and loaded. Memory is the peak of anonymous memory above what the process held before, in units of the
-weights; beside it, what writing and reading the bytes of the weights once takes.
+The decoder (GPT-2's form, random weights) is converted and saved, converted with its proof, and loaded, each in a
+process of its own. Memory is the peak of anonymous memory above what the process held before, in units of the weights;
+beside it, what writing and reading the bytes of the weights once takes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from benchmarks.timing import one_thread
 one_thread()
 
 import contextlib
-import functools
 import subprocess
 import sys
 import threading
@@ -28,6 +27,8 @@ import bridge
 
 PAUSE = 0.02  # seconds between two looks at the memory
 WIDTH, HEADS, VOCABULARY, CONTEXT = 1600, 25, 50257, 1024  # GPT-2 XL's, which has 48 blocks
+TOKENS = torch.randint(0, VOCABULARY, (2, 8))
+SHAPES = ({0: "batch", 1: torch.export.Dim("time", max=CONTEXT)},)
 
 
 class Block(nn.Module):
@@ -94,47 +95,54 @@ def watched(name: str, weights: int) -> Iterator[None]:
     print(f"{name:32} {seconds:8.1f} s   peak {high:5.2f}   left {after:5.2f}", flush=True)
 
 
-def measure(kind: str, millions: float) -> None:
+def convert(source: nn.Module | Path, verify: bool) -> bridge.Conversion:
+    if isinstance(source, Path):
+        return bridge.convert(source, verify=verify)
+    return bridge.convert(source, TOKENS, dynamic_shapes=SHAPES, verify=verify)
+
+
+def measure(step: str, kind: str, millions: float, folder: Path) -> None:
     torch.set_num_threads(1)
     bridge.convert(nn.Linear(2, 2), torch.randn(1, 2))  # what is loaded once
     module = decoder(millions)
     weights = sum(value.nbytes for value in module.parameters())
-    print(f"{weights / 4e6:.0f} million parameters, {weights / 1e6:.0f} MB, from a {kind}")
-    tokens = torch.randint(0, VOCABULARY, (2, 8))
-    shapes = ({0: "batch", 1: torch.export.Dim("time", max=CONTEXT)},)
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        with watched("write the bytes once", weights):
-            (folder / "bytes").write_bytes(bytes(weights))
-        with watched("read the bytes once", weights):
-            (folder / "bytes").read_bytes()
-        (folder / "bytes").unlink()
-        if kind == "module":
-            converted = functools.partial(bridge.convert, module, tokens, dynamic_shapes=shapes)
-        else:
-            path = folder / "decoder.onnx"
-            torch.onnx.export(module, (tokens,), path, dynamic_shapes=shapes, dynamo=True, verbose=False)
-            converted = functools.partial(bridge.convert, path)
-        del module
-        with watched("convert without proof", weights):
-            converted(verify=False)
-        with watched("convert with proof", weights):
-            result = converted()
-        with watched("save", weights):
-            result.save(folder / "decoder.keras")
-        del result, converted
-        with watched("load", weights):
-            bridge.load(folder / "decoder.keras")
+    source: nn.Module | Path = module
+    if kind == "file":
+        source = folder / "decoder.onnx"
+        if not source.exists():
+            torch.onnx.export(module, (TOKENS,), source, dynamic_shapes=SHAPES, dynamo=True, verbose=False)
+    del module
+    match step:
+        case "convert":
+            print(f"{weights / 4e6:.0f} million parameters, {weights / 1e6:.0f} MB, from a {kind}")
+            with watched("write the bytes once", weights):
+                (folder / "bytes").write_bytes(bytes(weights))
+            with watched("read the bytes once", weights):
+                (folder / "bytes").read_bytes()
+            (folder / "bytes").unlink()
+            with watched("convert without proof", weights):
+                result = convert(source, verify=False)
+            with watched("save", weights):
+                result.save(folder / "decoder.keras")
+        case "prove":
+            with watched("convert with proof", weights):
+                convert(source, verify=True)
+        case "load":
+            del source
+            with watched("load", weights):
+                bridge.load(folder / "decoder.keras")
 
 
 def main(kind: str = "module", *sizes: str) -> None:
     for millions in sizes or ("100", "500"):
-        command = [sys.executable, "-m", "benchmarks.large", "one", kind, millions]
-        subprocess.run(command, check=True)
+        with TemporaryDirectory() as folder:
+            for step in ("convert", "prove", "load"):
+                command = [sys.executable, "-m", "benchmarks.large", "one", step, kind, millions, folder]
+                subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["one"]:
-        measure(sys.argv[2], float(sys.argv[3]))
+        measure(sys.argv[2], sys.argv[3], float(sys.argv[4]), Path(sys.argv[5]))
     else:
         main(*sys.argv[1:])

@@ -45,6 +45,7 @@ class OnnxRuntime:
         if isinstance(model, ir.Model):
             light, self._weights = _without_weights(model)
             _add_lowest(light)
+            _forget_shapes(light)
             source: bytes | str = ir.to_proto(light).SerializeToString()
         else:
             source, self._weights = model, {}
@@ -125,6 +126,16 @@ def _without_weights(model: ir.Model) -> tuple[ir.Model, dict[str, np.ndarray]]:
 def _is_numpy(dtype: ir.DataType) -> bool:
     """Whether numpy has numbers of this type, and not somebody beside it."""
     return dtype != ir.DataType.STRING and dtype.numpy().isbuiltin == 1
+
+
+def _forget_shapes(model: ir.Model) -> None:
+    """onnxruntime finds shapes by itself. Those that were inferred take two sizes for one where a graph adds them, and
+    it does not run where one of them is 1 and the other is not."""
+    kept = set(model.graph.outputs)
+    for node in all_nodes(model):
+        for value in node.outputs:
+            if value not in kept:
+                value.shape = None
 
 
 def _add_lowest(model: ir.Model) -> None:
