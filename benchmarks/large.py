@@ -12,6 +12,7 @@ from benchmarks.timing import one_thread
 one_thread()
 
 import contextlib
+import gc
 import subprocess
 import sys
 import threading
@@ -78,6 +79,7 @@ def anonymous() -> int:
 @contextlib.contextmanager
 def watched(name: str, weights: int) -> Iterator[None]:
     """Prints what is done inside takes."""
+    gc.collect()
     before, peak, done = anonymous(), [0], threading.Event()
 
     def watch() -> None:
@@ -91,6 +93,7 @@ def watched(name: str, weights: int) -> Iterator[None]:
     seconds = time.perf_counter() - start
     done.set()
     watcher.join()
+    gc.collect()
     high, after = (max(0, value - before) / weights for value in (peak[0], anonymous()))
     print(f"{name:32} {seconds:8.1f} s   peak {high:5.2f}   left {after:5.2f}", flush=True)
 
