@@ -40,10 +40,43 @@ def _too_large(x: np.ndarray, to: np.dtype) -> np.ndarray:
     return np.full(x.shape, product > np.iinfo(to).max)
 
 
+def _overflown(node: ir.Node, given: dict[int, np.ndarray], made: Arrays) -> list[np.ndarray]:
+    """What is not finite: a library may overflow before others do, or cut its sums off at the largest number."""
+    return [~np.isfinite(x) for x in made]
+
+
+def _overflown_unlike_stated(node: ir.Node, given: dict[int, np.ndarray], made: Arrays) -> list[np.ndarray]:
+    """What is not finite, or is not by the formulas of the operator's schema, unless both are the same."""
+    beyond = _overflown(node, given, made)
+    if node.domain or node.op_type not in STEPS:
+        return beyond
+    inputs = [given.get(place) for place in range(len(node.inputs))]
+    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+    with np.errstate(all="ignore"):
+        stated = recurrent(node.op_type, inputs, attributes)
+    named = [x for x, value in zip(stated, node.outputs, strict=False) if value.name]
+    return [
+        np.isnan(y) | (here | ~np.isfinite(x)) & ~same(x, y)
+        for here, x, y in zip(beyond, named, made, strict=True)
+    ]
+
+
+def _lowest(node: ir.Node, given: dict[int, np.ndarray], made: Arrays) -> list[np.ndarray]:
+    """Where a pool found nothing above the lowest number."""
+    return [~(x > np.finfo(x.dtype).min) if x.dtype.kind == "f" else np.zeros(x.shape, bool) for x in made]
+
+
+def _no_integer(node: ir.Node, given: dict[int, np.ndarray], made: Arrays) -> list[np.ndarray]:
+    """Where an integer to a power is none of its type."""
+    with np.errstate(all="ignore"):
+        return [_beyond(np.power(given[0], given[1], dtype=np.float64), made[0].dtype)]
+
+
 class Open(NamedTuple):
     """Numbers of which an operator that makes numbers of a type may make anything, in which of its inputs (all of them
     where none is named): of what hangs on them, with `ranks` on all that they are ranked with along the axis; or of
-    everything, where they are in one of the inputs of `reach`: a kernel may multiply them with zeros of its own."""
+    everything, where they are in one of the inputs of `reach`: a kernel may multiply them with zeros of its own. And
+    what it `leaves` open of its outputs by what it was given and made: there a library's numbers are its own."""
 
     operators: str
     numbers: Callable[[np.ndarray, np.dtype], np.ndarray]
@@ -51,7 +84,7 @@ class Open(NamedTuple):
     inputs: tuple[int, ...] = ()
     reach: Sequence[int] = ()
     ranks: bool = False
-    overflows: bool = False  # whether what a library makes of large numbers of its own is its own too
+    leaves: Callable[[ir.Node, dict[int, np.ndarray], Arrays], list[np.ndarray]] | None = None
     kinds: str = "f"  # of the inputs' types, as numpy has them
 
 
@@ -59,12 +92,8 @@ KERNEL, WEIGHTS, KEYS, ALL = (1,), (1, 2), (1, 2), range(9)
 OPEN = (
     Open("Clip", _infinite, "whether a bound that is left out is the largest number"),
     Open("ArgMax ArgMin ReduceMax ReduceMin", _nan, "whether NaN is the largest or passed over"),
-    Open(
-        "MaxPool GlobalMaxPool",
-        _endless,
-        "that, and what the largest of none is, as in a window on nothing but padding",
-        overflows=True,
-    ),
+    Open("MaxPool", _endless, "that, and what is largest where there is nothing but padding", leaves=_lowest),
+    Open("GlobalMaxPool", _endless, "likewise", leaves=_overflown),
     Open("Sign", _nan, "which sign NaN has"),
     Open("Hardmax TopK", _nan, "where NaN is ranked", ranks=True),
     Open("ScatterElements ScatterND", _nan, "how NaN compares, where the largest or smallest is kept"),
@@ -77,18 +106,18 @@ OPEN = (
         "likewise, of a scale that has no end",
         reach=ALL,
     ),
-    Open("Pow", _beyond, "likewise, of a power that is NaN or too large", kinds="", overflows=True),
+    Open("Pow", _beyond, "likewise, of a power that is NaN or too large", leaves=_no_integer, kinds=""),
     Open("Softmax LogSoftmax", _endless, "what the largest is, from which all are subtracted"),
-    Open("ReduceLogSumExp", _endless, "that, and whether it is subtracted at all", overflows=True),
+    Open("ReduceLogSumExp", _endless, "that, and whether it is subtracted at all", leaves=_overflown),
     Open("Attention MultiHeadAttention", _endless, "whether it is read where it is masked", reach=KEYS),
     Open(
         "LSTM GRU RNN LSTMFrom GRUFrom RNNFrom LSTMPFrom LSTMP LSTMCell GRUCell RNNCell",
         _endless,
         "whether approximations of activations cut it off or pass it on",
         reach=WEIGHTS,
-        overflows=True,
+        leaves=_overflown_unlike_stated,
     ),
-    Open("Einsum", _endless, "which sums and products are taken first", overflows=True),
+    Open("Einsum", _endless, "which sums and products are taken first", leaves=_overflown),
     Open("Resize GridSample", _endless, "whether it is read where its weight is 0", reach=ALL),
     Open("DFT STFT", _endless, "which of the sums it enters", reach=ALL),
     Open("LRN", _endless, "whether it stays in a sum that moves on along the channels", reach=ALL),
@@ -149,7 +178,7 @@ def choices(
         return
     found = _open_numbers(row, node, given, made[0].dtype)
     others = list(_hanging(row, node, given, found, made, again)) if found else []
-    apart = _apart(node, given, made) if row.overflows else []
+    apart = row.leaves(node, given, made) if row.leaves is not None else []
     if not any(x.any() for x in apart):
         yield from others
         return
@@ -185,31 +214,6 @@ def _hanging(
     )
     for other in (*filled, *put):
         yield [_put(mask, theirs, ours) for mask, theirs, ours in zip(hang, other, made, strict=True)]
-
-
-def _apart(node: ir.Node, given: dict[int, np.ndarray], made: Arrays) -> list[np.ndarray]:
-    """Where an operator that `overflows` made what is not finite, or the formulas of its schema do, unless both are the
-    same: a library may overflow before they do, or cut its sums off at the largest number. Of an integer to a power
-    where that is none of its type; of a pool where it found none larger than the lowest number."""
-    if node.op_type == "MaxPool":
-        return [
-            ~(x > np.finfo(x.dtype).min) if x.dtype.kind == "f" else np.zeros(x.shape, bool) for x in made
-        ]
-    if node.op_type == "Pow":
-        with np.errstate(all="ignore"):
-            return [_beyond(np.power(given[0], given[1], dtype=np.float64), made[0].dtype)]
-    beyond = [~np.isfinite(x) for x in made]
-    if node.domain or node.op_type not in STEPS:
-        return beyond
-    inputs = [given.get(place) for place in range(len(node.inputs))]
-    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
-    with np.errstate(all="ignore"):
-        stated = recurrent(node.op_type, inputs, attributes)
-    named = [x for x, value in zip(stated, node.outputs, strict=False) if value.name]
-    return [
-        np.isnan(y) | (here | ~np.isfinite(x)) & ~same(x, y)
-        for here, x, y in zip(beyond, named, made, strict=True)
-    ]
 
 
 def _open_numbers(
