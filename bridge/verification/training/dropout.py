@@ -119,6 +119,18 @@ def _varies(array: np.ndarray, axis: int) -> bool:
 # --- torch ---------------------------------------------------------------------------------------------------------
 
 
+def attending(attend: TorchCall, note: Callable[[float], None]) -> TorchCall:
+    """In the place of `attend`, torch's attention: it drops nothing, and notes the rate by which it was to."""
+
+    def attention(
+        q: object, k: object, v: object, mask: object = None, dropout_p: float = 0.0, *rest: object, **options: object
+    ) -> torch.Tensor:  # fmt: skip
+        note(dropout_p)
+        return attend(q, k, v, options.pop("attn_mask", mask), 0.0, *rest, **options)
+
+    return attention
+
+
 class _Calls:
     """The calls of a running torch module that drop, each noted at the innermost module that makes it."""
 
@@ -140,25 +152,12 @@ class _Calls:
 
         return drop
 
-    def attending(self, attend: TorchCall) -> TorchCall:
-        """In the place of `attend`, torch's attention: it drops nothing. A direct call shows no rate when it is
-        traced."""
+    def attends(self, rate: float) -> None:
+        """Attention drops by `rate`. A direct call shows none when it is traced."""
         import torch
 
-        def attention(
-            q: object,
-            k: object,
-            v: object,
-            mask: object = None,
-            dropout_p: float = 0.0,
-            *rest: object,
-            **options: object,
-        ) -> torch.Tensor:
-            if isinstance(self._running[-1], torch.nn.MultiheadAttention):
-                self.drops.note(self._inner(), dropout_p)
-            return attend(q, k, v, options.pop("attn_mask", mask), 0.0, *rest, **options)
-
-        return attention
+        if isinstance(self._running[-1], torch.nn.MultiheadAttention):
+            self.drops.note(self._inner(), rate)
 
     def enter(self, module: torch.nn.Module, *rest: object) -> None:
         import torch
@@ -177,7 +176,7 @@ def torch_drops(reference: Torch, inputs: Arrays) -> Drops:
     import torch
 
     calls, functional = _Calls(reference.module), torch.nn.functional
-    attention = calls.attending(functional.scaled_dot_product_attention)
+    attention = attending(functional.scaled_dot_product_attention, calls.attends)
     patches = [
         *((torch._VF, name, calls.dropping(name), "counted") for name in DROPPING),
         (functional, "scaled_dot_product_attention", attention, "counted"),

@@ -11,7 +11,7 @@ import contextlib
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import keras
 import numpy as np
@@ -21,6 +21,7 @@ from bridge.errors import SourceError
 from bridge.frontend.torch.module import Torch
 from bridge.keras_compat import all_layers, full_precision, place_of, to_numpy, torch_in_full_precision
 from bridge.verification.metrics import Arrays
+from bridge.verification.training.dropout import attending
 from bridge.verification.training.statistics import Batches, batches
 from bridge.weights.weight_map import WeightMap
 
@@ -81,20 +82,10 @@ def _trained(module: torch.nn.Module, training: bool = True) -> Iterator[set[flo
 
     from bridge.frontend.torch.patches import DROPPING, replaced
 
-    attend, seen = torch.nn.functional.scaled_dot_product_attention, set[float]()
-
-    def attention(
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        mask: torch.Tensor | None = None,
-        dropout_p: float = 0.0,
-        *rest: Any,
-        **options: Any,
-    ) -> torch.Tensor:
-        seen.update({dropout_p} - {0.0})
-        return attend(q, k, v, options.pop("attn_mask", mask), 0.0, *rest, **options)
-
+    seen = set[float]()
+    attention = attending(
+        torch.nn.functional.scaled_dot_product_attention, lambda rate: seen.update({rate} - {0.0})
+    )
     kinds = (torch.nn.RNNBase, torch.nn.MultiheadAttention)
     stand_ins = [
         # owner, attribute, what stands in, why
