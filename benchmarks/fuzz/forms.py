@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.fuzz.layers import Draw
+from benchmarks.fuzz.outcomes import listed
 from benchmarks.fuzz.parts import Chain
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -58,18 +59,33 @@ INPUTS: dict[str, tuple[type[Chain], Callable[[Any, dict[str, Any]], Arguments]]
     "in a dict": (InDict, lambda x, further: (({"x": x, **further},), {})),
     "nested": (Nested, lambda x, further: (((x, further),), {})),
 }
-OUTPUTS: dict[
-    str, tuple[Callable[[Any], Any], Callable[[Any], list[Any]]]
-] = {  # made in torch, and read in Keras
-    "in a tuple": (lambda ys: tuple(ys) if len(ys) > 1 else ys[0], lambda found: _listed(found)),
-    "in a list": (list, lambda found: _listed(found)),
+
+
+def _answered(found: Any) -> list[Any]:
+    return [found["main"], *found.get("more", ())]
+
+
+def _paired(found: Any) -> list[Any]:
+    return [found["main"], *found.get("more", {"rest": ()})["rest"]]
+
+
+def _in_tree(found: Any) -> list[Any]:
+    """Keras gives what is alone in a list by itself."""
+    first, more = (found, ()) if isinstance(found, dict) else found
+    return [first["main"], *more]
+
+
+# Made in torch, and read in Keras
+OUTPUTS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], list[Any]]]] = {
+    "in a tuple": (lambda ys: tuple(ys) if len(ys) > 1 else ys[0], listed),
+    "in a list": (list, listed),
     "as a dict": (
         lambda ys: dict(zip(NAMES, ys, strict=False)),
         lambda found: [found[name] for name in NAMES if name in found],
     ),
-    "as a dataclass": (lambda ys: Answer(ys[0], ys[1:] or None), lambda found: _answered(found)),
-    "as a named tuple": (lambda ys: Pair(ys[0], {"rest": ys[1:]}), lambda found: _paired(found)),
-    "as a tree": (lambda ys: ({"main": ys[0]}, tuple(ys[1:])), lambda found: _in_tree(found)),
+    "as a dataclass": (lambda ys: Answer(ys[0], ys[1:] or None), _answered),
+    "as a named tuple": (lambda ys: Pair(ys[0], {"rest": ys[1:]}), _paired),
+    "as a tree": (lambda ys: ({"main": ys[0]}, tuple(ys[1:])), _in_tree),
 }
 WRAPPERS: dict[str, Callable[[nn.Module], Any]] = {
     "": lambda module: module,
@@ -117,21 +133,3 @@ class Form:
     def read(self, found: Any) -> list[Any]:
         """What a Keras model gives, in the order in which the module gives it."""
         return OUTPUTS[self.outputs][1](found)
-
-
-def _listed(found: Any) -> list[Any]:
-    return found if isinstance(found, list) else [found]
-
-
-def _answered(found: Any) -> list[Any]:
-    return [found["main"], *found.get("more", ())]
-
-
-def _paired(found: Any) -> list[Any]:
-    return [found["main"], *found.get("more", {"rest": ()})["rest"]]
-
-
-def _in_tree(found: Any) -> list[Any]:
-    """Keras gives what is alone in a list by itself."""
-    first, more = (found, ()) if isinstance(found, dict) else found
-    return [first["main"], *more]

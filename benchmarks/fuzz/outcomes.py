@@ -18,12 +18,12 @@ ALLOWED = 1e-4  # of the largest magnitude
 ROUNDING = 30  # times torch's own
 
 
-def _listed(found: Any) -> list[Any]:
+def listed(found: Any) -> list[Any]:
     return found if isinstance(found, list) else [found]
 
 
 def outcome(
-    convert: Callable[[], Any], make: Callable[[], Torch], read: Callable[[Any], list[Any]] = _listed
+    convert: Callable[[], Any], make: Callable[[], Torch], read: Callable[[Any], list[Any]] = listed
 ) -> Outcome:
     """How `convert` ends for what `make` gives; `read` gives in torch's order what the Keras model gives."""
     try:
