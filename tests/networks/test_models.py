@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 import os
 import subprocess
@@ -13,32 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from prepared import MODELS, make, two_biases
 
 import bridge
 
 ROOT = Path(__file__).parents[2]
-MODELS = [
-    "attention_pooling",
-    "autoencoder",
-    "char_stream",
-    "conv_gru",
-    "crnn",
-    "crnn:make_fixed",
-    "digit_images",
-    "digit_strips",
-    "digits",
-    "forecaster",
-    "frames",
-    "hand_stepped",
-    "language_model",
-    "packed",
-    "residual_lstm",
-    "seq2seq",
-    "speech",
-    "sunspots",
-    "tagger",
-    "text_classifier",
-]
 TRANSPOSES = {  # between nodes; each with its reason
     "conv_gru": 1,  # (batch, channels, time) in torch's signature
     "crnn": 3,  # the image at the door, height against width before the columns, time first for CTC
@@ -54,14 +32,9 @@ RECURRENT = {"LSTM", "GRU", "SimpleRNN", "Bidirectional", "LSTMCell", "GRUCell",
 torch.set_num_threads(1)
 
 
-def example(name: str):
-    module, _, maker = name.partition(":")
-    return getattr(importlib.import_module(f"models.{module}"), maker or "make")()
-
-
 @functools.cache
 def converted(name: str) -> tuple[bridge.Conversion, torch.nn.Module, tuple]:
-    module, args, dynamic_shapes = example(name)
+    module, args, dynamic_shapes = make(name)
     return (
         bridge.convert(module, args, dynamic_shapes=dynamic_shapes, verify=bridge.Verify(float64=True)),
         module,
@@ -89,13 +62,6 @@ def test_native_layers_with_torchs_parameters(name: str) -> None:
     for layer in conversion.model.layers:
         if layer.weights:
             assert layer.name in paths or layer.name.rsplit("_", 1)[0] in paths, layer.name
-
-
-def two_biases(module: torch.nn.Module) -> int:
-    """How many numbers fewer Keras has, which keeps the sum of torch's two biases (but both of a GRU)."""
-    kinds = (torch.nn.LSTM, torch.nn.RNN, torch.nn.LSTMCell, torch.nn.RNNCell)
-    owners = [m for m in module.modules() if isinstance(m, kinds)]
-    return sum(p.numel() for m in owners for n, p in m.named_parameters() if n.startswith("bias_hh"))
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -4,11 +4,11 @@ have written it, with a budget of transposes."""
 from __future__ import annotations
 
 import functools
-import importlib
 
 import numpy as np
 import pytest
 import torch
+from prepared import VISION, make
 from sampling import but
 
 import bridge
@@ -49,14 +49,9 @@ STATISTICS = ("running_mean", "running_var")
 torch.set_num_threads(1)
 
 
-def example(name: str):
-    module, _, maker = name.partition(":")
-    return getattr(importlib.import_module(f"models.vision.{module}"), maker or "make")()
-
-
 @functools.cache
 def converted(name: str) -> tuple[bridge.Conversion, torch.nn.Module]:
-    module, args, dynamic_shapes = example(name)
+    module, args, dynamic_shapes = make(f"vision.{name}")
     return bridge.convert(
         module, args, dynamic_shapes=dynamic_shapes, verify=bridge.Verify(float64=True)
     ), module
@@ -74,6 +69,10 @@ def test_proved_three_ways_at_several_sizes_and_in_double(name: str) -> None:
     assert max(check.error for check in ordinary) <= 1e-5
     assert max(check.error for check in report.checks if check.dtype == "float64") <= 1e-10
     assert max(row.error or 0 for row in report.rows) <= 1e-3  # at every node
+
+
+def test_every_network_has_a_budget() -> None:
+    assert {f"vision.{name}" for name in BUDGET} == set(VISION)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -101,7 +100,7 @@ def test_an_untouched_model_comes_back_bit_for_bit(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["resnet", "unet", "fpn", "video"])
 def test_channels_last_leaves_no_transpose_at_the_doors(name: str) -> None:
-    module, args, shapes = importlib.import_module(f"models.vision.{name}").make()
+    module, args, shapes = make(f"vision.{name}")
     conversion = bridge.convert(module, args, dynamic_shapes=shapes, channels_last=True)
     assert conversion.report.verified
     assert conversion.report.transposes == 0

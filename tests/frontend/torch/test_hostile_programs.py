@@ -232,13 +232,6 @@ HARMLESS = {  # what torch says of where a node came from, and what it does not 
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", MODELS)
-def test_a_program_of_no_sense(program: Path, folder: Path, case: str) -> None:
-    path = folder / "p.pt2"
-    path.write_bytes(with_json(program.read_bytes(), "models/model.json", MODELS[case]))
-    refused(lambda: bridge.convert(path), ".", folder.parent)
-
-
 @pytest.mark.parametrize("case", HARMLESS)
 def test_words_that_nobody_runs(program: Path, folder: Path, case: str) -> None:
     path = folder / "p.pt2"
@@ -287,10 +280,15 @@ CONFIGS: dict[str, Callable[[Json], Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CONFIGS)
-def test_weights_of_no_sense(program: Path, folder: Path, case: str) -> None:
+MEMBERS = {"models/model.json": MODELS, "model_weights_config.json": CONFIGS}
+
+
+@pytest.mark.parametrize(
+    ("member", "case"), [(member, case) for member in MEMBERS for case in MEMBERS[member]]
+)
+def test_a_program_of_no_sense(program: Path, folder: Path, member: str, case: str) -> None:
     path = folder / "p.pt2"
-    path.write_bytes(with_json(program.read_bytes(), "model_weights_config.json", CONFIGS[case]))
+    path.write_bytes(with_json(program.read_bytes(), member, MEMBERS[member][case]))
     refused(lambda: bridge.convert(path), ".", folder.parent)
 
 

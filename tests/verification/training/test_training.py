@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import torch
+from prepared import MODELS, VISION, make, two_biases
 from sampling import but
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,50 +34,13 @@ SHORT = [
     "packed",
     "vision.resnet",
 ]
-LONG = [
-    "attention_pooling",
-    "autoencoder",
-    "conv_gru",
-    "crnn",
-    "crnn:make_fixed",
-    "digit_images",
-    "forecaster",
-    "frames",
-    "residual_lstm",
-    "seq2seq",
-    "speech",
-    "sunspots",
-    "tagger",
-    "text_classifier",
-    "vision.aspp",
-    "vision.convnext",
-    "vision.dcgan",
-    "vision.densenet",
-    "vision.detector",
-    "vision.fpn",
-    "vision.inception",
-    "vision.mixer",
-    "vision.mobilenet",
-    "vision.mobilenet:make_v2",
-    "vision.resnet:make_bottleneck",
-    "vision.shufflenet",
-    "vision.super_resolution",
-    "vision.swin",
-    "vision.unet",
-    "vision.unet:make_bilinear",
-    "vision.vgg",
-    "vision.video",
-    "vision.video:make_factored",
-    "vision.vit",
-    "vision.wavenet",
-]
+LONG = [name for name in MODELS + VISION if name not in SHORT]
 EVERY = [*SHORT, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)]
 
 
 @functools.cache
 def trained(name: str) -> tuple[bridge.Conversion, nn.Module]:
-    module, _, maker = name.partition(":")
-    network, args, shapes = getattr(importlib.import_module(f"models.{module}"), maker or "make")()
+    network, args, shapes = make(name)
     return bridge.convert(network, args, dynamic_shapes=shapes, verify=bridge.Verify(training=True)), network
 
 
@@ -88,16 +51,9 @@ def worst(conversion: bridge.Conversion, leg: str, dtype: str = "float64") -> fl
 @pytest.mark.parametrize("name", but(["vision.resnet"], EVERY))
 def test_every_trainable_parameter_of_torch_trains_in_keras(name: str) -> None:
     conversion, network = trained(name)
-    summed = sum(p.numel() for n, p in network.named_parameters() if is_second_bias(network, n))
+    summed = two_biases(network)
     assert conversion.report.trainable == sum(p.numel() for p in network.parameters()) - summed
     assert conversion.report.summed == summed
-
-
-def is_second_bias(network: nn.Module, name: str) -> bool:
-    """Whether Keras has the sum of this bias and another (not of a GRU, where Keras has both)."""
-    owner, _, leaf = name.rpartition(".")
-    kinds = (nn.LSTM, nn.RNN, nn.LSTMCell, nn.RNNCell)
-    return leaf.startswith("bias_hh") and isinstance(network.get_submodule(owner), kinds)
 
 
 @pytest.mark.parametrize("name", EVERY)
