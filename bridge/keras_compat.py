@@ -48,10 +48,12 @@ def weights_to_come() -> Iterator[None]:
     The matrix of an orthogonal one is decomposed, which takes longer than all else for large layers, and is not there
     for halves on an accelerator.
     """
-    add_weight, random = keras.Layer.add_weight, _drawn()
+    from keras.src.initializers.random_initializers import RandomInitializer
+
+    add_weight = keras.Layer.add_weight
 
     def add_zeros(layer: keras.Layer, *args: Any, initializer: Any = None, **settings: Any) -> Any:
-        if isinstance(keras.initializers.get(initializer), random):
+        if isinstance(keras.initializers.get(initializer), RandomInitializer):
             initializer = "zeros"
         return add_weight(layer, *args, initializer=initializer, **settings)
 
@@ -60,11 +62,6 @@ def weights_to_come() -> Iterator[None]:
         yield
     finally:
         keras.Layer.add_weight = add_weight  # type: ignore[method-assign]
-
-
-def _drawn() -> type:
-    """What all initializers are that draw numbers."""
-    return keras.initializers.VarianceScaling.__bases__[0]
 
 
 @contextlib.contextmanager

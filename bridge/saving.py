@@ -26,6 +26,7 @@ from bridge.files.atomic import flush_to_disk, move, require_file, workshop
 from bridge.files.keras_file import require_harmless
 from bridge.report.report import Report
 from bridge.weights.entry import Entry, Row
+from bridge.weights.memory import unheld
 from bridge.weights.recipes import Recipe
 from bridge.weights.soundness import require_sound
 from bridge.weights.weight import State, Weight
@@ -201,7 +202,7 @@ def _state(header: Header, arrays: dict[str, np.ndarray], room: int) -> State:
             room -= math.prod(shape)
         if room < 0 or kept is not None and (list(kept.shape), kept.dtype) != (shape, dtype):
             raise ValueError(f"{name} is no such array")
-        values[name] = np.broadcast_to(np.zeros((), dtype), shape) if kept is None else kept
+        values[name] = unheld(shape, dtype) if kept is None else kept
     if aliases.keys() & set(aliases.values()):
         raise ValueError("weights are one with themselves")
     if any(values[alias].shape != values[name].shape for alias, name in aliases.items()):
@@ -222,14 +223,12 @@ def load_keras(path: Path) -> keras.Model:
     """A `.keras` file in safe mode, with the layers of ours known."""
     import keras
 
-    from bridge import layers  # noqa: F401 - registers the layers that Keras lacks
-    from bridge.keras_compat import weights_to_come
+    from bridge import layers
 
     require_file(path)
     try:
         require_harmless(path)
-        with weights_to_come():
-            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = layers.load_model(path)
         if not isinstance(model, keras.Model) or not model.inputs:
             raise ValueError(f"it holds a {type(model).__name__} in place of a model with inputs")
         return model

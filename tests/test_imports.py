@@ -36,7 +36,7 @@ FRAMEWORKS = {
     "onnxscript": "frontend.source frontend.torch.*",
     "onnxruntime": "verification.runners",
     "keras": "layers.* ops.* build.* keras_compat files.keras_file saving summary backend conversion "
-    "verification.backends.worker verification.doubt.alone verification.nodes verification.outputs "
+    "verification.doubt.alone verification.nodes verification.outputs "
     "verification.runners verification.saved verification.training.* verification.verify",
     "jax": "keras_compat",
     "tensorflow": "keras_compat",

@@ -38,7 +38,7 @@ class Filling:
 
     def assign(self) -> None:
         for entry in self.entries:
-            entry.variable.assign(entry.weight.numpy())
+            entry.variable.assign(entry.weight.copy())
 
 
 def filling(pairs: Sequence[Pair], orders: Mapping[int, Orders]) -> Filling:

@@ -2,6 +2,7 @@
 them known to `keras.saving.load_model`."""
 
 from bridge.layers.control_flow import If, Shared
+from bridge.layers.loading import load_model
 from bridge.layers.loops import Loop, Scan
 from bridge.layers.package import PACKAGE
 from bridge.layers.recurrent import ACTIVATIONS, Cell, Function, Recurrent, function
@@ -17,4 +18,5 @@ __all__ = [
     "Scan",
     "Shared",
     "function",
+    "load_model",
 ]

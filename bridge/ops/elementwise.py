@@ -10,6 +10,7 @@ import numpy as np
 from keras import layers, ops
 
 from bridge.graph.rewriting import input_of
+from bridge.keras_compat import rounds_double
 from bridge.ops.contract import TYPES, Site, Step, Tensor
 from bridge.ops.dims import add, cast
 from bridge.ops.layouts import ANY, FIRST_INPUT
@@ -197,7 +198,7 @@ def pow_(site: Site, x, y):
     wider = base and exponent and exponent.is_floating_point() and exponent.bitwidth > base.bitwidth
     if base is None or base.is_floating_point() and not wider:
         return ops.power(x, cast(y, site.dtype))
-    exact = "float64" if keras.backend.backend() == "tensorflow" else "float32"
+    exact = "float32" if rounds_double() else "float64"
     dtype = exact if base.is_integer() and exponent else site.float_type(exponent)
     return ops.cast(ops.power(cast(x, dtype), cast(y, dtype)), site.dtype)
 

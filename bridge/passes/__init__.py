@@ -75,7 +75,8 @@ def simplify(model: ir.Model, after: Callable[[str, ir.Model], None] | None = No
         except Exception as error:
             error.add_note(f"pass {run.__name__}")
             raise
-        add_functions(simple)
         if after is not None:
+            add_functions(simple)
             after(run.__name__, simple)
+    add_functions(simple)
     return simple

@@ -21,6 +21,7 @@ from onnx_shape_inference import (
 from bridge.errors import BridgeError, SourceError, short_message
 from bridge.graph.axes import MAX_RANK
 from bridge.graph.decimals import fraction
+from bridge.graph.functions import add_functions
 from bridge.graph.loops import scanned_out, trips
 from bridge.graph.rewriting import all_nodes, attribute, input_of, inputs_of, integers, is_onnx
 from bridge.graph.shapes import Dim, formula, shape_of
@@ -37,6 +38,7 @@ def infer_shapes(model: ir.Model) -> None:
     What the graph declares of its outputs is kept only where nothing can be inferred. Raises `SourceError` if shapes
     do not fit, or are beyond `bounds`.
     """
+    add_functions(model)  # through whose bodies the shapes of our operators follow
     values = [value for node in all_nodes(model) for value in node.outputs]
     declared = [value.shape for value in values]
     for value in values:
@@ -48,9 +50,8 @@ def infer_shapes(model: ir.Model) -> None:
             raise error.__cause__ from None
         raise SourceError(f"shapes do not fit: {short_message(error)}{_reason(error)}") from error
     require_bounds(model.graph)
-    model.meta.setdefault(
-        ROOM, Room.of(model.graph)
-    )  # of the graph as it was given, before passes take from it
+    # of the graph as it was given, before passes take from it
+    model.meta.setdefault(ROOM, Room.of(model.graph))
     for value, shape in zip(values, declared, strict=True):
         if value.shape is not None:
             value.shape = ir.Shape([plain(dim) for dim in value.shape])

@@ -25,6 +25,11 @@ def empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
+def unheld(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    """An array that takes no room, for its shape and type: that of a value which is held elsewhere."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
 def copy(value: np.ndarray, into: np.ndarray) -> None:
     """`into[...] = value`, in blocks where the two lie across one another: several times faster for large arrays.
 

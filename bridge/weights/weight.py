@@ -17,12 +17,12 @@ import onnx_ir as ir
 
 from bridge.errors import SourceError
 from bridge.weights.algebra import concat, narrow, reshape, transpose
-from bridge.weights.memory import empty
+from bridge.weights.memory import empty, unheld
 from bridge.weights.normed import SpectralNorm, WeightNorm
 from bridge.weights.recipes import Fill, Param, Recipe, Scale, Sum
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence, Set
+    from collections.abc import Mapping, Sequence, Set
 
 
 @dataclass(frozen=True)
@@ -61,17 +61,13 @@ class State:
         values = {name: value for name, value in self.values.items() if name in names or name in aliases}
         return replace(self, values=values, aliases=aliases)
 
-    def settled(self, kept: Iterable[str]) -> State:
+    def settled(self, kept: Set[str]) -> State:
         """The same, with a copy of the values that are `kept`, and of the others what shape and type they have."""
-        return replace(
-            self,
-            values={
-                name: np.array(value)
-                if name in kept
-                else np.broadcast_to(np.zeros((), value.dtype), value.shape)
-                for name, value in self.values.items()
-            },
-        )
+        values = {
+            name: np.array(value) if name in kept else unheld(value.shape, value.dtype)
+            for name, value in self.values.items()
+        }
+        return replace(self, values=values)
 
     def _refuse_nan(self) -> None:
         """Raise `SourceError` naming the weights that hold NaN: no proof can be had of such a model."""

@@ -33,15 +33,10 @@ def main(model: str, recursion_limit: str, outputs: str) -> None:
 
 
 def _loaded(model: str, outputs: list[structure.Path]) -> Callable[[Arrays], Arrays]:
-    import keras
-
-    from bridge import layers  # noqa: F401 - registers the layers that Keras lacks
-    from bridge.keras_compat import weights_to_come
+    from bridge import layers
     from bridge.verification.runners import keras_call
 
-    with weights_to_come():
-        loaded = keras.saving.load_model(model, compile=False, safe_mode=True)
-    return keras_call(loaded, outputs)
+    return keras_call(layers.load_model(model), outputs)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,16 @@
+"""A saved model read, with the layers that Keras lacks."""
+
+from __future__ import annotations
+
+import os
+
+import keras
+
+from bridge.keras_compat import weights_to_come
+
+
+def load_model(path: str | os.PathLike[str]) -> keras.Model:
+    """A `.keras` file in safe mode; its weights are read, and not drawn before. The layers of this package are known
+    to Keras by then, whose import registers them."""
+    with weights_to_come():
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
