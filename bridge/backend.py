@@ -125,9 +125,8 @@ def _read_while_planning(model: ir.Model, weights: bool) -> set[str]:
 
 def _known_operands(model: ir.Model, weights: bool) -> Iterator[ir.Value | None]:
     for node in model.graph:
-        builder = find(node.domain, node.op_type) or find(
-            DOMAIN, node.op_type
-        )  # or ours, of a recurrent layer
+        # ONNX's, or ours of a recurrent layer
+        builder = find(node.domain, node.op_type) or find(DOMAIN, node.op_type)
         for index, value in enumerate(node.inputs):
             kind = getattr(builder and builder.parameter(index), "kind", None)
             if kind is not None and (kind.known or (weights and kind is Kind.EITHER)):

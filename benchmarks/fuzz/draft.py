@@ -14,9 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 Range = tuple[float, float]  # the least and the largest number of an input, both of them legal
 FLOATS, INTEGERS = ("float32", "float64", "float16"), ("int64", "int32", "int8", "uint8", "int16", "uint32")
-EXACT = np.array(
-    [-2.5, -2, -1.5, -1, -0.5, -0.0, 0.0, 0.5, 1, 1.5, 2, 2.5]
-)  # ties, halves, zeros of both signs
+# Ties, halves, zeros of both signs
+EXACT = np.array([-2.5, -2, -1.5, -1, -0.5, -0.0, 0.0, 0.5, 1, 1.5, 2, 2.5])
 MOST = 2000  # elements of one value
 
 
@@ -269,12 +268,12 @@ def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 
 def run_node(node: onnx.NodeProto, feeds: dict[str, np.ndarray], opset: int) -> list[np.ndarray]:
     """What one node gives, by onnxruntime. Raises `Illegal`."""
-    dims = {
-        name: array.shape if node.domain else (None,) * array.ndim for name, array in feeds.items()
-    }  # which some of onnxruntime's own operators ask for
-    return _session(
-        node, tuple((name, array.dtype.name, dims[name]) for name, array in feeds.items()), opset
-    )(feeds)
+    given = tuple(
+        # sizes, which some of onnxruntime's own operators ask for
+        (name, array.dtype.name, array.shape if node.domain else (None,) * array.ndim)
+        for name, array in feeds.items()
+    )
+    return _session(node, given, opset)(feeds)
 
 
 def _session(

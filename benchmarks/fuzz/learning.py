@@ -76,9 +76,8 @@ def fault(converted: bridge.Conversion, inputs: Sequence[torch.Tensor], known: t
     largest = max((float(np.abs(change).max()) for change in changes.values() if change.size), default=0.0)
     for name, change in changes.items():
         scale = max(float(np.abs(change).max(initial=0.0)), SMALL * largest, 1e-30)
-        times = (
-            (1, 2) if "bias_ih" in name else (1,)
-        )  # where Keras has both biases, their sum moves as in torch
+        # where Keras has both biases, their sum moves as in torch
+        times = (1, 2) if "bias_ih" in name else (1,)
         errors = [float(np.abs(after[name] - n * change).max(initial=0.0)) for n in times]
         if not min(errors) <= ALLOWED * scale:
             return f"{name} is changed otherwise by a step"

@@ -44,9 +44,8 @@ from bridge.verification.checks import (
 SWITCHES = 10  # of one subject
 SECONDS = 45  # for the conversions of one
 IS = " ⇒ "  # between a switch and what came of it
-LEARNING = (
-    "resolve_casts resolve_branches fold_constants sequence_to_split compress_to_gather".split()
-)  # passes that are steps of another
+# Passes that are steps of another
+LEARNING = "resolve_casts resolve_branches fold_constants sequence_to_split compress_to_gather".split()
 TRAINED = (BACK, DROPOUT, GRADIENTS, STEPS, STATISTICS)
 KERAS = (ORT_KERAS, TORCH_KERAS, *TRAINED)
 STAGES = {  # the beginning of a file's name: what a report has to say of a fault in it, one of several

@@ -286,10 +286,5 @@ LEARNER = Kind(
     learner, ("ops/", "weights/recipes", "frontend/torch/t", "weights/", "frontend/torch/p", "build/")
 )
 TRAINED = Kind(trained, (LEARN, "weights/", LEARN, "build/", LEARN, "passes/"))
-KINDS = (NEW, OLD, NEW) * 6 + (
-    GRAPH,
-    TRAINED,
-    FUNCTION,
-    MODULE,
-    LEARNER,
-)  # in turn; the last ones take longest
+# In turn; the last ones take longest
+KINDS = (NEW, OLD, NEW) * 6 + (GRAPH, TRAINED, FUNCTION, MODULE, LEARNER)

@@ -256,9 +256,8 @@ def _check_type(value: ir.Value, result: Tensor | None, assembly: Assembly) -> N
     if keras.backend.backend() == "jax":  # which has floats of 32 bits unless told otherwise
         got, want = got.replace("64", "32"), want.replace("64", "32")
     if got != want:
-        kept = (
-            ", which it keeps with KERAS_BACKEND=tensorflow" if want == "float64" and rounds_double() else ""
-        )
+        rounds = want == "float64" and rounds_double()
+        kept = ", which it keeps with KERAS_BACKEND=tensorflow" if rounds else ""
         raise Refused(f"Keras gives {got} where the graph has {want}{kept}")
 
 

@@ -26,9 +26,8 @@ from bridge.files.atomic import require_file
 SLACK = 64 << 20  # bytes by which a packed archive may outgrow four times its size
 MAX_MEMBERS = 1 << 16
 MAX_JSON = 32 << 20  # characters of one text
-LOCAL = struct.Struct(
-    "<26x2H"
-)  # the head of a member: at its end how long its name is, and what else stands there
+# The head of a member: at its end how long its name is, and what else stands there
+LOCAL = struct.Struct("<26x2H")
 ENCRYPTED = 1
 NUMBERS = "biufc"  # kinds of dtypes
 # What reading a broken or hostile file raises
@@ -78,11 +77,8 @@ class Member(io.RawIOBase):
         self._file = archive.fp
         self._file.seek(member.header_offset)
         header = self._file.read(LOCAL.size)
-        if (
-            len(header) < LOCAL.size
-            or member.compress_type != zipfile.ZIP_STORED
-            or member.flag_bits & ENCRYPTED
-        ):
+        plain = member.compress_type == zipfile.ZIP_STORED and not member.flag_bits & ENCRYPTED
+        if len(header) < LOCAL.size or not plain:
             raise ValueError(f"{member.filename} is not in it as it is")
         self._start = member.header_offset + LOCAL.size + sum(LOCAL.unpack(header))
         self._size, self._at = member.file_size, 0

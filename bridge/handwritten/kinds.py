@@ -40,9 +40,8 @@ class Kind:
     rule: Rule | None  # None for a layer around others, which has settings only
     torch: str  # the names of the classes
     settings: tuple[Setting, ...]
-    features: Mapping[str, int] = field(
-        default_factory=dict
-    )  # variable -> the axis along the input's features
+    # Variable -> the axis along the input's features
+    features: Mapping[str, int] = field(default_factory=dict)
     outputs: Mapping[str, int] = field(default_factory=dict)  # and along the output's
 
 

@@ -64,9 +64,8 @@ class Given:
         return str(self.part) if self.layer is self.slot.layer else str(replace(self.part, role=""))
 
 
-Same = Callable[
-    [Given, Any, Any], bool | None
-]  # Keras's value, torch's -> whether they agree, None if unknown
+# Keras's value, torch's -> whether they agree, None if unknown
+Same = Callable[[Given, Any, Any], bool | None]
 
 
 def equal(given: Given, have: object, want: object) -> bool:

@@ -12,9 +12,8 @@ from bridge.keras_compat import Config
 from bridge.layers.control_flow import OverModels, Tensors, outputs_of
 from bridge.layers.package import PACKAGE
 
-Given: TypeAlias = tuple[
-    keras.KerasTensor, keras.KerasTensor, Tensors, Tensors
-]  # limit, goes on, states, others
+# Limit, whether it goes on, states, others
+Given: TypeAlias = tuple[keras.KerasTensor, keras.KerasTensor, Tensors, Tensors]
 Side = tuple[int, bool]  # the axis along which a sequence goes, and whether it goes from the end
 
 

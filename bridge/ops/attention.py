@@ -60,9 +60,8 @@ def attention(
     options = _mask(site, attn_mask) | {"is_causal": bool(is_causal), "scale": scale}
     groups = 1 if q.shape[2] is None else q.shape[2] // k.shape[2]  # which Keras has not on every backend
     keys, values = (ops.repeat(t, groups, axis=2) if groups > 1 else t for t in (k, v))
-    if (
-        softcap > 0 or size != width or not isinstance(size, int)
-    ):  # Keras has no cap, and expects values like queries
+    # Keras has no cap, and expects values like queries
+    if softcap > 0 or size != width or not isinstance(size, int):
         y = ops.einsum("bnts,bsnh->btnh", _weights(q, keys, softcap, **options), values)
     else:
         y = ops.dot_product_attention(q, keys, values, **options)
@@ -213,12 +212,9 @@ def multi_head_attention(
     size = wq.dims[1] // heads
     biased = isinstance(bq, Weight)
     read = _calls_read(site)
-    lost = read and (
-        dropout or any(map(_misstated, read))
-    )  # Keras's layer gives the scores before its dropout
-    if lost or (
-        biased and size == 1 < heads
-    ):  # and such biases are taken for those of as many steps (`dims.add`)
+    # Keras's layer gives the scores before its dropout, and takes such biases for those of as many steps (`dims.add`)
+    lost = read and (dropout or any(map(_misstated, read)))
+    if lost or (biased and size == 1 < heads):
         return _in_steps(site, ((q, wq, bq), (k, wk, bk), (v, wv, bv)), wo, bo, heads, dropout, is_causal)
     weights = {
         f"{part}_dense.kernel": w.reshape(w.dims[0], heads, size)

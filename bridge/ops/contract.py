@@ -200,9 +200,8 @@ class Plan:
     model: ir.Model
     graph: ir.Graph  # the model's own, or the body of a node
     steps: list[Step] = field(default_factory=list)
-    perms: Mapping[ir.Value, Perm] = field(
-        default_factory=dict
-    )  # those of values outside that it may read, too
+    # Those of values outside that it may read, too
+    perms: Mapping[ir.Value, Perm] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     # inputs and outputs not in the order of the signature
     signature_perms: Mapping[ir.Value, Perm] = field(default_factory=dict)

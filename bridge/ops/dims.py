@@ -140,9 +140,7 @@ def broadcast(site: Site, x: Tensor, have: Sequence[Dim], want: Sequence[Dim]) -
     have = [1] * (len(want) - len(have)) + list(have)
     if all(isinstance(dim, int) for dim in want):
         return ops.broadcast_to(x, want)
-    if (
-        0 in want
-    ):  # of what has no elements nothing is read, and a file does not keep the sizes of such a constant
+    if 0 in want:  # a constant without elements would lose its sizes in the file
         whole = broadcast(site, np.zeros((), site.dtype), [], [dim or 1 for dim in want])
         return whole[tuple(slice(0 if dim == 0 else None) for dim in want)]
     for axis, (old, new) in enumerate(zip(have, want, strict=True)):

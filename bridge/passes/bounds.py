@@ -192,10 +192,5 @@ def _least(dim: Dim, sizes: Mapping[str, int] | None = None) -> int:
     try:
         least = dim.evaluate(dict.fromkeys(dim.free_symbols(), 1) | dict(sizes or {}))
         return max(int(least), 1) if isinstance(least, int) else 1
-    except (
-        ValueError,
-        TypeError,
-        ZeroDivisionError,
-        OverflowError,
-    ):  # text that is no formula, or has no value there
-        return 1
+    except (ValueError, TypeError, ZeroDivisionError, OverflowError):
+        return 1  # text that is no formula, or has no value there

@@ -82,9 +82,8 @@ class Verification:
     """What comparing a Keras model with its source found."""
 
     checks: tuple[Check, ...] = ()
-    errors: Mapping[ir.Node, float] = field(
-        default_factory=dict
-    )  # relative, against onnxruntime given the same
+    # Relative, against onnxruntime given the same
+    errors: Mapping[ir.Node, float] = field(default_factory=dict)
     gradients: tuple[Gradient, ...] = ()
     notes: tuple[str, ...] = ()  # conditions that hold beyond the checks
     unvaried: tuple[str, ...] = ()  # outputs that were one number at all inputs, and it: "features (0.0)"

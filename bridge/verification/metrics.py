@@ -21,9 +21,8 @@ def relative_error(got: np.ndarray, want: np.ndarray, against: np.ndarray | None
         return 0.0
     if want.dtype.kind in "bui":
         return 0.0 if np.array_equal(got, want) else float("inf")
-    if (
-        against is None and np.isfinite(want).all() and np.isfinite(got).all()
-    ):  # without copies of what may be large
+    if against is None and np.isfinite(want).all() and np.isfinite(got).all():
+        # without copies of what may be large
         difference = np.asarray(np.subtract(got, want, dtype=np.float64))
         return float(np.abs(difference, out=difference).max() / max(float(np.abs(want).max()), 1e-30))
     finite = np.isfinite(want)

@@ -139,9 +139,8 @@ def _as_is(value: object) -> object:
     return value
 
 
-READ: dict[
-    str, Callable[[Any], object]
-] = {  # by the type of a field; numbers and texts are in JSON as they are
+# By the type of a field; numbers and texts are in JSON as they are
+READ: dict[str, Callable[[Any], object]] = {
     "Recipe": Recipe.from_json,
     "tuple[Recipe, ...]": lambda recipes: tuple(map(Recipe.from_json, recipes)),
     "tuple[int, ...]": tuple,

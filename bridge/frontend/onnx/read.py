@@ -24,9 +24,8 @@ from bridge.frontend.onnx.walk import Graph, graphs, tensors
 from bridge.graph.axes import MAX_RANK
 
 MAX_BYTES = 8 << 30  # of the file together with its external data
-MAX_SHARED_BYTES = (
-    256 << 20
-)  # by which tensors may exceed the files that they are read from, where they overlap
+# By which tensors may exceed the files that they are read from, where they overlap
+MAX_SHARED_BYTES = 256 << 20
 
 
 def read(path: Path) -> onnx.ModelProto:

@@ -28,9 +28,8 @@ from bridge.frontend.torch.pools import adaptive_avg_pool1d, max_pool1d
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-DROPPING = tuple(
-    name + suffix for name in ("dropout", *DROPOUTS) for suffix in ("", "_")
-)  # "_": works in place
+# "_": works in place
+DROPPING = tuple(name + suffix for name in ("dropout", *DROPOUTS) for suffix in ("", "_"))
 
 
 def _recurrent(mode: str):

@@ -16,9 +16,8 @@ from bridge.graph.rewriting import constant, input_of, inputs_of, numpy_type
 from bridge.graph.shapes import Dim, shape_of
 from bridge.verification.inputs.sizes import Sizes, evaluate
 
-SAME = frozenset(
-    "Cast Expand Identity Reshape Slice Squeeze Transpose Unsqueeze".split()
-)  # the same numbers, moved
+# The same numbers, moved
+SAME = frozenset("Cast Expand Identity Reshape Slice Squeeze Transpose Unsqueeze".split())
 COMPARED = frozenset("Less LessOrEqual Greater GreaterOrEqual".split())
 ASKED = 0.5  # the part of draws in which an input holds one of the integers that it is compared with
 INTEGERS = 10  # integers of which nothing is known are drawn below it, or up to the largest size

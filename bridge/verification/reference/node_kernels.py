@@ -145,9 +145,8 @@ IN_NUMPY: dict[str, Callable[[Arrays, Attributes], Arrays]] = {
     **{kind: partial(recurrent, kind) for kind in STEPS},
 }
 IN_SINGLE = {"Resize": (1, 2)}  # inputs that stay of 32 bits, and stand for numbers as attributes do
-EVALUATED = frozenset(
-    {"Attention"}
-)  # of which onnxruntime has in float64 the schema's body, whose scale is of 32 bits
+# Of which onnxruntime has in float64 the schema's body, whose scale is of 32 bits
+EVALUATED = frozenset({"Attention"})
 
 
 class _Kernel(OpRun):

@@ -61,9 +61,8 @@ class Departure:
     leg: str
     at: str
     errors: dict[str, float]
-    values: dict[str, int] = field(
-        default_factory=dict
-    )  # of running variances: how many a channel has in the batch
+    # Of running variances: how many a channel has in the batch
+    values: dict[str, int] = field(default_factory=dict)
 
     def check(self, limit: float, dtype: str, doubts: dict[str, float]) -> Check:
         """That of them which comes closest to its limit, or goes furthest beyond, which is then named: `limit`,

@@ -54,8 +54,7 @@ class Shaken(TorchDispatchMode):
         """`x` off by the last bits of each number, or of `least`."""
         if not isinstance(x, torch.Tensor) or not x.is_floating_point() or x.is_sparse:
             return x
-        size = torch.maximum(
-            x.abs(), torch.as_tensor(least, dtype=x.dtype, device=x.device).abs().expand_as(x)
-        )
+        least = torch.as_tensor(least, dtype=x.dtype, device=x.device)
+        size = torch.maximum(x.abs(), least.abs().expand_as(x))
         signs = torch.randint(0, 2, x.shape, generator=self._random, dtype=x.dtype) * 2 - 1
         return x + size * signs.to(x.device) * torch.finfo(x.dtype).eps
