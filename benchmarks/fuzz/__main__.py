@@ -5,12 +5,13 @@ The exit code is 1 if one of them failed.
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import click
@@ -29,6 +30,7 @@ from benchmarks.fuzz.workers import (
     REFUSED,
     WRONG,
     Bounds,
+    Case,
     Outcome,
     Workers,
 )
@@ -47,7 +49,9 @@ Ended = tuple[int, Outcome, tuple[str, ...]]
 @click.option("--seconds", default=60.0, show_default=True, help="For one case.")
 @click.option("--mebibytes", default=2048, show_default=True, help="For one case.")
 @click.option("--shrink", default=10, show_default=True, help="How many failures to shrink and show.")
-@click.option("--log", type=click.File("a"), help="One line of JSON for each case.")
+@click.option(
+    "--log", type=click.File("a"), help="One line of JSON for each case, with the case where it failed."
+)
 def main(
     kind: str, count: int, seed: int, first: int, workers: int, seconds: float, mebibytes: int, shrink: int,
     log: IO[str] | None,
@@ -58,7 +62,7 @@ def main(
     bounds = Bounds(seconds, mebibytes, workers)
     with Workers(f"benchmarks.fuzz.{kind}", bounds, preload=("keras", "tensorflow", "onnxruntime")) as pool:
         seeds = range(seed * 1_000_000 + first, seed * 1_000_000 + first + count)
-        ended = list(_watched(pool, seeds, console, log))
+        ended = list(_watched(pool, seeds, console, _logged(kind, log)))
         console.print(_by_group(ended))
         console.print(_reasons(ended))
         if kind == "mutants":
@@ -72,7 +76,9 @@ def main(
     sys.exit(bool(failed))
 
 
-def _watched(pool: Workers, seeds: range, console: Console, log: IO[str] | None) -> Iterator[Ended]:
+def _watched(
+    pool: Workers, seeds: range, console: Console, logged: Callable[[Ended], None]
+) -> Iterator[Ended]:
     """Every case as it ends, each failure told at once."""
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("cases", total=len(seeds))
@@ -80,17 +86,32 @@ def _watched(pool: Workers, seeds: range, console: Console, log: IO[str] | None)
             progress.advance(task)
             if not outcome.good:
                 console.print(f"{seed}: {outcome.kind}: {outcome.text}", markup=False, highlight=False)
-            if log is not None:
-                log.write(json.dumps({"seed": seed, "groups": groups, **vars(outcome)}) + "\n")
-                log.flush()
+            logged((seed, outcome, groups))
             yield seed, outcome, groups
+
+
+def _logged(kind: str, log: IO[str] | None) -> Callable[[Ended], None]:
+    """What writes a case into `log`; a failed one whole, since its seed draws another once there is more to draw."""
+
+    def write(ended: Ended) -> None:
+        seed, outcome, groups = ended
+        if log is not None:
+            case = {} if outcome.good else {"case": _cases(kind)(seed).shown()}
+            log.write(json.dumps({"seed": seed, "groups": groups, **vars(outcome), **case}) + "\n")
+            log.flush()
+
+    return write
+
+
+def _cases(kind: str) -> Callable[[int], Case]:
+    """The draw of a kind, by seed."""
+    return importlib.import_module(f"benchmarks.fuzz.{kind}").case
 
 
 def _show(pool: Workers, kind: str, seed: int, outcome: Outcome, console: Console) -> None:
     """The smallest case that ends as this one, as a test can take it."""
-    module = __import__(f"benchmarks.fuzz.{kind}", fromlist=["case"])
     alike = (WRONG, ALARM) if outcome.kind in (WRONG, ALARM) else (outcome.kind,)
-    small = module.case(seed).shrunk(lambda case: pool.run(case).kind in alike)
+    small = _cases(kind)(seed).shrunk(lambda case: pool.run(case).kind in alike)
     console.print(
         f"\n{seed} {outcome.kind}: {pool.run(small).text}\n{small.shown()}", markup=False, highlight=False
     )
