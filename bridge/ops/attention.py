@@ -38,7 +38,7 @@ def _check_attention(step: Step) -> str | None:
     return None
 
 
-@op("Attention", layout=HEADS, check=_check_attention, makes=dims.RESHAPING)
+@op("Attention", layout=HEADS, check=_check_attention, makes=(layers.Reshape,))
 def attention(
     site: Site, q, k, v, attn_mask=None, past_key=None, past_value=None, nonpad_kv_seqlen=None,
     *, is_causal=0, kv_num_heads=None, q_num_heads=None, qk_matmul_output_mode=0, scale=None, softcap=0.0,
@@ -200,7 +200,7 @@ def _in_steps(
 @op(
     "MultiHeadAttention",
     domain="bridge",
-    makes=(layers.MultiHeadAttention, layers.Dense, layers.Dropout, *dims.RESHAPING),
+    makes=(layers.MultiHeadAttention, layers.Dense, layers.Dropout, layers.Reshape),
 )
 def multi_head_attention(
     site: Site, q, k, v, wq: Weight, wk: Weight, wv: Weight, wo: Weight,

@@ -269,7 +269,7 @@ def _spread(x: Tensor, kernel: Tensor, axes: Sequence[Axis], more: Sequence[int]
 # --- blocks put together again -----------------------------------------------------------------------------------
 
 
-@op("Col2Im", makes=dims.RESHAPING)
+@op("Col2Im")
 def col2im(
     site: Site, input, image_shape: Ints, block_shape: Ints, *, dilations=None, pads=None, strides=None
 ):

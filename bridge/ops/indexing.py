@@ -13,7 +13,7 @@ from bridge.keras_compat import counts_while_running
 from bridge.ops import dims
 from bridge.ops.contract import Dims, Ints, Refused, Site, Step, Tensor
 from bridge.ops.layouts import ANY, FIRST_INPUT
-from bridge.ops.padding import PADDING, padded
+from bridge.ops.padding import ZERO_PADDING, padded
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
 
@@ -23,7 +23,7 @@ FAR = 1 << 30  # an index beyond means: to the end
 # --- reading by index ---------------------------------------------------------------------------------------
 
 
-@op("Gather", layout=FIRST_INPUT, axes="axis", makes=(layers.Embedding, *dims.RESHAPING))
+@op("Gather", layout=FIRST_INPUT, axes="axis", makes=(layers.Embedding, layers.Reshape))
 def gather(site: Site, data: Weight | Tensor, indices, *, axis=0):
     if isinstance(data, Weight):
         return _lookup(site, data, indices, axis)
@@ -117,7 +117,7 @@ def reverse_sequence(site: Site, x, lengths, *, batch_axis=1, time_axis=0):
 # --- slices -------------------------------------------------------------------------------------------------
 
 
-@op("Slice", layout=ANY, axes="axes", makes=(layers.Embedding, *dims.RESHAPING))
+@op("Slice", layout=ANY, axes="axes", makes=(layers.Embedding, layers.Reshape))
 def slice_(
     site: Site, data: Weight | Tensor, starts: Dims, ends: Dims, axes: Ints = None, steps: Ints = None
 ):
@@ -198,7 +198,7 @@ def split(site: Site, x, split: Ints = None, *, axis=0, num_outputs=None):
 # --- padding ------------------------------------------------------------------------------------------------
 
 
-@op("Pad", layout=ANY, axes="axes", makes=PADDING)
+@op("Pad", layout=ANY, axes="axes", makes=tuple(ZERO_PADDING.values()))
 def pad(site: Site, data, pads: Dims, value=None, axes: Ints = None, *, mode="constant"):
     """Negative pads cut off."""
     rank = len(data.shape)

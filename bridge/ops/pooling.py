@@ -17,7 +17,7 @@ from bridge.ops import dims
 from bridge.ops.contract import Dims, Site, Step, Tensor
 from bridge.ops.halves import HALVES, in_single
 from bridge.ops.layouts import CHANNELS_LAST
-from bridge.ops.padding import CROPPING, PADDING, check_padding, corners, is_same, is_valid, padded
+from bridge.ops.padding import PADDING, check_padding, corners, is_same, is_valid, padded
 from bridge.ops.registry import op
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _layer(
     )
 
 
-@op("MaxPool", layout=CHANNELS_LAST, check=_check_max, makes=(*MAX.values(), *PADDING, *CROPPING.values()))
+@op("MaxPool", layout=CHANNELS_LAST, check=_check_max, makes=(*MAX.values(), *PADDING))
 def max_pool(
     site: Site,
     x,

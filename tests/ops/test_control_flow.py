@@ -153,6 +153,8 @@ REPEATED = {
         loop(KEEPS + "p = Gather (x, i) r = Mul (p, a) c = Tanh (r) d = Add (p, c)", "time", "yes", before=TIME + TRUE), ["Loop"],
     ),
     "as often as a number says": (loop(STEP + KEEPS, gives=""), ["Loop"]),
+    "with no condition to start": (loop(STEP + KEEPS, on="", gives=""), ["Loop"]),
+    "with none but the body's": (loop(UNTIL, on="", gives=""), ["Loop"]),
     "and what each run gives": (loop(STEP + KEEPS + "d = Neg (c)"), ["Loop"]),
     "until the data say": (loop(UNTIL, gives=""), ["Loop"]),
     "until the data say, and what each run gives": (loop(UNTIL + "d = Neg (a)", "time", before=TIME), ["Loop"]),

@@ -21,7 +21,7 @@ from bridge.frontend.onnx.names import drop_hints, name_sizes
 from bridge.frontend.onnx.opsets import raise_opset
 from bridge.frontend.onnx.read import check_in_memory, read
 from bridge.graph.functions import add_functions
-from bridge.graph.rewriting import unused
+from bridge.graph.rewriting import Emitter, all_nodes, is_onnx, unused
 from bridge.weights.weight import State
 
 RECURRENT, STATES = {"LSTM", "GRU", "RNN"}, (5, 6)  # which inputs of theirs are states
@@ -74,6 +74,7 @@ def _raised(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
     except Exception as error:  # of several kinds, for what the checker lets pass
         raise SourceError(f"{where}: not a valid ONNX model: {short_message(error)}") from error
     _without_fixed_inputs(model)
+    _with_conditions(model)
     name_sizes(model)
     drop_hints(model)
     raise_opset(model)
@@ -84,6 +85,13 @@ def _without_fixed_inputs(model: ir.Model) -> None:
     """An initializer that is listed as an input too (all were before IR version 4) is a weight, and no input."""
     inputs = model.graph.inputs
     inputs[:] = [value for value in inputs if value.name not in model.graph.initializers]
+
+
+def _with_conditions(model: ir.Model) -> None:
+    """A Loop that is given no condition starts, and goes on as long as its body says, as in onnxruntime."""
+    for node in all_nodes(model):
+        if is_onnx(node, "Loop") and node.inputs[1] is None:
+            node.replace_input_with(1, Emitter(node).constant(True, bool))
 
 
 def _with_weights(model: ir.Model) -> ir.Model:
