@@ -194,7 +194,7 @@ def _simplified(model: ir.Model, legal: Trial | None) -> tuple[OnnxRuntime | Non
 def _unvaried(opened: Source, tried: list[Trial]) -> Iterator[str]:
     """The outputs that were one number throughout, such as the zeros of a last ReLU."""
     for index, value in enumerate(opened.model.graph.outputs):
-        arrays = [trial.onnx[index] for trial in tried if trial.odd is None]
+        arrays = [(trial.torch or trial.onnx)[index] for trial in tried if trial.odd is None]
         if all(array.size > 1 and not varies(array) for array in arrays):
             yield f"{value.name} ({arrays[0].flat[0]})"
 

@@ -176,6 +176,10 @@ def test_what_onnxruntime_takes_in_32_bits_is_in_float64_what_was_meant(name):
     assert bridge.convert(model, verify=bridge.Verify(float64=True)).report.verified
 
 
+def numbers(count):
+    return ", ".join(f"{number:.2f}" for number in np.random.default_rng(count).normal(size=count))
+
+
 DOUBLED = {
     "a type that is named": "y = Cast <to = 1> (x)",
     "a half in between": "h = Cast <to = 10> (x)  y = Cast <to = 1> (h)",
@@ -196,6 +200,14 @@ DOUBLED = {
     "means in windows": "y = AveragePool <kernel_shape = [3,2], pads = [1,0,1,1], strides = [2,2], ceil_mode = 1> (x)",
     "means in windows, padding counted": "y = AveragePool <kernel_shape = [3,2], pads = [1,0,1,1], strides = [2,3], "
     "ceil_mode = 1, count_include_pad = 1> (x)",
+    "a transposed convolution of groups": "<float[3,2,2,3] w = {"
+    + numbers(36)
+    + "}, float[6] b = {1,2,3,4,5,6}> "
+    "{ y = ConvTranspose <group = 3, strides = [2,3], dilations = [2,1], pads = [1,0,0,2], output_padding = [1,1]> (x, w, b) }",
+    "of a size that is asked for": "<float[3,2,3,3] w = {" + numbers(54) + "}> "
+    "{ y = ConvTranspose <strides = [2,2], output_shape = [8,7]> (x, w) }",
+    "as long as its strides": "<float[3,2,3,3] w = {" + numbers(54) + "}> "
+    '{ y = ConvTranspose <strides = [2,1], auto_pad = "SAME_UPPER"> (x, w) }',
     "erf": "y = Erf (x)",
     "celu": "y = Celu <alpha = 0.7> (x)",
     "hard swish": "y = HardSwish (x)",
@@ -230,6 +242,15 @@ def test_what_a_loop_gives_in_float64_is_stacked():
         "<int64 n = {2}, bool t = {1}, int64 i = {0}> { s = Gather <axis = 0> (x, i)  e, y = Loop (n, t, s) <body = b "
         "(int64 c, bool o, float[3,4] a) => (bool p, float[3,4] d, float[3,4] w) "
         "{ d = Tanh (a)  w = Sin (d)  p = Identity (o) }> }"
+    )
+
+
+def test_an_output_without_a_name_is_no_input_that_is_left_out():
+    """Which the evaluator takes for it."""
+    _same_in_float64(
+        f"<float[1,16,4] w = {{{numbers(64)}}}> {{ "
+        '"", h = LSTM <hidden_size = 4> (x, w, w)  s = LSTM <hidden_size = 4> (x, w, w, "", "", h) '
+        "y = Squeeze <axes = [1]> (s) }"
     )
 
 

@@ -41,6 +41,7 @@ BITS = LIMIT / float(np.finfo(np.float32).eps)  # of the last place, that are on
 FORMULAS = (  # operators within which rounding may decide
     "GroupNormalization LayerNormalization MeanVarianceNormalization ReduceLogSum RMSNormalization".split()
 )
+REDUCTIONS = ("GlobalAveragePool", "GlobalLpPool", "Reduce")  # how names of operators begin that sum
 HALVES = ("float16", "bfloat16")
 INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)  # of which the formulas are not
 Places = list[np.ndarray]  # which elements of each output
@@ -207,7 +208,15 @@ def _off(ran: Ran, sign: int) -> Arrays:
     if ran.node.op_type in (EXACT if sign else EXACT - UNSIGNED):
         return ran.made
     least = 1.0 if ran.node.op_type in SATURATING else 0.0
-    return [moved(x, sign, least) for x in _of_other_factors(ran, sign)]
+    places = math.sqrt(_summed(ran)) if sign else 1.0
+    return [moved(x, sign, least, places) for x in _of_other_factors(ran, sign)]
+
+
+def _summed(ran: Ran) -> float:
+    """How many numbers one of a reduction's outputs is made of: a sum in another order is off by the root of that."""
+    if not ran.node.op_type.startswith(REDUCTIONS):
+        return 1.0
+    return max(ran.given[0].size / max(ran.made[0].size, 1), 1.0)
 
 
 def _of_other_factors(ran: Ran, sign: int) -> Arrays:
@@ -226,15 +235,15 @@ def _off_unless_exact(factors: np.ndarray, sign: int) -> np.ndarray:
     return np.where(exact, factors, np.nextafter(factors, factors.dtype.type(sign * np.inf)))
 
 
-def moved(array: np.ndarray, sign: int, least: float = 0.0) -> np.ndarray:
-    """`array` off by the last bit of its largest number, or of `least`, up and down in turn; or, with no `sign`, with
-    zeros of the other one."""
+def moved(array: np.ndarray, sign: int, least: float = 0.0, places: float = 1.0) -> np.ndarray:
+    """`array` off by `places` of the last bit of its largest number, or of `least`, up and down in turn; or, with no
+    `sign`, with zeros of the other one."""
     finite = np.abs(array[np.isfinite(array)]) if array.dtype.kind == "f" else np.zeros(0)
     if not finite.size:
         return array
     if not sign:
         return np.where(array == 0, -array, array)
-    step = sign * float(np.finfo(array.dtype).eps) * max(float(finite.max()), least)
+    step = sign * places * float(np.finfo(array.dtype).eps) * max(float(finite.max()), least)
     steps = np.where(np.arange(array.size).reshape(array.shape) % 2, step, -step)
     with np.errstate(over="ignore"):
         return np.asarray(array + steps).astype(array.dtype)

@@ -16,7 +16,7 @@ from bridge.errors import SourceError, calling, short_message
 from bridge.frontend.source import as_ir
 from bridge.graph.rewriting import is_onnx
 from bridge.verification.metrics import Arrays
-from bridge.verification.reference.node_kernels import node_kernels
+from bridge.verification.reference.node_kernels import node_kernels, with_outputs_named
 from bridge.verification.runners import OnnxRuntime, onnxruntime_at
 
 
@@ -27,7 +27,7 @@ class Evaluator:
 
     def __init__(self, model: onnx.ModelProto, operators: list[type[OpRun]] | None = None):
         try:
-            self._evaluator = ReferenceEvaluator(model, new_ops=operators)
+            self._evaluator = ReferenceEvaluator(with_outputs_named(model), new_ops=operators)
         except Exception as error:
             raise SourceError(f"{self.name} refuses the model: {short_message(error)}") from error
         known = {tensor.name for tensor in self._evaluator.proto_.graph.initializer}

@@ -15,12 +15,13 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops import load_op, op_loop
 
 from bridge.errors import NotRun, SourceError
-from bridge.frontend.onnx.walk import nodes_in
+from bridge.frontend.onnx.walk import graphs, nodes_in
 from bridge.graph.decimals import number
 from bridge.verification.metrics import Arrays, Attributes, worst_error
 from bridge.verification.reference.old_forms import AS_NEWER, NEWER, old_forms
 from bridge.verification.reference.pools import POOLS
 from bridge.verification.reference.recurrent import STEPS, recurrent
+from bridge.verification.reference.transposed import conv_transpose
 from bridge.verification.runners import OnnxRuntime
 
 IR_VERSION = 10
@@ -28,6 +29,7 @@ PLAIN = "biufcO"  # kinds of arrays that onnxruntime takes from numpy
 ALIKE = 1e-2  # by which two implementations may be apart in float32
 Held = list[tuple[str, np.ndarray]]  # inputs that are there, with their names
 Run = Callable[[Arrays], Arrays]
+UNREAD = "unread: "  # begins the names of outputs that have none
 GRAPHS = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
 
 
@@ -40,6 +42,16 @@ def node_kernels(model: onnx.ModelProto) -> list[type[OpRun]]:
     names = {node.op_type for node in nodes if not node.domain} - walks - {"Constant"}
     kernels = [type(name, (_Kernel,), {}) for name in sorted(names)]
     return [*old_forms(version), Loop, *kernels]  # of two of one name the evaluator takes the first
+
+
+def with_outputs_named(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Of two nodes in a row, one with an output that has no name and one without an input, the evaluator gives the one
+    what the other made."""
+    named = onnx.ModelProto()
+    named.CopyFrom(model)
+    for node in (node for graph in graphs(named) for node in graph.node):
+        node.output[:] = [name or f"{UNREAD}{place}" for place, name in enumerate(node.output)]
+    return named
 
 
 class Loop(op_loop.Loop):
@@ -144,6 +156,7 @@ IN_NUMPY: dict[str, Callable[[Arrays, Attributes], Arrays]] = {
     "Shrink": _shrink,
     **{kind: partial(recurrent, kind) for kind in STEPS},
 }
+SLIDING = POOLS | {"ConvTranspose": conv_transpose}  # likewise, held against onnxruntime's kernels in float32
 IN_SINGLE = {"Resize": (1, 2)}  # inputs that stay of 32 bits, and stand for numbers as attributes do
 # Of which onnxruntime has in float64 the schema's body, whose scale is of 32 bits
 EVALUATED = frozenset({"Attention"})
@@ -182,9 +195,9 @@ class _Kernel(OpRun):
         if node.op_type in IN_NUMPY:
             run = IN_NUMPY[node.op_type]
             return lambda given: run(given, attributes)[: len(node.output)]
-        if node.op_type in POOLS:
-            pool = POOLS[node.op_type]
-            return _Own(lambda *given: pool(list(given), attributes), node, version)
+        if node.op_type in SLIDING:
+            slide = SLIDING[node.op_type]
+            return _Own(lambda *given: slide(list(given), attributes), node, version)
         types = [None if x is None else _type(x) for x in inputs]
         try:
             own = load_op("", node.op_type, version, None, node, types, evaluator_cls=ReferenceEvaluator)  # type: ignore[arg-type]
@@ -252,7 +265,8 @@ def _node(old: onnx.NodeProto, inputs: int, version: int, attributes: Attributes
     """`old` with its attributes written out, those of its schema's defaults among them."""
     schema = onnx.defs.get_schema(old.op_type, version, "")
     names = [name and f"x{place}" for place, name in enumerate([*old.input, *["more"] * inputs][:inputs])]
-    node = onnx.helper.make_node(old.op_type, names, list(old.output))
+    outputs = ["" if name.startswith(UNREAD) else name for name in old.output]
+    node = onnx.helper.make_node(old.op_type, names, outputs)
     for name, value in attributes.items():
         if value is not None:
             value = onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
