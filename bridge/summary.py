@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,10 +16,11 @@ from bridge.graph.ranges import FREE, Ranges
 from bridge.graph.rewriting import constant
 from bridge.graph.shapes import shape_of, written
 from bridge.graph.structure import label
-from bridge.report.report import Report, Row, Untrained, Variable
+from bridge.report.report import Axis, Report, Row, Untrained, Value, Variable
 from bridge.verification.checks import Verification
 from bridge.verification.precision import precision
 from bridge.weights.normed import Normed
+from bridge.weights.recipes import Sum
 from bridge.weights.weight import Weight
 
 if TYPE_CHECKING:
@@ -55,7 +56,12 @@ def summarize(
         ),
         variables=tuple(
             Variable(
-                e.variable.path, e.weight.dims, e.variable.trainable, str(e.recipe), not e.recipe.invertible
+                e.variable.path,
+                e.weight.dims,
+                e.variable.trainable,
+                str(e.recipe),
+                not e.recipe.invertible,
+                e.recipe.contains(Sum),
             )
             for e in built.weights
         ),
@@ -84,7 +90,7 @@ def summarize_plan(opened: Source, planned: Plan, seconds: dict[str, float]) -> 
 
     return Report(
         source=opened.title,
-        axes=axes(opened.model),
+        inputs=inputs(opened.model),
         outputs=outputs(opened),
         notes=opened.notes,
         rows=tuple(
@@ -119,7 +125,7 @@ def _source(opened: Source) -> Fields:
         )
     return {
         "source": opened.title,
-        "axes": axes(opened.model),
+        "inputs": inputs(opened.model),
         "outputs": outputs(opened),
         "seed": opened.asked.seed,
         "source_parameters": parameters,
@@ -156,30 +162,27 @@ def _compared(found: Verification) -> Fields:
     }
 
 
-def axes(model: ir.Model) -> tuple[str, ...]:
-    """Of every input: its axes, free ones by name and range, if it has one, fixed ones by size."""
-    ranges = Ranges.of(model).told
-
-    def text(dim: int | ir.SymbolicDim) -> str:
-        if isinstance(dim, int):
-            return f"{dim} fixed"
-        found = {name: ranges[name] for name in sorted(dim.free_symbols()) if name in ranges}
-        told = [f"{name}: {sizes}" for name, sizes in found.items() if sizes != FREE]
-        if not told:
-            return f"{dim} free"
-        return told[0] if str(dim) in found else f"{dim} free, {', '.join(told)}"
-
-    return tuple(f"{value.name}: ({', '.join(map(text, shape_of(value)))})" for value in model.graph.inputs)
+def inputs(model: ir.Model) -> tuple[Value, ...]:
+    """Of every input: its axes, fixed ones by size, free ones by name, with the range that it may have."""
+    ranges = {name: str(sizes) for name, sizes in Ranges.of(model).told.items() if sizes != FREE}
+    return tuple(_value(str(value.name), shape_of(value), ranges) for value in model.graph.inputs)
 
 
-def outputs(opened: Source) -> tuple[str, ...]:
+def outputs(opened: Source) -> tuple[Value, ...]:
     """Of every output its name and its axes: in what a module gives, or in the file."""
     values = opened.model.graph.outputs
-    names = map(label, opened.outputs) if opened.outputs else [value.name for value in values]
-    return tuple(
-        f"{name}: ({', '.join(map(written, value.shape or ()))})"
-        for name, value in zip(names, values, strict=False)
-    )
+    names = map(label, opened.outputs) if opened.outputs else [str(value.name) for value in values]
+    return tuple(_value(name, value.shape or (), {}) for name, value in zip(names, values, strict=False))
+
+
+def _value(name: str, shape: Iterable[int | ir.SymbolicDim], ranges: Mapping[str, str]) -> Value:
+    def axis(dim: int | ir.SymbolicDim) -> Axis:
+        if isinstance(dim, int):
+            return Axis(dim)
+        known = {symbol: ranges[symbol] for symbol in sorted(dim.free_symbols()) if symbol in ranges}
+        return Axis(None, written(dim), known)
+
+    return Value(name, tuple(map(axis, shape)))
 
 
 def _signature_notes(planned: Plan) -> Iterator[str]:

@@ -8,6 +8,7 @@ import numpy as np
 from keras import layers, ops
 
 from bridge.graph.decimals import SELU
+from bridge.graph.functions import DOMAIN
 from bridge.ops.contract import Site, Tensor
 from bridge.ops.layouts import ANY
 from bridge.ops.registry import op
@@ -90,17 +91,17 @@ def swish(site: Site, x, *, alpha=1.0):
     return site.layer(layers.Activation, activation="silu")(x) if alpha == 1 else x * ops.sigmoid(alpha * x)
 
 
-@op("Silu", domain="bridge", layout=ANY, makes=(layers.Activation,))
+@op("Silu", domain=DOMAIN, layout=ANY, makes=(layers.Activation,))
 def silu(site: Site, x):
     return site.layer(layers.Activation, activation="silu")(x)
 
 
-@op("StopGradient", domain="bridge", layout=ANY)
+@op("StopGradient", domain=DOMAIN, layout=ANY)
 def stop_gradient(x):
     return ops.stop_gradient(x)
 
 
-@op("LogSigmoid", domain="bridge", layout=ANY, makes=(layers.Activation,))
+@op("LogSigmoid", domain=DOMAIN, layout=ANY, makes=(layers.Activation,))
 def log_sigmoid(site: Site, x):
     return site.layer(layers.Activation, activation="log_sigmoid")(x)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from keras import layers, ops
 
+from bridge.graph.functions import DOMAIN
 from bridge.graph.rewriting import home, input_of, inputs_of
 from bridge.graph.shapes import shape_of
 from bridge.keras_compat import Config, with_exact_scale
@@ -199,7 +200,7 @@ def _in_steps(
 
 @op(
     "MultiHeadAttention",
-    domain="bridge",
+    domain=DOMAIN,
     makes=(layers.MultiHeadAttention, layers.Dense, layers.Dropout, layers.Reshape),
 )
 def multi_head_attention(

@@ -6,6 +6,7 @@ import numpy as np
 from keras import layers, ops
 
 from bridge.graph.decimals import decimal
+from bridge.graph.functions import DOMAIN
 from bridge.ops.contract import Array, Site, Step
 from bridge.ops.layouts import ANY, CHANNELS_LAST
 from bridge.ops.registry import op
@@ -27,20 +28,18 @@ def dropout(site: Site, x, ratio: Array = None, training_mode: Array = None, *, 
     return (y, ops.ones_like(x, dtype="bool")) if site.used(1) else y
 
 
-@op(
-    "FeatureDropout", domain="bridge", layout=CHANNELS_LAST, makes=(*SPATIAL_DROPOUT.values(), layers.Dropout)
-)
+@op("FeatureDropout", domain=DOMAIN, layout=CHANNELS_LAST, makes=(*SPATIAL_DROPOUT.values(), layers.Dropout))
 def feature_dropout(site: Site, x, *, ratio):
     """Whole channels are dropped."""
     return site.layer(SPATIAL_DROPOUT.get(len(x.shape), layers.Dropout), rate=ratio)(x)
 
 
-@op("AlphaDropout", domain="bridge", layout=ANY, makes=(layers.AlphaDropout,))
+@op("AlphaDropout", domain=DOMAIN, layout=ANY, makes=(layers.AlphaDropout,))
 def alpha_dropout(site: Site, x, *, ratio):
     return site.layer(layers.AlphaDropout, rate=ratio)(x)
 
 
-@op("FeatureAlphaDropout", domain="bridge", layout=CHANNELS_LAST, makes=(layers.AlphaDropout,))
+@op("FeatureAlphaDropout", domain=DOMAIN, layout=CHANNELS_LAST, makes=(layers.AlphaDropout,))
 def feature_alpha_dropout(site: Site, x, *, ratio):
     """Whole channels take the value that a dropped element takes."""
     shape = (None, *[1] * (len(x.shape) - 2), None)

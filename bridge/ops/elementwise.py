@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from bridge.graph.functions import DOMAIN
 from bridge.graph.rewriting import input_of
 from bridge.keras_compat import rounds_double
 from bridge.ops.contract import TYPES, Site, Step, Tensor
@@ -136,7 +137,7 @@ for _name, _function in UNARY.items():
 for _name, _function in BINARY.items():
     op(_name, layout=ANY)(_binary(_function))
 for _name, _function in OURS.items():
-    op(_name, domain="bridge", layout=ANY)((_unary if _name in ("Expm1", "Log1p") else _binary)(_function))
+    op(_name, domain=DOMAIN, layout=ANY)((_unary if _name in ("Expm1", "Log1p") else _binary)(_function))
 for _name, _function in BITWISE.items():
     op(_name, layout=ANY)(_bitwise(_function))
 for _name, _both in MERGES.items():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from keras import layers, ops
 
+from bridge.graph.functions import DOMAIN
 from bridge.ops import dims
 from bridge.ops.contract import Site, Tensor
 from bridge.ops.layouts import LAST, MATMUL, TRANSPOSES
@@ -20,7 +21,7 @@ def transpose(x, *, perm=None):
     return x
 
 
-@op("Linear", domain="bridge", layout=LAST, features={"w": 0}, units={"w": 1, "b": 0}, makes=(layers.Dense,))
+@op("Linear", domain=DOMAIN, layout=LAST, features={"w": 0}, units={"w": 1, "b": 0}, makes=(layers.Dense,))
 def linear(site: Site, x, w: Weight, b: Weight):
     if x.shape[-1] is None:  # of which Keras makes no layer
         return dims.add(ops.matmul(x, site.tensor(w)), site.tensor(b))
@@ -62,29 +63,29 @@ def _tied(site: Site, w: Weight):
     )
 
 
-@op("TiedEmbedding", domain="bridge", makes=(layers.ReversibleEmbedding,))
+@op("TiedEmbedding", domain=DOMAIN, makes=(layers.ReversibleEmbedding,))
 def tied_embedding(site: Site, w: Weight, ids):
     return _tied(site, w)(ids)
 
 
-@op("TiedProjection", domain="bridge", layout=LAST, makes=(layers.ReversibleEmbedding,))
+@op("TiedProjection", domain=DOMAIN, layout=LAST, makes=(layers.ReversibleEmbedding,))
 def tied_projection(site: Site, x, w: Weight):
     return _tied(site, w)(x, reverse=True)
 
 
-@op("WeightNorm", domain="bridge")
+@op("WeightNorm", domain=DOMAIN)
 def weight_norm(v, g, *, axes):
     """Of a direction and a length that are no parameters of one layer."""
     return v * (g / ops.sqrt(ops.sum(ops.square(v), axis=tuple(axes), keepdims=True)))
 
 
-@op("SpectralNorm", domain="bridge")
+@op("SpectralNorm", domain=DOMAIN)
 def spectral_norm(site: Site, w, u, v, *, perm):
     rows = ops.reshape(ops.transpose(w, perm), (site.shape()[perm[0]], -1))
     return w / ops.sum(u * ops.sum(rows * v, axis=-1))
 
 
-@op("Parameter", domain="bridge")
+@op("Parameter", domain=DOMAIN)
 def parameter(site: Site, w: Weight):
     """A parameter that several products read."""
     return site.tensor(w)

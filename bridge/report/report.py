@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import os
-import re
 import types
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,8 @@ from bridge.files.atomic import write_atomically
 from bridge.report import SUFFIXES
 from bridge.verification.checks import LEGS, Check, Gradient, all_pass, amplified, limit_of
 
-FORMAT = 1  # of the JSON
+FORMAT = 2  # of the JSON
 NAMES = 5  # of parameters that do not train, in the verdict
-FREE = re.compile(r" free|: \d+ (to|or) ")  # in what is said of the axes of an input
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,7 @@ class Variable:
     trainable: bool
     recipe: str
     one_way: bool = False
+    is_sum: bool = False  # of parameters, such as torch's two biases
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,40 @@ class Untrained:
 
 
 @dataclass(frozen=True)
+class Axis:
+    """An axis of an input or an output: fixed at `size`, or free."""
+
+    size: int | None
+    name: str = ""  # of a free axis, or the formula that its size is of several
+    ranges: dict[str, str] = dataclasses.field(
+        default_factory=dict
+    )  # of those that may not have any size, by name
+
+    def __str__(self) -> str:
+        if self.size is not None:
+            return f"{self.size} fixed"
+        if self.name in self.ranges:
+            return f"{self.name}: {self.ranges[self.name]}"
+        return ", ".join([f"{self.name} free", *(f"{name}: {sizes}" for name, sizes in self.ranges.items())])
+
+
+@dataclass(frozen=True)
+class Value:
+    """An input or an output: what it is called, and its axes."""
+
+    name: str
+    axes: tuple[Axis, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: ({', '.join(map(str, self.axes))})"
+
+
+@dataclass(frozen=True)
 class Report:
     """What one conversion did, and what comparing its result with its source found. Frozen; prints as text.
 
     Attributes:
-        axes: of every input, which axes are free, within which range, and which are fixed.
+        inputs: of every input, which axes are free, within which range, and which are fixed.
         outputs: of every output, how it is called in what the model gives, and its axes.
         notes: conditions that hold beyond the checks, such as a simplification that is exact only for valid input.
         rows: what every node of the graph became; `error` is that of its output, relative to the largest magnitude.
@@ -81,8 +109,8 @@ class Report:
     source: str
     backend: str = ""
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
-    axes: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
+    inputs: tuple[Value, ...] = ()
+    outputs: tuple[Value, ...] = ()
     notes: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
     checks: tuple[Check, ...] = ()
@@ -124,7 +152,7 @@ class Report:
     @property
     def summed(self) -> int:
         """How many trainable numbers torch has twice where Keras has their sum (a torch RNN's two biases)."""
-        return sum(math.prod(v.shape) for v in self.variables if v.trainable and " + " in v.recipe)
+        return sum(math.prod(v.shape) for v in self.variables if v.trainable and v.is_sum)
 
     @property
     def verdict(self) -> str:
@@ -155,7 +183,7 @@ class Report:
         odd = len({check.values for check in self.checks if check.values})
         if odd:
             where += f" and {odd} kind{'s' * (odd > 1)} of odd values"
-        if sizes == 1 and any(FREE.search(axes) for axes in self.axes):
+        if sizes == 1 and any(axis.size is None for value in self.inputs for axis in value.axes):
             where += " only: the source ran at no other"
         if self.backends:
             where += f", on {', '.join(self.backends)}"

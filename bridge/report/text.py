@@ -11,7 +11,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from bridge.report.report import Report, Row
+from bridge.report.report import Report, Row, Value
 from bridge.verification.checks import Check
 
 WIDTH = 110
@@ -125,8 +125,8 @@ def _facts(report: Report) -> Table:
 
 def facts(report: Report) -> Iterator[tuple[str, tuple[str, ...]]]:
     """What there is to say beyond the tables, by name."""
-    yield "inputs", report.axes
-    yield "outputs", report.outputs
+    yield "inputs", tuple(map(str, report.inputs))
+    yield "outputs", tuple(map(_shape, report.outputs))
     if report.backend:
         yield (
             "parameters",
@@ -143,6 +143,12 @@ def facts(report: Report) -> Iterator[tuple[str, tuple[str, ...]]]:
     if report.backend:
         versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
         yield "made with", (f"Keras on {report.backend}; {versions}",)
+
+
+def _shape(value: Value) -> str:
+    """An output with its sizes, which follow from those of the inputs."""
+    sizes = (axis.name if axis.size is None else str(axis.size) for axis in value.axes)
+    return f"{value.name}: ({', '.join(sizes)})"
 
 
 def in_torch(report: Report) -> str:

@@ -285,7 +285,8 @@ def test_callables(run, package, attribute, axes):
     code, out, err = run("inspect", f"{package}:{attribute}", "--json")
     assert (code, err) == (0, "")
     report = Report.from_json(out)
-    assert axes.replace("batch", report.axes[0].partition("(")[2].partition(" ")[0]) in report.axes[0]
+    (found,) = report.inputs
+    assert axes.replace("batch", found.axes[0].name) in str(found)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 import bridge
 from bridge.report import html, text
-from bridge.report.report import Report, Row, Variable
+from bridge.report.report import Axis, Report, Row, Value, Variable
 from bridge.verification.checks import GRADIENTS, ORT_KERAS, STEPS, TORCH_KERAS, TORCH_ORT, Check, Gradient
 
 SIZES = ("batch=3, time=7", "batch=4, time=8", "batch=1, time=21")
@@ -15,7 +15,8 @@ REPORT = Report(
     source="TextClassifier",
     backend="tensorflow",
     versions={"keras": "3.15.1"},
-    axes=("tokens: (batch free, time free)",),
+    inputs=(Value("tokens", (Axis(None, "batch"), Axis(None, "time"))),),
+    outputs=(Value("scores", (Axis(None, "batch"), Axis(3))),),
     notes=("the source itself does not run at batch=0",),
     rows=(
         Row("embedding", "Gather", "Embedding", "embedding", 410, 0.0),
@@ -77,11 +78,11 @@ def test_json_round_trip(report):
     [
         (
             '{"source": "net"}',
-            "a report of no format, of which this version of bridge reads 1: convert again",
+            "a report of no format, of which this version of bridge reads 2: convert again",
         ),
         ('{"format": 99, "source": "net"}', "a report of format 99"),
-        ('{"format": 1, "source": 7}', "not a report"),
-        ('{"format": 1, "blame": ""}', "not a report"),
+        ('{"format": 2, "source": 7}', "not a report"),
+        ('{"format": 2, "blame": ""}', "not a report"),
         ("[1]", "not a report"),
         ("{", "not a report"),
     ],

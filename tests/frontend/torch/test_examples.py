@@ -88,7 +88,7 @@ CALLED = {"image": "x: (batch free, 3 fixed, height free, width free)", "mixed":
 def test_what_free_axes_are_called(case: str) -> None:
     example, axes = CHANNELS[case]
     report = bridge.convert(nn.Conv2d(3, 4, 1).eval(), example, dynamic_shapes=(axes,)).report
-    assert [line.partition(": ")[2] for line in report.axes] == [CALLED[case].partition(": ")[2]]
+    assert [str(value).partition(": ")[2] for value in report.inputs] == [CALLED[case].partition(": ")[2]]
 
 
 def test_a_module_in_training_stays_as_it_was() -> None:

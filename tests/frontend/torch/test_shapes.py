@@ -130,6 +130,9 @@ def test_shapes_of_an_example_of_one() -> None:
     shapes = {"x": axes, "scale": None, "y": axes}
     result = bridge.convert(Mixed(), torch.randn(1, 3), kwargs, dynamic_shapes=shapes)
     assert result.report.proved
-    assert list(result.report.axes) == ["x: (rows: 1 to 64, 3 fixed)", "y: (rows: 1 to 64, 3 fixed)"]
+    assert list(map(str, result.report.inputs)) == [
+        "x: (rows: 1 to 64, 3 fixed)",
+        "y: (rows: 1 to 64, 3 fixed)",
+    ]
     assert any("one long where axes are named" in note for note in result.report.notes)
     assert result.model({"x": torch.ones(4, 3).numpy(), "y": torch.ones(4, 3).numpy()}).shape == (12,)
