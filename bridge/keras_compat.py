@@ -98,6 +98,25 @@ def rounds_double() -> str:
     return "" if backend == "tensorflow" else backend
 
 
+def kept_type(dtype: str) -> str:
+    """What stays of `dtype` on the way through Keras: outside TensorFlow its integers have 32 bits in places, on jax all
+    numbers have unless told otherwise."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return dtype
+    return dtype.replace("64", "32") if backend == "jax" else dtype.replace("int64", "int32")
+
+
+def has_long_integers() -> bool:
+    """Whether integers may have 64 bits."""
+    return keras.backend.backend() != "jax"
+
+
+def compiles_soon() -> bool:
+    """Whether compiling a training step takes less time than running a few without."""
+    return keras.backend.backend() == "jax"
+
+
 def may_use_cudnn(dtype: str) -> bool:
     """Whether Keras's recurrent layers may leave numbers of `dtype` to cuDNN, which jax hands them as float32."""
     return dtype == "float32" or keras.backend.backend() != "jax"

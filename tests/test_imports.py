@@ -166,6 +166,12 @@ def test_privates_of_others_have_a_home(module):
     assert {name for name in _privates(MODULES[module]) if not _is_among(name, names)} == set()
 
 
+def test_what_a_backend_needs_is_known_in_one_place():
+    """Others say on which one they run."""
+    asks = {module for module, tree in MODULES.items() if "keras.backend.backend()" in ast.unparse(tree)}
+    assert asks == {"keras_compat", "conversion", "summary"}
+
+
 def _privates(tree: ast.Module) -> Iterator[str]:
     """What a module reads of others that begins with an underscore, and Keras's source."""
     for name in _imports(tree):

@@ -15,7 +15,7 @@ from keras import ops
 from bridge.graph.axes import Perm, moves
 from bridge.graph.decimals import number
 from bridge.graph.shapes import Dim, rank, shape_of
-from bridge.keras_compat import made_by, read_by
+from bridge.keras_compat import has_long_integers, made_by, read_by
 from bridge.layers import Shared
 from bridge.ops.contract import Plan, Refused, Tensor
 from bridge.weights.weight import Weight
@@ -93,8 +93,7 @@ class Assembly:
         if dtype is None or (dtype.is_floating_point() and self.dtype):
             return self.dtype or "float32"
         name = "bool" if dtype == ir.DataType.BOOL else dtype.numpy().name
-        narrow = keras.backend.backend() == "jax"  # it has no integers of 64 bits
-        return name.replace("int64", "int32") if narrow else name
+        return name if has_long_integers() else name.replace("int64", "int32")
 
     def array(self, value: np.ndarray) -> np.ndarray:
         """A constant in the dtype of this build."""

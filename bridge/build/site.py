@@ -21,7 +21,7 @@ from bridge.errors import Refusal, UnsupportedError, short_message
 from bridge.graph.axes import Perm
 from bridge.graph.rewriting import input_of
 from bridge.graph.shapes import Dim, shape_of
-from bridge.keras_compat import rounds_double, to_numpy
+from bridge.keras_compat import kept_type, rounds_double, to_numpy
 from bridge.ops.contract import Kind, Known, Operand, Plan, Refused, Step, Tensor
 from bridge.weights.weight import Weight
 
@@ -251,11 +251,7 @@ def _check_type(value: ir.Value, result: Tensor | None, assembly: Assembly) -> N
     if result is None or value.dtype is None or not value.name:
         return
     got, want = keras.backend.standardize_dtype(result.dtype), assembly.float_type(value.dtype)
-    if keras.backend.backend() != "tensorflow":  # elsewhere Keras has integers of 32 bits
-        got, want = got.replace("int64", "int32"), want.replace("int64", "int32")
-    if keras.backend.backend() == "jax":  # which has floats of 32 bits unless told otherwise
-        got, want = got.replace("64", "32"), want.replace("64", "32")
-    if got != want:
+    if kept_type(got) != kept_type(want):
         rounds = want == "float64" and rounds_double()
         kept = ", which it keeps with KERAS_BACKEND=tensorflow" if rounds else ""
         raise Refused(f"Keras gives {got} where the graph has {want}{kept}")

@@ -19,7 +19,14 @@ from keras import ops
 
 from bridge.errors import SourceError
 from bridge.frontend.torch.module import Torch
-from bridge.keras_compat import all_layers, full_precision, place_of, to_numpy, torch_in_full_precision
+from bridge.keras_compat import (
+    all_layers,
+    compiles_soon,
+    full_precision,
+    place_of,
+    to_numpy,
+    torch_in_full_precision,
+)
 from bridge.verification.metrics import Arrays
 from bridge.verification.training.dropout import attending
 from bridge.verification.training.statistics import Batches, batches
@@ -258,7 +265,7 @@ class KerasSide:
         self.model.compile(
             self.optimizer,
             loss=[_WeightedSum(dtype) for _ in outputs],
-            jit_compile=keras.backend.backend() == "jax",  # elsewhere compiling takes longer than six steps
+            jit_compile=compiles_soon(),
         )
 
     def held(self, weights: WeightMap) -> list[np.ndarray]:
