@@ -99,8 +99,8 @@ def rounds_double() -> str:
 
 
 def kept_type(dtype: str) -> str:
-    """What stays of `dtype` on the way through Keras: outside TensorFlow its integers have 32 bits in places, on jax all
-    numbers have unless told otherwise."""
+    """What stays of `dtype` on the way through Keras: outside TensorFlow its integers have 32 bits in places, on jax
+    all numbers have unless told otherwise."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         return dtype

@@ -1,6 +1,10 @@
 """Every quirk of Keras that `keras_compat.py` knows is there: a test that fails says that the code for it may go."""
 
 import ast
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -181,6 +185,47 @@ def test_counting_elements_leaves_nothing_behind():
 
 
 OTHERS = ("self", "cls", "torch", "dim")  # whose private attributes are none of Keras's
+
+
+ELSEWHERE = {  # backend -> what of `keras_compat` says it, and an expression that is true while it is so
+    "jax": {
+        "kept_type": "ops.convert_to_tensor(np.zeros(3)).dtype == 'float32'",
+        "has_long_integers": "ops.convert_to_tensor(np.arange(3)).dtype == 'int32'",
+        "rounds_double": "keras.backend.result_type('float64', 'float64') == 'float32'",
+        "joins_shapes": "fails(lambda: ops.cond(ops.convert_to_tensor(True), lambda: ops.ones(2), lambda: ops.ones(3)))",
+        "counts_while_running": "fails(lambda: __import__('jax').jit(ops.nonzero)(ops.ones(3)))",
+    },
+    "torch": {
+        "kept_type": "(keras.KerasTensor((4,), 'int64') + 1).dtype == 'int32'",
+        "rounds_double": "keras.backend.result_type('float64', 'float64') == 'float32'",
+        "ranks_by_place": "np.array(ops.top_k(np.zeros(300, 'float32'), 5)[1]).tolist() != [0, 1, 2, 3, 4]",
+    },
+}
+PROGRAM = """
+import json
+import keras
+import numpy as np
+from keras import ops
+
+def fails(run):
+    try:
+        run()
+    except Exception:
+        return True
+    return False
+
+print(json.dumps({name: bool(eval(expression)) for name, expression in %r.items()}))
+"""
+
+
+@pytest.mark.parametrize("backend", ELSEWHERE)
+def test_other_backends_are_as_they_are_said_to_be(backend):
+    found = subprocess.run(
+        [sys.executable, "-c", PROGRAM % ELSEWHERE[backend]],
+        capture_output=True, text=True, check=True, env=os.environ | {"KERAS_BACKEND": backend},
+    )  # fmt: skip
+    assert json.loads(found.stdout) == dict.fromkeys(ELSEWHERE[backend], True)
+    assert all(hasattr(keras_compat, name) for name in ELSEWHERE[backend])
 
 
 def test_nobody_else_uses_what_keras_keeps_to_itself():
