@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 Perm = tuple[int, ...] | None
-Dim = Hashable
+Size = Hashable  # a number, or whatever tells an unknown size from others
 Block = tuple[list[int], list[int]]
 MAX_RANK = 64  # of numpy's arrays
 Known = TypeVar("Known")  # weights and arrays, which spell shape, reshape and transpose alike
@@ -52,13 +52,13 @@ def plain(perm: Sequence[int] | None) -> Perm:
     return None if perm is None or list(perm) == list(range(len(perm))) else tuple(perm)
 
 
-def moves(dims: Sequence[Dim], have: Perm, want: Perm) -> bool:
+def moves(dims: Sequence[Size], have: Perm, want: Perm) -> bool:
     """Whether the elements of a tensor with these dims, stored in the order `have`, move for the order `want`."""
     wide = [axis for axis in have or range(len(dims)) if dims[axis] != 1]
     return wide != [axis for axis in want or range(len(dims)) if dims[axis] != 1]
 
 
-def blocks(before: Sequence[Dim], after: Sequence[Dim]) -> list[Block]:
+def blocks(before: Sequence[Size], after: Sequence[Size]) -> list[Block]:
     """How a reshape regroups axes: the axes before and after of each part that keeps to itself, parts in order.
 
     Where symbols hide how sizes multiply, what lies between the parts found from both ends is one part.
@@ -79,7 +79,7 @@ def blocks(before: Sequence[Dim], after: Sequence[Dim]) -> list[Block]:
     return parts
 
 
-def _matched(before: Sequence[Dim], after: Sequence[Dim]) -> list[tuple[int, int]]:
+def _matched(before: Sequence[Size], after: Sequence[Size]) -> list[tuple[int, int]]:
     """How many axes each part has before and after, from the front, as far as equal sizes show it."""
     parts: list[tuple[int, int]] = []
     i = j = 0
@@ -99,13 +99,13 @@ def _matched(before: Sequence[Dim], after: Sequence[Dim]) -> list[tuple[int, int
     return parts
 
 
-def _product(dims: Sequence[Dim]) -> int | None:
+def _product(dims: Sequence[Size]) -> int | None:
     known = [dim for dim in dims if isinstance(dim, int)]
     return math.prod(known) if len(known) == len(dims) else None
 
 
 def reshaped(
-    perm: Perm, before: Sequence[Dim], after: Sequence[Dim]
+    perm: Perm, before: Sequence[Size], after: Sequence[Size]
 ) -> tuple[Perm, FactorOrder | None] | None:
     """The order of the output when a tensor stored in the order `perm` is reshaped as it stands, and the mix of an
     axis whose elements that leaves in another order; None where the parts of an axis do not lie side by side."""

@@ -15,6 +15,7 @@ from bridge.errors import Refusal, UnsupportedError
 from bridge.graph.provenance import refusal
 
 Dim: TypeAlias = int | ir.SymbolicDim  # a size: a number, or known by its name or formula alone
+FAR = 1 << 30  # an index along an axis beyond it means: to the end
 
 
 def formula(dim: ir.SymbolicDim) -> sympy.Expr | None:

@@ -12,7 +12,7 @@ from bridge.graph.shapes import Dim
 
 
 @dataclass(frozen=True)
-class Axis:
+class Window:
     """A window along one axis: ONNX's numbers, and the size of the input."""
 
     size: Dim
@@ -78,13 +78,13 @@ def windows(
     pads: Sequence[int] | None,
     dilations: Sequence[int] | None,
     auto_pad: str | None = "NOTSET",
-) -> list[Axis]:
-    """One `Axis` for each spatial dim. What `auto_pad` leaves without numbers is for the operators to refuse."""
+) -> list[Window]:
+    """One `Window` for each spatial dim. What `auto_pad` leaves without numbers is for the operators to refuse."""
     rank = len(kernel)
     strides, dilations = strides or [1] * rank, dilations or [1] * rank
     pads = [0] * 2 * rank if pads is None or auto_pad == "VALID" else pads
     axes = [
-        Axis(n, k, s, d if k > 1 else 1, (begin, end))
+        Window(n, k, s, d if k > 1 else 1, (begin, end))
         for n, k, s, d, begin, end in zip(
             spatial, kernel, strides, dilations, pads[:rank], pads[rank:], strict=True
         )
@@ -103,7 +103,7 @@ def pool_windows(
     pads: Sequence[int] | None,
     dilations: Sequence[int] | None,
     auto_pad: str | None = "NOTSET",
-) -> list[Axis]:
+) -> list[Window]:
     """`windows` of a pool: onnxruntime's auto_pad pads for its kernel as if it were not dilated."""
     axes = windows(spatial, kernel, strides, pads, None, auto_pad)
     return [
@@ -112,7 +112,7 @@ def pool_windows(
     ]
 
 
-def with_overhang(axes: Sequence[Axis], ceil_mode: int | None) -> list[Axis]:
+def with_overhang(axes: Sequence[Window], ceil_mode: int | None) -> list[Window]:
     """The axes with what `ceil_mode` asks for in their padding."""
     return [
         replace(axis, pads=(axis.pads[0], axis.pads[1] + axis.overhang)) if ceil_mode and axis.pads else axis
@@ -120,7 +120,7 @@ def with_overhang(axes: Sequence[Axis], ceil_mode: int | None) -> list[Axis]:
     ]
 
 
-def transposed_size(size: Dim, axis: Axis, extra: int) -> Dim:
+def transposed_size(size: Dim, axis: Window, extra: int) -> Dim:
     """How long the output of a transposed convolution with auto_pad="SAME_…" is: the input times the stride, or less
     where the windows do not reach that far."""
     short = min(axis.span + extra - axis.stride, 0)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.graph.shapes import Dim
-from bridge.graph.windows import Axis
+from bridge.graph.windows import Window
 from bridge.handwritten.keras_slots import Layer, Slot, described
 from bridge.handwritten.torch_parts import Part
 
@@ -100,7 +100,7 @@ def same_pads(given: Given, have: object, want: str | Sequence[int]) -> bool:
 
 def _pads(layer: Layer) -> list[tuple[int, int] | None]:
     windows = [
-        Axis(*axis, pads=None)
+        Window(*axis, pads=None)
         for axis in zip(_spatial(layer), layer.kernel_size, layer.strides, layer.dilation_rate, strict=True)
     ]
     if layer.padding == "valid":

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from bridge.graph.windows import Axis, windows
+from bridge.graph.windows import Window, windows
 from bridge.keras_compat import Config
 from bridge.ops import dims
 from bridge.ops.contract import Ints, Site, Step, Tensor
@@ -39,9 +39,9 @@ def _kernel(step: Step) -> list[int] | None:
 
 
 def _check_channels(step: Step) -> str | None:
+    if reason := dims.unknown_channels(step):
+        return reason
     channels, kernel = step.shape()[1], step.shape(1)
-    if not isinstance(channels, int):
-        return f"the number of channels, {str(channels)!r}, is not known before it runs; fix the axes it depends on"
     takes = kernel[0] if step.node.op_type == "ConvTranspose" else kernel[1] * step.argument("group")
     fits = takes == channels or not isinstance(takes, int)
     return None if fits else f"its kernel takes {takes} channels, its input has {channels}"
@@ -84,7 +84,7 @@ def _made(site: Site, x: Tensor) -> Tensor:
     return site.at_run_time(x) if isinstance(x, np.ndarray) else x
 
 
-def _pad(site: Site, x: Tensor, axes: Sequence[Axis], causal: bool) -> tuple[str, Tensor]:
+def _pad(site: Site, x: Tensor, axes: Sequence[Window], causal: bool) -> tuple[str, Tensor]:
     """Keras's word for the padding, and x with what that word does not say."""
     if is_valid(axes):
         return "valid", x
@@ -96,7 +96,7 @@ def _pad(site: Site, x: Tensor, axes: Sequence[Axis], causal: bool) -> tuple[str
 
 
 def _convolved(
-    site: Site, x, w, b, axes: Sequence[Axis], group: int, padding: str, depthwise: bool
+    site: Site, x, w, b, axes: Sequence[Window], group: int, padding: str, depthwise: bool
 ) -> Tensor:
     config: Config = {
         "strides": tuple(axis.stride for axis in axes),
@@ -128,7 +128,7 @@ def _is_bias(b: Weight | Tensor | None) -> bool:
     return b is None or isinstance(b, Weight) or (isinstance(b, np.ndarray) and not b.any())
 
 
-def _computed(site: Site, x, w, b, axes: Sequence[Axis], config: Config, group: int) -> Tensor:
+def _computed(site: Site, x, w, b, axes: Sequence[Window], config: Config, group: int) -> Tensor:
     """A convolution whose kernel or bias is a tensor; each group of channels by itself, as `ops.conv` has no groups."""
     if config["padding"] == "causal":
         x = ops.pad(x, ((0, 0), axes[0].pads, (0, 0)))
@@ -207,7 +207,7 @@ def conv_transpose(
 
 
 def _fitted(
-    axes: Sequence[Axis], extra: Sequence[int], output_shape: Sequence[int] | None, auto_pad: str
+    axes: Sequence[Window], extra: Sequence[int], output_shape: Sequence[int] | None, auto_pad: str
 ) -> list:
     """The pads that give `output_shape`, or the input's size times the stride."""
     pads = []
@@ -225,14 +225,14 @@ def _fitted(
     return pads
 
 
-def _is_same_transposed(axis: Axis, cut: tuple[int, int]) -> bool:
+def _is_same_transposed(axis: Window, cut: tuple[int, int]) -> bool:
     """Whether Keras's "same", an output as long as the input times the stride, cuts this much."""
     total = axis.span - axis.stride
     return total >= 0 and cut == (total // 2, total - total // 2)
 
 
 def _transposed(
-    site: Site, x, w: Weight, b: Weight | Tensor | None, axes: Sequence[Axis], group: int, config: Config
+    site: Site, x, w: Weight, b: Weight | Tensor | None, axes: Sequence[Window], group: int, config: Config
 ) -> Tensor:
     """The whole transposed convolution, one layer for each group."""
     cls, inputs, outputs = TRANSPOSED[len(axes)], w.dims[0] // group, w.dims[1]
@@ -249,7 +249,7 @@ def _transposed(
     return parts[0] if group == 1 else ops.concatenate(parts, axis=-1)
 
 
-def _spread(x: Tensor, kernel: Tensor, axes: Sequence[Axis], more: Sequence[int]) -> Tensor:
+def _spread(x: Tensor, kernel: Tensor, axes: Sequence[Window], more: Sequence[int]) -> Tensor:
     """The whole transposed convolution with a kernel (spatial…, inputs, outputs) that is a tensor, or dilated: an
     ordinary one over x with zeros between its cells. `keras.ops.conv_transpose` mistakes its arguments (3.15)."""
     for place, axis in enumerate(axes, 1):

@@ -18,7 +18,7 @@ import sympy
 from keras import ops
 
 from bridge.graph.shapes import Dim, formula
-from bridge.ops.contract import Refused, Site, Tensor
+from bridge.ops.contract import Refused, Site, Step, Tensor
 
 SMALL = (1, 2, 3, 8)  # sizes at which bounds are compared
 RESHAPING = keras.layers.Flatten, keras.layers.Reshape  # the layers that `reshape` makes
@@ -82,6 +82,16 @@ def size(site: Site, dim: Dim, dtype: str = "int32") -> Tensor | int:
         return ops.sum(ops.ones_like(length(site, dim), dtype=dtype))
     except Refused:
         return _number(site, _expression(dim), dtype)
+
+
+def unknown_channels(step: Step) -> str | None:
+    """Why what needs to know the number of channels refuses `step`."""
+    channels = step.shape()[1]
+    if isinstance(channels, int):
+        return None
+    return (
+        f"the number of channels, {str(channels)!r}, is not known before it runs; fix the axes it depends on"
+    )
 
 
 def _number(site: Site, expression: sympy.Expr, dtype: str) -> Tensor | int:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 from keras import layers, ops
 
-from bridge.graph.shapes import Dim
+from bridge.graph.shapes import FAR, Dim
 from bridge.keras_compat import counts_while_running
 from bridge.ops import dims
 from bridge.ops.contract import Dims, Ints, Refused, Site, Step, Tensor
@@ -16,9 +16,6 @@ from bridge.ops.layouts import ANY, FIRST_INPUT
 from bridge.ops.padding import ZERO_PADDING, padded
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
-
-FAR = 1 << 30  # an index beyond means: to the end
-
 
 # --- reading by index ---------------------------------------------------------------------------------------
 

@@ -11,21 +11,21 @@ from typing import cast
 import keras
 from keras import ops
 
-from bridge.graph.windows import Axis
+from bridge.graph.windows import Window
 from bridge.ops.contract import Site, Tensor
 
-LARGEST = 2**31 - 1  # that the kernels below Keras take
+MOST_CELLS = 2**31 - 1  # that the kernels below Keras take
 ZERO_PADDING = {1: keras.layers.ZeroPadding1D, 2: keras.layers.ZeroPadding2D, 3: keras.layers.ZeroPadding3D}
 CROPPING = {1: keras.layers.Cropping1D, 2: keras.layers.Cropping2D, 3: keras.layers.Cropping3D}
 PADDING = (*ZERO_PADDING.values(), *CROPPING.values())  # the layers that `padded` makes
 
 
-def check_padding(axes: Sequence[Axis], auto_pad: str | None) -> str | None:
+def check_padding(axes: Sequence[Window], auto_pad: str | None) -> str | None:
     """Why the padding of `axes` cannot be said, or None."""
     same = (auto_pad or "").startswith("SAME")
     for axis in axes:
-        if max(axis.kernel, axis.stride, axis.dilation, *(axis.pads or ())) > LARGEST:
-            return f"its windows of {axis.kernel} cells, {axis.stride} apart: Keras counts to {LARGEST}"
+        if max(axis.kernel, axis.stride, axis.dilation, *(axis.pads or ())) > MOST_CELLS:
+            return f"its windows of {axis.kernel} cells, {axis.stride} apart: Keras counts to {MOST_CELLS}"
         if same and axis.stride > axis.kernel + 1:
             return f"auto_pad={auto_pad!r} with a stride of {axis.stride} over windows of {axis.kernel}; give pads"
         if axis.pads is None and (auto_pad == "SAME_LOWER" or max(axis.dilation for axis in axes) > 1):
@@ -37,11 +37,11 @@ def check_padding(axes: Sequence[Axis], auto_pad: str | None) -> str | None:
     return None
 
 
-def is_valid(axes: Sequence[Axis]) -> bool:
+def is_valid(axes: Sequence[Window]) -> bool:
     return all(axis.pads == (0, 0) for axis in axes)
 
 
-def is_same(axes: Sequence[Axis]) -> bool:
+def is_same(axes: Sequence[Window]) -> bool:
     return all(axis.pads is None or axis.pads == axis.same for axis in axes)
 
 
@@ -63,7 +63,7 @@ def _argument(pads: tuple[tuple[int, int], ...]) -> tuple[int, int] | tuple[tupl
     return pads[0] if len(pads) == 1 else pads
 
 
-def corners(x: Tensor, axes: Sequence[Axis]) -> list[Tensor]:
+def corners(x: Tensor, axes: Sequence[Window]) -> list[Tensor]:
     """x seen from each cell of the window: one strided slice for each, all of the size of the output. No padding."""
     views = [x]
     for position, axis in enumerate(axes, 1):
@@ -71,7 +71,7 @@ def corners(x: Tensor, axes: Sequence[Axis]) -> list[Tensor]:
     return views
 
 
-def _cells(position: int, axis: Axis, cell: int) -> tuple[slice, ...]:
+def _cells(position: int, axis: Window, cell: int) -> tuple[slice, ...]:
     start = cell * axis.dilation
     stop = start - axis.span + 1
     return (slice(None),) * position + (slice(start, stop or None, axis.stride),)

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from bridge.graph.shapes import Dim
-from bridge.graph.windows import Axis, pool_windows, with_overhang
+from bridge.graph.windows import Window, pool_windows, with_overhang
 from bridge.ops import dims
 from bridge.ops.contract import Dims, Site, Step, Tensor
 from bridge.ops.halves import HALVES, in_single
@@ -64,7 +64,7 @@ def _check_max(step: Step) -> str | None:
     return _check_numbers(step) if step.used(1) else _check_pool(step)
 
 
-def _step_axes(step: Step) -> list[Axis]:
+def _step_axes(step: Step) -> list[Window]:
     names = ("kernel_shape", "strides", "pads", "dilations", "auto_pad")
     return pool_windows(step.shape()[2:], *map(step.argument, names))
 
@@ -72,7 +72,7 @@ def _step_axes(step: Step) -> list[Axis]:
 def _layer(
     site: Site,
     table: Mapping[int, type[keras.Layer]],
-    axes: Sequence[Axis],
+    axes: Sequence[Window],
     padding: str,
     dtype: str | None = None,
 ) -> keras.Layer:
@@ -118,7 +118,7 @@ def max_pool(
     return ops.cast(y, site.dtype) if integers else y
 
 
-def _never_empty(axes: Sequence[Axis]) -> tuple[list[Axis], int]:
+def _never_empty(axes: Sequence[Window]) -> tuple[list[Window], int]:
     """The axes with so much padding behind the last one that it always has a window, and how many windows that is too
     many: where windows overlap, TensorFlow's process dies of a last axis that is too short for one."""
     last = axes[-1]
@@ -130,7 +130,7 @@ def _never_empty(axes: Sequence[Axis]) -> tuple[list[Axis], int]:
 
 
 def _max_with_indices(
-    site: Site, x: Tensor, axes: Sequence[Axis], storage_order: int
+    site: Site, x: Tensor, axes: Sequence[Window], storage_order: int
 ) -> tuple[Tensor, Tensor]:
     """The maxima, and where in the whole input (channels first) each first stands: padding is none, even beside -inf
     or NaN."""
@@ -215,18 +215,18 @@ def average_pool(
     return y / _averaged(site, counted, whole)
 
 
-def _uneven(axes: Sequence[Axis]) -> bool:
+def _uneven(axes: Sequence[Window]) -> bool:
     """Whether there is padding that Keras on torch would count."""
     return any(axis.pads is not None and axis.pads[0] != axis.pads[1] for axis in axes)
 
 
-def _native(site: Site, axes: Sequence[Axis]) -> bool:
+def _native(site: Site, axes: Sequence[Window]) -> bool:
     """Whether Keras has such a pool: it has no dilated ones, and TensorFlow none of halves in three dimensions."""
     beyond = len(axes) == 3 and (site.dtype in HALVES or site.twin("pooling of three axes"))
     return max(axis.dilation for axis in axes) == 1 and not beyond
 
 
-def _averaged(site: Site, x: Tensor, axes: Sequence[Axis]) -> Tensor:
+def _averaged(site: Site, x: Tensor, axes: Sequence[Window]) -> Tensor:
     if _native(site, axes):
         return _layer(site, AVERAGE, axes, "valid", cast("str", x.dtype))(x)
     views = corners(x, axes)

@@ -109,12 +109,7 @@ def range_(site: Site, start: Dims, limit: Dims, delta: Dims):
 # --- blocks of pixels ---------------------------------------------------------------------------------------
 
 
-def _check_channels(step: Step) -> str | None:
-    channels = step.shape()[1]
-    return None if isinstance(channels, int) else f"its channels are of unknown number, {channels}"
-
-
-@op("DepthToSpace", layout=CHANNELS_LAST, check=_check_channels)
+@op("DepthToSpace", layout=CHANNELS_LAST, check=dims.unknown_channels)
 def depth_to_space(site: Site, x, *, blocksize, mode="DCR"):
     """DCR has the channels innermost, as Keras does; CRD (torch's PixelShuffle) has them outermost."""
     if blocksize == 1:
@@ -124,7 +119,7 @@ def depth_to_space(site: Site, x, *, blocksize, mode="DCR"):
     return ops.depth_to_space(x, blocksize, data_format="channels_last")
 
 
-@op("SpaceToDepth", layout=CHANNELS_LAST, check=_check_channels)
+@op("SpaceToDepth", layout=CHANNELS_LAST, check=dims.unknown_channels)
 def space_to_depth(site: Site, x, *, blocksize, mode="DCR"):
     if blocksize == 1:
         return x

@@ -10,7 +10,7 @@ import sympy
 from bridge.graph.decimals import fraction
 from bridge.graph.shapes import Dim, formula
 
-LONGEST = 1 << 20  # a denominator that is larger was a binary fraction
+LARGEST_DENOMINATOR = 1 << 20  # a denominator that is larger was a binary fraction
 ROUNDING = ("floor(", "ceiling(", "Mod(")
 
 
@@ -33,7 +33,7 @@ def normal(expression: sympy.Expr) -> sympy.Expr:
     """`expression` with floors only, one within another only where a size between them was multiplied. Its symbols
     are sizes: integers that are not negative."""
     whole = expression.replace(sympy.Mod, _remainder)
-    short = whole.replace(lambda part: part.is_Rational and part.q > LONGEST, _shortest)
+    short = whole.replace(lambda part: part.is_Rational and part.q > LARGEST_DENOMINATOR, _shortest)
     return short.replace(sympy.ceiling, lambda x: -sympy.floor(-x)).replace(sympy.floor, _flat)
 
 

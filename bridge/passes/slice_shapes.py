@@ -7,11 +7,9 @@ import sympy
 from onnx_shape_inference import ShapeInferenceContext, registry
 
 from bridge.graph.rewriting import input_of, integers
-from bridge.graph.shapes import formula
+from bridge.graph.shapes import FAR, formula
 from bridge.passes.library_rules import library_rule
 from bridge.passes.normal_form import plain
-
-FAR = 1 << 30  # a bound beyond means: to the end
 
 
 def register() -> None:

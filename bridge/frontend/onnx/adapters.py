@@ -12,7 +12,7 @@ from bridge.frontend.onnx.old import Old
 from bridge.graph.rewriting import input_of, inputs_of
 from bridge.graph.shapes import rank
 
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 Adapter = Callable[[Old], None]
 ADAPTERS: dict[str, list[tuple[int, Adapter]]] = {}  # operator -> (below which opset, how)
 
@@ -144,7 +144,7 @@ def _ratio(old: Old) -> None:
 @adapter("Clip", below=11)
 def _bounds(old: Old) -> None:
     """min and max are inputs; from opset 6 on float32's largest numbers stood for none, which infinity feels."""
-    x, none = input_of(old.node, 0), None if old.version < 6 else LARGEST
+    x, none = input_of(old.node, 0), None if old.version < 6 else LARGEST_FLOAT
     low, high = old.take("min", none and -none), old.take("max", none)
     old.read(x, *(None if bound is None else old.number(bound, x) for bound in (low, high)))
 

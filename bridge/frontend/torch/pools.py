@@ -20,7 +20,7 @@ from bridge.frontend.torch.axes import ints, size, typed
 from bridge.frontend.torch.formulas import aten, number
 from bridge.frontend.torch.traced import Traced, Translation, Translations
 from bridge.graph.shapes import Dim
-from bridge.graph.windows import Axis
+from bridge.graph.windows import Window
 
 # --- while torch traces ---------------------------------------------------------------------------------------
 
@@ -166,7 +166,7 @@ def _average(rank: int) -> Translation:
         kernel, stride, padding = (_each(given, rank) for given in (kernel, stride or kernel, padding))
         if ceil_mode:
             ends = [
-                Axis(n, k, step, 1, (pad, pad)).overhang
+                Window(n, k, step, 1, (pad, pad)).overhang
                 for n, k, step, pad in zip(x.shape[-rank:], kernel, stride, padding, strict=True)
             ]
             x = typed(

@@ -7,7 +7,7 @@ from types import EllipsisType
 
 import numpy as np
 
-from bridge.graph.windows import Axis, pool_windows, with_overhang
+from bridge.graph.windows import Window, pool_windows, with_overhang
 from bridge.verification.metrics import Arrays, Attributes
 
 
@@ -37,7 +37,7 @@ def lp_pool(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
 POOLS = {"AveragePool": average_pool, "LpPool": lp_pool}
 
 
-def _axes(x: np.ndarray, attributes: Attributes) -> tuple[list[Axis], list[Axis]]:
+def _axes(x: np.ndarray, attributes: Attributes) -> tuple[list[Window], list[Window]]:
     """The windows with their padding, and with what `ceil_mode` adds to it."""
     others = (attributes.get(name) for name in ("strides", "pads", "dilations", "auto_pad"))
     axes = pool_windows(x.shape[2:], attributes["kernel_shape"], *others)
@@ -48,7 +48,7 @@ def _padded(x: np.ndarray, ends: Sequence[tuple[int, int]], value: float = 0) ->
     return np.pad(x, [(0, 0), (0, 0), *ends], constant_values=value)
 
 
-def _sums(x: np.ndarray, axes: Sequence[Axis]) -> np.ndarray:
+def _sums(x: np.ndarray, axes: Sequence[Window]) -> np.ndarray:
     """Of the cells of each window."""
     spatial = tuple(range(2, x.ndim))
     views = np.lib.stride_tricks.sliding_window_view(x, [axis.span for axis in axes], spatial)
