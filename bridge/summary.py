@@ -16,6 +16,7 @@ from bridge.graph.ranges import FREE, Ranges
 from bridge.graph.rewriting import constant
 from bridge.graph.shapes import shape_of, written
 from bridge.graph.structure import label
+from bridge.passes.settle_branches import SETTLED
 from bridge.report.report import Axis, Report, Row, Untrained, Value, Variable
 from bridge.verification.checks import Verification
 from bridge.verification.precision import precision
@@ -41,8 +42,8 @@ def summarize(
     """The report of a conversion; of one that was not compared without a `verification`."""
     found = verification or Verification(dtype=precision(opened.model.graph))
     told = (
-        *opened.notes, *_depth(built.model), *_parted(built.weights), *_detached(built.weights),
-        *_normed(built.weights),
+        *opened.notes, *planned.model.meta.get(SETTLED, ()), *_depth(built.model), *_parted(built.weights),
+        *_detached(built.weights), *_normed(built.weights),
         *_signature_notes(planned),
     )  # fmt: skip
     return Report(

@@ -30,10 +30,16 @@ def flatten(site: Site, x, *, axis=1):
 @op("Squeeze", layout=ANY, axes="axes")
 def squeeze(site: Site, x, axes: Ints = None):
     """Without axes, an axis of unknown size stays: a Keras model has as many axes whatever their sizes, and the proof
-    says where its source has not."""
+    says where its source has not. One that is named has to be 1: another size is an error of the backend."""
     if not site.given(1):
         axes = [axis for axis, dim in enumerate(site.shape()) if dim == 1]
-    return ops.squeeze(x, axis=tuple(np.ravel(axes).tolist())) if np.size(axes) else x
+    numbers = {int(axis) % len(x.shape) for axis in np.ravel(axes)}
+    free = {axis for axis in numbers if not isinstance(site.shape()[axis], int)}
+    for axis in free:
+        x = dims.within(x, axis, 1, 1)
+    x = x[tuple(0 if axis in free else slice(None) for axis in range(len(x.shape)))] if free else x
+    known = tuple(axis - sum(other < axis for other in free) for axis in sorted(numbers - free))
+    return ops.squeeze(x, axis=known) if known else x
 
 
 @op("Unsqueeze", layout=ANY, axes="axes")

@@ -25,6 +25,7 @@ from bridge.passes.remove_identities import remove_identities
 from bridge.passes.scans_to_layers import scans_to_layers
 from bridge.passes.scatter_to_concat import scatter_to_concat
 from bridge.passes.scatter_to_where import scatter_to_where
+from bridge.passes.settle_branches import settle_branches
 from bridge.passes.share_kernels import share_kernels
 from bridge.passes.simplify_reshapes import simplify_reshapes
 from bridge.passes.tie_embedding import tie_embedding
@@ -39,6 +40,7 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
     lift_constants,  # a constant is an initializer, whoever wrote it
     remove_identities,  # copies stand between the nodes that belong together
     infer_and_fold,  # weights reach their consumers, shape arithmetic its Reshape and Slice
+    settle_branches,  # those of several ranks; needs all that sizes say
     fuse_cells,  # recurrent steps written out; needs weights whole, and no activation of theirs fused otherwise
     scans_to_layers,  # loops over cells; needs the cells
     unroll_loops,  # those left that run a few times

@@ -225,6 +225,24 @@ def _einsum(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     _infer_einsum(ctx, node)
 
 
+def _require_sequences(op: str) -> None:
+    """The shapes of a recurrent operator as the library has them, which looks at no rank."""
+    shapes = library_rule(op, 14)
+
+    @registry.register("", op, since_version=15)
+    def infer_recurrent(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        x = input_of(node, 0)
+        if x.shape is not None and len(x.shape) != 3:
+            raise SourceError(
+                f"{op} of {x.name}, which has {len(x.shape)} axes, reads time, batch and features"
+            )
+        shapes(ctx, node)
+
+
+for _op in ("LSTM", "GRU", "RNN"):
+    _require_sequences(_op)
+
+
 _infer_pad = library_rule("Pad", 11)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 
 import onnx
+import onnx_ir as ir
 
 from bridge.errors import SourceError
 from bridge.frontend.source import Source
 from bridge.graph.rewriting import all_nodes
+from bridge.passes import simplify
 from bridge.passes.common import inline
 from bridge.passes.infer_shapes import infer_shapes
 from bridge.verification.inputs.sampler import Sampler
@@ -36,9 +38,18 @@ def why_never_run(source: object, opened: Source | None) -> str | None:
 
 def _require_run(opened: Source) -> None:
     reference, _ = as_given(opened.given)
-    model = opened.model.clone()
-    inline(model)
-    infer_shapes(model)
+    model = _inferred(opened.model)
     if not any(node.op_type in ENDLESS for node in all_nodes(model)):
         sampler = Sampler.of(model, None, opened.asked)
         next(running(reference, sampler, [], sampler.budget()))
+
+
+def _inferred(model: ir.Model) -> ir.Model:
+    """With all that is known of its sizes; what the passes know of them, unless it is them that fail."""
+    try:
+        return simplify(model)
+    except Exception:  # the fault that is looked into
+        copy = model.clone()
+        inline(copy)
+        infer_shapes(copy)
+        return copy

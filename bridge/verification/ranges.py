@@ -7,6 +7,8 @@ the graph are run where each of these assumptions does not hold:
 - the source itself does not run there: its range is told, and kept to by the proof;
 - they differ: forward takes another branch there. The Keras model then raises an error outside of the range
   (`Ranges.enforced`), or an `ExportError` says so to a user who asked for more.
+
+Of a file, the shapes of its nodes say which sizes fit.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from bridge.graph.ranges import FREE, Range, Ranges
 from bridge.graph.shapes import shape_of
 from bridge.verification.checks import limit_of
 from bridge.verification.inputs.sampler import Sampler, Sizes
-from bridge.verification.inputs.sizes import LARGE, elements
+from bridge.verification.inputs.sizes import LARGE, elements, required
 from bridge.verification.metrics import worst_error
 from bridge.verification.reference.as_given import as_given
 
@@ -47,6 +49,8 @@ def find_ranges(opened: Source, simple: ir.Model) -> None:
     """Find the ranges of the free sizes of `opened`, of which `simple` is the simplified graph, and enter them
     into both models. Raises `ExportError` where that is less than was asked for."""
     told, enforced = dict(opened.declared), {}
+    if opened.torch is None:
+        told |= required(simple.graph)
     if opened.torch is not None and opened.assumptions:
         sampler = Sampler.of(simple, opened.torch.examples, opened.asked)
         base = sampler.exported()

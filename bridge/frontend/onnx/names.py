@@ -1,7 +1,8 @@
 """The texts of a file that later rooms would read: names of sizes, and what exporters wrote beside nodes.
 
 Sizes are symbols of an algebra from here on, so a name that an algebra could read in another way (`9**9`, `seq/len`,
-`7`) becomes a plain one; equal names stay equal. One without a letter or digit (`?`) says nothing: any size.
+`7`) becomes a plain one; equal names stay equal. One without a letter or digit (`?`) says nothing: any size, which an
+input names by itself and the axis.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from bridge.errors import readable
-from bridge.graph.shapes import shape_of
+from bridge.graph.shapes import Dim, shape_of
 
 MAX_LENGTH = 64  # of the name of a size
 MAX_SCOPES = 10_000  # characters that say which torch modules a node stands in
@@ -44,7 +45,18 @@ def name_sizes(model: ir.Model) -> None:
 
     for value in values:
         value.shape = ir.Shape(map(plain, shape_of(value)))
+    for value in model.graph.inputs:
+        if value.shape is not None:
+            value.shape = ir.Shape(_own(value, axis, dim, taken) for axis, dim in enumerate(value.shape))
     model.meta[RENAMED] = renamed
+
+
+def _own(value: ir.Value, axis: int, dim: Dim, taken: set[str]) -> Dim:
+    """The size of an axis of an input, under a name of its own where it has none."""
+    if isinstance(dim, int) or dim.value is not None:
+        return dim
+    taken.add(name := _fresh(f"{value.name}_{axis}", taken))
+    return ir.SymbolicDim(name)
 
 
 def renamed(model: ir.Model) -> tuple[str, ...]:

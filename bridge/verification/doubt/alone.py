@@ -11,7 +11,7 @@ from bridge.build.assembly import Built
 from bridge.errors import NotRun, SourceError
 from bridge.graph.rewriting import numpy_type
 from bridge.ops.contract import Plan
-from bridge.verification.doubt.steps import single
+from bridge.verification.doubt.steps import copyable, read_by, single
 from bridge.verification.doubt.sure import HUGE, agreed
 from bridge.verification.doubt.undefined import choices
 from bridge.verification.inputs.odd import NUDGED, nudged
@@ -32,12 +32,13 @@ def excused(plan: Plan, built: Built, trial: Trial, limit: float) -> bool:
 
 def _at_fault(plan: Plan, built: Built, node: ir.Node, trial: Trial, limit: float) -> bool:
     """Whether onnxruntime gives something else than Keras for the inputs that `node` has in Keras."""
-    given = list(dict.fromkeys(v for v in node.inputs if v is not None and v.const_value is None))
+    given = list(dict.fromkeys(v for v in read_by(node) if v is not None and v.const_value is None))
     made = [v for v in node.outputs if isinstance(built.tensors.get(v), keras.KerasTensor)]
     arrays = _held(plan, built, given, trial)
     ours = _as_stated(plan, made, keras_values(plan, built, made, trial))
     model = single(plan.model, node, {v: v.dtype for v in given if v.dtype is not None}, made)
-    run = OnnxRuntime(model)
+    alone = copyable(model)
+    run = OnnxRuntime(alone if isinstance(alone, ir.Model) else alone.SerializeToString())
     theirs = run(arrays)
     if trial.odd in NUDGED:
         limit = max(limit, ROUNDING_FACTOR * worst_error(run(nudged(arrays)), theirs))
@@ -56,8 +57,9 @@ def _at_fault(plan: Plan, built: Built, node: ir.Node, trial: Trial, limit: floa
 def _decided(node: ir.Node, given: list[ir.Value], arrays: Arrays, run: OnnxRuntime, made: Arrays) -> Arrays:
     """Where what `node` made of `arrays` hangs on nothing that is left open."""
     held = dict(zip(given, arrays, strict=True))
-    places = {place: held[value] for place, value in enumerate(node.inputs) if value in held}
-    first = [list(node.inputs).index(value) for value in given]
+    read = read_by(node)
+    places = {place: held[value] for place, value in enumerate(read) if value in held}
+    first = [read.index(value) for value in given]
     others = choices(node, places, made, lambda inputs: run([inputs[place] for place in first]))
     decided = [np.ones(x.shape, bool) for x in made]
     for other in others:

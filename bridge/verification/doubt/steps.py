@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedFunctionsPass
 
@@ -39,26 +40,26 @@ class Steps:
         held = {v: v.const_value.numpy() for v in graph.initializers.values() if v.const_value is not None}
         held |= dict(zip([v for v in graph.inputs if v not in held], inputs, strict=True))
         for node in graph:
-            given = {place: held[value] for place, value in enumerate(_read(node)) if value is not None}
+            given = {place: held[value] for place, value in enumerate(read_by(node)) if value is not None}
             ran = Ran(node, given, self._alone(node, given), partial(self._alone, node))
             held |= dict(zip(_named(node), changed(ran), strict=True))
         return [held[value] for value in graph.outputs]
 
     def _alone(self, node: ir.Node, given: dict[int, np.ndarray]) -> Arrays:
-        read = _read(node)
+        read = read_by(node)
         arrays = {value: array for place, array in given.items() if (value := read[place]) is not None}
         if node not in self.sessions:
             types = {value: ir.DataType.from_numpy(array.dtype) for value, array in arrays.items()}
             alone = single(self.model, node, types, _named(node))
-            within = len(read) > len(node.inputs)  # then it cannot be copied
-            given_alone = ir.to_proto(alone) if within else alone
-            self.sessions[node] = as_given(given_alone, list(arrays.values()))[0]
+            self.sessions[node] = as_given(copyable(alone), list(arrays.values()))[0]
         return self.sessions[node](list(arrays.values()))
 
 
-def _read(node: ir.Node) -> list[ir.Value | None]:
-    graphs = [held.as_graph() for held in node.attributes.values() if held.type == ir.AttributeType.GRAPH]
-    inside = [inner for graph in graphs for inner in ir.traversal.RecursiveGraphIterator(graph)]
+def read_by(node: ir.Node) -> list[ir.Value | None]:
+    """The inputs of `node`, and behind them what the graphs inside it read from around it."""
+    bodies = [held.as_graph() for held in node.attributes.values() if held.type == ir.AttributeType.GRAPH]
+    graphs = [graph for body in bodies for graph in (body, *body.subgraphs())]
+    inside = [inner for body in bodies for inner in ir.traversal.RecursiveGraphIterator(body)]
     made = {value for inner in inside for value in inner.outputs}
     made |= {v for graph in graphs for v in (*graph.inputs, *graph.initializers.values())}
     read = (value for value in read_inside(node) if value is not None and value not in made)
@@ -73,7 +74,7 @@ def single(
     model: ir.Model, node: ir.Node, given: dict[ir.Value, ir.DataType], made: Sequence[ir.Value]
 ) -> ir.Model:
     """A model of a `node` of `model` alone, whose inputs are `given` and whose outputs are `made`."""
-    fresh = {v: _like(v, given.get(v)) for v in (*node.inputs, *given) if v is not None}
+    fresh = {v: _like(v, given.get(v)) for v in (*read_by(node), *given) if v is not None}
     outputs = {v: ir.Value(name=v.name, type=v.type, shape=v.shape) for v in node.outputs}
     alone = ir.Node(
         node.domain,
@@ -93,6 +94,12 @@ def single(
     found = ir.Model(graph, ir_version=model.ir_version, functions=list(model.functions.values()))
     RemoveUnusedFunctionsPass()(found)
     return found
+
+
+def copyable(alone: ir.Model) -> ir.Model | onnx.ModelProto:
+    """What `single` gives; written out where graphs inside its node read values of the model that it was taken from."""
+    (node,) = alone.graph
+    return ir.to_proto(alone) if len(read_by(node)) > len(node.inputs) else alone
 
 
 def _like(value: ir.Value, dtype: ir.DataType | None) -> ir.Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -12,6 +12,10 @@ import numpy as np
 import onnx_ir as ir
 import sympy
 
+from bridge.graph.functions import DOMAIN
+from bridge.graph.ranges import FREE, Range
+from bridge.graph.recurrent import RECURRENT, STATES, RecurrentOp
+from bridge.graph.rewriting import integers
 from bridge.graph.shapes import formula
 
 BROADCAST = frozenset(
@@ -33,10 +37,10 @@ class Requirements:
     sizes: tuple[Size, ...]
 
     @classmethod
-    def of(cls, graph: ir.Graph, names: Sequence[str]) -> Requirements:
-        """Of a graph whose shapes `passes.infer_shapes` has written in terms of the free axes `names`."""
+    def of(cls, nodes: Iterable[ir.Node], names: Sequence[str]) -> Requirements:
+        """Of those nodes, whose shapes `passes.infer_shapes` has written in terms of the free axes `names`."""
         equal, broadcast, sizes = set[Pair](), set[Pair](), set[Size]()
-        for node in graph:
+        for node in nodes:
             shapes = [_dims(value) for value in node.inputs]
             equal.update(_equal(node, shapes))
             if node.op_type in BROADCAST and not node.domain:
@@ -66,6 +70,40 @@ class Requirements:
         ones = (left == 1) | (right == 1)
         ones[: len(self.equal)] = False
         return (same | ones).all(0) & (found >= 1).all(0)
+
+    def fit(self, row: Sequence[int], ranges: Mapping[str, Range]) -> tuple[int, ...]:
+        """The sizes nearest to `row` that are within `ranges`, those that have to be one size alike."""
+        sizes = dict(zip(self.names, row, strict=True))
+        pairs = sorted((self.names.index(b), a, b) for a, b in self._names_alike())
+        for _, first, second in pairs:
+            sizes[second] = sizes[first]
+        return tuple(ranges[name].nearest(size) for name, size in sizes.items())
+
+    def _names_alike(self) -> Iterator[tuple[str, str]]:
+        """The axes that have to be one size, in the order of the names."""
+        for pair in self.equal:
+            texts = sorted({str(dim) for dim in pair} & set(self.names), key=self.names.index)
+            if len(texts) == 2:
+                yield texts[0], texts[1]
+
+    def range(self, name: str, longest: int) -> Range:
+        """The sizes up to `longest` that `name` may have whatever the others are; all, where they are no range."""
+
+        def alone(dims: Iterable[Size]) -> bool:
+            return {str(s) for dim in dims for s in getattr(dim, "free_symbols", ())} == {name}
+
+        own = Requirements(
+            (name,),
+            tuple(filter(alone, self.equal)),
+            tuple(filter(alone, self.broadcast)),
+            tuple(dim for dim in self.sizes if alone((dim,))),
+        )
+        sizes = np.flatnonzero(own.allow(np.arange(1, longest + 1)[:, None])) + 1
+        steps = set(np.diff(sizes).tolist())
+        if not sizes.size or len(steps) > 1:
+            return FREE
+        step, last = max(steps, default=1), int(sizes[-1])
+        return Range(int(sizes[0]), None if last + step > longest else last, step)
 
 
 def _evaluate(expressions: Sequence[Size], names: Sequence[str], rows: np.ndarray) -> np.ndarray:
@@ -110,9 +148,18 @@ def _equal(node: ir.Node, shapes: list[tuple[Size, ...] | None]) -> Iterator[Pai
         made = _dims(node.outputs[0])
         if made is not None:
             yield math.prod(first), math.prod(made)
+    elif (layer := _recurrent(node)) is not None and layer.given_state and first is not None:
+        states = shapes[-layer.directions * len(STATES[layer.mode]) :]
+        yield from ((first[1 if layer.is_projected else 0], state[-2]) for state in states if state)
+    elif node.op_type == "Squeeze" and first is not None and len(node.inputs) > 1:
+        yield from ((first[axis], 1) for axis in integers(node.inputs[1]) or ())
     elif node.op_type in ("Conv", "ConvTranspose") and first and second:
         group = node.attributes["group"].as_int() if "group" in node.attributes else 1
         yield first[1], second[1] * group if node.op_type == "Conv" else second[0]
+
+
+def _recurrent(node: ir.Node) -> RecurrentOp | None:
+    return RECURRENT.get(node.op_type) if node.domain == DOMAIN else None
 
 
 def _aligned(shapes: Sequence[tuple[Size, ...]]) -> Iterator[Pair]:

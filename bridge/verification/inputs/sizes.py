@@ -20,6 +20,7 @@ STEPS = (1, 2, 4, 8, 16, 32, 64)
 LONGEST_TRIED = 1024  # a longest size beyond it is not tried, nor beyond it searched
 LARGE = 1 << 22  # elements of all inputs beyond which sizes are not tried
 SCAN = 3000  # random choices that are held against the requirements
+FITTED = 100  # choices of sizes, next to which are those that fit
 SMALL_SIZES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 32)  # what they are drawn from, beside the graph's own numbers
 
 
@@ -118,13 +119,25 @@ def search(values: Sequence[ir.Value], graph: ir.Graph, seed: int) -> Iterator[S
     if not names:
         yield {}
         return
-    rows = np.array(list(dict.fromkeys(_rows(values, names, _numbers(graph), seed))), dtype=np.int64)
-    allowed = Requirements.of(graph, names).allow(rows)
+    asked = Requirements.of(ir.traversal.RecursiveGraphIterator(graph), names)
+    ranges = {name: asked.range(name, LONGEST_TRIED) for name in names}
+    first, *more = dict.fromkeys(_rows(values, names, _numbers(graph), seed))
+    fitted = (asked.fit(row, ranges) for row in (first, *more[:FITTED]))
+    rows = np.array(list(dict.fromkeys([first, *fitted, *more])), dtype=np.int64)
+    allowed = asked.allow(rows)
     order = [0, *np.flatnonzero(allowed), *np.flatnonzero(~allowed)]
     for index in dict.fromkeys(map(int, order)):
         sizes = dict(zip(names, map(int, rows[index]), strict=True))
         if elements(values, sizes) <= LARGE:
             yield sizes
+
+
+def required(graph: ir.Graph) -> dict[str, Range]:
+    """The sizes that a graph itself allows each of its free axes, whatever those of the others are."""
+    names = symbols(graph.inputs)
+    asked = Requirements.of(graph, names)  # what stands in a branch is asked where that is taken only
+    found = {name: asked.range(name, LONGEST_TRIED) for name in names}
+    return {name: sizes for name, sizes in found.items() if sizes != FREE}
 
 
 def _rows(

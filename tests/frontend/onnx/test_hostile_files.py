@@ -59,8 +59,8 @@ def refused(source: object, says: str, kind: type[bridge.BridgeError] = bridge.S
         (("factorial(99999)", "x\ny"), "factorial_99999, x_y"),
         (("größe", "\x1b[31m"), "größe, size_31m"),
         (("3", "x²"), "size_3, size"),
-        (("?", "?"), "None, None"),
-        (("", -1), "None, None"),
+        (("?", "?"), "x_0, x_1"),
+        (("", -1), "x_0, x_1"),
     ],
 )
 def test_names_of_sizes_become_plain_symbols(names: tuple[str, str], plain: str) -> None:

@@ -251,6 +251,13 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[[9, 9, 1], [2, 3, 4]]],
         [True, True],
     ),
+    "a branch within a branch, with a constant of its own": (
+        "g (float[2] x) => (float[2] y) <bool t = {1}> { y = If (t) <then_branch = a () => (float[2] p) { p = If (t) "
+        "<then_branch = b () => (float[2] q) <float[1] k = {2}> { q = Mul (x, k) }, else_branch = c () => (float[2] r) "
+        "{ r = Neg (x) }> }, else_branch = d () => (float[2] s) { s = Neg (x) }> }",
+        [[1.0, 2.0]],
+        [True, True],
+    ),
     "what overflows": ("g (float[2] x) => (float[2] y) { y = Exp (x) }", [[100.0, 1.0]], [True, True]),
 }
 

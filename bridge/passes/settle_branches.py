@@ -1,0 +1,94 @@
+"""An If that sizes decide between results of different ranks -> the branch that the rest of the graph fits.
+
+torch writes `squeeze` of a free axis so: If(size == 1, Squeeze, Identity). A Keras tensor has one rank, so that one of
+the branches is meant: the one with which shapes can be inferred to the end. Where both can, or neither, the If stays.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bridge.errors import SourceError
+from bridge.graph.rewriting import all_nodes, constant, home, input_of, inputs_of, is_onnx, unused
+from bridge.graph.shapes import symbolic_contents, written
+from bridge.passes.infer_and_fold import infer_and_fold
+
+SETTLED = "settled"  # in a model's meta: what its branches were taken to be
+
+
+def settle_branches(model: ir.Model) -> None:
+    """Raises `SourceError` as `infer_and_fold` does."""
+    while any(_settle(model, place) for place, node in enumerate(all_nodes(model)) if _is_open(node)):
+        pass
+
+
+def _settle(model: ir.Model, place: int) -> bool:
+    """Take the only branch that fits of the If which is node number `place`; whether there is one."""
+    fitting = [holds for holds in (True, False) if _fits(model, place, holds)]
+    if len(fitting) != 1:
+        return False
+    node = all_nodes(model)[place]
+    branch = "then_branch" if fitting[0] else "else_branch"
+    told = f"If {node.name or node.outputs[0].name} is its {branch}, the only one that the rest of the graph fits"
+    model.meta[SETTLED] = (*model.meta.get(SETTLED, ()), f"{told}{_asked(node, fitting[0])}")
+    _take(model, place, fitting[0])
+    return True
+
+
+def _is_open(node: ir.Node) -> bool:
+    """Whether it is an If between results of different ranks, on nothing but sizes."""
+    if not is_onnx(node, "If") or not _of_sizes(input_of(node, 0)):
+        return False
+    branches = (node.attributes[name].as_graph() for name in ("then_branch", "else_branch"))
+    pairs = zip(*(branch.outputs for branch in branches), strict=True)
+    return any(
+        None not in (then.shape, other.shape) and len(then.shape or ()) != len(other.shape or ())
+        for then, other in pairs
+    )
+
+
+def _of_sizes(value: ir.Value) -> bool:
+    """Whether `value` follows from sizes and constants, whatever the data are."""
+    node = value.producer()
+    if node is None:
+        return constant(value) is not None
+    if is_onnx(node, "Shape", "Size"):
+        return True
+    return is_onnx(node) and all(_of_sizes(read) for read in node.inputs if read is not None)
+
+
+def _fits(model: ir.Model, place: int, holds: bool) -> bool:
+    """Whether shapes can be inferred to the end, and to outputs of the same ranks, where the condition `holds`."""
+    attempt = model.clone()
+    attempt.meta.update(model.meta)
+    try:
+        _take(attempt, place, holds)
+    except SourceError:
+        return False
+    pairs = zip(model.graph.outputs, attempt.graph.outputs, strict=True)
+    return not any(
+        None not in (value.shape, made.shape) and len(value.shape or ()) != len(made.shape or ())
+        for value, made in pairs
+    )
+
+
+def _take(model: ir.Model, place: int, holds: bool) -> None:
+    node = all_nodes(model)[place]
+    graph = home(node)
+    decided = ir.Value(name=unused("decided", graph.initializers), const_value=ir.tensor([holds]))
+    decided.shape, decided.dtype = ir.Shape([1]), ir.DataType.BOOL
+    graph.register_initializer(decided)
+    node.replace_input_with(0, decided)
+    infer_and_fold(model)
+
+
+def _asked(node: ir.Node, holds: bool) -> str:
+    """The sizes that the condition of the If `node` compares, if it does no more."""
+    asks = input_of(node, 0).producer()
+    if not is_onnx(asks, "Equal"):
+        return ""
+    sides = [symbolic_contents(value) for value in inputs_of(asks)]
+    if not all(side and len(side) == 1 for side in sides):
+        return ""
+    left, right = (written(side[0]) for side in sides if side)
+    return f": {left} is {'' if holds else 'not '}{right}"
