@@ -62,8 +62,12 @@ def check(
     one_way     whether the weights need not come back
     """
     proto = parse(source, ranges or {})
-    built = build(planned(proto).require())
+    made = planned(proto)
+    built = build(made.require())
     _assert_declared(built)
+    for graph in made.model.graphs():  # onnxruntime refuses one in which two nodes have one name
+        names = [node.name for node in graph if node.name]
+        assert len(names) == len(set(names))
     if layers is not None:
         assert [row.layer for row in built.made if row.layer != "keras.ops"] == list(layers)
     assert transposes in (None, built.transposes), f"{built.transposes} transposes"

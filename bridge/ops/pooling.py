@@ -38,7 +38,11 @@ GLOBAL_AVERAGE = {
 
 
 def _check_pool(step: Step) -> str | None:
-    return check_padding(_step_axes(step), step.argument("auto_pad"))
+    axes, auto_pad = _step_axes(step), step.argument("auto_pad")
+    for axis in axes:
+        if (auto_pad or "").startswith("SAME") and axis.dilation > 1 and axis.stride > axis.kernel:
+            return f"auto_pad={auto_pad!r} with a stride of {axis.stride} over {axis.kernel} dilated cells; give pads"
+    return check_padding(axes, auto_pad)
 
 
 def _check_power(step: Step) -> str | None:

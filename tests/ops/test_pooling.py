@@ -182,6 +182,10 @@ def test_unpool():
             "over an axis of unknown size",
         ),
         (text("MaxPool", "fixed", 'kernel_shape = [1, 1], strides = [3, 3], auto_pad = "SAME_UPPER"'), "stride of 3"),
+        (
+            text("MaxPool", "fixed", 'kernel_shape = [3, 2], strides = [3, 3], dilations = [1, 2], auto_pad = "SAME_UPPER"'),
+            "stride of 3",
+        ),
         (text("LpPool", "fixed", "kernel_shape = [9, 2], strides = [3, 1]"), "9 cells, and there are 8"),
         (text("LpPool", "fixed", "kernel_shape = [2, 2], p = 0"), "p = 0 is no norm"),
         (text("GlobalLpPool", "fixed", "p = 0"), "p = 0 is no norm"),

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from bridge.frontend.onnx.old import Before, Ranks
 from bridge.graph.provenance import NO_BUILDER
@@ -105,6 +106,7 @@ def lower(model: ir.Model, table: Table = LOWERINGS, weights: Weights | None = N
         ranks, weights = Ranks(), {} if weights is None else weights
         for owner in owners:
             _lower(owner, table, ranks, weights)
+        common.NameFixPass()(model)  # two nodes of a kind may stand in the place of one
 
 
 def _key(node: ir.Node) -> tuple[str, str]:
