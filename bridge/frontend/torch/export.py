@@ -77,7 +77,7 @@ def export_module(module: torch.nn.Module, example: Example) -> Exported:
         _refuse_frozen(model, axes, places)
     name_inputs(model, input_names(module, example.args, example.kwargs))
     if not example.asked:
-        return replace(exported, notes=(*exported.notes, *_told_axes(model)))
+        return exported
     exported = replace(exported, notes=(*exported.notes, *_merged(model, axes)))
     return replace(exported, declared=declared(model, axes))
 
@@ -92,7 +92,7 @@ def export_program(program: torch.export.ExportedProgram) -> Exported:
     model = _with_weights(exported.model, state)
     read, told = guards(program, model)
     assumptions = (*exported.assumptions, *read)
-    return replace(exported, notes=(*exported.notes, *told, *_told_axes(model)), assumptions=assumptions)
+    return replace(exported, notes=(*exported.notes, *told), assumptions=assumptions)
 
 
 def load_program(path: Path) -> torch.export.ExportedProgram:
@@ -209,18 +209,6 @@ def _fix_axes(model: ir.Model, fixed: dict[str, int]) -> None:
     for value in [*model.graph.inputs, *model.graph.outputs]:
         if value.shape is not None:
             value.shape = ir.Shape([plain(dim) for dim in value.shape])
-
-
-def _told_axes(model: ir.Model) -> tuple[str, ...]:
-    """Say of each input which axes torch left free and which it fixed."""
-    notes = []
-    for value in model.graph.inputs:
-        free = [i for i, dim in enumerate(shape_of(value)) if not isinstance(dim, int)]
-        fixed = [f"{i} ({dim})" for i, dim in enumerate(shape_of(value)) if isinstance(dim, int)]
-        notes.append(
-            f"input {value.name}: free axes {free or 'none'}, fixed axes {', '.join(fixed) or 'none'}"
-        )
-    return tuple(notes)
 
 
 def _refuse_frozen(model: ir.Model, asked: Sequence[Axes], places: Mapping[Place, str]) -> None:
