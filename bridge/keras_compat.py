@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -26,6 +27,10 @@ TWINS = {
     "MultiHeadAttention": "TensorFlow rounds the scale of its scores",
     "pooling of three axes": "TensorFlow has none",
 }
+NO_KERNEL = re.compile(  # as TensorFlow says of arrays that have more axes than its kernels take
+    r"is not supported yet|Unhandled input dimensions|rank not in|Input dims must be|only support up to|"
+    r"not implemented for tensors of rank|Rank of output tensor must be"
+)
 ITEMSIZE = 4  # bytes of a number, as good as any
 
 
@@ -176,6 +181,14 @@ def torch_in_full_precision() -> Iterator[None]:
     finally:
         for product, was in zip(products, before, strict=True):
             product.allow_tf32 = was
+
+
+def lacks_kernel(failure: str) -> str:
+    """Why a model did not run, if it is that the backend has no kernel for arrays of so many axes."""
+    if not NO_KERNEL.search(failure):
+        return ""
+    said = re.sub(r"{{.*?}} ?| ?\[Op:.*", "", failure)
+    return f"{keras.backend.backend()} has no kernel for it: {said}; other KERAS_BACKENDs have"
 
 
 def to_numpy(tensor: keras.KerasTensor | keras.Variable | np.ndarray) -> np.ndarray:

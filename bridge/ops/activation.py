@@ -14,6 +14,7 @@ from bridge.ops.layouts import ANY
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
 
+SOFTMAX_AXES = 5  # that TensorFlow's kernel for CPUs takes at most
 ACTIVATIONS = {
     "HardSwish": "hard_swish",
     "Mish": "mish",
@@ -128,6 +129,9 @@ def shrink(site: Site, x, *, bias=0.0, lambd=0.5):
 
 @op("Softmax", layout=ANY, axes="axis", makes=(layers.Softmax,))
 def softmax(site: Site, x, *, axis=-1):
+    if x.ndim > SOFTMAX_AXES:
+        powers = ops.exp(x - ops.max(x, axis=axis, keepdims=True))
+        return powers / ops.sum(powers, axis=axis, keepdims=True)
     return site.layer(layers.Softmax, axis=axis)(x)
 
 

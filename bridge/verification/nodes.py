@@ -1,16 +1,18 @@
-"""The error of every node: Keras against onnxruntime on the same simplified graph."""
+"""The error of every node, Keras against onnxruntime on the same simplified graph; and the first that does not run."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 import keras
 import onnx_ir as ir
 
 from bridge.build.assembly import Built
+from bridge.errors import NotRun
 from bridge.graph.shapes import shape_of
-from bridge.ops.contract import Plan
+from bridge.ops.contract import Plan, Step
 from bridge.verification.inputs.sampler import Sizes
 from bridge.verification.metrics import Arrays, relative_error
 from bridge.verification.runners import in_order, keras_call, values_in
@@ -36,6 +38,22 @@ def node_errors(plan: Plan, built: Built, trial: Trial) -> dict[ir.Node, float]:
         for (node, value), (ours, theirs) in zip(portion, pairs, strict=True):
             errors[node] = max(errors.get(node, 0.0), relative_error(ours, plan.stored(value, theirs)))
     return errors
+
+
+def first_unrun(plan: Plan, built: Built, trial: Trial) -> Step | None:
+    """The first step whose value Keras does not compute at a trial at which its model does not run."""
+    steps = [(step, value) for step in plan.steps for value in step.node.outputs if value in built.tensors]
+    shown = [(step, value) for step, value in steps if isinstance(built.tensors[value], keras.KerasTensor)]
+
+    def fails(count: int) -> bool:
+        try:
+            keras_values(plan, built, [value for _, value in shown[:count]], trial)
+        except NotRun:
+            return True
+        return False
+
+    place = bisect_left(range(len(shown) + 1), True, key=fails)
+    return shown[place - 1][0] if 0 < place <= len(shown) else None
 
 
 def keras_values(plan: Plan, built: Built, values: list[ir.Value], trial: Trial) -> Arrays:

@@ -27,7 +27,7 @@ from bridge.verification.doubt.departures import KERAS, Compared, passed, settle
 from bridge.verification.inputs.odd import nudged
 from bridge.verification.inputs.sampler import Sampler
 from bridge.verification.metrics import Arrays, worst_error
-from bridge.verification.mismatch import failed_leg, first_mismatch
+from bridge.verification.mismatch import failed_leg, first_mismatch, require_kernels
 from bridge.verification.nodes import node_errors
 from bridge.verification.precision import precision
 from bridge.verification.reference.as_given import Evaluator, Runner, as_given, in_float64
@@ -129,8 +129,9 @@ def _in_own_precision(
     call = in_order(keras_call(built.model, opened.outputs), *orders)
     simple, unrun = _simplified(planned.model, tried[0] if isinstance(reference, Evaluator) else None)
     checks = list(outputs.checks(call, tried, simple))
+    require_kernels(checks, planned, built, tried[0])
     runs = simple is not None and not any(check.failure for check in checks)
-    compared = Compared(call, simple, planned, built) if runs else Compared(call, simple)
+    compared = Compared(call, simple, *((planned, built) if simple is not None else ()))
     errors = node_errors(planned, built, tried[0]) if runs else {}
     found = _judged(checks, tried, opened, compared, (*refused, *unrun))
     found = _rounding_as_keras(found).joined(Verification(checks=tuple(not_back(built.weights))))

@@ -300,6 +300,10 @@ def test_activation(row):
     check(f"g ({CUBE} x) => ({CUBE} y) {NUMBERS} {{ y = {call} }}", layers=layers, ranges={"x": (-8, 8)})
 
 
+def test_softmax_of_more_axes_than_the_kernel_takes():
+    check("g (float[n,1,2,1,m,3] x) => (float[n,1,2,1,m,3] y) { y = Softmax <axis = 2> (x) }")
+
+
 @pytest.mark.parametrize("call", ["Clip (x, z)", "Clip (x, , z)", "Clip (x, z, z)"])
 def test_bounds_that_are_nan(call):
     among = {"x": (-1.0, 2.0, np.nan), "z": (np.nan,)}

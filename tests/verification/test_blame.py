@@ -7,6 +7,7 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 from keras import ops
+from keras.backend import backend
 
 import bridge
 from bridge import passes
@@ -54,6 +55,16 @@ def test_a_wrong_adapter_says_nothing_of_what_its_source_is_sure_of(monkeypatch)
     )
     text = '<ir_version: 5, opset_import: ["" : 11]> g (float[3,2,5] x) => (float[3,2,5] y) { y = Hardmax <axis = -2> (x) }'
     with pytest.raises(bridge.MismatchError, match="raising the opset"):
+        bridge.convert(onnx.parser.parse_model(text))
+
+
+@pytest.mark.skipif(backend() != "tensorflow", reason="other backends have kernels for more axes")
+def test_what_the_backend_has_no_kernel_for_is_refused_where_it_stands():
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[n,1,2,1,1,1,1,1,1] x) => (float[n,1,2,1,1,1,1,1,1] y)
+    { s = Softmax <axis = 2> (x)  a = Neg (s)  c = Less (a, s)  b = Where (c, s, a)  y = Tanh (b) }"""
+    with pytest.raises(
+        bridge.UnsupportedError, match=r"^(Less|Where) at output .: tensorflow has no kernel for it: .*yet"
+    ):
         bridge.convert(onnx.parser.parse_model(text))
 
 

@@ -236,15 +236,18 @@ def _off_unless_exact(factors: np.ndarray, sign: int) -> np.ndarray:
 
 
 def moved(array: np.ndarray, sign: int, least: float = 0.0, places: float = 1.0) -> np.ndarray:
-    """`array` off by `places` of the last bit of its largest number, or of `least`, up and down in turn; or, with no
-    `sign`, with zeros of the other one."""
+    """`array` off by `places` of the last bit of its largest number, or of `least`, up and down in turn along every
+    axis; or, with no `sign`, with zeros of the other one."""
     finite = np.abs(array[np.isfinite(array)]) if array.dtype.kind == "f" else np.zeros(0)
     if not finite.size:
         return array
     if not sign:
         return np.where(array == 0, -array, array)
     step = sign * places * float(np.finfo(array.dtype).eps) * max(float(finite.max()), least)
-    steps = np.where(np.arange(array.size).reshape(array.shape) % 2, step, -step)
+    odd = (
+        sum(np.ix_(*(np.arange(size) % 2 for size in array.shape)), np.zeros((), int)) % 2
+    )  # as on a chessboard
+    steps = np.where(odd, step, -step)
     with np.errstate(over="ignore"):
         return np.asarray(array + steps).astype(array.dtype)
 
