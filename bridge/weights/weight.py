@@ -160,6 +160,10 @@ class Weight(ir.LazyTensor):
     def is_parameter(self) -> bool:
         return any(name in self.state.parameters for name in self.recipe.names)
 
+    def of(self, state: State) -> Weight:
+        """The same recipe over the values of another state."""
+        return Weight(self.recipe, state, self.dtype)
+
     def _with(self, recipe: Recipe) -> Weight:
         return Weight(recipe, self.state, self.dtype)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -231,4 +232,5 @@ def divided(weights: WeightMap) -> Iterator[WeightMap]:
 
 def set_apart(weights: WeightMap) -> WeightMap:
     """The map apart from the source, whose memory it no longer reads."""
-    return WeightMap(weights.entries, weights.state.settled(weights.kept))
+    state = weights.state.settled(weights.kept)
+    return WeightMap([replace(entry, weight=entry.weight.of(state)) for entry in weights], state)

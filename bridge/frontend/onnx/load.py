@@ -52,7 +52,7 @@ def load_numbers(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
     """The model of numbers that one of integers stands for, as if that were given. Raises what `load` does."""
     model = _raised(source)
     dequantize(model)
-    return model
+    return ir.external_data.load_to_model(model)
 
 
 def _raised(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
@@ -73,6 +73,8 @@ def _raised(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
         model = ir.from_proto(proto)
     except Exception as error:  # of several kinds, for what the checker lets pass
         raise SourceError(f"{where}: not a valid ONNX model: {short_message(error)}") from error
+    if isinstance(source, str | Path):
+        ir.external_data.set_base_dir(model.graph, Path(source).resolve().parent)
     _without_fixed_inputs(model)
     _with_conditions(model)
     name_sizes(model)
@@ -105,18 +107,19 @@ def _with_weights(model: ir.Model) -> ir.Model:
             tensor = value.const_value
             if tensor is None or not tensor.dtype.is_floating_point():
                 continue
-            array = tensor.numpy().astype("float64")
+            array = np.require(tensor.numpy(), requirements="A")
             if value in stored and not _is_empty_state(value, array) or _is_learnt(array):
                 value.name = name = unused(str(value.name), state.values)
-                state.values[name] = tensor.numpy()
+                state.values[name] = array
     state.enter(model)
+    ir.external_data.load_to_model(model)  # those that are no weights
     add_functions(model)
     return model
 
 
 def _is_empty_state(value: ir.Value, array: np.ndarray) -> bool:
     """Whether `value` is zeros that only recurrent layers read, as the states from which they start."""
-    return not array.any() and _only_states(value)
+    return _only_states(value) and not array.any()
 
 
 def _only_states(value: ir.Value) -> bool:

@@ -26,10 +26,12 @@ from bridge.graph.axes import MAX_RANK
 MAX_BYTES = 8 << 30  # of the file together with its external data
 # By which tensors may exceed the files that they are read from, where they overlap
 MAX_SHARED_BYTES = 256 << 20
+MIN_MAPPED_BYTES = 1 << 20  # of a tensor that stays in the file that it lies in
 
 
 def read(path: Path) -> onnx.ModelProto:
-    """The model in the file, with its external data. Raises `SourceError`."""
+    """The model in the file, with its external data, of which large weights stay where they are: what reads them maps
+    the file into memory. Raises `SourceError`."""
     require_file(path)
     size = path.stat().st_size
     if size > MAX_BYTES:
@@ -194,7 +196,7 @@ def _items(tensor: onnx.TensorProto) -> int:
 
 
 def _read_external(proto: onnx.ModelProto, path: Path, size: int) -> None:
-    """Put the bytes of other files into the tensors that name them."""
+    """Put the bytes of other files into the tensors that name them, as far as those are not to be mapped."""
     folder = path.resolve().parent
     outside = [tensor for tensor in tensors(proto) if uses_external_data(tensor)]
     files = {
@@ -205,6 +207,9 @@ def _read_external(proto: onnx.ModelProto, path: Path, size: int) -> None:
         raise SourceError(f"{path}: larger than {MAX_BYTES >> 30} GiB with its external data")
     if sum(map(_bytes, outside)) > total + MAX_SHARED_BYTES:
         raise SourceError(f"{path}: its tensors are larger than the external data that they are read from")
+    weights = {
+        id(tensor) for tensor in proto.graph.initializer if ir.DataType(tensor.data_type).is_floating_point()
+    }
     for tensor in outside:
         information, wanted = _information(path, tensor), _bytes(tensor)
         stored = files[information.location].stat().st_size - (information.offset or 0)
@@ -214,6 +219,8 @@ def _read_external(proto: onnx.ModelProto, path: Path, size: int) -> None:
                 f"{path}: tensor {tensor.name!r} of shape {list(tensor.dims)} takes {wanted:,} bytes, external data "
                 f"{information.location!r} gives {max(min(held, stored), 0):,}"
             )
+        if id(tensor) in weights and wanted >= MIN_MAPPED_BYTES:
+            continue
         try:
             load_external_data_for_tensor(tensor, os.fspath(folder))
         except Exception as error:  # of several libraries, all of which say why
