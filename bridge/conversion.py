@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_ir as ir
@@ -26,6 +26,7 @@ from bridge.weights.weight_map import WeightMap, set_apart
 if TYPE_CHECKING:
     import keras
 
+    from bridge.layers.generation import Generator
     from bridge.ops.contract import Plan
 
 
@@ -67,6 +68,36 @@ class Conversion:
         """
         saving.save(Path(path), self.model, self.weights, self.report)
         return Path(path)
+
+    def generator(
+        self,
+        *,
+        max_length: int,
+        end: int | Sequence[int] = (),
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        others: Mapping[str, Any] | None = None,
+    ) -> Generator:
+        """The loop that continues sequences of tokens with this model, a causal decoder; docs/generation.md.
+
+        Args:
+            max_length: of a sequence, prompt and all.
+            end: the token, or tokens, that end a sequence.
+            temperature: by which logits are divided before a token is drawn; 0 takes the likeliest.
+            top_k, top_p: draw from so many of the likeliest tokens, or from those that have this probability together.
+            others: an example of the decoder's other inputs, where it does not run on any numbers.
+
+        Returns:
+            A `keras.Model` with `generate(prompts)`, which holds the decoder and is saved with it.
+
+        Raises:
+            SourceError: the model is no causal decoder, or does not run at `max_length`.
+        """
+        from bridge.generation import generator
+
+        drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        return generator(self.model, max_length=max_length, end=end, others=others, **drawing)
 
 
 def load_saved(path: str | os.PathLike[str]) -> Conversion:

@@ -18,7 +18,7 @@ LAW = """
     cli
     __init__
     conversion | backend | handwritten
-    summary | saving | stages
+    summary | saving | stages | generation
     report
     verification | faults
     build
@@ -35,7 +35,7 @@ FRAMEWORKS = {
     "verification.training.*",
     "onnxscript": "frontend.source frontend.torch.*",
     "onnxruntime": "verification.runners",
-    "keras": "layers.* ops.* build.* keras_compat files.keras_file saving summary backend conversion "
+    "keras": "layers.* ops.* build.* keras_compat files.keras_file saving summary generation backend conversion "
     "verification.doubt.alone verification.nodes verification.outputs "
     "verification.runners verification.saved verification.training.* verification.verify",
     "jax": "keras_compat",

@@ -2,6 +2,7 @@
 them known to `keras.saving.load_model`."""
 
 from bridge.layers.control_flow import If, Shared
+from bridge.layers.generation import Cache, Generator
 from bridge.layers.loading import load_model
 from bridge.layers.loops import Loop, Scan
 from bridge.layers.package import PACKAGE
@@ -10,8 +11,10 @@ from bridge.layers.recurrent import ACTIVATIONS, Cell, Function, Recurrent, func
 __all__ = [
     "ACTIVATIONS",
     "PACKAGE",
+    "Cache",
     "Cell",
     "Function",
+    "Generator",
     "If",
     "Loop",
     "Recurrent",

@@ -2,7 +2,8 @@
 
 The forms: by position or by the names of forward's parameters; nested as the inputs are; of a tensor `{axis: dim}`, one
 entry for each axis, or None; where a dim is a `Dim` or a formula of one, a name, `Dim.AUTO`, `Dim.DYNAMIC`, and for an
-axis that stays as it is None, `Dim.STATIC` or its size.
+axis that stays as it is None, `Dim.STATIC` or its size. Of all tensors in a tree, such as a cache, one `{axis: dim}`
+will do, and arguments without tensors need no entry.
 """
 
 from __future__ import annotations
@@ -43,14 +44,29 @@ def free_axes(
         inner = (shape for name, shape in shapes.items() if name not in given and isinstance(shape, Mapping))
         lifted = {name: shape for rest in inner for name, shape in rest.items() if name in given}
         shapes = {**{name: shape for name, shape in shapes.items() if name in given or not lifted}, **lifted}
-    if not shapes and isinstance(shapes, Mapping | tuple | list):
-        shapes = None
+    shapes = (
+        _with_switches(given, shapes) if shapes or not isinstance(shapes, Mapping | tuple | list) else None
+    )
     return list(_spread(given, shapes, "dynamic_shapes"))
+
+
+def _with_switches(given: dict[str, object], shapes: object) -> object:
+    """`shapes` with None for the arguments in which there is no tensor, where it passes over them."""
+    held = [name for name, part in given.items() if any(map(torch.is_tensor, pytree.tree_leaves(part)))]
+    if isinstance(shapes, list | tuple) and len(shapes) == len(held) < len(given):
+        shapes = dict(zip(held, shapes, strict=True))
+    if not isinstance(shapes, Mapping):
+        return shapes
+    return {**dict.fromkeys(name for name in given if name not in held), **shapes}
 
 
 def _spread(tree: object, shapes: object, where: str) -> Iterator[Axes]:
     if pytree.tree_is_leaf(tree):
         yield _axes(tree, shapes, where)
+        return
+    if isinstance(shapes, Mapping) and shapes and all(isinstance(axis, int) for axis in shapes):
+        leaves = pytree.tree_leaves(tree)  # of every tensor in a cache, for instance, the same
+        yield from (_axes(leaf, shapes if isinstance(leaf, torch.Tensor) else None, where) for leaf in leaves)
         return
     named = list(members(tree))
     keys = [str(key) for key, _ in named]

@@ -19,7 +19,9 @@ def register(tree: object) -> None:
     """Dataclasses, mappings and objects that hold tensors in `tree`, whoever wrote them, become trees of what they
     hold."""
     for leaf in pytree.tree_leaves(tree):
-        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+        if not pytree.tree_is_leaf(leaf):
+            pass  # as one of its kind before it
+        elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
             kind = type(leaf)
             pytree.register_dataclass(kind)
         elif isinstance(leaf, Mapping):
