@@ -18,7 +18,7 @@ from bridge.keras_compat import full_precision, to_numpy
 from bridge.layers.generation import Cache, Generator, named
 
 # What people call them, of a decoder with an encoder with "decoder_" before it
-TOKENS = ("input_ids", "tokens", "ids")
+TOKENS = ("input_ids", "tokens", "ids", "target", "tgt")
 MASKS = ("attention_mask", "mask")
 POSITIONS = ("position_ids", "positions", "cache_position")
 LOGITS = ("logits", "lm_logits", "scores")

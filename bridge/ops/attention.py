@@ -59,6 +59,12 @@ def attention(
     size, width = _size(site, 0, q_num_heads), _size(site, 2, kv_num_heads)
     q, scale = _scaled(site, q, size, scale)
     options = _mask(site, attn_mask) | {"is_causal": bool(is_causal), "scale": scale}
+    sees = None  # of a query that may look at nothing, which sees zeros
+    if given:
+        sees = ops.any(options["mask"], axis=-1, keepdims=True)
+    elif attn_mask is not None and _may_hide(input_of(site.node, 3)):
+        sees = ops.any(options["bias"] > -np.inf, axis=-1, keepdims=True)
+        options["bias"] = ops.where(sees, options["bias"], ops.zeros_like(options["bias"]))
     groups = 1 if q.shape[2] is None else q.shape[2] // k.shape[2]  # which Keras has not on every backend
     keys, values = (ops.repeat(t, groups, axis=2) if groups > 1 else t for t in (k, v))
     # Keras has no cap, and expects values like queries
@@ -66,10 +72,8 @@ def attention(
         y = ops.einsum("bnts,bsnh->btnh", _weights(q, keys, softcap, **options), values)
     else:
         y = ops.dot_product_attention(q, keys, values, **options)
-    if given:  # a query that may look at nothing sees zeros
-        y = y * ops.cast(
-            ops.transpose(ops.any(options["mask"], axis=-1, keepdims=True), (0, 2, 1, 3)), site.dtype
-        )
+    if sees is not None:
+        y = y * ops.cast(ops.transpose(sees, (0, 2, 1, 3)), site.dtype)
     if apart:
         have = [*site.shape()[:2], q_num_heads, width]
         y = dims.reshape(site, y, have, [*have[:2], q_num_heads * width])
@@ -106,6 +110,26 @@ def _of_all_keys(site: Site, mask: Tensor, k: Tensor) -> Tensor:
     places = _counted(k) - 1
     last = dims.size(site, shape_of(input_of(node, 3))[-1])
     return ops.take(longer, ops.minimum(places, last), axis=-1)
+
+
+def _may_hide(mask: ir.Value) -> bool:
+    """Whether a mask of numbers may hold minus infinity: a constant that it is made of does, or its numbers come from
+    outside."""
+    seen, left = set[object](), [mask]
+    while left:
+        value = left.pop()
+        if value in seen or value.dtype is None or not value.dtype.is_floating_point():
+            continue
+        seen.add(value)
+        constant, node = value.const_value, value.producer()
+        if constant is not None:
+            if not isinstance(constant, Weight) and np.isneginf(constant.numpy()).any():
+                return True
+        elif node is None:  # an input
+            return True
+        else:
+            left.extend(value for value in node.inputs if value is not None)
+    return False
 
 
 def _counted(x: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class Cache:
 
 
 class Decoder(nn.Module):
-    """One layer of attention to everything so far."""
+    """Two layers of attention to everything so far."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,11 +48,12 @@ class Decoder(nn.Module):
     def forward(self, x: Tensor, cache: Cache | None = None, use_cache: bool = True) -> dict[str, Any]:
         if use_cache and cache is None:
             cache = Cache()
-        keys, values = self.project(x).chunk(2, -1)
-        if cache is not None:
-            keys, values = cache.layer(0).add(keys, values)
-        scores = x @ keys.transpose(1, 2)
-        return {"y": scores.softmax(-1) @ values, **({} if cache is None else {"cache": cache})}
+        for place in range(2):
+            keys, values = self.project(x).chunk(2, -1)
+            if cache is not None:
+                keys, values = cache.layer(place).add(keys, values)
+            x = (x @ keys.transpose(1, 2)).softmax(-1) @ values
+        return {"y": x, **({} if cache is None else {"cache": cache})}
 
 
 def test_a_cache_that_nobody_asked_for_is_switched_off() -> None:
@@ -62,23 +63,36 @@ def test_a_cache_that_nobody_asked_for_is_switched_off() -> None:
     assert any("use_cache=False" in note for note in result.report.notes)
 
 
-LAYER = ["cache_layers_0_keys", "cache_layers_0_values"]
+LAYERS = [f"cache_layers_{place}_{part}" for place in range(2) for part in ("keys", "values")]
 
 
 def past(length: int) -> Cache:
     cache = Cache()
-    cache.layer(0).add(*torch.randn(2, BATCH, length, WIDTH))
+    for place in range(2):
+        cache.layer(place).add(*torch.randn(2, BATCH, length, WIDTH))
     return cache
 
 
 @pytest.mark.parametrize(
     ("kwargs", "inputs"),
-    [({"use_cache": True}, ["x"]), ({"cache": past(2)}, ["x", *LAYER])],
+    [({"use_cache": True}, ["x"]), ({"cache": past(2)}, ["x", *LAYERS])],
     ids=["asked for", "given"],
 )
 def test_the_tensors_of_a_cache_have_names(kwargs: dict[str, Any], inputs: list[str]) -> None:
     result = bridge.convert(Decoder(), torch.randn(BATCH, TIME, WIDTH), kwargs)
     assert result.report.proved
     assert [x.name for x in result.model.inputs] == inputs
-    (layer,) = result.model.output["cache"]["layers"]
-    assert sorted(layer) == ["keys", "values"]
+    layers = result.model.output["cache"]["layers"]
+    assert [sorted(layer) for layer in layers] == [["keys", "values"]] * 2
+
+
+def test_one_dict_names_the_free_axes_of_a_whole_cache_and_a_switch_needs_none() -> None:
+    kwargs = {"cache": past(2), "use_cache": True}
+    batch, before = torch.export.Dim("batch"), torch.export.Dim("past")
+    shapes = {"x": {0: batch}, "cache": {0: batch, 1: before}}
+    found = bridge.inspect(Decoder(), torch.randn(BATCH, TIME, WIDTH), kwargs, dynamic_shapes=shapes).axes
+    assert all("past free" in axes for axes in found[1:])
+    short = bridge.inspect(
+        Decoder(), torch.randn(BATCH, TIME, WIDTH), dynamic_shapes=({0: "batch", 1: "time"},)
+    )
+    assert short.axes == ("x: (batch free, time free, 4 fixed)",)
