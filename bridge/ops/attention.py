@@ -62,7 +62,7 @@ def attention(
     sees = None  # of a query that may look at nothing, which sees zeros
     if given:
         sees = ops.any(options["mask"], axis=-1, keepdims=True)
-    elif attn_mask is not None and _may_hide(input_of(site.node, 3)):
+    elif "bias" in options and _may_hide(input_of(site.node, 3)):
         sees = ops.any(options["bias"] > -np.inf, axis=-1, keepdims=True)
         options["bias"] = ops.where(sees, options["bias"], ops.zeros_like(options["bias"]))
     groups = 1 if q.shape[2] is None else q.shape[2] // k.shape[2]  # which Keras has not on every backend
@@ -123,7 +123,7 @@ def _may_hide(mask: ir.Value) -> bool:
         seen.add(value)
         constant, node = value.const_value, value.producer()
         if constant is not None:
-            if not isinstance(constant, Weight) and np.isneginf(constant.numpy()).any():
+            if np.isneginf(constant.numpy()).any():
                 return True
         elif node is None:  # an input
             return True

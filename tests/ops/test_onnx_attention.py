@@ -97,3 +97,13 @@ def test_a_row_of_lowest_numbers_is_added_as_any():
         "<float[2, 2] m = {-3.4028235e38, -3.4028235e38, 0, -3.4028235e38}> { y = Attention (q, k, v, m) }"
     )
     assert bridge.convert(parse(text, {})).report.proved
+
+
+def test_a_query_that_a_mask_of_numbers_hides_all_from_sees_zeros():
+    """As in torch and onnxruntime; keys are one or two, so that there are such queries."""
+    check(
+        "g (float[N, 2, T, 2] q, float[N, 2, S, 2] k, float[N, 2, S, 2] v, bool[N, 1, T, S] b) => (float[N, 2, T, 2] y) "
+        "<float zero = {0}> { low = Log (zero) m = Where (b, zero, low) y = Attention (q, k, v, m) }",
+        transposes=4,
+        sizes=[{"N": 2, "T": 4, "S": 1}, {"N": 1, "T": 9, "S": 2}],
+    )
