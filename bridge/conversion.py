@@ -83,7 +83,7 @@ class Conversion:
 
         Args:
             max_length: of a sequence, prompt and all.
-            end: the token, or tokens, that end a sequence.
+            end: the token, or tokens, that end one.
             temperature: by which logits are divided before a token is drawn; 0 takes the likeliest.
             top_k, top_p: draw from so many of the likeliest tokens, or from those that have this probability together.
             others: an example of the decoder's other inputs, where it does not run on any numbers.
@@ -93,11 +93,15 @@ class Conversion:
 
         Raises:
             SourceError: the model is no causal decoder, or does not run at `max_length`.
+
+        Example:
+            >>> result.generator(max_length=64, end=2).generate([[1, 5, 9]])
         """
         from bridge.generation import generator
 
-        drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        return generator(self.model, max_length=max_length, end=end, others=others, **drawing)
+        return generator(
+            self.model, max_length=max_length, end=end, temperature=temperature, top_k=top_k, top_p=top_p, others=others
+        )  # fmt: skip
 
 
 def load_saved(path: str | os.PathLike[str]) -> Conversion:
