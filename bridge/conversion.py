@@ -69,24 +69,16 @@ class Conversion:
         saving.save(Path(path), self.model, self.weights, self.report)
         return Path(path)
 
-    def generator(
-        self,
-        *,
-        max_length: int,
-        end: int | Sequence[int] = (),
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        others: Mapping[str, Any] | None = None,
-    ) -> Generator:
+    def generator(self, *, max_length: int, end: int | Sequence[int] = (), **settings: Any) -> Generator:
         """The loop that continues sequences of tokens with this model, a causal decoder; docs/generation.md.
 
         Args:
             max_length: of a sequence, prompt and all.
             end: the token, or tokens, that end one.
-            temperature: by which logits are divided before a token is drawn; 0 takes the likeliest.
-            top_k, top_p: draw from so many of the likeliest tokens, or from those that have this probability together.
-            others: an example of the decoder's other inputs, where it does not run on any numbers.
+            settings: `temperature`, by which logits are divided before a token is drawn (0, the default, takes the
+                likeliest); `top_k` and `top_p`, to draw from so many of the likeliest tokens, or from those that have
+                this probability together; `others`, an example of the decoder's other inputs, where it does not run
+                on any numbers.
 
         Returns:
             A `keras.Model` with `generate(prompts)`, which holds the decoder and is saved with it.
@@ -99,9 +91,7 @@ class Conversion:
         """
         from bridge.generation import generator
 
-        return generator(
-            self.model, max_length=max_length, end=end, temperature=temperature, top_k=top_k, top_p=top_p, others=others
-        )  # fmt: skip
+        return generator(self.model, max_length=max_length, end=end, **settings)
 
 
 def load_saved(path: str | os.PathLike[str]) -> Conversion:
