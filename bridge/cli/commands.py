@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bridge.cli.console import answer, check_writable, finishing, say
+from bridge.cli.console import Commands, answer, check_writable, finishing, say
 from bridge.cli.options import (
+    SourceType,
     backends_option,
     file_type,
     inputs_option,
@@ -48,7 +49,7 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 WIDTH = 110  # of tables where there is no terminal
 
 
-@click.group(epilog=EPILOG, context_settings=SETTINGS)
+@click.group(cls=Commands, epilog=EPILOG, context_settings=SETTINGS)
 @click.version_option(package_name="onnx-keras-bridge", prog_name="bridge")
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the frameworks print.")
 @click.pass_context
@@ -122,7 +123,14 @@ def convert(
 
 @main.command()
 @click.argument("model", type=file_type, metavar="MODEL.keras")
-@click.option("--against", "source", required=True, metavar="SOURCE", help="What the model was made from.")
+@click.option(
+    "--against",
+    "source",
+    required=True,
+    type=SourceType(),
+    metavar="SOURCE",
+    help="What the model was made from.",
+)
 @click.option(
     "--training", is_flag=True, help="Compare gradients too; needs the weight map beside the model."
 )

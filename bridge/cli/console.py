@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
@@ -54,6 +54,25 @@ EXIT_CODES: dict[type[BaseException], int] = {
     Exception: 70,
     KeyboardInterrupt: 130,
 }
+
+
+class Commands(click.Group):
+    """A group of commands in which wrong usage is one line too."""
+
+    def main(self, *args: Any, **settings: Any) -> NoReturn:
+        try:
+            code = super().main(*args, **{**settings, "standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            code = error.exit_code
+        except click.ClickException as error:
+            context = getattr(error, "ctx", None)
+            help_of = context.command_path if context else "bridge"
+            click.echo(f"bridge: {' '.join(error.format_message().split())} ({help_of} --help)", err=True)
+            code = error.exit_code
+        except click.Abort:
+            code = EXIT_CODES[KeyboardInterrupt]
+        sys.exit(code)
 
 
 def answer(

@@ -35,6 +35,15 @@ class Names(click.ParamType):
         return tuple(value.split(",")) if isinstance(value, str) else value
 
 
+class SourceType(click.ParamType):
+    """A source, which is asked for by what is meant by it."""
+
+    name = "source"
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "Say what the model was made from: --against mymodel.py:make, or --against model.onnx."
+
+
 file_type = click.Path(dir_okay=False, path_type=Path)
 report_option = click.option(
     "--report", type=file_type, metavar="FILE", help=f"Write the report to a file: {', '.join(SUFFIXES)}."

@@ -105,7 +105,10 @@ def test_version(run):
         (["convert", "model.onnx"], "Missing option '-o'"),
         (["convert", "model.onnx", "-o", "out.h5"], "saved as .keras"),
         (["convert", "model.onnx", "-o", "out.keras", "--report", "r.pdf"], "a report is written as .html"),
-        (["verify", "model.keras"], "Missing option '--against'"),
+        (
+            ["verify", "model.keras", "model.onnx"],
+            "Say what the model was made from: --against mymodel.py:make",
+        ),
         (["transmute"], "No such command 'transmute'"),
     ],
 )
@@ -114,6 +117,8 @@ def test_wrong_usage(run, model, arguments, says):
     assert code == 2
     assert out == ""
     assert says in err
+    assert len(err.splitlines()) == 1
+    assert err.endswith("--help)\n")
     assert names(model.parent) == ["model.onnx"]
 
 

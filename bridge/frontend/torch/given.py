@@ -219,8 +219,9 @@ def require_numbers(title: str, inputs: object, state: Mapping[str, object]) -> 
     for path, leaf in (*_leaves(inputs), *state.items()):
         if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.bfloat16:
             raise SourceError(
-                f"{title} computes in bfloat16 ({path}), in which onnxruntime does not: convert module.float(), whose "
-                f"numbers are the same, with inputs in float32; what comes back loads into the module in bfloat16"
+                f"{title} computes in bfloat16 ({path}), in which onnxruntime does not: convert "
+                f"copy.deepcopy(module).float(), as float() changes the module itself, with inputs in float32; its "
+                f"numbers are the same, and what comes back loads into the module in bfloat16"
             )
     for path, leaf in _leaves(inputs):
         if isinstance(leaf, torch.Tensor) and (

@@ -114,7 +114,10 @@ def test_a_cell_gives_a_tuple_while_torch_traces() -> None:
 
 
 def test_bfloat16_is_refused_with_the_way_out() -> None:
-    with pytest.raises(bridge.SourceError, match=r"bfloat16 \(weight\).*convert module\.float\(\)"):
+    with pytest.raises(
+        bridge.SourceError,
+        match=r"bfloat16 \(weight\).*convert copy\.deepcopy\(module\)\.float\(\), .*changes",
+    ):
         bridge.convert(nn.Linear(8, 4).bfloat16(), torch.randn(2, 8))
 
 
