@@ -13,6 +13,7 @@ from sympy.printing.str import StrPrinter
 
 from bridge.errors import Refusal, UnsupportedError
 from bridge.graph.provenance import refusal
+from bridge.graph.rewriting import integers
 
 Dim: TypeAlias = int | ir.SymbolicDim  # a size: a number, or known by its name or formula alone
 FAR = 1 << 30  # an index along an axis beyond it means: to the end
@@ -89,3 +90,15 @@ def shape_of(value: ir.Value) -> tuple[Dim, ...]:
 def rank(value: ir.Value) -> int:
     """How many axes `value` has. Raises `UnsupportedError` where that is not known."""
     return len(shape_of(value))
+
+
+def squeezed_axes(node: ir.Node) -> list[int] | None:
+    """The axes that a Squeeze takes away: those that it names, or all that are known to be one. None where the graph
+    computes them, or the rank is not known."""
+    data, *axes = node.inputs
+    if data is None or data.shape is None:
+        return None
+    if not axes or axes[0] is None:
+        return [axis for axis, dim in enumerate(data.shape) if dim == 1]
+    named = integers(axes[0])
+    return None if named is None else sorted(axis % data.shape.rank() for axis in named)

@@ -19,7 +19,7 @@ from bridge.graph.rewriting import (
     replace,
     used,
 )
-from bridge.graph.shapes import rank
+from bridge.graph.shapes import rank, squeezed_axes
 from bridge.passes.fixed_point import until_unchanged
 
 if TYPE_CHECKING:
@@ -150,8 +150,11 @@ def _slice(node: ir.Node) -> ir.Value | None:
 
 def _squeeze(node: ir.Node) -> ir.Value | None:
     stack = _producer(input_of(node, 0), "Unsqueeze")
-    axes = integers(node.inputs[1]) if len(node.inputs) > 1 else None
-    return stack.inputs[0] if stack and axes is not None and axes == integers(stack.inputs[1]) else None
+    axes = squeezed_axes(node)
+    if stack is None or axes is None:
+        return None
+    made, count = integers(stack.inputs[1]), rank(stack.outputs[0])
+    return stack.inputs[0] if made is not None and axes == sorted(axis % count for axis in made) else None
 
 
 def _transpose(node: ir.Node) -> ir.Value | None:

@@ -27,6 +27,7 @@ from bridge.graph.rewriting import (
     replace,
     used,
 )
+from bridge.graph.shapes import squeezed_axes
 from bridge.weights.weight import Weight
 
 KEEPS_ZERO = {
@@ -190,7 +191,7 @@ def _replace_sequence(
 def _joins(node: ir.Node, y: ir.Value, batch_first: bool, width: int) -> list[ir.Value]:
     """The values below `node` that hold Y with its directions joined."""
     out = node.outputs[0]
-    if node.op_type == "Squeeze" and integers(node.inputs[1]) == [2 if batch_first else 1]:
+    if node.op_type == "Squeeze" and squeezed_axes(node) == [2 if batch_first else 1]:
         return [out]
     if node.op_type == "Transpose" and not batch_first and list(attribute(node, "perm")) == [0, 2, 1, 3]:
         return [v for use in out.uses() for v in _joins(use.node, y, True, width)]

@@ -95,6 +95,16 @@ ACTIVATED: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.parametrize("axes", ["", ", one", ", last"])
+def test_a_sequence_without_its_axis_of_directions(axes):
+    """As old exporters squeeze it: by no axes, by the first, by one counted from the end."""
+    check(
+        "g (float[3, 2, 4] x) => (float[3, 2, 5] y) <float[1, 15, 4] w, float[1, 15, 5] r, int64[1] one = {1}, "
+        f"int64[1] last = {{-3}}> {{ q, h = GRU <hidden_size = 5> (x, w, r) y = Squeeze (q{axes}) }}",
+        layers=["GRU"], transposes=None,
+    )  # fmt: skip
+
+
 def text(case: tuple[str, dict[str, Any]]) -> str:
     op, row = case
     return "-".join([op, *(f"{key}={value}" for key, value in row.items())]).replace(" ", "")

@@ -20,6 +20,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from bridge.errors import BridgeError, NotRun, SourceError
+from bridge.frontend.onnx.names import name_sizes
 from bridge.frontend.source import Source, as_ir
 from bridge.graph.decimals import fraction
 from bridge.passes.common import drop_unused
@@ -297,6 +298,7 @@ def _for_single_nodes(model: ir.Model) -> ir.Model:
     """A copy of `model` in which the parts of a split are tensors, and shapes are known: a node alone neither takes nor
     gives a sequence, and some want to know how many numbers they are given."""
     copied = model.clone()
+    name_sizes(copied)
     try:
         infer_shapes(copied)
     except SourceError:

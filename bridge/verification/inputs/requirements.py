@@ -15,8 +15,7 @@ import sympy
 from bridge.graph.functions import DOMAIN
 from bridge.graph.ranges import FREE, Range
 from bridge.graph.recurrent import RECURRENT, STATES, RecurrentOp
-from bridge.graph.rewriting import integers
-from bridge.graph.shapes import formula
+from bridge.graph.shapes import formula, squeezed_axes
 
 BROADCAST = frozenset(
     "Add And BitwiseAnd BitwiseOr BitwiseXor Div Equal Expand Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod "
@@ -151,8 +150,8 @@ def _equal(node: ir.Node, shapes: list[tuple[Size, ...] | None]) -> Iterator[Pai
     elif (layer := _recurrent(node)) is not None and layer.given_state and first is not None:
         states = shapes[-layer.directions * len(STATES[layer.mode]) :]
         yield from ((first[1 if layer.is_projected else 0], state[-2]) for state in states if state)
-    elif node.op_type == "Squeeze" and first is not None and len(node.inputs) > 1:
-        yield from ((first[axis], 1) for axis in integers(node.inputs[1]) or ())
+    elif node.op_type == "Squeeze" and first is not None:
+        yield from ((first[axis], 1) for axis in squeezed_axes(node) or ())
     elif node.op_type in ("Conv", "ConvTranspose") and first and second:
         group = node.attributes["group"].as_int() if "group" in node.attributes else 1
         yield first[1], second[1] * group if node.op_type == "Conv" else second[0]

@@ -70,6 +70,15 @@ def test_names_of_sizes_become_plain_symbols(names: tuple[str, str], plain: str)
     assert ", ".join(str(getattr(dim, "value", dim)) for dim in dims) == plain
 
 
+def test_no_name_is_evaluated_where_the_source_is_asked_what_it_is_sure_of() -> None:
+    """As of what NaN becomes as an integer."""
+    model = relu("9**9**9", "factorial(99999)")
+    model.graph.node[0].op_type = "DynamicQuantizeLinear"
+    model.graph.node[0].output.extend(["scale", "zero"])
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    assert bridge.convert(model).report.verified
+
+
 def test_a_report_says_which_sizes_are_called_otherwise() -> None:
     report = bridge.convert(relu("batch size", "9**9**9")).report
     assert report.verified
