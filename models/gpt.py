@@ -21,7 +21,7 @@ METRIC = "characters_right"
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "gpt.safetensors"
 
 CONTEXT = 96
-PROMPT = "Beautiful is"
+ASKED = "Beautiful is"
 
 
 @cache
@@ -38,6 +38,16 @@ def characters() -> str:
 
 def encode(text: str) -> list[int]:
     return [characters().index(character) for character in text]
+
+
+def prompt(text: str) -> tuple[list[int], dict[str, np.ndarray]]:
+    """The tokens with which a sequence begins, and the model's other inputs, of which there are none."""
+    return encode(text), {}
+
+
+def end() -> int:
+    """The token behind which a line ends."""
+    return characters().index("\n")
 
 
 def decode(tokens: list[int]) -> str:
@@ -117,4 +127,4 @@ def make() -> tuple[Gpt, tuple[Tensor], tuple[dict[int, object]]]:
     module = Gpt()
     module.load_state_dict(load_file(CHECKPOINT), strict=True)
     length = torch.export.Dim("time", max=CONTEXT)
-    return module.eval(), (torch.tensor([encode(PROMPT)] * 3),), ({0: "batch", 1: length},)
+    return module.eval(), (torch.tensor([encode(ASKED)] * 3),), ({0: "batch", 1: length},)

@@ -23,7 +23,7 @@ CHECKPOINT = Path(__file__).parent / "checkpoints" / "llama.safetensors"
 
 CHARACTERS = "\n" + "".join(map(chr, range(32, 127)))
 TEST = "wine_data.rst"
-PROMPT = "The data set"
+ASKED = "The data set"
 LAYERS, HEADS, SHARED, WIDTH = 2, 4, 2, 16  # heads of queries, of keys and values, and how wide each is
 LONGEST = 128
 
@@ -123,11 +123,13 @@ class Llama(nn.Module):
         return self(tokens, torch.ones_like(tokens), positions, nothing, nothing)
 
 
-def score(predict: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
-    """`predict` gives the logits of whole sequences (n, LONGEST)."""
+def score(predict: Callable[..., tuple[np.ndarray, ...]]) -> dict[str, float]:
+    """Of pieces of LONGEST characters, each from its beginning."""
     text = tokens(test=True)
     rows = text[: len(text) // LONGEST * LONGEST].reshape(-1, LONGEST)
-    logits = torch.from_numpy(predict(rows))[:, :-1]
+    nothing = np.zeros((len(rows), LAYERS, SHARED, 0, WIDTH), np.float32)
+    positions = np.broadcast_to(np.arange(LONGEST), rows.shape).copy()
+    logits = torch.from_numpy(predict(rows, np.ones_like(rows), positions, nothing, nothing)[0])[:, :-1]
     nats = nn.functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(rows[:, 1:]).flatten())
     return {METRIC: float(nats) / float(np.log(2))}
 
@@ -154,7 +156,7 @@ def make() -> tuple[Llama, tuple[Tensor, ...], tuple[dict[int, object], ...]]:
     module = Llama()
     module.load_state_dict(load_file(CHECKPOINT), strict=True)
     module.eval()
-    prompt = torch.tensor([encode(PROMPT)[:5]] * 3)
+    prompt = torch.tensor([encode(ASKED)[:5]] * 3)
     with torch.no_grad():
         _, keys, values = module.whole(prompt[:, :-1])
     past = prompt.shape[1] - 1

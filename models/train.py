@@ -1,4 +1,4 @@
-"""Train a network and write its checkpoint: `python -m models.train sunspots|digits|digit_strips|digit_images|all`.
+"""Train a network and write its checkpoint: `python -m models.train sunspots|digits|…|all`.
 
 One thread and a fixed seed, so that the same machine makes the same checkpoint again.
 """
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-NAMES = ("sunspots", "digits", "digit_strips", "digit_images")
+NAMES = ("sunspots", "digits", "digit_strips", "digit_images", "gpt", "llama", "translator")
 
 
 def train(name: str) -> dict[str, float]:
@@ -27,8 +27,9 @@ def train(name: str) -> dict[str, float]:
     trained, _, _ = network.make()
 
     @torch.inference_mode()
-    def predict(x: np.ndarray) -> np.ndarray:
-        return trained(torch.from_numpy(x)).numpy()
+    def predict(*x: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        made = trained(*map(torch.from_numpy, x))
+        return made.numpy() if isinstance(made, torch.Tensor) else tuple(y.numpy() for y in made)
 
     return network.score(predict)
 

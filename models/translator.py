@@ -27,6 +27,7 @@ SOURCE, TARGET = (
     30,
     12,
 )  # the longest of each: "wednesday, 26 september 2096" and "2096-09-26" with both marks
+ASKED = "wednesday, 26 september 2096"
 FIRST, DAYS = date(1900, 1, 1), 73049
 
 
@@ -43,6 +44,16 @@ def written(day: date, form: int) -> str:
 
 def encode(text: str) -> list[int]:
     return [CHARACTERS.index(character, 3) for character in text]
+
+
+def prompt(text: str) -> tuple[list[int], dict[str, np.ndarray]]:
+    """The tokens with which a sequence begins, and the model's other inputs."""
+    return [BEGIN], {"source": np.array([encode(text)])}
+
+
+def end() -> int:
+    """The token behind which a date ends."""
+    return END
 
 
 def decode(tokens: list[int]) -> str:
