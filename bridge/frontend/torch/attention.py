@@ -4,9 +4,17 @@ arithmetic elsewhere."""
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 
 import torch
+
+from bridge.frontend.torch.notes import Note
+
+REPLACED = (
+    "a causal MultiHeadAttention with dropout has -1e9 for a score that it masks, where torch has minus infinity: the "
+    "two differ where all scores that a query may look at are below that"
+)
 
 
 def is_causal_mask(mask, is_causal=None, size=None):
@@ -31,11 +39,17 @@ def whole_attention(original: Callable[..., tuple[torch.Tensor, torch.Tensor | N
         average_attn_weights=True, is_causal=False,
     ):  # fmt: skip
         causal = is_causal and attn_mask is not None and not need_weights  # torch takes the hint for the mask
+        replaced = causal and self.dropout > 0  # where Keras's kernel, which has none, does not mask
         masked = key_padding_mask is not None or (attn_mask is not None and not causal)
+        masked = masked or (
+            replaced and query.dtype == torch.float16
+        )  # -3e4 there, which scores may be below
         if masked or query.dim() != 3 or not _is_plain(self):
             return original(
                 self, query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
             )  # fmt: skip
+        if replaced:
+            warnings.warn(Note(REPLACED), stacklevel=1)
         packed = self.in_proj_weight is not None
         apart = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
         weights = [*(self.in_proj_weight.chunk(3) if packed else apart), self.out_proj.weight]
