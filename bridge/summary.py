@@ -180,7 +180,8 @@ def _value(name: str, shape: Iterable[int | ir.SymbolicDim], ranges: Mapping[str
     def axis(dim: int | ir.SymbolicDim) -> Axis:
         if isinstance(dim, int):
             return Axis(dim)
-        known = {symbol: ranges[symbol] for symbol in sorted(dim.free_symbols()) if symbol in ranges}
+        symbols = sorted(dim.free_symbols()) if ranges else []  # an output's size may be no formula
+        known = {symbol: ranges[symbol] for symbol in symbols if symbol in ranges}
         return Axis(None, written(dim), known)
 
     return Value(name, tuple(map(axis, shape)))

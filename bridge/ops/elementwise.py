@@ -12,7 +12,7 @@ from keras import layers, ops
 from bridge.graph.functions import DOMAIN
 from bridge.graph.rewriting import input_of
 from bridge.keras_compat import rounds_double
-from bridge.ops.contract import TYPES, Site, Step, Tensor
+from bridge.ops.contract import TYPES, Refused, Site, Step, Tensor
 from bridge.ops.dims import add, cast
 from bridge.ops.layouts import ANY, FIRST_INPUT
 from bridge.ops.registry import op
@@ -271,6 +271,14 @@ def cast_(site: Site, x, *, to, saturate=1, round_mode="up"):
 @op("CastLike", layout=FIRST_INPUT, check=_check_type)
 def cast_like(site: Site, x, like, *, saturate=1, round_mode="up"):
     return cast(x, site.dtype)
+
+
+@op("BitCast", layout=ANY, check=_check_type)
+def bit_cast(site: Site, x, *, to):
+    given = input_of(site.node, 0).dtype
+    if given is None or x.dtype != given.numpy().name:
+        raise Refused(f"the bits are those of {given}, in which this build does not compute")
+    return ops.cast(x, site.dtype) if x.dtype == "bool" else ops.view(x, site.dtype)
 
 
 @op("Identity", layout=ANY)

@@ -63,6 +63,11 @@ def _tied(site: Site, w: Weight):
     )
 
 
+@op("Det")
+def det(x):
+    return ops.linalg.det(x)
+
+
 @op("TiedEmbedding", domain=DOMAIN, makes=(layers.ReversibleEmbedding,))
 def tied_embedding(site: Site, w: Weight, ids):
     return _tied(site, w)(ids)

@@ -1,16 +1,14 @@
 """Resize: Keras's layers where they mean the same; otherwise each axis by itself, from the cells that ONNX names.
 
-A position in the input is a fraction of integers, so that no rounding decides which cell is meant; sizes that only
-the run shows are tensors in the same formulas.
+Positions in the input are those of `positions.py`; sizes that only the run shows are tensors in the same formulas.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -21,6 +19,17 @@ from bridge.graph.shapes import Dim, shape_of
 from bridge.ops import dims
 from bridge.ops.contract import Array, Dims, Site, Step, Tensor
 from bridge.ops.layouts import CHANNELS_LAST
+from bridge.ops.positions import (
+    POSITIONS,
+    ROUNDED,
+    WHOLE,
+    Line,
+    Numbers,
+    align_corners,
+    half_pixel,
+    symmetric,
+    within_region,
+)
 from bridge.ops.registry import op
 
 if TYPE_CHECKING:
@@ -28,33 +37,18 @@ if TYPE_CHECKING:
 
 
 UPSAMPLING = {1: keras.layers.UpSampling1D, 2: keras.layers.UpSampling2D, 3: keras.layers.UpSampling3D}
-Numbers: TypeAlias = Tensor | int  # a numpy array, or an integer tensor where a size is symbolic
-
-
-@dataclass(frozen=True)
-class Line:
-    """One axis to resize, in stored order: from size n to size m, by `scale` if that is not m / n."""
-
-    axis: int
-    n: Dim
-    m: Dim
-    scale: Fraction | None
-
-    @property
-    def factor(self) -> int | None:
-        """By how much it grows, if that is a whole number whatever its size."""
-        if self.scale is not None:
-            return self.scale.numerator if self.scale.denominator == 1 else None
-        known = isinstance(self.n, int) and isinstance(self.m, int) and self.m % self.n == 0
-        return cast("int", self.m) // cast("int", self.n) if known else None
 
 
 def _check_resize(step: Step) -> str | None:
     mode = step.argument("coordinate_transformation_mode")
-    if mode == "tf_crop_and_resize":
-        return "coordinate_transformation_mode='tf_crop_and_resize' crops by data; crop with Slice"
-    if step.argument("keep_aspect_ratio_policy") != "stretch":
-        return "keep_aspect_ratio_policy lets the sizes follow from the input's; give the sizes themselves"
+    if mode == "tf_crop_and_resize" and (step.argument("antialias") or not _known(step)):
+        return (
+            "coordinate_transformation_mode='tf_crop_and_resize' of a free size, or smoothed; crop with Slice"
+        )
+    if step.argument("keep_aspect_ratio_policy") != "stretch" and not _known(step):
+        return (
+            "keep_aspect_ratio_policy of a free size, from which the others follow; give the sizes themselves"
+        )
     smooth = step.argument("antialias") and step.argument("mode") != "nearest"
     if (
         smooth
@@ -74,15 +68,19 @@ def _known(step: Step) -> bool:
 
 @op("Resize", layout=CHANNELS_LAST, check=_check_resize, makes=tuple(UPSAMPLING.values()))
 def resize(
-    site: Site, x, roi=None, scales: Array = None, sizes: Dims = None,
+    site: Site, x, roi: Array = None, scales: Array = None, sizes: Dims = None,
     *, antialias=0, axes=None, coordinate_transformation_mode="half_pixel", cubic_coeff_a=-0.75, exclude_outside=0,
     extrapolation_value=0.0, keep_aspect_ratio_policy="stretch", mode="nearest", nearest_mode="round_prefer_floor",
 ):  # fmt: skip
-    lines = _lines(site, scales, axes)
-    where = _POSITIONS[coordinate_transformation_mode]
+    factors = (
+        _kept(site, sizes, axes, keep_aspect_ratio_policy) if scales is None else list(map(fraction, scales))
+    )
+    where = POSITIONS[coordinate_transformation_mode]
+    lines = _lines(site, factors, axes, roi if where is within_region else None)
     if mode == "nearest":
-        return _nearest(site, x, lines, where, _ROUNDED[nearest_mode])
-    if mode == "linear" and not antialias and where is _half_pixel:
+        x = _nearest(site, x, lines, where, ROUNDED[nearest_mode])
+        return _beyond(site, x, lines, extrapolation_value)
+    if mode == "linear" and not antialias and where is half_pixel:
         native = _bilinear(site, x, lines)
         if native is not None:
             return native
@@ -94,68 +92,41 @@ def resize(
             x = _linear(site, x, line, where)
         else:
             x = _interpolated(site, x, line, where, cubic_coeff_a, bool(exclude_outside))
-    return x
+    return _beyond(site, x, lines, extrapolation_value)
 
 
-def _lines(site: Site, scales: np.ndarray | None, axes: Sequence[int] | None) -> list[Line]:
+def _lines(
+    site: Site, factors: Sequence[Fraction], axes: Sequence[int] | None, roi: np.ndarray | None
+) -> list[Line]:
     """The axes that change, in stored order."""
-    have, want = site.shape(), site.out_shape()
-    rank = len(have)
-    named = [axis % rank for axis in axes] if axes else list(range(rank))
-    factors = [] if scales is None else list(scales)
-    given = {axis: fraction(factor) for axis, factor in zip(named, factors, strict=False)}
-    lines = [Line(place, have[place], want[place], given.get(axis)) for place, axis in enumerate(site.perm())]
-    return [line for line in lines if line.n != line.m or (line.scale or 1) != 1]
+    have, want, named = site.shape(), site.out_shape(), _named(site, axes)
+    given = dict(zip(named, factors, strict=False))
+    ends = [] if roi is None else [fraction(number) for number in roi.tolist()]
+    regions = dict(zip(named, zip(ends[: len(named)], ends[len(named) :], strict=True), strict=False))
+    lines = [
+        Line(place, have[place], want[place], given.get(axis), regions.get(axis))
+        for place, axis in enumerate(site.perm())
+    ]
+    return [
+        line
+        for line in lines
+        if line.n != line.m or (line.scale or 1) != 1 or (line.region or WHOLE) != WHOLE
+    ]
 
 
-# --- where the cells of the output lie in the input: numerator and denominator -----------------------------------
+def _named(site: Site, axes: Sequence[int] | None) -> list[int]:
+    rank = len(site.shape())
+    return [axis % rank for axis in axes] if axes else list(range(rank))
 
 
-def _half_pixel(line: Line, i: Numbers, n: Numbers, m: Numbers) -> tuple[Numbers, Numbers]:
-    if line.scale is not None:
-        p, q = line.scale.numerator, line.scale.denominator
-        return (2 * i + 1) * q - p, 2 * p
-    return (2 * i + 1) * n - m, 2 * m
-
-
-def _pytorch_half_pixel(line: Line, i: Numbers, n: Numbers, m: Numbers) -> tuple[Numbers, Numbers]:
-    top, bottom = _half_pixel(line, i, n, m)
-    if isinstance(m, int):
-        return (top if m > 1 else top * 0), bottom
-    return top * ops.cast(m > 1, "int32"), bottom
-
-
-def _symmetric(line: Line, i: Numbers, n: Numbers, m: Numbers) -> tuple[Numbers, Numbers]:
-    """As half_pixel, about the middle of what n times the scale would be before it is rounded to m."""
-    if line.scale is None:
-        return _half_pixel(line, i, n, m)
-    p, q = line.scale.numerator, line.scale.denominator
-    return n * p - m * q + (2 * i + 1) * q - p, 2 * p
-
-
-def _align_corners(line: Line, i: Numbers, n: Numbers, m: Numbers) -> tuple[Numbers, Numbers]:
-    return i * (n - 1), (max(m - 1, 1) if isinstance(m, int) else ops.maximum(m - 1, 1))
-
-
-def _asymmetric(line: Line, i: Numbers, n: Numbers, m: Numbers) -> tuple[Numbers, Numbers]:
-    if line.scale is not None:
-        return i * line.scale.denominator, line.scale.numerator
-    return i * n, m
-
-
-_POSITIONS: dict[str, Callable[..., tuple[Numbers, Numbers]]] = {
-    "half_pixel": _half_pixel,
-    "half_pixel_symmetric": _symmetric,
-    "pytorch_half_pixel": _pytorch_half_pixel,
-    "align_corners": _align_corners,
-    "asymmetric": _asymmetric,
-}
-_ROUNDED: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
-    "floor": lambda top, bottom: top // bottom,
-    "ceil": lambda top, bottom: -(-top // bottom),
-    "round_prefer_floor": lambda top, bottom: -((bottom - 2 * top) // (2 * bottom)),
-    "round_prefer_ceil": lambda top, bottom: (2 * top + bottom) // (2 * bottom),
-}
+def _kept(site: Site, sizes: Sequence[Dim] | None, axes: Sequence[int] | None, policy: str) -> list[Fraction]:
+    """The one scale of all axes that keeps the aspect ratio; none where each axis has its own."""
+    if policy == "stretch" or sizes is None:
+        return []
+    have, named = site.step.shape(), _named(site, axes)
+    known = [(size, have[axis]) for size, axis in zip(sizes, named, strict=True)]
+    scales = [Fraction(m, n) for m, n in known if isinstance(m, int) and isinstance(n, int)]
+    return [min(scales) if policy == "not_larger" else max(scales)] * len(named)
 
 
 def _fractions(
@@ -174,6 +145,18 @@ def _clipped(numbers: Numbers, low: Numbers, high: Numbers) -> Numbers:
     if all(isinstance(value, int | np.ndarray) for value in (numbers, low, high)):
         return np.clip(numbers, low, high)
     return ops.minimum(ops.maximum(numbers, low), high)
+
+
+def _beyond(site: Site, x: Tensor, lines: list[Line], number: float) -> Tensor:
+    """x, with `number` where a region of the input reaches beyond it."""
+    for line in lines:
+        if line.region is None:
+            continue
+        top, bottom, n = _fractions(site, line, within_region)
+        inside = np.logical_and(top >= 0, top <= (n - 1) * bottom)
+        if not inside.all():
+            x = ops.where(_along(site, x, line.axis, inside) > 0, x, site.array(np.float32(number)))
+    return x
 
 
 # --- the modes ---------------------------------------------------------------------------------------------------
@@ -195,7 +178,7 @@ def _nearest(site: Site, x: Tensor, lines: list[Line], where: Callable, rounded:
 def _repeats(line: Line, where: Callable, rounded: Callable) -> bool:
     """Whether each cell just comes `factor` times."""
     k = line.factor
-    if k is None or where in (_align_corners, _symmetric):
+    if k is None or where in (align_corners, symmetric, within_region):
         return False
     top, bottom = where(Line(line.axis, 4, 4 * k, line.scale), np.arange(4 * k), 4, 4 * k)
     return np.array_equal(np.clip(rounded(top, bottom), 0, 3), np.arange(4 * k) // k)

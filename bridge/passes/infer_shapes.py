@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable
+from fractions import Fraction
 
 import onnx_ir as ir
 import sympy
@@ -241,6 +243,27 @@ def _require_sequences(op: str) -> None:
 
 for _op in ("LSTM", "GRU", "RNN"):
     _require_sequences(_op)
+
+
+_infer_resize = library_rule("Resize", 19)
+
+
+@registry.register("", "Resize", since_version=20)
+def _resize(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """As the library has it; and where one scale of all axes keeps the aspect ratio, what that makes of each."""
+    _infer_resize(ctx, node)
+    policy, x = attribute(node, "keep_aspect_ratio_policy", "stretch"), input_of(node, 0)
+    wanted = integers(node.inputs[3]) if policy != "stretch" and len(node.inputs) > 3 else None
+    if wanted is None or x.shape is None:
+        return
+    dims = list(x.shape)
+    axes = [axis % len(dims) for axis in attribute(node, "axes", range(len(dims)))]
+    known = {axis: dim for axis in axes if isinstance(dim := dims[axis], int)}
+    if len(known) == len(axes):
+        scales = [Fraction(size, known[axis]) for size, axis in zip(wanted, axes, strict=True)]
+        scale = min(scales) if policy == "not_larger" else max(scales)
+        made = {axis: math.floor(scale * dim + Fraction(1, 2)) for axis, dim in known.items()}
+        node.outputs[0].shape = ir.Shape([made.get(axis, dim) for axis, dim in enumerate(dims)])
 
 
 _infer_pad = library_rule("Pad", 11)

@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 import torch
 from torch import nn
 
 import bridge
+from bridge.errors import NotRun
 from bridge.report import html
 from bridge.verification.checks import GRADIENTS
+from bridge.verification.outputs import _in_double
+from bridge.verification.trials import Trial
 
 torch.set_num_threads(1)
 HALF, DOUBLE, BRAIN = torch.float16, torch.float64, torch.bfloat16
@@ -194,3 +198,37 @@ def test_noise_around_zero_is_measured_as_the_source_is() -> None:
     torch.manual_seed(0)
     module = Each(lambda x, f: f(x[..., None].expand(-1, -1, 3)), nn.InstanceNorm1d(5, eps=1e-3))
     assert bridge.convert(module, 1e-3 * torch.randn(2, 5)).report.verified
+
+
+@pytest.mark.parametrize(
+    ("rounded", "moved", "passes"),
+    [(1.0, 1e-7, True), (1.0, 1e-9, False), (0.1, 1e-7, False), (1.0, 1.0, False)],
+    ids=["no digit is left", "nor do bits of float64 move it", "digits are left", "more than any limit"],
+)
+def test_what_single_precision_cannot_measure_is_measured_in_double(rounded, moved, passes):
+    """Off by 5e-8, or by 1e-4 where last bits move everything."""
+    off = 5e-8 if moved < 1 else 1e-4
+    want = np.ones(3)
+    trial = Trial({}, [], None, [want], dtype="float64")
+    check = _in_double("leg", trial, [want + off], [want - rounded], 2.0**-29, moved)
+    assert check.passed == passes
+
+
+def test_a_size_that_single_precision_does_not_run_at_is_noted(monkeypatch):
+    """The source in float64 is run by another, which knows fewer bounds."""
+
+    def rounding(opened, dtype, run):
+        def single(inputs):
+            if len(inputs[0]) > 3:
+                raise NotRun("too long")
+            return run(inputs)
+
+        return single
+
+    monkeypatch.setattr("bridge.verification.verify._rounding", rounding)
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 23]> g (float[N] x) => (float[N] y) { y = Tanh (x) }'
+    )
+    report = bridge.convert(model, verify=bridge.Verify(float64=True)).report
+    assert report.verified
+    assert any("too long" in note for note in report.notes)

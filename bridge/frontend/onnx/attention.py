@@ -142,3 +142,29 @@ def _heads(write: Writer, x: ir.Value, cache: ir.Value, width: int) -> int | Non
     if width or not isinstance(features, int) or not isinstance(half, int):
         write.refuse("how many heads there are is not known; give num_heads")
     return features // (2 * half)
+
+
+@lowers("TensorScatter")
+def tensor_scatter(
+    write: Writer, past_cache, update, write_indices=None, *, axis=-2, mode="linear"
+):  # fmt: skip
+    """Each place of the cache is how many steps behind the first that is written: those of the update, or the past."""
+    wide = rank(past_cache)
+    axis %= wide
+    longest, count = (write("Shape", x, start=axis, end=axis + 1) for x in (past_cache, update))
+    since = write("Range", write.constant(0), write("Squeeze", longest), write.constant(1))
+    if write_indices is not None:
+        since = write("Sub", since, write("Unsqueeze", write_indices, write.constant([1])))
+        since = write("Unsqueeze", since, write.constant(list(range(1, axis))))
+    if mode == "circular":
+        since = write("Mod", since, longest)
+    since = (
+        write("Unsqueeze", since, write.constant(list(range(-1, axis - wide, -1))))
+        if axis < wide - 1
+        else since
+    )
+    written = write("And", write("GreaterOrEqual", since, write.constant(0)), write("Less", since, count))
+    last = write("Sub", count, write.constant([1]))
+    row = write("Min", write("Max", since, write.constant(0)), last)
+    rows = write("Expand", row, write("Shape", past_cache))
+    return write("Where", written, write("GatherElements", update, rows, axis=axis), past_cache)

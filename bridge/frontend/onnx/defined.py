@@ -16,8 +16,8 @@ from bridge.graph.rewriting import used
 
 # Those that no layer of Keras is.
 DEFINED = {
-    "AffineGrid", "CausalConvWithState", "CenterCropPad", "NegativeLogLikelihoodLoss", "RotaryEmbedding",
-    "SoftmaxCrossEntropyLoss", "SwiGLU",
+    "AffineGrid", "CausalConvWithState", "CenterCropPad", "FlexAttention", "LinearAttention",
+    "NegativeLogLikelihoodLoss", "RotaryEmbedding", "SoftmaxCrossEntropyLoss", "SwiGLU",
 }  # fmt: skip
 WINDOWS = ("left_window_size", "right_window_size")
 # Those that are one, as long as nobody reads or gives more than it has: which node is beyond it.
@@ -25,6 +25,7 @@ BEYOND: dict[str, Callable[[ir.Node], bool]] = {
     "Attention": lambda node: _reads(node, 3) or _given(node, 6) or any(map(node.attributes.get, WINDOWS)),
     "LayerNormalization": lambda node: _reads(node, 1) or _reads(node, 2),
 }
+DOMAINS, PREVIEW = ("", "ai.onnx.preview"), 1  # and the opset of the second
 DOMAIN = "ai.onnx.defined"
 UNREAD = " unread"  # behind the name of an output that a definition does not make
 
@@ -44,6 +45,7 @@ def define(model: ir.Model, names: Collection[str] = DEFINED) -> None:
                 continue
             node.overload = str(len(model.functions))
             body.domain, body.overload, node.domain = DOMAIN, node.overload, DOMAIN
+            _drop_graphs(node, body)
             function = ir.serde.deserialize_function(body)
             raise_graph(function)
             function.opset_imports[""] = version  # of the model, which may be newer than a definition
@@ -55,7 +57,7 @@ def _nodes(model: ir.Model, names: Collection[str]) -> Iterator[ir.Node]:
     graphs: tuple[ir.Graph | ir.Function, ...] = (model.graph, *model.functions.values())
     for graph in graphs:
         for node in graph.all_nodes():
-            if node.domain == "" and (node.op_type in names or _is_beyond(node)):
+            if node.domain in DOMAINS and (node.op_type in names or _is_beyond(node)):
                 yield node
 
 
@@ -79,7 +81,7 @@ def _given(node: ir.Node, place: int) -> bool:
 
 def _definition(node: ir.Node, version: int) -> onnx.FunctionProto | None:
     """The body that ONNX gives `node`, for its attributes and the types of its inputs."""
-    schema = onnx.defs.get_schema(node.op_type, version)
+    schema = onnx.defs.get_schema(node.op_type, version if node.domain == "" else PREVIEW, node.domain)
     for name, attribute in schema.attributes.items():
         if name not in node.attributes and attribute.default_value.type:
             node.attributes[name] = ir.serde.deserialize_attribute(attribute.default_value)
@@ -95,6 +97,14 @@ def _definition(node: ir.Node, version: int) -> onnx.FunctionProto | None:
         ir.serde.serialize_node(node).SerializeToString(), [kind.SerializeToString() for kind in types]
     )
     return _with_outputs(onnx.FunctionProto.FromString(text), len(node.outputs)) if text else None
+
+
+def _drop_graphs(node: ir.Node, body: onnx.FunctionProto) -> None:
+    """Graphs that a node holds are written out in its definition, which a function cannot be given."""
+    held = [a.name for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+    for name in held:
+        del node.attributes[name]
+    body.attribute[:] = [name for name in body.attribute if name not in held]
 
 
 def _with_outputs(body: onnx.FunctionProto, count: int) -> onnx.FunctionProto:
