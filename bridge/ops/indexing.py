@@ -302,7 +302,17 @@ def one_hot(site: Site, indices, depth: Ints, values, *, axis=-1):
     return ops.where(hot, on, off)
 
 
-@op("Trilu")
+def _check_diagonal(step: Step) -> str | None:
+    k = step.argument("k")
+    k = 0 if k is None else int(np.ravel(k)[0])
+    return (
+        None
+        if abs(k) < FAR
+        else f"its diagonal {k} lies beyond every matrix, of which each runtime makes its own"
+    )
+
+
+@op("Trilu", check=_check_diagonal)
 def trilu(site: Site, x, k: Ints = None, *, upper=1):
     """TensorFlow knows no diagonal outside of the matrix."""
     k = 0 if k is None else int(np.ravel(k)[0])
@@ -317,7 +327,7 @@ def trilu(site: Site, x, k: Ints = None, *, upper=1):
     return ops.where(kept, x, ops.zeros_like(x))
 
 
-@op("EyeLike")
+@op("EyeLike", check=_check_diagonal)
 def eye_like(site: Site, x, *, dtype=None, k=0):
     if 0 in site.shape():
         return ops.cast(x, site.dtype)

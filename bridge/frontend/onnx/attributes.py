@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import onnx
 
-from bridge.errors import SourceError
+from bridge.errors import SourceError, readable
 from bridge.frontend.onnx.walk import Graph, graphs
 
 FLAGS = frozenset(
@@ -17,6 +17,31 @@ FLAGS = frozenset(
     "select_last_index sorted spatial storage_order training_mode transA transB upper".split()
 )  # fmt: skip
 CLIPPED = ("LSTM", "GRU", "RNN")
+WORDS = {  # that an attribute may say, of one operator or of all that have it
+    "auto_pad": "NOTSET SAME_LOWER SAME_UPPER VALID",
+    "direction": "bidirectional forward reverse",
+    "BitShift.direction": "LEFT RIGHT",
+    "DepthToSpace.mode": "CRD DCR",
+    "SpaceToDepth.mode": "CRD DCR",
+    "GridSample.mode": "bicubic bilinear cubic linear nearest",
+    "Pad.mode": "constant edge reflect wrap",
+    "Resize.mode": "cubic linear nearest",
+    "RoiAlign.mode": "avg max",
+    "Upsample.mode": "bilinear linear nearest",
+    "Resize.coordinate_transformation_mode": "align_corners asymmetric half_pixel half_pixel_symmetric "
+    "pytorch_half_pixel tf_crop_and_resize tf_half_pixel_for_nn",
+    "RoiAlign.coordinate_transformation_mode": "half_pixel output_half_pixel",
+    "approximate": "none tanh",
+    "keep_aspect_ratio_policy": "not_larger not_smaller stretch",
+    "nearest_mode": "ceil floor round_prefer_ceil round_prefer_floor",
+    "padding_mode": "border reflection zeros",
+    "round_mode": "down nearest up",
+    "NegativeLogLikelihoodLoss.reduction": "mean none sum",
+    "SoftmaxCrossEntropyLoss.reduction": "mean none sum",
+    "ScatterElements.reduction": "add max min mul none",
+    "ScatterND.reduction": "add max min mul none",
+    "TensorScatter.mode": "circular linear",
+}
 
 
 def check_attributes(proto: onnx.ModelProto, where: str) -> None:
@@ -38,6 +63,8 @@ def _reasons(node: onnx.NodeProto) -> Iterator[str]:
         is_number = attribute.type == onnx.AttributeProto.INT and not attribute.ref_attr_name
         if attribute.name in FLAGS and is_number and attribute.i not in (0, 1):
             yield f"{attribute.name} is {attribute.i}, neither 0 nor 1"
+        if attribute.type == onnx.AttributeProto.STRING and not attribute.ref_attr_name:
+            yield from _unknown_word(node.op_type, attribute)
         if (
             attribute.name == "clip"
             and node.op_type in CLIPPED
@@ -45,3 +72,10 @@ def _reasons(node: onnx.NodeProto) -> Iterator[str]:
             and not attribute.f > 0
         ):
             yield f"clip is {attribute.f:g}, which leaves nothing"
+
+
+def _unknown_word(operator: str, attribute: onnx.AttributeProto) -> Iterator[str]:
+    words = WORDS.get(f"{operator}.{attribute.name}", WORDS.get(attribute.name))
+    said = attribute.s.decode(errors="replace")
+    if words is not None and said and said not in words.split():
+        yield f"{attribute.name} is {readable(said)}, none of {', '.join(words.split())}"
