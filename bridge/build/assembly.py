@@ -24,7 +24,7 @@ from bridge.weights.weight_map import WeightMap
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """One row of the account: an ONNX node and the Keras layer or operation it became."""
+    """One row of the record: an ONNX node and the Keras layer or operation it became."""
 
     path: str
     op: str
@@ -36,7 +36,7 @@ class LayerRecord:
 
 @dataclass
 class Built:
-    """A Keras model with its weight map and the account of what became what."""
+    """A Keras model with its weight map and the record of what became what."""
 
     model: keras.Model
     weights: WeightMap
@@ -56,7 +56,7 @@ class PendingLayer:
 
 @dataclass
 class Assembly:
-    """What all graphs of the model share: the dtype, the layers, the names, the account."""
+    """What all graphs of the model share: the dtype, the layers, the names, the record."""
 
     dtype: str | None = None  # overrides every floating dtype (float64, for the proof)
     layers: dict[Hashable, PendingLayer] = field(default_factory=dict)
