@@ -214,13 +214,13 @@ def test_failed_proof_writes_the_report_and_no_model(run, model, monkeypatch):
 
 
 def test_refusals_are_one_line_each(run, tmp_path):
-    text = f"{HEAD} g (float[N,3,3] x) => (float[N] y) {{ z = Det (x)\n y = Det (z) }}"
+    text = f"{HEAD} g (float[N,3,3] x) => (float[N,3,3] y) {{ z = RandomNormalLike (x)\n y = RandomNormalLike (z) }}"
     Path("det.onnx").write_bytes(onnx.parser.parse_model(text).SerializeToString())
     code, out, err = run("convert", "det.onnx", "-o", "out.keras", "--report", "r.html")
     assert (code, out) == (4, "")
     assert [line.partition(": no builder")[0] for line in sorted(err.splitlines())] == [
-        "bridge: Det at output y",
-        "bridge: Det at output z",
+        "bridge: RandomNormalLike at output y",
+        "bridge: RandomNormalLike at output z",
     ]
     assert names(tmp_path) == ["det.onnx"]
 
@@ -368,12 +368,12 @@ def test_inspect_builds_nothing(run, model, monkeypatch):
 
 
 def test_inspect_shows_the_plan_and_what_is_refused(run):
-    text = f"{HEAD} g (float[N,3,3] x) => (float[N] y) {{ r = Relu (x)\n y = Det (r) }}"
+    text = f"{HEAD} g (float[N,3,3] x) => (float[N,3,3] y) {{ r = Relu (x)\n y = RandomNormalLike (r) }}"
     Path("det.onnx").write_bytes(onnx.parser.parse_model(text).SerializeToString())
     code, out, err = run("inspect", "det.onnx", "--report", "r.html")
     assert code == 4
     assert "cannot be converted: 1 node refused" in out
-    assert err.startswith("bridge: Det at output y: no builder")
+    assert err.startswith("bridge: RandomNormalLike at output y: no builder")
     assert "What stands in the way" in Path("r.html").read_text()
 
 

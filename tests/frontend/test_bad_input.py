@@ -84,13 +84,13 @@ def test_unknown_operator():
 def test_unknown_domain_and_missing_builders_all_at_once():
     proto = onnx.parser.parse_model(
         f"{HEAD} g (float[N,3,3] x) => (float[N] y)"
-        "{ z = com.acme.Frob (x)\n d = Det (z)\n y = com.acme.Bar (d) }"
+        "{ z = com.acme.Frob (x)\n d = RandomNormalLike (z)\n y = com.acme.Bar (d) }"
     )
     with pytest.raises(bridge.UnsupportedError) as caught:
         bridge.convert(proto)
     lines = sorted(str(caught.value).splitlines())
     assert [line.partition(":")[0] for line in lines] == [
-        "Det at output d",
+        "RandomNormalLike at output d",
         "com.acme.Bar at output y",
         "com.acme.Frob at output z",
     ]
