@@ -242,18 +242,21 @@ def reduce(debug: bool, source: str, trust: bool, output: Path) -> None:
 
 @main.command()
 @json_option
+@click.option(
+    "--markdown", "as_markdown", is_flag=True, help="Write docs/operators.md, with what is refused."
+)
 @click.pass_obj
-def ops(debug: bool, as_json: bool) -> None:
+def ops(debug: bool, as_json: bool, as_markdown: bool) -> None:
     """List the operators: family, name, what they do with the order of axes, what they become."""
     with finishing(debug):
         from bridge.conversion import require_keras
 
         require_keras()
-        from bridge.ops.catalogue import catalogue
+        from bridge.ops.catalogue import catalogue, markdown
 
-        entries = catalogue()
-    if as_json:
-        say(json.dumps([asdict(entry) for entry in entries], indent=2))
+        entries, page = catalogue(), markdown()
+    if as_json or as_markdown:
+        say(page.rstrip() if as_markdown else json.dumps([asdict(entry) for entry in entries], indent=2))
         return
     rows = [
         (

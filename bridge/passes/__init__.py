@@ -64,6 +64,20 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
 )
 
 
+LOWERED = {  # operators that nothing is built of, and what the passes make of them where they can
+    "Compress": "Gather",
+    "Constant": "a weight or a constant",
+    "GRU": "bridge.GRU",
+    "Gemm": "bridge.Linear",
+    "LSTM": "bridge.LSTM",
+    "NonZero": "Where",
+    "RNN": "bridge.RNN",
+    "SequenceAt": "Split",
+    "SplitToSequence": "Split",
+    "Unique": "a constant",
+}
+
+
 def simplify(model: ir.Model, after: Callable[[str, ir.Model], None] | None = None) -> ir.Model:
     """A copy of `model` that all passes have seen; the weights are shared, `model` stays what it was.
 

@@ -391,8 +391,10 @@ def test_ops(run):
 def test_ops_as_json(run):
     _, out, _ = run("ops", "--json")
     entries = json.loads(out)
-    assert {"family", "domain", "operator", "layout", "becomes"} == entries[0].keys()
-    assert {"Relu", "Conv", "MatMul"} <= {entry["operator"] for entry in entries}
+    assert {"family", "domain", "operator", "opsets", "layout", "becomes"} == entries[0].keys()
+    assert {"Relu", "Conv", "MatMul", "LSTM", "QLinearConv", "Upsample"} <= {
+        entry["operator"] for entry in entries
+    }
 
 
 @pytest.mark.parametrize("quiet", [False, True])
