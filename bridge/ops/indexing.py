@@ -315,8 +315,7 @@ def _check_diagonal(step: Step) -> str | None:
 @op("Trilu", check=_check_diagonal)
 def trilu(site: Site, x, k: Ints = None, *, upper=1):
     """TensorFlow knows no diagonal outside of the matrix."""
-    k = 0 if k is None else int(np.ravel(k)[0])
-    sizes = site.shape()[-2:]
+    k, sizes = 0 if k is None else int(np.ravel(k)[0]), site.shape()[-2:]
     if 0 in sizes:
         return x
     if abs(k) <= min(dim if isinstance(dim, int) else 1 for dim in sizes):
