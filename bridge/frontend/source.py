@@ -219,7 +219,8 @@ def _exported(given: Torch, dynamic_shapes: object) -> tuple[Exported, Example]:
         if example.is_free(exported.model):
             return replace(exported, notes=(*exported.notes, *example.notes)), example
     example = example.as_given(given)
-    return export_module(copy_sharing_parameters(given.module), example), example
+    exported = export_module(copy_sharing_parameters(given.module), example)
+    return replace(exported, notes=(*exported.notes, *example.notes)), example
 
 
 def _torch() -> ModuleType:

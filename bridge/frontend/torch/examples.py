@@ -25,6 +25,10 @@ from bridge.graph.shapes import shape_of
 
 Found = TypeVar("Found")
 
+STAYS = (
+    "the example holds one along its first axis, which stays fixed: with more of it the module gives something else "
+    "than the same rows, or torch does not trace it; name the axis in dynamic_shapes, or give an example of more"
+)
 REPEATS = 3  # of a batch of one
 MAX_RUNS = 27  # of the module, to find out which axes are its batch
 TOLERANCE = 1e-3  # of the largest magnitude: other kernels are at work for another batch
@@ -39,6 +43,7 @@ class Example:
     axes: tuple[Axes, ...] | None = None  # of each leaf
     repeated: tuple[tuple[int, ...], ...] = ()  # for each leaf the axes along which it is repeated
     asked: bool = False  # whether the user named the axes
+    stays: bool = False  # whether one of an axis was given that may be the batch, and is not taken for it
 
     @classmethod
     def with_batch(cls, given: Torch) -> Example:
@@ -53,7 +58,8 @@ class Example:
         chosen = [_as_long(x, sizes) for x in leaves]
         found = None if any(chosen) else _axes_of_one(given, leaves, spec)
         if found is None:
-            return cls(args, kwargs, _automatic(chosen))
+            stays = not any(chosen) and next(_choices(leaves), None) is not None
+            return cls(args, kwargs, _automatic(chosen), stays=stays)
         args, kwargs = pytree.tree_unflatten(_repeated(leaves, found), spec)
         return cls(args, kwargs, _automatic(found), tuple(found))
 
@@ -79,7 +85,8 @@ class Example:
     def as_given(self, given: Torch) -> Example:
         """That of `given`, not repeated: with the same axes free where the user named them, else with none."""
         args, kwargs = given.arguments
-        return Example(args, kwargs, self.axes if self.asked else None, asked=self.asked)
+        axes = self.axes if self.asked else None
+        return Example(args, kwargs, axes, asked=self.asked, stays=not self.asked)
 
     @contextlib.contextmanager
     def one_batch(self, module: torch.nn.Module) -> Iterator[None]:
@@ -118,7 +125,7 @@ class Example:
     def notes(self) -> tuple[str, ...]:
         """What a report says of it."""
         if not self.repeated:
-            return ()
+            return (STAYS,) if self.stays else ()
         if self.asked:
             return (f"the example is one long where axes are named: traced with {REPEATS} of it there",)
         return (f"the example holds one of a batch: traced with {REPEATS} of it, so that the batch is free",)

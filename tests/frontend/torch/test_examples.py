@@ -78,6 +78,7 @@ def test_an_example_of_one(module: nn.Module, example: Any, shapes: list[tuple[i
     assert [tuple(x.shape) for x in result.model.inputs] == shapes
     free = any(None in shape for shape in shapes)
     assert any("the example holds one of a batch" in note for note in result.report.notes) == free
+    assert any("which stays fixed" in note for note in result.report.notes) != free
 
 
 CHANNELS = {"image": (torch.randn(2, 3, 9, 8), {0: Dim.AUTO, 2: Dim.DYNAMIC, 3: Dim.AUTO}), "mixed": (torch.randn(2, 3, 9, 8), {0: "rows", 1: Dim.STATIC, 3: Dim.AUTO})}  # fmt: skip
