@@ -305,11 +305,9 @@ def one_hot(site: Site, indices, depth: Ints, values, *, axis=-1):
 def _check_diagonal(step: Step) -> str | None:
     k = step.argument("k")
     k = 0 if k is None else int(np.ravel(k)[0])
-    return (
-        None
-        if abs(k) < FAR
-        else f"its diagonal {k} lies beyond every matrix, of which each runtime makes its own"
-    )
+    if abs(k) < FAR:
+        return None
+    return f"its diagonal {k} lies beyond every matrix, of which each runtime makes its own"
 
 
 @op("Trilu", check=_check_diagonal)
