@@ -158,6 +158,7 @@ def convert(
     options, watch = Verify.of(verify), Stopwatch(progress, source)
     opened = _opened(watch, (source, args, kwargs, dynamic_shapes), options, dequantize)
     planned = _planned(opened, watch, channels_last)
+    opened.model.meta["state"].require_memory(opened.title)
     from bridge.build.builder import build, raised_recursion_limit
 
     with watch.stage("build"), raised_recursion_limit(planned):

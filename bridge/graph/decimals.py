@@ -1,4 +1,4 @@
-"""The number that was written before it was made 32 or 64 bits wide."""
+"""The decimal (0.1) or fraction (1/6) that a float32 or float64 was rounded from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where two sides that differ as a whole begin to differ."""
+"""The first part at which the two sides of a transfer differ, where they do as a whole."""
 
 from __future__ import annotations
 

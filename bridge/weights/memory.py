@@ -4,6 +4,7 @@ processor's caches."""
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,15 @@ WINDOW_SIZES = 32  # sizes below are taken for those of a kernel's window
 ROWS = 512  # of a block copied at once: how many elements lie side by side where it goes
 BLOCK = 3 << 15  # its elements in all: the processor's second cache holds them
 LINE = 64  # bytes of a cache line
+
+
+def available() -> float:
+    """The bytes of memory that may be taken without others being pushed out; infinitely many where nothing says it."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return math.inf
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), math.inf)
 
 
 def empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:

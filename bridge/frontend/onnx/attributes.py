@@ -1,5 +1,5 @@
-"""What attributes have to be beyond their types. No schema says it, and each runtime makes its own of what is not so:
-onnxruntime reads of `keepdims = 2` that it is not 1."""
+"""Attributes checked beyond their types: flags, words and limits. No schema says which are legal, and each runtime
+makes its own of the others: onnxruntime reads of `keepdims = 2` that it is not 1."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Whose fault it is that Keras departs: a node's, that gives something else than onnxruntime given the same, or
-nobody's, where rounding decides (a tie that only rounding breaks, a peaked softmax of large numbers)."""
+"""Single nodes that depart, each run again on exactly what onnxruntime's was given: it is wrong if it then gives
+something else; if none is, rounding decided (a tie that only rounding breaks, a peaked softmax of large numbers)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a departure is worth. Rounding may decide: it breaks ties, and large numbers make it large; and of NaN nobody
-may say what it gives. A departure counts where the source itself is sure of its answer (`sure.py`), and, at odd values,
-where a node is found that is wrong alone."""
+"""Failed comparisons, judged: one counts where the source itself is sure of its answer (`sure.py`), and, at odd values,
+where a node is found that is wrong alone (`alone.py`). Rounding breaks ties, large numbers make it large, and what NaN
+gives may be defined by nobody."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Of what a source is sure. Elements of its outputs may hang on what nobody defines (`undefined.py`), or on rounding
-alone, as the quotient of two numbers that are all rounding; the others are off by as much as rounding moves them.
+"""The elements of a source's outputs that it is sure of, and how far rounding moves them. Others hang on what nobody
+defines (`undefined.py`), or on rounding alone, as the quotient of two numbers that are all rounding.
 
 The graph is run node by node: with each thing that an operator may make of NaN handed on in its place, and with
 everything that is rounded off by its last bits, within the formulas of some operators too. And it is run in float64.

@@ -1,5 +1,5 @@
-"""What nobody says: of which operators ONNX leaves it open what they make of NaN and infinities, so that libraries,
-and the kernels of one library, differ; and which operators round."""
+"""Tables of operators: for which numbers (NaN, infinities) ONNX leaves open what they give, so that libraries, and the
+kernels of one library, differ (`OPEN`); and which round nothing (`EXACT`)."""
 
 from __future__ import annotations
 

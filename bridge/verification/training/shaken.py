@@ -1,5 +1,5 @@
-"""torch with what it rounds off by a last bit, in the forward pass and in the backward: how far rounding alone moves
-what comes out."""
+"""A torch module with every rounded value moved by its last bit, in the forward pass and in the backward: how far
+rounding alone moves what comes out."""
 
 from __future__ import annotations
 

@@ -76,3 +76,12 @@ def test_they_convert_and_are_let_go(path: Path, monkeypatch: pytest.MonkeyPatch
         np.testing.assert_array_equal(
             result.weights.to_torch()[tensor.name], onnx.numpy_helper.to_array(tensor)
         )
+
+
+def test_a_model_that_cannot_fit_says_so_before_it_is_built(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.weights.weight.available", lambda: 1.5e6)
+    says = "model: Keras's copy of its weights takes 0.00105 GB, and the largest of them 0.00105 GB on its way; 0.0015 GB"
+    with pytest.raises(bridge.SourceError, match=says):
+        bridge.convert(path)
