@@ -61,7 +61,10 @@ def filling(pairs: Sequence[Pair], orders: Mapping[int, Orders]) -> Filling:
 
 def _can_be_filled(slot: Slot, part: Part, found: Filling) -> bool:
     if kind_of(slot) is None:
-        found.problems.append(f"{described(slot.layer)} is of a class that no rule fills from torch")
+        found.problems.append(
+            f"{described(slot.layer)} is of a class that no rule fills from torch: give it its "
+            "numbers with layer.set_weights, and transfer the layers around it by themselves"
+        )
     elif not slot.layer.built:
         found.problems.append(f"{described(slot.unit)} is not built; call it once")
     elif other := other_class(slot, part):
