@@ -1,6 +1,6 @@
 """Constants are computed; weights are not: moving a weight about extends its recipe.
 
-Runs the ONNX reference evaluator on nodes whose inputs are all known, if their outputs are within bounds. A node
+Works out nodes whose inputs are all known (`evaluate.py`), if their outputs are within bounds. A node
 that only moves the elements of a `Weight` (`moves.py`) gives a `Weight` with a longer recipe; other arithmetic on
 weights gives a `Computed` recipe, which names its parameters but cannot go back, or stays in the graph where parameters
 are trainable.
@@ -12,15 +12,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
-from onnx.reference import ReferenceEvaluator
 
 from bridge.errors import SourceError
 from bridge.graph.decimals import decimal
-from bridge.graph.functions import DOMAIN, OPSET
-from bridge.graph.rewriting import all_nodes, attribute, home, is_onnx, sizes
+from bridge.graph.functions import DOMAIN
+from bridge.graph.rewriting import all_nodes, home, is_onnx, sizes
 from bridge.passes.bounds import known_bytes
+from bridge.passes.evaluate import evaluate
 from bridge.passes.moves import move, stays
 from bridge.weights.recipes import Computed
 from bridge.weights.weight import Weight
@@ -41,7 +40,11 @@ RANDOM = {
 }
 
 
-RECURRENT = {"LSTM", "GRU", "RNN"}  # of which the evaluator passes over lengths, activations and more
+RECURRENT = {
+    "LSTM",
+    "GRU",
+    "RNN",
+}  # which become layers; the reference evaluator passes over lengths and more
 LEFT = RANDOM | RECURRENT
 NORMS = {"WeightNorm", "SpectralNorm"}  # ours, of weights
 
@@ -186,46 +189,6 @@ def _widened(node: ir.Node, inputs: Sequence[Any]) -> ir.TensorProtocol | None:
     return ir.tensor(np.full(value.shape, decimal(value.item()))) if double == ir.DataType.DOUBLE else None
 
 
-def _gather_elements(node: ir.Node, data: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    axis = attribute(node, "axis", 0) % data.ndim
-    beside = tuple(slice(None if i == axis else size) for i, size in enumerate(indices.shape))
-    return np.take_along_axis(data[beside], indices, axis)
-
-
-# What the reference evaluator cannot do in any size
-NUMPY = {"GatherElements": _gather_elements}  # it gathers from no more than 64 rows
-
-
 def _evaluate(node: ir.Node, inputs: Sequence[ir.TensorProtocol | None]) -> list[ir.TensorProtocol]:
-    try:
-        with np.errstate(all="ignore"):
-            results = _results(node, inputs)
-    except Exception:  # of any kind: what cannot be worked out stays in the graph, where the run will tell
-        return []
-    if any(result is None or isinstance(result, list) for result in results):
-        return []  # an optional or a sequence is no constant
-    return [
-        ir.tensor(np.asarray(result), name=value.name)
-        for result, value in zip(results, node.outputs, strict=True)
-    ]
-
-
-def _results(node: ir.Node, inputs: Sequence[Any]) -> Sequence[np.ndarray]:
-    """The outputs as arrays. Raises whatever the reference evaluator does."""
-    if node.op_type in NUMPY:
-        return [NUMPY[node.op_type](node, *(tensor.numpy() for tensor in inputs))]
-    proto = ir.to_proto(node)
-    # Those that nobody asked for are worked out too
-    proto.output[:] = [f"output {place}" for place in range(len(node.outputs))]
-    names = [str(value.name) for value in node.inputs if value is not None]
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            [proto],
-            "fold",
-            [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in dict.fromkeys(names)],
-            [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in proto.output],
-        ),
-        opset_imports=[onnx.helper.make_opsetid("", node.version or OPSET)],
-    )
-    feeds = {str(v.name): t.numpy() for v, t in zip(node.inputs, inputs, strict=True) if v is not None}
-    return list(ReferenceEvaluator(model).run(None, feeds))
+    results = evaluate(node, inputs)
+    return [ir.tensor(y, name=value.name) for y, value in zip(results, node.outputs, strict=bool(results))]
