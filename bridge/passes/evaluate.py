@@ -37,8 +37,8 @@ def evaluate(node: ir.Node, inputs: Sequence[ir.TensorProtocol | None]) -> list[
 
 def _ends_the_process(node: ir.Node, feeds: dict[str, np.ndarray]) -> bool:
     """Whether onnxruntime may: dividing the lowest integer by -1 does."""
-    dividing = node.op_type == "Div" and len(node.inputs) == 2 and node.inputs[1] is not None
-    return dividing and bool(np.any(feeds[str(node.inputs[1].name)] == -1))
+    divisor = node.inputs[1] if node.op_type == "Div" else None
+    return divisor is not None and bool(np.any(feeds[str(divisor.name)] == -1))
 
 
 def _alone(node: ir.Node, inputs: Sequence[ir.TensorProtocol | None]) -> onnx.ModelProto:
