@@ -85,6 +85,10 @@ def sound(config: Any) -> Inputs:
     return {"input_values": torch.randn(1, 4000)}
 
 
+def heard(config: Any) -> Inputs:
+    return {**sound(config), "decoder_input_ids": _ids(config, 5)}
+
+
 def spectrogram(config: Any) -> Inputs:
     import torch
 
@@ -105,6 +109,17 @@ def series(config: Any) -> Inputs:
     import torch
 
     return {"past_values": torch.randn(1, config.context_length, config.num_input_channels)}
+
+
+def patches(config: Any) -> Inputs:
+    import torch
+
+    past = torch.randn(1, config.context_length)
+    return {
+        "past_values": past,
+        "past_values_padding": torch.zeros_like(past),
+        "freq": torch.tensor([[0]]),
+    }
 
 
 def covariates(config: Any) -> Inputs:
@@ -280,6 +295,12 @@ ARCHITECTURES: dict[str, Architecture] = {
     "Wav2Vec2": Architecture("Wav2Vec2ForCTC", "Wav2Vec2Config", sound, SPEECH),
     "HuBERT": Architecture("HubertModel", "HubertConfig", sound, SPEECH),
     "WavLM": Architecture("WavLMModel", "WavLMConfig", sound, SPEECH),
+    "SpeechT5": Architecture(
+        "SpeechT5ForSpeechToText",
+        "SpeechT5Config",
+        heard,
+        {**SEQ, **SPEECH, "speech_decoder_prenet_units": 16},
+    ),
     "AST": Architecture("ASTForAudioClassification", "ASTConfig", spectrogram, SMALL),
     "PatchTST": Architecture(
         "PatchTSTForPrediction",
@@ -293,6 +314,12 @@ ARCHITECTURES: dict[str, Architecture] = {
             "context_length": 64,
         },
     ),  # fmt: skip
+    "TimesFM": Architecture(
+        "TimesFmModel",
+        "TimesFmConfig",
+        patches,
+        {**SMALL, "head_dim": 8, "context_length": 128, "horizon_length": 32},
+    ),
     "Informer": Architecture(
         "InformerModel",
         "InformerConfig",
