@@ -49,8 +49,7 @@ def _lookup(site: Site, weight: Weight, indices: Tensor, axis: int) -> Tensor:
 @op("GatherElements", layout=ANY, axes="axis")
 def gather_elements(site: Site, data, indices, *, axis=0):
     """Keras wants the two of one size along the other axes, ONNX the indices no larger."""
-    axis %= len(data.shape)
-    have, want = site.shape(0), site.shape(1)
+    axis, have, want = axis % len(data.shape), site.shape(0), site.shape(1)
     for k, (size, count) in enumerate(zip(have, want, strict=True)):
         if k != axis and size != count:
             data = ops.take(data, dims.positions(site, count), axis=k)
