@@ -15,7 +15,7 @@ from bridge.graph import structure
 from bridge.graph.axes import Perm
 from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import RECURRENT
-from bridge.graph.rewriting import Emitter, all_nodes, is_onnx, sizes
+from bridge.graph.rewriting import Emitter, all_nodes, input_of, is_onnx, sizes
 from bridge.keras_compat import full_precision, to_numpy
 from bridge.verification.metrics import Arrays
 
@@ -44,7 +44,7 @@ class OnnxRuntime:
         self.is_recurrent = isinstance(model, ir.Model) and any(map(_is_recurrent, all_nodes(model)))
         if isinstance(model, ir.Model):
             light, self._weights = _without_weights(model)
-            _add_lowest(light)
+            _fit_masks(light)
             _forget_shapes(light)
             source: bytes | str = ir.to_proto(light).SerializeToString()
         else:
@@ -138,18 +138,37 @@ def _forget_shapes(model: ir.Model) -> None:
                 value.shape = None
 
 
-def _add_lowest(model: ir.Model) -> None:
-    """onnxruntime's Attention takes the lowest number of its type in a mask for minus infinity, so that a query sees
-    zeros where there is nothing else. ONNX adds it, as torch and Keras do; so does onnxruntime the next higher one."""
+def _fit_masks(model: ir.Model) -> None:
+    """The masks of Attention as onnxruntime reads them like ONNX: with a row for each query."""
     for node in [node for node in model.graph if is_onnx(node, "Attention")]:
         mask = node.inputs[3] if len(node.inputs) > 3 else None
-        if mask is None or mask.dtype not in FLOATS:
-            continue
-        emit, lowest = Emitter(node), np.finfo(mask.dtype.numpy()).min
-        known, higher = (
-            emit.constant(number, mask.dtype.numpy()) for number in (lowest, np.nextafter(lowest, 0 * lowest))
-        )
-        node.replace_input_with(3, emit("Where", emit("Equal", mask, known), higher, mask))
+        if mask is not None:
+            node.replace_input_with(3, _rows(node, _without_lowest(node, mask)))
+
+
+def _without_lowest(node: ir.Node, mask: ir.Value) -> ir.Value:
+    """onnxruntime takes the lowest number of its type in a mask for minus infinity, so that a query sees zeros where
+    there is nothing else. ONNX adds it, as torch and Keras do; so does onnxruntime the next higher one."""
+    if mask.dtype not in FLOATS:
+        return mask
+    emit, lowest = Emitter(node), np.finfo(mask.dtype.numpy()).min
+    known, higher = (
+        emit.constant(number, mask.dtype.numpy()) for number in (lowest, np.nextafter(lowest, 0 * lowest))
+    )
+    return emit("Where", emit("Equal", mask, known), higher, mask)
+
+
+def _rows(node: ir.Node, mask: ir.Value) -> ir.Value:
+    """A mask that is one for all queries, once for each: onnxruntime refuses to repeat it."""
+    query = input_of(node, 0)
+    if query.shape is None:
+        return mask
+    emit, axis = (
+        Emitter(node),
+        query.shape.rank() - 2,
+    )  # (batch, length, features) or (batch, heads, length, size)
+    rows = emit("Shape", query, start=axis, end=axis + 1)
+    return emit("Expand", mask, emit("Concat", rows, emit.constant([1]), axis=0))
 
 
 def in_order(

@@ -3,8 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-
-from tests.checking import HEADER, check, parse, planned, refuses
+from checking import HEADER, check, parse, planned, refuses
 
 EVERY = {"x": (0, 256), "w": (-128, 128), "s": (0.01, 0.03), "b": (-3000, 3000)}
 ROWS = {

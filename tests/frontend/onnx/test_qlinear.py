@@ -4,13 +4,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from checking import check, parse
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
 
 import bridge
 from bridge.frontend.onnx.load import load, load_numbers
 from bridge.passes import simplify
 from bridge.verification.reference.as_given import as_given
-from tests.checking import check, parse
 
 HEADER = '<ir_version: 10, opset_import: ["": 21, "com.microsoft": 1]>\n'
 # numbers whose quotients lie halfway between integers
