@@ -21,7 +21,7 @@ from bridge.report.report import Report
 from bridge.stages import Progress, Stopwatch
 from bridge.summary import summarize, summarize_model, summarize_plan
 from bridge.verification.options import BACKENDS, Verify
-from bridge.weights.weight_map import WeightMap, set_apart
+from bridge.weights.weight_map import WeightMap, detach_from_source
 
 if TYPE_CHECKING:
     import keras
@@ -172,7 +172,7 @@ def convert(
     report = summarize(opened, planned, built, found, watch.seconds)
     if found is not None:
         _require_verified(opened.title, report)
-    return Conversion(built.model, set_apart(built.weights), report)
+    return Conversion(built.model, detach_from_source(built.weights), report)
 
 
 def inspect(

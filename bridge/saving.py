@@ -22,11 +22,11 @@ import onnx_ir as ir
 
 from bridge.errors import BridgeError, OutputError, SourceError, WeightsError, short_message
 from bridge.files.archives import BROKEN, read_arrays, read_json, reading, require_printable
-from bridge.files.atomic import flush_to_disk, move, require_file, workshop
+from bridge.files.atomic import flush_to_disk, move, private_folder, require_file
 from bridge.files.keras_file import require_harmless
 from bridge.report.report import Report
 from bridge.weights.entry import Entry, Row
-from bridge.weights.memory import unheld
+from bridge.weights.memory import placeholder
 from bridge.weights.recipes import Recipe
 from bridge.weights.soundness import require_sound
 from bridge.weights.weight import State, Weight
@@ -69,7 +69,7 @@ def save(path: Path, model: keras.Model, weights: WeightMap, report: Report) -> 
     if path.suffix != ".keras":
         raise OutputError(f"{path}: a Keras model is saved as .keras; give the path that ending")
     beside = map_path(path)
-    with workshop(path) as room:
+    with private_folder(path) as room:
         new, map_, both = room / path.name, room / "map.npz", room / "both.npz"
         mark = secrets.token_hex(16)
         _write_model(new, model, mark)
@@ -202,7 +202,7 @@ def _state(header: Header, arrays: dict[str, np.ndarray], room: int) -> State:
             room -= math.prod(shape)
         if room < 0 or kept is not None and (list(kept.shape), kept.dtype) != (shape, dtype):
             raise ValueError(f"{name} is no such array")
-        values[name] = unheld(shape, dtype) if kept is None else kept
+        values[name] = placeholder(shape, dtype) if kept is None else kept
     if aliases.keys() & set(aliases.values()):
         raise ValueError("weights are one with themselves")
     if any(values[alias].shape != values[name].shape for alias, name in aliases.items()):

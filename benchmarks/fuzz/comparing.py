@@ -18,9 +18,9 @@ from bridge.frontend.onnx.load import load
 from bridge.frontend.source import load_source
 from bridge.passes import simplify
 from bridge.verification.doubt.steps import Steps
-from bridge.verification.doubt.sure import FORMULAS, Alone, Sure, sure
+from bridge.verification.doubt.sure import FORMULAS, Alone, Sure, elements_sure
 from bridge.verification.inputs.sizes import solve
-from bridge.verification.metrics import Arrays, cast, only, relative_error, worst_error
+from bridge.verification.metrics import Arrays, cast, elements_at, relative_error, worst_error
 from bridge.verification.precision import precision
 from bridge.verification.reference.as_given import in_float64
 from bridge.verification.trials import Run, Shapes, Trial
@@ -76,7 +76,7 @@ def unsure(model: onnx.ModelProto, call: Run, feed: Feed, want: Arrays) -> bool:
     got, limit = call(list(feed.values())), ROUNDING * _rounding(model, feed, want, known)
     if any(node.op_type in FORMULAS for node in model.graph.node):  # that decides nothing of those within
         limit = max(limit, known.limit)
-    pairs = zip(only(got, known.decided), only(want, known.decided), strict=True)
+    pairs = zip(elements_at(got, known.decided), elements_at(want, known.decided), strict=True)
     return all(
         _typed(a, b) and relative_error(a, b) <= max(LIMITS.get(b.dtype.name, 0), limit) for a, b in pairs
     )
@@ -86,7 +86,7 @@ def known_of(model: onnx.ModelProto, feed: Feed, want: Arrays) -> Sure | None:
     """Of what the source is sure."""
     source = load_source(model)
     dtype = precision(source.model.graph)
-    return sure(Alone(source), Trial({}, list(feed.values()), None, want, dtype=dtype))
+    return elements_sure(Alone(source), Trial({}, list(feed.values()), None, want, dtype=dtype))
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -99,7 +99,7 @@ def _rounding(model: onnx.ModelProto, feed: Feed, want: Arrays, known: Sure) -> 
     and node by node, as in the whole it rounds not every half between two nodes. Found apart from the proof, which has
     limits of its own."""
     errors = [
-        worst_error(only(other, known.decided), only(want, known.decided))
+        worst_error(elements_at(other, known.decided), elements_at(want, known.decided))
         for other in _others(model, feed)
         if [x.shape for x in other] == [x.shape for x in want]
     ]

@@ -23,7 +23,7 @@ from benchmarks.fuzz.outcomes import outcome
 from benchmarks.fuzz.sequences import ON, TO, WIDTH, WORDS
 from benchmarks.fuzz.workers import INVALID, Outcome
 from bridge.frontend.torch.module import Torch
-from bridge.frontend.torch.trees import in_order
+from bridge.frontend.torch.trees import in_forward_order
 
 SCALES = (1.0, 1.0, 30.0, 1e-3)  # of all weights
 RARE = ("dropout", "branch", "masked", "parametrised", "stopped")  # groups that are drawn half as often
@@ -73,7 +73,7 @@ class Made(NamedTuple):
     shapes: Any
 
     def source(self) -> Torch:
-        return Torch(self.module, self.args, in_order(self.module, self.kwargs))
+        return Torch(self.module, self.args, in_forward_order(self.module, self.kwargs))
 
 
 @dataclass(frozen=True)

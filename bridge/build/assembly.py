@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from keras import ops
 
-from bridge.graph.axes import Perm, moves
+from bridge.graph.axes import Perm, elements_move
 from bridge.graph.decimals import number
 from bridge.graph.shapes import Dim, rank, shape_of
 from bridge.keras_compat import has_long_integers, made_by, read_by
@@ -167,7 +167,7 @@ class Frame:
         if axes == sorted(axes):
             return tensor
         dims = [shape_of(value)[axis] for axis in have]
-        if not moves(dims, None, tuple(axes)):  # only axes of size one change place
+        if not elements_move(dims, None, tuple(axes)):  # only axes of size one change place
             unknown = [dims[axis] for axis in axes if not isinstance(dims[axis], int)]
             if len(unknown) <= 1:
                 return ops.reshape(tensor, [dims[a] if isinstance(dims[a], int) else -1 for a in axes])

@@ -18,7 +18,7 @@ from bridge.graph import structure
 from bridge.graph.ranges import FREE, Ranges
 from bridge.keras_compat import channels_last, weights_to_come
 from bridge.ops.contract import Plan, Tensor
-from bridge.ops.dims import within
+from bridge.ops.dims import require_size
 from bridge.weights.entry import Entry
 from bridge.weights.weight import State
 from bridge.weights.weight_map import WeightMap
@@ -96,7 +96,7 @@ def _limited(plan: Plan, assembly: Assembly, dims: Sequence[Any], tensor: Tensor
         first, second = (int(dim.evaluate({names[0]: size})) for size in (sizes.low, sizes.low + sizes.step))
         last = None if sizes.high is None else int(dim.evaluate({names[0]: sizes.high}))
         if (sizes.low, last, second - first) != (1, None, 1):
-            tensor = within(tensor, axis, first, last, second - first)
+            tensor = require_size(tensor, axis, first, last, second - first)
             assembly.name_operations(tensor, f"limits_of_{names[0]}")
     return tensor
 

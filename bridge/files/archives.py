@@ -48,7 +48,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def measured(source: Path | IO[bytes], most: float = math.inf) -> Iterator[zipfile.ZipFile]:
+def open_measured(source: Path | IO[bytes], most: float = math.inf) -> Iterator[zipfile.ZipFile]:
     """The archive, once it is known to unpack to little more than it weighs and to no more than `most` bytes, in
     members each of a name of its own. Raises `ValueError` or `zipfile.BadZipFile` if it is no such archive."""
     with zipfile.ZipFile(source) as archive:
@@ -111,7 +111,7 @@ Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | float | bool | No
 def read_arrays(path: Path, most: float = math.inf) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file by name. Raises one of `BROKEN` if it is not one whose arrays are numbers, as many
     as it has bytes for."""
-    with measured(path, most) as archive:
+    with open_measured(path, most) as archive:
         arrays = {}
         for member in archive.infolist():
             if not member.filename.endswith(".npy"):

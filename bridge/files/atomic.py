@@ -42,7 +42,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     Raises `OutputError` if it cannot be written.
     """
-    with workshop(path) as room:
+    with private_folder(path) as room:
         part = room / path.name
         write(part)
         flush_to_disk(part)
@@ -50,7 +50,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 @contextlib.contextmanager
-def workshop(path: Path) -> Iterator[Path]:
+def private_folder(path: Path) -> Iterator[Path]:
     """A fresh folder beside `path` that nobody else may enter, gone afterwards, also where this process is killed. An
     `OSError` inside becomes an `OutputError`."""
     lock = None

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import IO, TYPE_CHECKING
 
 from bridge.errors import SourceError, imported, short_message
-from bridge.files.archives import measured
+from bridge.files.archives import open_measured
 from bridge.files.atomic import require_file, write_atomically
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def pickles(file: IO[bytes]) -> list[bytes]:
     file.seek(0)
     if start != ZIP:
         return [file.read()]
-    with measured(file) as archive:
+    with open_measured(file) as archive:
         pickles = [archive.read(name) for name in archive.namelist() if name.endswith(".pkl")]
     if sum(map(len, pickles)) > MAX_PICKLE:
         raise ValueError(f"it has more than {MAX_PICKLE >> 20} MiB beside its tensors")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bridge.files.archives import SLACK, Json, Member, entries, measured, read_json, require_printable
+from bridge.files.archives import SLACK, Json, Member, entries, open_measured, read_json, require_printable
 
 if TYPE_CHECKING:
     import h5py
@@ -47,7 +47,7 @@ def require_harmless(path: Path) -> None:
     more room than it weighs."""
     from bridge.keras_compat import count_elements
 
-    with measured(path) as archive:
+    with open_measured(path) as archive:
         for name in archive.namelist():
             if name not in MEMBERS:
                 raise ValueError(f"it holds {name!r}; a model has nothing beside its config and its weights")

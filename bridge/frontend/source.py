@@ -153,7 +153,7 @@ def _load_program(program: ExportedProgram) -> Source:
     from bridge.frontend.torch.export import export_program
     from bridge.frontend.torch.given import require_numbers
     from bridge.frontend.torch.module import Torch
-    from bridge.frontend.torch.trees import given_by, paths
+    from bridge.frontend.torch.trees import output_names, paths
 
     require_numbers("program", program.example_inputs, {**program.state_dict, **program.constants})
     exported = export_program(program)
@@ -167,7 +167,7 @@ def _load_program(program: ExportedProgram) -> Source:
         exported.notes,
         assumptions=exported.assumptions,
         departs=exported.departs,
-        outputs=structure.plain(list(paths(given_by(program)))),
+        outputs=structure.plain(list(paths(output_names(program)))),
     )
 
 
@@ -176,11 +176,11 @@ def _load_module(
 ) -> Source:
     from bridge.frontend.torch.given import placed, require_example, require_numbers, result_of, without_cache
     from bridge.frontend.torch.module import Torch
-    from bridge.frontend.torch.trees import in_order, paths, register
+    from bridge.frontend.torch.trees import in_forward_order, paths, register
 
     register((args, kwargs))
     require_example(module, args, kwargs)
-    args, kwargs = placed(module, (args, in_order(module, kwargs)))
+    args, kwargs = placed(module, (args, in_forward_order(module, kwargs)))
     title = type(module).__name__
     require_numbers(title, (args, kwargs), module.state_dict())
     given, told = without_cache(Torch(module, args, kwargs))

@@ -52,7 +52,7 @@ def plain(perm: Sequence[int] | None) -> Perm:
     return None if perm is None or list(perm) == list(range(len(perm))) else tuple(perm)
 
 
-def moves(dims: Sequence[Size], have: Perm, want: Perm) -> bool:
+def elements_move(dims: Sequence[Size], have: Perm, want: Perm) -> bool:
     """Whether the elements of a tensor with these dims, stored in the order `have`, move for the order `want`."""
     wide = [axis for axis in have or range(len(dims)) if dims[axis] != 1]
     return wide != [axis for axis in want or range(len(dims)) if dims[axis] != 1]

@@ -20,7 +20,7 @@ class Emitter:
 
     def __init__(self, node: ir.Node):
         self.node = node
-        self.graph = home(node)
+        self.graph = owner_graph(node)
 
     def __call__(
         self, op: str, *inputs: ir.Value | None, domain: str = "", outputs: int = 1, **attributes: Any
@@ -101,7 +101,7 @@ def all_nodes(model: ir.Model) -> list[ir.Node]:
     return list(ir.traversal.RecursiveGraphIterator(model.graph))
 
 
-def home(node: ir.Node) -> ir.Graph:
+def owner_graph(node: ir.Node) -> ir.Graph:
     """The graph in which `node` stands."""
     if not isinstance(node.graph, ir.Graph):
         raise ValueError(f"{node.op_type} {node.name} stands in no graph")
@@ -120,7 +120,7 @@ def sizes(tensor: ir.TensorProtocol) -> list[int]:
     return [int(dim) for dim in tensor.shape if isinstance(dim, int)]
 
 
-def used(value: ir.Value) -> bool:
+def is_used(value: ir.Value) -> bool:
     return bool(value.uses()) or value.is_graph_output()
 
 

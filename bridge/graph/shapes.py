@@ -55,7 +55,7 @@ def symbolic_contents(value: ir.Value) -> list[int | ir.SymbolicDim] | None:
     return [item if isinstance(item, int) else ir.SymbolicDim(item) for item in json.loads(text)]
 
 
-def reaches(length: int | ir.SymbolicDim, count: int, size: int | ir.SymbolicDim) -> bool:
+def surely_covers(length: int | ir.SymbolicDim, count: int, size: int | ir.SymbolicDim) -> bool:
     """Whether `count` parts of this length cover a size for certain, whatever the free sizes are."""
     if any(isinstance(dim, ir.SymbolicDim) and dim.value is None for dim in (length, size)):
         return False

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import home, unused
+from bridge.graph.rewriting import owner_graph, unused
 
 
 def splice(body: ir.Graph, before: ir.Node, given: Sequence[ir.Value | None] = ()) -> list[ir.Value]:
     """Move the nodes and constants of `body`, whose inputs are `given`, in front of the node `before`, under names that
     nothing else has; `body` is empty then. What it gave."""
-    graph = home(before)
+    graph = owner_graph(before)
     names = {value.name for value in _values(graph)}
     inputs = dict(zip(body.inputs, given, strict=True))
     outputs = [inputs.get(value) or value for value in body.outputs]

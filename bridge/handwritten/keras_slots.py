@@ -55,10 +55,10 @@ class Slot:
         return described(self.unit) + (f" ({self.role})" if self.role else "")
 
 
-def in_a_row(target: Target) -> Iterator[Layer]:
+def layers_in_a_row(target: Target) -> Iterator[Layer]:
     """The layers and models of a sequence, and of those in it, in order."""
     for item in target if isinstance(target, Sequence) else ():
-        yield from in_a_row(item)
+        yield from layers_in_a_row(item)
     if not isinstance(target, Sequence):
         yield target
 

@@ -31,6 +31,6 @@ LAYOUTS = (
 )
 
 
-def telling(arrays: Sequence[np.ndarray]) -> list[Layout]:
+def moving_layouts(arrays: Sequence[np.ndarray]) -> list[Layout]:
     """The layouts that move an axis of one of them."""
     return [layout for layout in LAYOUTS if any(x.ndim >= layout.least for x in arrays)]

@@ -21,8 +21,8 @@ import numpy as np
 from bridge.errors import NotRun, SourceError, calling
 from bridge.frontend.torch.module import Torch
 from bridge.handwritten.flattened import Tensor
-from bridge.handwritten.keras_slots import Target, in_a_row, nearest, slots_of
-from bridge.handwritten.layouts import LAYOUTS, telling
+from bridge.handwritten.keras_slots import Target, layers_in_a_row, nearest, slots_of
+from bridge.handwritten.layouts import LAYOUTS, moving_layouts
 from bridge.handwritten.settings import built_shape
 from bridge.handwritten.torch_parts import array_of
 from bridge.keras_compat import full_precision
@@ -63,7 +63,7 @@ class Keras:
     """A layer, a model, or a sequence of them one after the other, as a function of arrays."""
 
     def __init__(self, target: Target):
-        self.chain = list(in_a_row(target))
+        self.chain = list(layers_in_a_row(target))
 
     @cached_property
     def inputs(self) -> list[Input]:
@@ -222,7 +222,7 @@ class Sides:
         arrays = [one.draw(rng, free) for one in self.keras.inputs]
         names = [one.name for one in self.keras.inputs]
         by_name = set(names) <= set(inspect.signature(self.module.forward).parameters)
-        for layout in telling(arrays):
+        for layout in moving_layouts(arrays):
             moved = [
                 np.ascontiguousarray(layout.to_torch(x)) if x.ndim >= layout.least else x for x in arrays
             ]
@@ -245,7 +245,7 @@ class Sides:
         arrays = [array_of(x) for x in _leaves(ours) if hasattr(x, "shape")]
         if len(arrays) != len(names):
             raise NotRun(f"torch takes {len(arrays)} tensors, Keras {len(names)}")
-        for layout in telling(arrays):
+        for layout in moving_layouts(arrays):
             yield (args, kwargs), [layout.to_keras(x) if x.ndim >= layout.least else x for x in arrays]
 
     def _closest(self, tried: Iterator[Tried]) -> Comparison:

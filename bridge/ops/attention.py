@@ -8,7 +8,7 @@ import numpy as np
 from keras import layers, ops
 
 from bridge.graph.functions import DOMAIN
-from bridge.graph.rewriting import home, input_of, inputs_of
+from bridge.graph.rewriting import input_of, inputs_of, owner_graph
 from bridge.graph.shapes import shape_of
 from bridge.keras_compat import Config, with_exact_scale
 from bridge.ops import dims
@@ -101,7 +101,7 @@ def _scaled(site: Site, q: Tensor, size: dims.Dim, scale: float | None) -> tuple
 def _of_all_keys(site: Site, mask: Tensor, k: Tensor) -> Tensor:
     """From opset 24 on, a mask may be of fewer keys than there are: the others are masked."""
     node = site.node
-    if mask is None or home(node).opset_imports[""] < 24:
+    if mask is None or owner_graph(node).opset_imports[""] < 24:
         return mask
     if not site.given(4) and shape_of(input_of(node, 3))[-1] == shape_of(input_of(node, 1))[-2]:
         return mask
@@ -186,7 +186,7 @@ def _dense(site: Site, x: Tensor, w: Weight, b: Weight | Tensor) -> Tensor:
 def _calls_read(site: Site) -> list[ir.Node]:
     """The calls of this node's layer of which something reads the weights."""
     node = site.node
-    alike = (n for n in home(node) if (n.domain, n.op_type) == (node.domain, node.op_type))
+    alike = (n for n in owner_graph(node) if (n.domain, n.op_type) == (node.domain, node.op_type))
     calls = (n for n in alike if _recipe(n) == _recipe(node))
     return [n for n in calls if n.outputs[1].uses() or n.outputs[1].is_graph_output()]
 

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from bridge.errors import Refusal, UnsupportedError
 from bridge.graph.axes import FactorOrder, Perm
 from bridge.graph.provenance import refusal, torch_path
-from bridge.graph.rewriting import input_of, used
+from bridge.graph.rewriting import input_of, is_used
 from bridge.graph.shapes import Dim, rank, shape_of
 from bridge.weights.weight import Weight
 
@@ -190,7 +190,7 @@ class Step:
 
     def used(self, index: int) -> bool:
         """Whether anything reads output `index`."""
-        return index < len(self.node.outputs) and used(self.node.outputs[index])
+        return index < len(self.node.outputs) and is_used(self.node.outputs[index])
 
 
 @dataclass

@@ -133,7 +133,7 @@ def _numbered(site: Site, dims: Sequence[Dim]) -> Tensor:
     return numbers
 
 
-def within(x: Tensor, axis: int, low: int, high: int | None, step: int = 1) -> Tensor:
+def require_size(x: Tensor, axis: int, low: int, high: int | None, step: int = 1) -> Tensor:
     """x as it is, if its size along `axis` is one of low, low + step, … high; else an error of the backend, at a
     reshape of what is missing or too much."""
     corner = x[tuple(slice(None) if i == axis else slice(0, 1) for i in range(len(x.shape)))]

@@ -24,7 +24,7 @@ from typing import TypeVar
 
 import onnx_ir as ir
 
-from bridge.graph.axes import FactorOrder, Perm, channels_behind, moves, plain, reshaped
+from bridge.graph.axes import FactorOrder, Perm, channels_behind, elements_move, plain, reshaped
 from bridge.graph.rewriting import input_of, inputs_of
 from bridge.graph.shapes import rank, shape_of
 from bridge.ops.contract import Kind, Known, Layout, Operand, Orders, Reordered, Step
@@ -266,7 +266,7 @@ def _cheapest(whole: Sequence[ir.Value], orders: Orders, image: bool) -> Perm:
     counts = Counter(map(orders.perm, whole))
 
     def cost(order: Perm) -> tuple[int, int, bool]:
-        moved = [value for value in whole if moves(shape_of(value), orders.perm(value), order)]
+        moved = [value for value in whole if elements_move(shape_of(value), orders.perm(value), order)]
         return len(moved), -counts[order], (order is None) == image
 
     return min(counts, key=cost, default=None)

@@ -36,7 +36,7 @@ def squeeze(site: Site, x, axes: Ints = None):
     numbers = {int(axis) % len(x.shape) for axis in np.ravel(axes)}
     free = {axis for axis in numbers if not isinstance(site.shape()[axis], int)}
     for axis in free:
-        x = dims.within(x, axis, 1, 1)
+        x = dims.require_size(x, axis, 1, 1)
     x = x[tuple(0 if axis in free else slice(None) for axis in range(len(x.shape)))] if free else x
     known = tuple(axis - sum(other < axis for other in free) for axis in sorted(numbers - free))
     return ops.squeeze(x, axis=known) if known else x

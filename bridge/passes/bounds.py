@@ -17,7 +17,7 @@ from onnx_shape_inference import ShapeInferenceContext
 from bridge.errors import SourceError
 from bridge.graph.axes import MAX_RANK
 from bridge.graph.shapes import Dim
-from bridge.passes.normal_form import depth, plain
+from bridge.passes.normal_form import depth, plain_symbol
 from bridge.passes.work import FAST, SLOW, products
 
 # By how they read: sizes, times, whose
@@ -72,7 +72,7 @@ class Bounded(ShapeInferenceContext):
             return dim
         if len(dim.value) > MAX_TEXT or HUGE.search(dim.value):
             return self._renamed(dim.value)
-        short = plain(dim)
+        short = plain_symbol(dim)
         if isinstance(short, int) or depth(short) <= MAX_DEPTH:
             return short
         return self._renamed(str(short.value))

@@ -16,8 +16,8 @@ from bridge.graph.rewriting import (
     inputs_of,
     integers,
     is_onnx,
+    is_used,
     replace,
-    used,
 )
 from bridge.graph.shapes import rank, squeezed_axes
 from bridge.passes.fixed_point import until_unchanged
@@ -34,7 +34,7 @@ def _sweep(model: ir.Model) -> list[ir.Node]:
     rewritten = []
     for node in all_nodes(model):
         rule = RULES.get(node.op_type) if is_onnx(node) else None
-        value = rule(node) if rule is not None and used(node.outputs[0]) else None
+        value = rule(node) if rule is not None and is_used(node.outputs[0]) else None
         if value is not None:
             replace(node.outputs[0], value)
             rewritten.append(node)

@@ -7,7 +7,16 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from bridge.graph.rewriting import Emitter, all_nodes, attribute, constant, home, input_of, is_onnx, replace
+from bridge.graph.rewriting import (
+    Emitter,
+    all_nodes,
+    attribute,
+    constant,
+    input_of,
+    is_onnx,
+    owner_graph,
+    replace,
+)
 
 
 def compress_to_gather(model: ir.Model) -> None:
@@ -31,4 +40,4 @@ def _pick(node: ir.Node, places: np.ndarray) -> None:
     if axis is None:
         x, axis = emit("Reshape", x, emit.constant([-1])), 0
     replace(node.outputs[0], emit("Gather", x, emit.constant(places), axis=axis))
-    home(node).remove(node, safe=True)
+    owner_graph(node).remove(node, safe=True)

@@ -17,10 +17,10 @@ import onnx_ir as ir
 from bridge.errors import SourceError
 from bridge.graph.decimals import decimal
 from bridge.graph.functions import DOMAIN
-from bridge.graph.rewriting import all_nodes, home, is_onnx, sizes
+from bridge.graph.rewriting import all_nodes, is_onnx, owner_graph, sizes
 from bridge.passes.bounds import known_bytes
 from bridge.passes.evaluate import evaluate
-from bridge.passes.moves import move, stays
+from bridge.passes.moves import move, stays_trainable
 from bridge.weights.recipes import Computed
 from bridge.weights.weight import Weight
 
@@ -65,7 +65,7 @@ def fold_constants(model: ir.Model) -> None:
     held = (value for graph in model.graphs() for value in graph.initializers.values())
     room = MAX_GROWTH + 4 * sum(map(_bytes, held))
     for node in all_nodes(model):
-        graph = home(node)
+        graph = owner_graph(node)
         inputs = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs]
         if not _foldable(node, inputs, graph):
             continue
@@ -169,7 +169,7 @@ def _fold_node(node: ir.Node, inputs: Sequence[ir.TensorProtocol | None]) -> lis
     moved = move(node, inputs)
     if moved is not None:
         return moved
-    if any(map(stays, weights)):
+    if any(map(stays_trainable, weights)):
         return []
     parameters = tuple(dict.fromkeys(p for weight in weights for p in weight.recipe.parameters))
     return [

@@ -16,15 +16,24 @@ from typing import Any, TypeAlias
 import onnx_ir as ir
 
 from bridge.graph.functions import DOMAIN
-from bridge.graph.rewriting import Emitter, all_nodes, attribute, input_of, inputs_of, is_onnx, replace, used
-from bridge.passes.monomial import Monomial, monomial, one_more, within
+from bridge.graph.rewriting import (
+    Emitter,
+    all_nodes,
+    attribute,
+    input_of,
+    inputs_of,
+    is_onnx,
+    is_used,
+    replace,
+)
+from bridge.passes.monomial import Monomial, monomial, one_more, values_within
 
 Found: TypeAlias = tuple[ir.Value, str, dict[str, Any]] | None  # what is activated, by which operator
 
 
 def fuse_activation(model: ir.Model) -> None:
     for node in all_nodes(model):
-        if not is_onnx(node, "Mul", "Div") or not used(node.outputs[0]):
+        if not is_onnx(node, "Mul", "Div") or not is_used(node.outputs[0]):
             continue
         product = monomial(node.outputs[0])
         found = next((f for value in product.powers for rule in RULES if (f := rule(product, value))), None)
@@ -60,7 +69,7 @@ def _gelu(product: Monomial, gate: ir.Value) -> Found:
         return None
     argument, exact = input_of(node, 0), node.op_type == "Erf"
     fits = _is_scaled if exact else _is_cubic
-    for x in within(argument):
+    for x in values_within(argument):
         if product.equals(monomial(x).scaled(0.5) * Monomial(1.0, {gate: 1.0})) and fits(argument, x):
             return x, "Gelu", {"approximate": "none" if exact else "tanh"}
     return None

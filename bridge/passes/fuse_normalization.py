@@ -27,13 +27,13 @@ from bridge.graph.rewriting import (
     inputs_of,
     integers,
     is_onnx,
+    is_used,
     numpy_type,
     replace,
     typed,
-    used,
 )
 from bridge.graph.shapes import rank, shape_of
-from bridge.passes.monomial import Monomial, monomial, one_more, within
+from bridge.passes.monomial import Monomial, monomial, one_more, values_within
 from bridge.weights.weight import Weight
 
 
@@ -59,7 +59,7 @@ def fuse_normalization(model: ir.Model) -> None:
     _share(model)
     made: dict[ir.Value, Norm] = {}
     for node in all_nodes(model):
-        if not is_onnx(node) or not node.outputs or not used(node.outputs[0]):
+        if not is_onnx(node) or not node.outputs or not is_used(node.outputs[0]):
             continue
         norm = _affine(node, made) or _single_steps(node) or _grouped(node)
         if norm is not None and len(norm.dims) == len(norm.axes):
@@ -115,7 +115,7 @@ def _normalised(
     product: Monomial, variance: ir.Value, squares: ir.Value, axes: tuple[int, ...]
 ) -> tuple[str, ir.Value] | None:
     """Which operator `product` is, of which value: that whose squares were averaged."""
-    for value in within(squares):
+    for value in values_within(squares):
         own = monomial(value)
         if not product.equals(own * Monomial(1.0, {variance: -0.5})) or not monomial(squares).equals(own**2):
             continue

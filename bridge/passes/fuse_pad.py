@@ -6,7 +6,7 @@ import math
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import all_nodes, attribute, constant, input_of, integers, is_onnx, used
+from bridge.graph.rewriting import all_nodes, attribute, constant, input_of, integers, is_onnx, is_used
 from bridge.weights.weight import Weight
 
 NEUTRAL = {"Conv": 0.0, "MaxPool": -math.inf}  # what the windows of each see in their padding
@@ -38,7 +38,7 @@ def _pools(node: ir.Node, pads: list[int]) -> bool:
     """Whether a pool means the same with these pads: no window starts in them, and nobody asks for places."""
     kernel = list(attribute(node, "kernel_shape"))
     within = all(amount < size for amount, size in zip(pads, 2 * kernel, strict=True))
-    return within and not attribute(node, "ceil_mode", 0) and not any(map(used, node.outputs[1:]))
+    return within and not attribute(node, "ceil_mode", 0) and not any(map(is_used, node.outputs[1:]))
 
 
 def _spatial(node: ir.Node, value: float) -> list[int] | None:

@@ -30,7 +30,7 @@ from bridge.graph.shapes import Dim, formula, shape_of
 from bridge.passes import broadcast_shapes, slice_shapes, window_shapes
 from bridge.passes.bounds import MAX_CONTENTS, ROOM, Bounded, Room, require_bounds
 from bridge.passes.library_rules import library_rule
-from bridge.passes.normal_form import plain
+from bridge.passes.normal_form import plain_symbol
 from bridge.passes.sequence_to_split import part_sizes
 
 
@@ -56,7 +56,7 @@ def infer_shapes(model: ir.Model) -> None:
     model.meta.setdefault(ROOM, Room.of(model.graph))
     for value, shape in zip(values, declared, strict=True):
         if value.shape is not None:
-            value.shape = ir.Shape([plain(dim) for dim in value.shape])
+            value.shape = ir.Shape([plain_symbol(dim) for dim in value.shape])
         elif value.is_graph_output():
             value.shape = shape
         if SYM_DATA_KEY in value.metadata_props:
@@ -64,7 +64,7 @@ def infer_shapes(model: ir.Model) -> None:
                 d if isinstance(d, int) else ir.SymbolicDim(d)
                 for d in json.loads(value.metadata_props[SYM_DATA_KEY])
             ]
-            sizes = [d if isinstance(d, int) else d.value for d in map(plain, contents)]
+            sizes = [d if isinstance(d, int) else d.value for d in map(plain_symbol, contents)]
             value.metadata_props[SYM_DATA_KEY] = json.dumps(sizes)
 
 
@@ -281,7 +281,7 @@ def _pad(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     dims = list(data.shape)
     axes = [axis % len(dims) for axis in (range(len(dims)) if axes is None else axes)]
     for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
-        dims[axis] = plain(dims[axis] + plain(before) + plain(after))
+        dims[axis] = plain_symbol(dims[axis] + plain_symbol(before) + plain_symbol(after))
     ctx.set_shape_and_dtype(node.outputs[0], ir.Shape(dims), data.dtype)
 
 
@@ -302,7 +302,7 @@ def _infer_range(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         return
     count = -((start - limit) // step)
     count = max(count, 0) if isinstance(count, int) else ir.SymbolicDim(sympy.Max(0, formula(count)))
-    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([plain(count)]), input_of(node, 0).dtype)
+    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([plain_symbol(count)]), input_of(node, 0).dtype)
 
 
 def _whole(ctx: ShapeInferenceContext, value: ir.Value) -> Dim | None:

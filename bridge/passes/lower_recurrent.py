@@ -23,9 +23,9 @@ from bridge.graph.rewriting import (
     inputs_of,
     integers,
     is_onnx,
+    is_used,
     numpy_type,
     replace,
-    used,
 )
 from bridge.graph.shapes import squeezed_axes
 from bridge.weights.weight import Weight
@@ -93,7 +93,7 @@ def _rewrite(node: ir.Node) -> None:
         _replace_sequence(emit, outputs[0], y, directions, attributes["hidden_size"], batch_first)
     axis = emit.constant([1 if batch_first else 0])
     for kind, old in enumerate(outputs[1:]):
-        if old is not None and used(old):
+        if old is not None and is_used(old):
             rows = [emit("Unsqueeze", finals[side * len(states) + kind], axis) for side in range(directions)]
             replace(old, rows[0] if directions == 1 else emit("Concat", *rows, axis=1 if batch_first else 0))
     emit.graph.remove(node, safe=True)
@@ -183,7 +183,7 @@ def _replace_sequence(
     for node in [use.node for use in old.uses()]:
         for tail in _joins(node, old, batch_first, directions * hidden):
             replace(tail, joined)
-    if used(old):
+    if is_used(old):
         split = emit("Reshape", y, emit.constant([0, 0, directions, hidden]))
         replace(old, split if batch_first else emit("Transpose", split, perm=[1, 2, 0, 3]))
 

@@ -102,7 +102,7 @@ def one_more(value: ir.Value) -> tuple[float, ir.Value] | None:
     return None
 
 
-def within(value: ir.Value) -> list[ir.Value]:
+def values_within(value: ir.Value) -> list[ir.Value]:
     """The values that the formula of `value` is made of, each once, itself first."""
     found = {value: None}
     level = [value]

@@ -41,7 +41,7 @@ def move(node: ir.Node, inputs: Sequence[ir.TensorProtocol | None]) -> list[ir.T
     return moved
 
 
-def stays(weight: Weight) -> bool:
+def stays_trainable(weight: Weight) -> bool:
     """Whether arithmetic on a parameter is left for the run, so that the parameter stays trainable."""
     return weight.is_parameter and weight.trainable
 
@@ -82,7 +82,9 @@ def _slice(node, w, starts, ends, axes=None, steps=None):
 def _concat(node, *parts):
     axis = attribute(node, "axis", 0)
     weights = [part for part in parts if isinstance(part, Weight)]
-    if any(map(stays, weights)) and not all(isinstance(part, Weight) and part.is_parameter for part in parts):
+    if any(map(stays_trainable, weights)) and not all(
+        isinstance(part, Weight) and part.is_parameter for part in parts
+    ):
         return None  # a variable trains as a whole
     filled = [part if isinstance(part, Weight) else _as_fill(weights[0], part) for part in parts]
     if any(part is None for part in filled):

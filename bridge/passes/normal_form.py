@@ -14,7 +14,7 @@ LARGEST_DENOMINATOR = 1 << 20  # a denominator that is larger was a binary fract
 ROUNDING = ("floor(", "ceiling(", "Mod(")
 
 
-def plain(dim: Dim) -> Dim:
+def plain_symbol(dim: Dim) -> Dim:
     """A symbol in its one normal form; one that is a number, as a number."""
     if isinstance(dim, int) or dim.value is None or dim.value.isidentifier():
         return dim
@@ -90,7 +90,7 @@ def depth(dim: ir.SymbolicDim) -> int:
         return 0
     try:
         return _depth(formula(dim))
-    except ValueError:  # as in `plain`
+    except ValueError:  # as in `plain_symbol`
         return 0
 
 

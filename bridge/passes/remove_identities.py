@@ -6,7 +6,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bridge.graph.functions import DOMAIN
-from bridge.graph.rewriting import constant, home, input_of, is_onnx, read_inside, replace
+from bridge.graph.rewriting import constant, input_of, is_onnx, owner_graph, read_inside, replace
 from bridge.weights.weight import Weight
 
 
@@ -47,4 +47,4 @@ def _drop(node: ir.Node) -> None:
     replace(made, given)
     if named:
         given.name = made.name
-    home(node).remove(node, safe=True)
+    owner_graph(node).remove(node, safe=True)

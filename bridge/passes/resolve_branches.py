@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import all_nodes, constant, home, input_of, is_onnx, replace
+from bridge.graph.rewriting import all_nodes, constant, input_of, is_onnx, owner_graph, replace
 from bridge.graph.shapes import symbolic_contents
 from bridge.graph.splicing import splice
 
@@ -33,4 +33,4 @@ def _put(node: ir.Node, branch: ir.Graph) -> None:
     """What `branch` holds in the place of `node`."""
     for old, new in zip(node.outputs, splice(branch, node), strict=True):
         replace(old, new)
-    home(node).remove(node, safe=True)
+    owner_graph(node).remove(node, safe=True)

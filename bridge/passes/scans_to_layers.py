@@ -13,7 +13,7 @@ import onnx_ir as ir
 from bridge.graph.functions import DOMAIN
 from bridge.graph.loops import Carried, Scanned, body_of, carried, is_count, scanned_in, scanned_out, trips
 from bridge.graph.recurrent import CELLS, STATES, RecurrentOp
-from bridge.graph.rewriting import Emitter, all_nodes, attribute, constant, is_onnx, replace, typed, used
+from bridge.graph.rewriting import Emitter, all_nodes, attribute, constant, is_onnx, is_used, replace, typed
 from bridge.graph.shapes import shape_of
 from bridge.passes.lower_recurrent import is_zero
 from bridge.weights.weight import Weight
@@ -73,8 +73,8 @@ class _Reading:
 
     def results(self) -> list[tuple[ir.Value, ir.Value]]:
         """The outputs of the node that are read, and what takes their place."""
-        states = [state for state in self.states.values() if used(state.result)]
-        made = [side for side in scanned_out(self.node) if side.whole is not None and used(side.whole)]
+        states = [state for state in self.states.values() if is_used(state.result)]
+        made = [side for side in scanned_out(self.node) if side.whole is not None and is_used(side.whole)]
         for inner in _needed(body_of(self.node), [*(s.after for s in states), *(s.part for s in made)]):
             self._read(inner)
         return [

@@ -14,7 +14,7 @@ from bridge.graph.rewriting import (
     is_onnx,
     replace,
 )
-from bridge.graph.shapes import reaches, shape_of, symbolic_contents
+from bridge.graph.shapes import shape_of, surely_covers, symbolic_contents
 
 END = (1 << 63) - 1  # of an axis, whatever its size
 
@@ -60,7 +60,7 @@ def _part(emit: Emitter, source: ir.Value, size: ir.Value, axis: int, place: int
     """The rows of a part; one that is the last for certain goes on to the end of the source."""
     whole, length = emit("Reshape", size, emit.constant([1])), symbolic_contents(size)
     start, end = (emit("Mul", whole, emit.constant([k])) for k in (place, place + 1))
-    if length and reaches(length[0], place + 1, shape_of(source)[axis]):
+    if length and surely_covers(length[0], place + 1, shape_of(source)[axis]):
         end = emit.constant([END])
     return emit("Slice", source, start, end, emit.constant([axis]))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bridge.errors import SourceError
-from bridge.graph.rewriting import all_nodes, constant, home, input_of, inputs_of, is_onnx, unused
+from bridge.graph.rewriting import all_nodes, constant, input_of, inputs_of, is_onnx, owner_graph, unused
 from bridge.graph.shapes import symbolic_contents, written
 from bridge.passes.infer_and_fold import infer_and_fold
 
@@ -74,7 +74,7 @@ def _fits(model: ir.Model, place: int, holds: bool) -> bool:
 
 def _take(model: ir.Model, place: int, holds: bool) -> None:
     node = all_nodes(model)[place]
-    graph = home(node)
+    graph = owner_graph(node)
     decided = ir.Value(name=unused("decided", graph.initializers), const_value=ir.tensor([holds]))
     decided.shape, decided.dtype = ir.Shape([1]), ir.DataType.BOOL
     graph.register_initializer(decided)

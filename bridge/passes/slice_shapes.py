@@ -9,7 +9,7 @@ from onnx_shape_inference import ShapeInferenceContext, registry
 from bridge.graph.rewriting import input_of, integers
 from bridge.graph.shapes import FAR, formula
 from bridge.passes.library_rules import library_rule
-from bridge.passes.normal_form import plain
+from bridge.passes.normal_form import plain_symbol
 
 
 def register() -> None:
@@ -35,7 +35,7 @@ def register() -> None:
                 dims[axis] = len(range(*slice(start, end, step).indices(dim)))
             elif not isinstance(dim, int) and dim.value is not None and step:
                 dims[axis] = _extent(formula(dim), start, end, step)
-        node.outputs[0].shape = ir.Shape([plain(dim) for dim in dims])
+        node.outputs[0].shape = ir.Shape([plain_symbol(dim) for dim in dims])
 
 
 def _extent(size: sympy.Expr, start: int, end: int, step: int) -> int | ir.SymbolicDim:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.graph.loops import Scanned, body_of, carried, scanned_out, trips
-from bridge.graph.rewriting import Emitter, home, is_onnx, replace, used
+from bridge.graph.rewriting import Emitter, is_onnx, is_used, owner_graph, replace
 from bridge.graph.splicing import splice
 from bridge.passes.infer_and_fold import infer_and_fold
 
@@ -36,7 +36,7 @@ def _unroll_all(model: ir.Model, room: int) -> int:
 
 
 def _is_read(side: Scanned) -> bool:
-    return side.whole is not None and used(side.whole)
+    return side.whole is not None and is_used(side.whole)
 
 
 def _unroll(node: ir.Node, times: int) -> None:
@@ -57,4 +57,4 @@ def _unroll(node: ir.Node, times: int) -> None:
         if side.whole is not None and _is_read(side):
             stacked = emit("Concat", *(emit("Unsqueeze", part, first) for part in parts), axis=0)
             replace(side.whole, stacked)
-    home(node).remove(node, safe=True)
+    owner_graph(node).remove(node, safe=True)

@@ -14,7 +14,7 @@ from bridge.graph.rewriting import attribute, input_of
 from bridge.graph.shapes import Dim
 from bridge.graph.windows import pool_windows, transposed_size, windows, with_overhang
 from bridge.passes.library_rules import library_rule
-from bridge.passes.normal_form import plain
+from bridge.passes.normal_form import plain_symbol
 
 MAX_WINDOW = 1 << 24  # elements
 SAME = ("SAME_UPPER", "SAME_LOWER")
@@ -40,7 +40,7 @@ def _extend(op: str, version: int, spatial) -> None:
         dims = spatial(node, list(x[2:]))
         for value in node.outputs:
             if dims is not None and value.shape is not None:
-                value.shape = ir.Shape([*y[:2], *map(plain, dims)])
+                value.shape = ir.Shape([*y[:2], *map(plain_symbol, dims)])
 
 
 def _require_window(node: ir.Node) -> None:

@@ -40,7 +40,7 @@ def render(report: Report) -> str:
     )
 
 
-def framed(report: Report) -> str:
+def in_a_frame(report: Report) -> str:
     """The page in a frame of its own, for a page that has styles of its own."""
     title, page = html.escape(report.source), html.escape(render(report))
     return f'<iframe title="{title}" srcdoc="{page}" style="width: 100%; height: 40em; border: 0"></iframe>'

@@ -309,9 +309,9 @@ class Report:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        from bridge.report.html import framed
+        from bridge.report.html import in_a_frame
 
-        return framed(self)
+        return in_a_frame(self)
 
     def __str__(self) -> str:
         return self.to_text()

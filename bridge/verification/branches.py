@@ -13,7 +13,7 @@ from bridge.graph.rewriting import all_nodes, input_of, is_onnx
 from bridge.verification.inputs.sampler import Sampler, Sizes
 from bridge.verification.metrics import Arrays
 from bridge.verification.reference.as_given import Runner
-from bridge.verification.runners import OnnxRuntime, showing
+from bridge.verification.runners import OnnxRuntime, with_outputs
 from bridge.verification.trials import Trial
 from bridge.verification.work import Budget
 
@@ -35,7 +35,7 @@ class Branches:
     def of(cls, model: ir.Model) -> Branches:
         """Raises `SourceError` where onnxruntime does not run the graph."""
         nodes = [node for node in model.graph if is_onnx(node, "If")]
-        run = OnnxRuntime(showing(model, [input_of(node, 0).name for node in nodes]))
+        run = OnnxRuntime(with_outputs(model, [input_of(node, 0).name for node in nodes]))
         return cls(model, run, {node: set() for node in nodes})
 
     def learn(self, inputs: Arrays) -> bool:

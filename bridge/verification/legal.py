@@ -15,7 +15,7 @@ from bridge.passes.common import inline
 from bridge.passes.infer_shapes import infer_shapes
 from bridge.verification.inputs.sampler import Sampler
 from bridge.verification.reference.as_given import as_given
-from bridge.verification.trials import running
+from bridge.verification.trials import trials_that_run
 
 ENDLESS = frozenset({"Loop", "Scan"})  # operators that the file itself says how often to repeat
 
@@ -41,7 +41,7 @@ def _require_run(opened: Source) -> None:
     model = _inferred(opened.model)
     if not any(node.op_type in ENDLESS for node in all_nodes(model)):
         sampler = Sampler.of(model, None, opened.asked)
-        next(running(reference, sampler, [], sampler.budget()))
+        next(trials_that_run(reference, sampler, [], sampler.budget()))
 
 
 def _inferred(model: ir.Model) -> ir.Model:

@@ -59,7 +59,7 @@ def error_where(got: Arrays, want: Arrays, room: Arrays | None) -> float:
     if any(_beyond(*row) for row in zip(got, want, room, strict=True)):
         return worst_error(got, want)
     counts = [x == 0 for x in room]
-    return worst_error(only(got, counts), only(want, counts))
+    return worst_error(elements_at(got, counts), elements_at(want, counts))
 
 
 def _beyond(got: np.ndarray, want: np.ndarray, room: np.ndarray) -> bool:
@@ -73,7 +73,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(same(a, b), 0.0, np.where(np.isnan(apart), np.inf, apart))
 
 
-def only(arrays: Arrays, places: Arrays | None) -> Arrays:
+def elements_at(arrays: Arrays, places: Arrays | None) -> Arrays:
     """Of each array what stands at `places`; all of it where there are none, or none of its shape."""
     if places is None or [x.shape for x in arrays] != [x.shape for x in places]:
         return arrays

@@ -26,13 +26,13 @@ from bridge.verification.checks import (
     TORCH_ORT,
     Check,
 )
-from bridge.verification.doubt.sure import Alone, sure
+from bridge.verification.doubt.sure import Alone, elements_sure
 from bridge.verification.inputs.odd import Odd
 from bridge.verification.inputs.sampler import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, error_where, worst_error
 from bridge.verification.precision import step_of
 from bridge.verification.runners import OnnxRuntime, keras_call
-from bridge.verification.trials import Run, Trial, running, uncut
+from bridge.verification.trials import Run, Trial, as_long_as_the_graph, trials_that_run
 from bridge.verification.work import Budget
 
 if TYPE_CHECKING:
@@ -79,7 +79,9 @@ def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], doubles: d
         if (at := trial.check("", 0.0).at) in failed and trial.odd is not Odd.ENDLESS:  # which is no rounding
             wide = cast(trial.inputs, "float64")
             try:
-                exact = {name: uncut(run(wide), trial.onnx)[0] for name, run in doubles.items()}
+                exact = {
+                    name: as_long_as_the_graph(run(wide), trial.onnx)[0] for name, run in doubles.items()
+                }
             except (NotRun, SourceError):  # nothing runs it in float64
                 continue
             for leg in LEGS:
@@ -98,7 +100,7 @@ def compare_double(
     `dtype`: where rounding is so large there that a part of it shows in float64 too, it may. What differs counts where
     the source is sure of it, which at the first sizes has to be something."""
     call, finer, alone = keras_call(model), step_of("float64") / step_of(dtype), Alone(source)
-    for place, (draw, want) in enumerate(running(double, sampler, refused, budget)):
+    for place, (draw, want) in enumerate(trials_that_run(double, sampler, refused, budget)):
         trial = Trial(draw.sizes, draw.inputs, None, want, dtype="float64")
         try:
             rounded = single(draw.inputs)
@@ -108,7 +110,7 @@ def compare_double(
         runs = call(draw.inputs), rounded
         found = _in_double(leg, trial, *runs, finer)
         if not found.passed:
-            known = sure(alone, trial)
+            known = elements_sure(alone, trial)
             if known is not None and (place or any(x.any() for x in known.decided)):
                 found = _in_double(leg, replace(trial, room=known.room), *runs, finer, known.limit)
         yield found

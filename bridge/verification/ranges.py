@@ -24,7 +24,7 @@ from bridge.graph.ranges import FREE, Range, Ranges
 from bridge.graph.shapes import shape_of
 from bridge.verification.checks import limit_of
 from bridge.verification.inputs.sampler import Sampler, Sizes
-from bridge.verification.inputs.sizes import LARGE, elements, required
+from bridge.verification.inputs.sizes import LARGE, allowed_sizes, count_elements
 from bridge.verification.metrics import worst_error
 from bridge.verification.reference.as_given import as_given
 
@@ -50,7 +50,7 @@ def find_ranges(opened: Source, simple: ir.Model) -> None:
     into both models. Raises `ExportError` where that is less than was asked for."""
     told, enforced = dict(opened.declared), {}
     if opened.torch is None:
-        told |= required(simple.graph)
+        told |= allowed_sizes(simple.graph)
     if opened.torch is not None and opened.assumptions:
         sampler = Sampler.of(simple, opened.torch.examples, opened.asked)
         base = sampler.exported()
@@ -173,7 +173,7 @@ class _Probe:
         self._torch, self._sampler = opened.torch, sampler
         self._onnx = as_given(opened.model, opened.torch.examples)[0]
         self._limit = min(ROUNDING * limit_of(sampler.precision), JUMP)
-        self._room = max(LARGE, elements(sampler.inputs, sampler.exported()))
+        self._room = max(LARGE, count_elements(sampler.inputs, sampler.exported()))
         self._known: dict[tuple[tuple[str, int], ...], Beyond] = {}
 
     def beyond(self, assumption: Assumption) -> Beyond:
@@ -198,7 +198,7 @@ class _Probe:
         return self._known[key]
 
     def _run(self, sizes: Sizes) -> Beyond:
-        if elements(self._sampler.inputs, sizes) > self._room:
+        if count_elements(self._sampler.inputs, sizes) > self._room:
             return Beyond.BRANCH  # for all that is known
         inputs = self._sampler.draw(sizes, 1)
         try:

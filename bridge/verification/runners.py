@@ -81,10 +81,10 @@ def onnxruntime_at(model: ir.Model | bytes | str, examples: Arrays | None) -> On
 
 def values_in(model: ir.Model, names: Sequence[str], inputs: Arrays) -> Arrays:
     """What the values called `names` hold while onnxruntime runs `model`."""
-    return OnnxRuntime(showing(model, names))(inputs) if names else []
+    return OnnxRuntime(with_outputs(model, names))(inputs) if names else []
 
 
-def showing(model: ir.Model, names: Sequence[str | None]) -> ir.Model:
+def with_outputs(model: ir.Model, names: Sequence[str | None]) -> ir.Model:
     """A copy of `model` that gives the values called `names`."""
     shown = model.clone()
     values = [*shown.graph.inputs, *(value for node in shown.graph for value in node.outputs)]

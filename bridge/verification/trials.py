@@ -81,14 +81,16 @@ def trials(
     source: Run = onnx if torch is None else torch
     refused: list[str] = []
     done: list[Trial] = []
-    for draw, outputs in running(source, sampler, refused, budget):
+    for draw, outputs in trials_that_run(source, sampler, refused, budget):
         if not done and worst_error(source(draw.inputs), outputs) > NONDETERMINISM:
             raise SourceError(
                 "the source gives other outputs each time it runs, in evaluation mode too: something in it is random "
                 "or remembers, such as a dropout that is not told training=self.training"
             )
         wanted, exported = (None, outputs) if torch is None else (outputs, _exported(onnx, draw))
-        wanted, room = uncut(wanted, exported) if wanted and sampler.short(draw) else (wanted, None)
+        wanted, room = (
+            as_long_as_the_graph(wanted, exported) if wanted and sampler.short(draw) else (wanted, None)
+        )
         if room is None and done and wanted is not None:
             room = _defined(wanted, exported)
         if room is not None and not sampler.short(draw):
@@ -112,7 +114,7 @@ def odd_trials(
     budget leaves out goes to `refused`."""
     source: Run = onnx if torch is None else torch
     whole, dtype = _finite(tried[0].torch or tried[0].onnx), sampler.precision
-    for number, draw in enumerate(sampler.odd(few(tried, budget))):
+    for number, draw in enumerate(sampler.odd(smallest_sizes(tried, budget))):
         if number >= KINDS and (reason := budget.beyond(draw.sizes, draw.odd.value if draw.odd else "")):
             refused.append(reason)
             continue
@@ -128,14 +130,14 @@ def odd_trials(
             yield Trial(draw.sizes, draw.inputs, None, outputs, draw.odd, dtype=dtype)
             continue
         exported = _exported(onnx, draw)
-        outputs, room = uncut(outputs, exported) if sampler.short(draw) else (outputs, None)
+        outputs, room = as_long_as_the_graph(outputs, exported) if sampler.short(draw) else (outputs, None)
         if whole and not _finite(exported) and draw.odd in (Odd.ON, Odd.OFF):
             continue
         if finite or worst_error(exported, outputs) <= limit_of(dtype):
             yield Trial(draw.sizes, draw.inputs, outputs, exported, draw.odd, room, dtype)
 
 
-def few(tried: Sequence[Trial], budget: Budget) -> Sizes:
+def smallest_sizes(tried: Sequence[Trial], budget: Budget) -> Sizes:
     """The sizes with the fewest elements at which no axis is 1, unless only large ones are so."""
     several = [
         t for t in tried if all(size > 1 for size in t.sizes.values()) and not budget.is_large(t.sizes)
@@ -143,7 +145,7 @@ def few(tried: Sequence[Trial], budget: Budget) -> Sizes:
     return min(several or tried, key=lambda trial: sum(x.size for x in trial.inputs)).sizes
 
 
-def uncut(outputs: Arrays, exported: Arrays) -> tuple[Arrays, Arrays | None]:
+def as_long_as_the_graph(outputs: Arrays, exported: Arrays) -> tuple[Arrays, Arrays | None]:
     """What torch gives where it cuts off what lies behind the longest of short sequences, with what the graph has
     there, which may be anything."""
     if all(x.shape == y.shape for x, y in zip(outputs, exported, strict=True)):
@@ -174,7 +176,7 @@ def _finite(arrays: Arrays) -> bool:
     return all(bool(np.isfinite(x).all()) for x in arrays if x.dtype.kind == "f")
 
 
-def running(
+def trials_that_run(
     source: Run, sampler: Sampler, refused: list[str], budget: Budget
 ) -> Iterator[tuple[Draw, Arrays]]:
     """Inputs at which `source` runs, with its outputs, as far as the budget goes; why it does not at others goes to

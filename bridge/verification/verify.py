@@ -23,7 +23,7 @@ from bridge.verification import outputs
 from bridge.verification.backends.process import BackendProcess
 from bridge.verification.branches import branch_trials
 from bridge.verification.checks import BACK, LIMITS, ORT_KERAS, TORCH_KERAS, Check, Verification, all_pass
-from bridge.verification.doubt.departures import KERAS, Compared, passed, settled
+from bridge.verification.doubt.departures import KERAS, Compared, judge_departures, ordinary_checks_pass
 from bridge.verification.inputs.odd import nudged
 from bridge.verification.inputs.sampler import Sampler
 from bridge.verification.metrics import Arrays, worst_error
@@ -32,9 +32,9 @@ from bridge.verification.nodes import node_errors
 from bridge.verification.precision import precision
 from bridge.verification.reference.as_given import Evaluator, Runner, as_given, in_float64
 from bridge.verification.runners import OnnxRuntime, in_order, keras_call, onnxruntime_at
-from bridge.verification.trials import Run, Trial, few, odd_trials, trials, varies
+from bridge.verification.trials import Run, Trial, odd_trials, smallest_sizes, trials, varies
 from bridge.verification.work import SLOWER
-from bridge.weights.weight_map import divided, set_apart
+from bridge.weights.weight_map import detach_from_source, split_by_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -134,7 +134,7 @@ def _in_own_precision(
     compared = Compared(call, simple, *((planned, built) if simple is not None else ()))
     errors = node_errors(planned, built, tried[0]) if runs else {}
     found = _judged(checks, tried, opened, compared, (*refused, *unrun))
-    found = _rounding_as_keras(found).joined(Verification(checks=tuple(not_back(built.weights))))
+    found = _rounding_as_keras(found).joined(Verification(checks=tuple(weights_not_back(built.weights))))
     if found.verified:
         return replace(found, errors=errors)
     first = first_mismatch(found.checks, opened, compared, tried, reference)
@@ -155,11 +155,11 @@ def _rounding_as_keras(found: Verification) -> Verification:
     return replace(found, checks=tuple(checks), dtype="float32", notes=(*found.notes, SINGLE.format(backend)))
 
 
-def not_back(weights: WeightMap) -> Iterator[Check]:
+def weights_not_back(weights: WeightMap) -> Iterator[Check]:
     """A failed check where the weights, as they are in Keras, do not come back bit for bit."""
     if weights.one_way:
         return
-    for part in divided(weights):  # the whole of them takes as much memory again
+    for part in split_by_parameters(weights):  # the whole of them takes as much memory again
         state = part.pull()
         for name, value in part.state.values.items():
             if state[name].dtype != value.dtype or state[name].tobytes() != value.tobytes():
@@ -175,7 +175,7 @@ def _judged(
 ) -> Verification:
     """The checks that were `found`, as far as they say something of what is `compared`, and what the trials were
     worth."""
-    checks = settled(allowing_rounding(found, opened, tried), tried, opened, compared)
+    checks = judge_departures(allowing_rounding(found, opened, tried), tried, opened, compared)
     unvaried = tuple(_unvaried(opened, tried))
     judged = Verification(tuple(checks), notes=tuple(notes), unvaried=unvaried, dtype=tried[0].dtype)
     if not judged.amplifies or not judged.verified:
@@ -211,7 +211,7 @@ def allowing_rounding(checks: list[Check], opened: Source, tried: list[Trial]) -
         for name, run in _doubles(opened):
             doubles[name] = run
             allowed = outputs.allowing_rounding(checks, tried, doubles)
-            if passed(allowed):
+            if ordinary_checks_pass(allowed):
                 return allowed
     except (BridgeError, NotRun):  # it does not run in float64, as where forward names a dtype
         return allowed
@@ -244,7 +244,7 @@ def trials_of(opened: Source, simple: ir.Model) -> Trials:
         budget = sampler.budget()
         tried, refused = trials(sampler, reference, None, budget)
     tried += list(odd_trials(sampler, reference, opened.torch, tried, budget, refused))
-    sources, sizes = (reference, opened.torch), few(tried, budget)
+    sources, sizes = (reference, opened.torch), smallest_sizes(tried, budget)
     branching, untaken = branch_trials(sampler, simple, sources, tried, sizes, budget)
     tried += branching
     refused += untaken
@@ -280,7 +280,9 @@ def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) ->
         built = build(plan(simple))
         sampler = Sampler.of(simple, _examples(double), opened.asked)
         found = _outputs_in_float64(built, double, run, _rounding(opened, dtype, run), dtype, sampler)
-        apart = replace(built, weights=set_apart(built.weights))  # torch steps what its weights are read from
+        apart = replace(
+            built, weights=detach_from_source(built.weights)
+        )  # torch steps what its weights are read from
         trained = parity(apart, double.torch, sampler) if training and double.torch else None
     if built.twins and dtype != "float64":
         found = found.joined(Verification(notes=(OTHERWISE.format(_reasons(built.twins)),)))

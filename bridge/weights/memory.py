@@ -27,7 +27,7 @@ def available() -> float:
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), math.inf)
 
 
-def empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+def aligned_empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
     """`np.empty` that begins a cache line: jax takes such an array for its own, and copies every other."""
     size = math.prod(shape) * dtype.itemsize
     memory = np.empty(size + LINE, np.uint8)
@@ -35,12 +35,12 @@ def empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def unheld(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+def placeholder(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
     """An array that takes no room, for its shape and type: that of a value which is held elsewhere."""
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
-def copy(value: np.ndarray, into: np.ndarray) -> None:
+def copy_in_blocks(value: np.ndarray, into: np.ndarray) -> None:
     """`into[...] = value`, in blocks where the two lie across one another: several times faster for large arrays.
 
     A block is first copied as `value` lies into a small room, and from there across, one place of a kernel's window

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from bridge.weights.entry import Entry
 
 
-def parted(entries: Iterable[Entry], values: Mapping[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
+def parted_parameters(
+    entries: Iterable[Entry], values: Mapping[str, np.ndarray]
+) -> dict[str, tuple[str, ...]]:
     """The parameters (`values`) of which several trained variables hold the same numbers, with the paths of those."""
     readers: dict[str, list[Entry]] = {}
     for entry in entries:

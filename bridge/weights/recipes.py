@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import numpy as np
 
 from bridge.errors import WeightsError
-from bridge.weights.memory import copy
+from bridge.weights.memory import copy_in_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
@@ -54,7 +54,7 @@ class Recipe(ABC):
 
     def write(self, state: Mapping[str, np.ndarray], into: np.ndarray) -> None:
         """The array, into one that is given."""
-        copy(self.push(state), into)
+        copy_in_blocks(self.push(state), into)
 
     @abstractmethod
     def put(self, value: np.ndarray, into: MutableMapping[str, np.ndarray]) -> None:
@@ -70,7 +70,7 @@ class Recipe(ABC):
         if target is None:
             self.put(value, into)
         else:
-            copy(value, target)
+            copy_in_blocks(value, target)
 
     def adjoint(self, gradient: np.ndarray, into: MutableMapping[str, np.ndarray]) -> None:
         """Add a gradient with respect to this array to the gradients `into` of the parameters (the chain rule)."""

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from bridge.errors import SourceError
 from bridge.weights.algebra import concat, narrow, reshape, transpose
-from bridge.weights.memory import available, empty, unheld
+from bridge.weights.memory import aligned_empty, available, placeholder
 from bridge.weights.normed import SpectralNorm, WeightNorm
 from bridge.weights.recipes import Fill, Param, Recipe, Scale, Sum
 
@@ -75,7 +75,7 @@ class State:
     def settled(self, kept: Set[str]) -> State:
         """The same, with a copy of the values that are `kept`, and of the others what shape and type they have."""
         values = {
-            name: np.array(value) if name in kept else unheld(value.shape, value.dtype)
+            name: np.array(value) if name in kept else placeholder(value.shape, value.dtype)
             for name, value in self.values.items()
         }
         return replace(self, values=values)
@@ -131,7 +131,7 @@ class Weight(ir.LazyTensor):
 
     def copy(self, values: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
         """The value, or what it is of other `values`, in memory of its own: Keras may keep what it is given."""
-        made = empty(self.dims, self.dtype.numpy())
+        made = aligned_empty(self.dims, self.dtype.numpy())
         self.recipe.write(self.state.values if values is None else values, made)
         return made
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bridge.errors import WeightsError, imported
-from bridge.weights.parted import parted, require_together
+from bridge.weights.parted import parted_parameters, require_together
 from bridge.weights.recipes import Scale, Sum
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class WeightMap:
     @cached_property
     def parted(self) -> dict[str, tuple[str, ...]]:
         """The parameters that several variables hold, each of which trains by itself, with the paths of those."""
-        return parted(self, self.state.values)
+        return parted_parameters(self, self.state.values)
 
     def pull(self) -> dict[str, np.ndarray]:
         """The state_dict as arrays: the state's values with every Keras variable written back into them.
@@ -219,7 +219,7 @@ class WeightMap:
         return "\n".join(f"{entry.variable.path} <- {entry.recipe}" for entry in self)
 
 
-def divided(weights: WeightMap) -> Iterator[WeightMap]:
+def split_by_parameters(weights: WeightMap) -> Iterator[WeightMap]:
     """The map in as many as have no parameter in common: each holds of the state what its own entries name."""
     parts: dict[str, list[Entry]] = {}
     for entry in weights:
@@ -230,7 +230,7 @@ def divided(weights: WeightMap) -> Iterator[WeightMap]:
         yield WeightMap(part, weights.state.only({name for entry in part for name in entry.recipe.names}))
 
 
-def set_apart(weights: WeightMap) -> WeightMap:
+def detach_from_source(weights: WeightMap) -> WeightMap:
     """The map apart from the source, whose memory it no longer reads."""
     state = weights.state.settled(weights.kept)
     return WeightMap([replace(entry, weight=entry.weight.of(state)) for entry in weights], state)

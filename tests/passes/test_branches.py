@@ -9,7 +9,7 @@ from checking import check, parse, planned, refuses
 
 from bridge.graph.ranges import Range
 from bridge.passes.settle_branches import SETTLED
-from bridge.verification.inputs.sizes import required, search
+from bridge.verification.inputs.sizes import allowed_sizes, search
 
 TRUE = "c = Constant <value = bool {1}> () "
 
@@ -146,7 +146,7 @@ def test_sizes_that_a_graph_allows():
     )
     built = check(source, sizes=[{"N": 2, "H": 3, "M": 2}, {"N": 3, "H": 6, "M": 3}], transposes=None)
     graph = planned(parse(source, {})).model.graph
-    assert required(graph) == {"H": Range(3, 6)}
+    assert allowed_sizes(graph) == {"H": Range(3, 6)}
     assert next(itertools.islice(search(graph.inputs, graph, 0), 1, None)) == {"N": 3, "H": 5, "M": 3}
     with pytest.raises(Exception, match="eshape"):
         built.model([np.zeros((2, 1, 7, 8), "float32"), np.zeros((2, 2), "float32")])

@@ -11,7 +11,7 @@ import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.passes.normal_form import depth, normal, plain
+from bridge.passes.normal_form import depth, normal, plain_symbol
 
 H = sympy.Symbol("h", integer=True, nonnegative=True)
 
@@ -72,5 +72,5 @@ def test_roundings_of_roundings_are_one(rounding):
 
 
 def test_a_size_that_is_a_number():
-    assert plain(ir.SymbolicDim("7")) == 7
-    assert plain(7) == 7
+    assert plain_symbol(ir.SymbolicDim("7")) == 7
+    assert plain_symbol(7) == 7

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from bridge.errors import WeightsError
 from bridge.weights.entry import Entry
-from bridge.weights.memory import copy
+from bridge.weights.memory import copy_in_blocks
 from bridge.weights.recipes import Param, Recipe
 from bridge.weights.weight import State, Weight
-from bridge.weights.weight_map import WeightMap, divided, set_apart
+from bridge.weights.weight_map import WeightMap, detach_from_source, split_by_parameters
 
 SHAPES = [(6,), (4, 6), (2, 3, 4), (4, 1, 2, 3)]
 
@@ -192,7 +192,7 @@ def test_a_state_that_is_stepped_afterwards_does_not_change_the_map() -> None:
 def test_a_settled_map_reads_the_source_no_more() -> None:
     """What its variables hold it holds nowhere else."""
     weights = one_entry_map()
-    want, apart = weights.pull(), set_apart(weights)
+    want, apart = weights.pull(), detach_from_source(weights)
     for value in weights.state.values.values():
         value += 1
     for name, value in apart.pull().items():
@@ -207,7 +207,7 @@ def test_the_parts_of_a_map_have_nothing_in_common() -> None:
     a, b, c, d = (Weight.param(name, source) for name in "abcd")
     made = [Weight.concat([a, b]), Weight.concat([c, c]), d + c, b]
     weights = WeightMap([Entry(Variable(weight.numpy()), weight) for weight in made], source)
-    parts = list(divided(weights))
+    parts = list(split_by_parameters(weights))
     assert [set(part.state.values) for part in parts] == [{"a", "b", "f"}, {"c", "d"}]
     assert [[entry.weight for entry in part] for part in parts] == [[made[0], made[3]], made[1:3]]
     whole = weights.pull()
@@ -251,6 +251,6 @@ def test_a_copy_fills_its_place_whatever_the_layouts(data: st.DataObject) -> Non
     value, into = data.draw(layouts(shape)), data.draw(layouts(shape))
     whole = into.base
     whole[...] = np.nan
-    copy(value, into)
+    copy_in_blocks(value, into)
     np.testing.assert_array_equal(into, value)
     assert np.isnan(whole).sum() == whole.size - into.size

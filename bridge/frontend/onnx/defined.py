@@ -12,7 +12,7 @@ from onnx_shape_inference import infer_symbolic_shapes
 
 from bridge.frontend.onnx.opsets import imported, raise_graph
 from bridge.graph.functions import DOMAIN as OURS
-from bridge.graph.rewriting import used
+from bridge.graph.rewriting import is_used
 
 # Those that no layer of Keras is.
 DEFINED = {
@@ -72,7 +72,7 @@ def _is_beyond(node: ir.Node) -> bool:
 
 def _reads(node: ir.Node, place: int) -> bool:
     """Whether anything reads that output."""
-    return place < len(node.outputs) and used(node.outputs[place])
+    return place < len(node.outputs) and is_used(node.outputs[place])
 
 
 def _given(node: ir.Node, place: int) -> bool:

@@ -22,7 +22,7 @@ from onnx_ir.passes import common
 
 from bridge.frontend.onnx.old import Before, Ranks
 from bridge.graph.provenance import NO_BUILDER
-from bridge.graph.rewriting import home, replace
+from bridge.graph.rewriting import owner_graph, replace
 
 MICROSOFT = "com.microsoft"
 Expression = Callable[..., Any]
@@ -144,7 +144,7 @@ def _write(node: ir.Node, expression: Expression, writer: Writer) -> None:
     for old, new in zip(node.outputs, results, strict=False):
         if old.uses() or old.is_graph_output():
             _hand_over(old, writer("Identity", new) if _is_shared(old, new) else new)
-    home(node).remove(node, safe=True)
+    owner_graph(node).remove(node, safe=True)
 
 
 def _is_shared(old: ir.Value, new: ir.Value) -> bool:

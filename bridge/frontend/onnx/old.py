@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnx_shape_inference import OpUsageError, ShapeInferenceContext, ShapeInferenceError, registry
 
 from bridge.graph.functions import OPSET
-from bridge.graph.rewriting import home
+from bridge.graph.rewriting import owner_graph
 
 RANKS = 13  # below it, what a node becomes may depend on the number of axes
 # What the library raises for nodes that make no sense.
@@ -62,7 +62,7 @@ class Before:
     ) -> ir.Node:
         properties = dict(self.node.metadata_props)
         node = ir.node(op, list(inputs), attributes, num_outputs=outputs, metadata_props=properties)
-        home(self.node).insert_before(self.node, node)
+        owner_graph(self.node).insert_before(self.node, node)
         self._ranks.infer(node, self.version)
         return node
 

@@ -42,7 +42,7 @@ def typed(value: Traced, like: Traced, dims: Iterable[Dim | None] | None = None)
     return value
 
 
-def along(x: Traced, dim: int) -> Traced:
+def positions_along(x: Traced, dim: int) -> Traced:
     """The positions along an axis, in a shape that broadcasts with x."""
     dim %= len(x.shape)
     return op.Reshape(positions(x, dim), ints(*(-1 if axis == dim else 1 for axis in range(len(x.shape)))))
@@ -166,7 +166,7 @@ def _running_extreme(reduce, end):
             values = op.Where(lost, number(math.nan, x), values)
             reached = op.Or(none, op.And(reached, op.Not(lost)))
         zero = op.Constant(value_int=0)
-        places = op.Where(reached, along(x, dim), zero)
+        places = op.Where(reached, positions_along(x, dim), zero)
         return values, _running(places, x, dim, zero, op.ReduceMax)
 
     return translate

@@ -50,7 +50,7 @@ def onnx_grouped_product(x: Any, weights: Any, offs: Any) -> Any:
     return op.ReduceSum(op.Where(own, op.MatMul(x, weights), number(0.0, x)), ints(0), keepdims=0)
 
 
-def of_others() -> Translations:
+def translations_of_others() -> Translations:
     """The translations of operators that other libraries have brought into torch, where they have."""
     found = (getattr(getattr(torch.ops, room), name, None) for room, name in OF_OTHERS)
     return {packet.default: onnx_grouped_product for packet in found if packet is not None}

@@ -20,19 +20,19 @@ import torch
 from bridge.errors import ExportError, SourceError
 from bridge.files.atomic import require_file
 from bridge.frontend.torch.examples import Example, time_major
-from bridge.frontend.torch.experts import of_others
-from bridge.frontend.torch.gradients import regions_detached
+from bridge.frontend.torch.experts import translations_of_others
+from bridge.frontend.torch.gradients import detaching_no_grad
 from bridge.frontend.torch.module import without_fast_paths
 from bridge.frontend.torch.names import called, name_axes, name_inputs
 from bridge.frontend.torch.notes import Note
 from bridge.frontend.torch.patches import patched
 from bridge.frontend.torch.pt2 import require_harmless, weights_only
 from bridge.frontend.torch.ranges import Assumption, Sizes, declared, guards
-from bridge.frontend.torch.refusals import Place, fixing, reason
+from bridge.frontend.torch.refusals import Place, where_fixed, why_not_exported
 from bridge.frontend.torch.registry import read_once
 from bridge.frontend.torch.shapes import Axes
 from bridge.frontend.torch.translations import TRANSLATIONS
-from bridge.frontend.torch.trees import input_names, spelled_out
+from bridge.frontend.torch.trees import input_names, kwargs_as_parameters
 from bridge.graph.functions import OPSET, add_functions
 from bridge.graph.gradients import reached_by_gradient
 from bridge.graph.ranges import Range
@@ -66,8 +66,14 @@ def export_module(module: torch.nn.Module, example: Example) -> Exported:
     training = module.training
     module.eval()
     try:
-        spelled = spelled_out(module, example.args, example.kwargs)
-        with patched(), without_fast_paths(), spelled, example.one_batch(module), fixing(module) as places:
+        spelled = kwargs_as_parameters(module, example.args, example.kwargs)
+        with (
+            patched(),
+            without_fast_paths(),
+            spelled,
+            example.one_batch(module),
+            where_fixed(module) as places,
+        ):
             shapes, axes = example.shapes(module), example.of_tensors(example.axes or ())
             exported = _onnx_export(module, example.args, example.kwargs, shapes, axes, places)
     finally:
@@ -103,7 +109,9 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
         with weights_only(), _quiet():
             return torch.export.load(path)
     except Exception as error:
-        raise SourceError(f"{path}: not an ExportedProgram that torch can read: {reason(error)}") from error
+        raise SourceError(
+            f"{path}: not an ExportedProgram that torch can read: {why_not_exported(error)}"
+        ) from error
 
 
 def _onnx_export(
@@ -115,7 +123,7 @@ def _onnx_export(
         with (
             _quiet(),
             read_once(),
-            regions_detached(),
+            detaching_no_grad(),
             torch.enable_grad(),  # a region under no_grad is none where all is
             warnings.catch_warnings(record=True) as heard,
             contextlib.redirect_stdout(io.StringIO()),
@@ -124,7 +132,8 @@ def _onnx_export(
             warnings.simplefilter("always")
             program = torch.onnx.export(
                 model, _positional(args, kwargs), kwargs=kwargs, dynamo=True, optimize=False, opset_version=OPSET,
-                verbose=False, dynamic_shapes=dynamic_shapes, custom_translation_table=TRANSLATIONS | of_others(),
+                verbose=False, dynamic_shapes=dynamic_shapes,
+                custom_translation_table=TRANSLATIONS | translations_of_others(),
             )  # fmt: skip
         assert program is not None  # as of `dynamo`
         assert program.exported_program is not None
@@ -136,7 +145,8 @@ def _onnx_export(
         return Exported(program.model, departs, sizes.assumptions(), departs=departs)
     except Exception as error:
         raise ExportError(
-            _frozen(error, places) or f"torch cannot export {_title(model)}: {_clash(model) or reason(error)}"
+            _frozen(error, places)
+            or f"torch cannot export {_title(model)}: {_clash(model) or why_not_exported(error)}"
         ) from error
 
 

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from bridge.errors import ExportError, NotRun, SourceError
 from bridge.frontend.torch.module import Torch
 from bridge.frontend.torch.objects import objects
-from bridge.frontend.torch.trees import in_order, register
+from bridge.frontend.torch.trees import in_forward_order, register
 
 Inputs = TypeVar("Inputs")
 
@@ -131,7 +131,7 @@ def without_cache(given: Torch) -> tuple[Torch, tuple[str, ...]]:
     asked = SWITCH in (*kwargs, *list(parameters)[: len(args)])
     if not takes or asked or objects((args, kwargs)) or not _gives_objects(given):
         return given, ()
-    off = given.called_with(args, in_order(given.module, {**kwargs, SWITCH: False}))
+    off = given.called_with(args, in_forward_order(given.module, {**kwargs, SWITCH: False}))
     return (off, (WITHOUT_CACHE,)) if _gives_objects(off) is False else (given, ())
 
 

@@ -1,5 +1,5 @@
 """What trains: `GRADIENTS`, by torch's operator, where it gives no gradient although the formula has one, or trains
-what a weight is computed of; and `regions_detached()` for what forward computes under `torch.no_grad()`."""
+what a weight is computed of; and `detaching_no_grad()` for what forward computes under `torch.no_grad()`."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _detach_outputs(region: torch.fx.Node, stack: contextlib.ExitStack) -> None:
             stack.callback(detached.replace_all_uses_with, taken)
 
 
-def regions_detached() -> contextlib.AbstractContextManager[None]:
+def detaching_no_grad() -> contextlib.AbstractContextManager[None]:
     """torch decomposing programs so that nothing in a region under `no_grad` trains."""
     why = "regions without gradients are written out in line"
     return replaced([(torch.export.ExportedProgram, "run_decompositions", _run_decompositions, why)])

@@ -10,16 +10,16 @@ from typing import Any
 import onnx_ir as ir
 from onnxscript import opset23 as op
 
-from bridge.frontend.torch.axes import INT64, along, ints, most, positions, size, typed
+from bridge.frontend.torch.axes import INT64, ints, most, positions, positions_along, size, typed
 from bridge.frontend.torch.formulas import aten, number
 from bridge.frontend.torch.traced import Traced, Translations
 
 
 def _on_diagonal(x: Traced, offset: int, dim1: int, dim2: int) -> Traced:
     """x, and zero off its diagonal."""
-    place = along(x, dim1)
+    place = positions_along(x, dim1)
     place = op.Add(place, op.Constant(value_int=offset)) if offset else place
-    return op.Where(op.Equal(place, along(x, dim2)), x, number(0, x))
+    return op.Where(op.Equal(place, positions_along(x, dim2)), x, number(0, x))
 
 
 def _diagonal(x: Traced, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Traced:

@@ -20,7 +20,7 @@ from typing import Any
 from torch.export.pt2_archive._package import PT2ArchiveReader
 
 from bridge.errors import SourceError, short_message
-from bridge.files.archives import measured, read_json
+from bridge.files.archives import open_measured, read_json
 from bridge.files.checkpoints import require_tensors
 
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own switch: no pickle gives more than tensors
@@ -61,7 +61,7 @@ FORMULA = (
 def require_harmless(path: Path) -> None:
     """Raise `SourceError` if the file could do anything but compute when torch reads and runs it."""
     try:
-        with measured(path) as archive:
+        with open_measured(path) as archive:
             if "version" in archive.namelist():
                 raise _Harm("it is of the old format, which is read by unpickling")
         reader = PT2ArchiveReader(str(path))

@@ -35,7 +35,7 @@ WAYS_OUT = {  # where there is a better one, by torch's operator
 }
 
 
-def reason(error: BaseException) -> str:
+def why_not_exported(error: BaseException) -> str:
     """What went wrong, by what the innermost cause says."""
     causes = list(_causes(error))
     last = causes[-1]
@@ -59,7 +59,7 @@ Place = tuple[str, int]  # an input, as the graph calls it, and an axis of it
 
 
 @contextlib.contextmanager
-def fixing(module: torch.nn.Module) -> Iterator[dict[Place, str]]:
+def where_fixed(module: torch.nn.Module) -> Iterator[dict[Place, str]]:
     """Where in `module` torch fixes sizes that were to be free, while it traces."""
     places: dict[Place, str] = {}
     update = ShapeEnv._update_var_to_range

@@ -75,7 +75,7 @@ def paths(tree: object, counts: Callable[[object], bool] = lambda leaf: leaf is 
         yield from ((key if isinstance(key, str) else place, *path) for path in inner)
 
 
-def given_by(program: torch.export.ExportedProgram) -> object:
+def output_names(program: torch.export.ExportedProgram) -> object:
     """What `program` gives, with the names of its results for tensors."""
     return pytree.tree_unflatten(list(program.graph_signature.user_outputs), program.call_spec.out_spec)
 
@@ -96,7 +96,7 @@ def _rest(module: torch.nn.Module) -> str:
 
 
 @contextlib.contextmanager
-def spelled_out(
+def kwargs_as_parameters(
     module: torch.nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
 ) -> Iterator[None]:
     """What goes into forward's `**kwargs` as parameters of their own: torch frees no axes in a `**kwargs`."""
@@ -119,7 +119,7 @@ def spelled_out(
         vars(module).update({name: part for name, part in before.items() if name == "forward"})
 
 
-def in_order(module: torch.nn.Module, kwargs: Mapping[str, object]) -> dict[str, object]:
+def in_forward_order(module: torch.nn.Module, kwargs: Mapping[str, object]) -> dict[str, object]:
     """`kwargs` in the order of forward's parameters, as torch has them."""
     known = [name for name in inspect.signature(module.forward).parameters if name in kwargs]
     return {name: kwargs[name] for name in (*known, *kwargs)}

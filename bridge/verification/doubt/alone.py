@@ -11,11 +11,11 @@ from bridge.build.assembly import Built
 from bridge.errors import NotRun, SourceError
 from bridge.graph.rewriting import numpy_type
 from bridge.ops.contract import Plan
-from bridge.verification.doubt.steps import copyable, read_by, single
-from bridge.verification.doubt.sure import HUGE, agreed
+from bridge.verification.doubt.steps import model_of_one_node, read_by, self_contained
+from bridge.verification.doubt.sure import HUGE, still_decided
 from bridge.verification.doubt.undefined import choices
 from bridge.verification.inputs.odd import NUDGED, nudged
-from bridge.verification.metrics import Arrays, only, worst_error
+from bridge.verification.metrics import Arrays, elements_at, worst_error
 from bridge.verification.nodes import keras_values, node_errors, onnx_values
 from bridge.verification.outputs import ROUNDING_FACTOR
 from bridge.verification.reference.as_given import Evaluator
@@ -36,14 +36,14 @@ def _at_fault(plan: Plan, built: Built, node: ir.Node, trial: Trial, limit: floa
     made = [v for v in node.outputs if isinstance(built.tensors.get(v), keras.KerasTensor)]
     arrays = _held(plan, built, given, trial)
     ours = _as_stated(plan, made, keras_values(plan, built, made, trial))
-    model = single(plan.model, node, {v: v.dtype for v in given if v.dtype is not None}, made)
-    alone = copyable(model)
+    model = model_of_one_node(plan.model, node, {v: v.dtype for v in given if v.dtype is not None}, made)
+    alone = self_contained(model)
     run = OnnxRuntime(alone if isinstance(alone, ir.Model) else alone.SerializeToString())
     theirs = run(arrays)
     if trial.odd in NUDGED:
         limit = max(limit, ROUNDING_FACTOR * worst_error(run(nudged(arrays)), theirs))
     decided = _decided(node, given, arrays, run, theirs)
-    if worst_error(only(ours, decided), only(theirs, decided)) <= limit:
+    if worst_error(elements_at(ours, decided), elements_at(theirs, decided)) <= limit:
         return False
     numbers = [np.abs(x).max(initial=0) for x in arrays if x.dtype.kind == "f"]  # NaN where there is one
     if all(float(number) < HUGE for number in numbers):
@@ -51,7 +51,7 @@ def _at_fault(plan: Plan, built: Built, node: ir.Node, trial: Trial, limit: floa
     if all(np.isfinite(numbers)):
         return False
     places = decided if trial.torch is not None else _defined(model, arrays, theirs, decided)
-    return worst_error(only(ours, places), only(theirs, places)) > limit
+    return worst_error(elements_at(ours, places), elements_at(theirs, places)) > limit
 
 
 def _decided(node: ir.Node, given: list[ir.Value], arrays: Arrays, run: OnnxRuntime, made: Arrays) -> Arrays:
@@ -63,7 +63,7 @@ def _decided(node: ir.Node, given: list[ir.Value], arrays: Arrays, run: OnnxRunt
     others = choices(node, places, made, lambda inputs: run([inputs[place] for place in first]))
     decided = [np.ones(x.shape, bool) for x in made]
     for other in others:
-        decided = agreed(decided, made, other)
+        decided = still_decided(decided, made, other)
     return decided
 
 
@@ -71,7 +71,7 @@ def _defined(model: ir.Model, arrays: Arrays, theirs: Arrays, decided: Arrays) -
     """Where of what is `decided` ONNX's reference evaluator gives what onnxruntime does: what NaN and infinities make
     is there no choice of a library."""
     try:
-        return agreed(decided, theirs, Evaluator(ir.to_proto(model))(arrays), jump=True)
+        return still_decided(decided, theirs, Evaluator(ir.to_proto(model))(arrays), jump=True)
     except (SourceError, NotRun):  # the evaluator lacks the operator, or fails at such numbers
         return [np.zeros_like(places) for places in decided]
 

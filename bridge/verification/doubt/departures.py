@@ -14,11 +14,11 @@ import numpy as np
 from bridge.errors import NotRun, SourceError
 from bridge.verification.checks import LIMIT, ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
 from bridge.verification.doubt.alone import excused
-from bridge.verification.doubt.sure import Alone, sure
+from bridge.verification.doubt.sure import Alone, elements_sure
 from bridge.verification.inputs.odd import Odd
 from bridge.verification.metrics import cast, worst_error
 from bridge.verification.outputs import checks
-from bridge.verification.trials import Run, Trial, uncut
+from bridge.verification.trials import Run, Trial, as_long_as_the_graph
 
 if TYPE_CHECKING:
     from bridge.build.assembly import Built
@@ -41,7 +41,7 @@ class Compared:
     built: Built | None = None
 
 
-def settled(
+def judge_departures(
     found: Sequence[Check], tried: Sequence[Trial], opened: Source, compared: Compared
 ) -> list[Check]:
     """`found` without what says nothing of the model, and with the limits that the source's own rounding sets. What
@@ -79,7 +79,7 @@ def _where_sure(
 ) -> list[Check]:
     """`found`, compared again where the source is sure; of the `first` inputs that has to be something of every
     output. At ordinary values the limit is raised only where float64 then shows what rounding hides."""
-    known = sure(source, trial)
+    known = elements_sure(source, trial)
     if known is None or first and any(x.size and not x.any() for x in known.decided):
         return found
     room = known.room if trial.room is None else list(map(np.maximum, known.room, trial.room))
@@ -88,7 +88,7 @@ def _where_sure(
     return [replace(check, limit=max(check.limit, allowed)) for check in again]
 
 
-def passed(checks: Sequence[Check]) -> bool:
+def ordinary_checks_pass(checks: Sequence[Check]) -> bool:
     """Whether the checks at ordinary values pass."""
     return _passed([check for check in checks if not check.values])
 
@@ -104,7 +104,7 @@ def _undecided(trial: Trial, source: Alone) -> bool:
     if source.opened.module is None:
         return False
     try:
-        exact, _ = uncut(source.double(cast(trial.inputs, "float64")), trial.onnx)
+        exact, _ = as_long_as_the_graph(source.double(cast(trial.inputs, "float64")), trial.onnx)
     except (SourceError, NotRun):  # it does not run in float64
         return False
     return worst_error(trial.torch or [], exact) > math.sqrt(LIMIT)

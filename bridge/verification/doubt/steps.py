@@ -50,8 +50,8 @@ class Steps:
         arrays = {value: array for place, array in given.items() if (value := read[place]) is not None}
         if node not in self.sessions:
             types = {value: ir.DataType.from_numpy(array.dtype) for value, array in arrays.items()}
-            alone = single(self.model, node, types, _named(node))
-            self.sessions[node] = as_given(copyable(alone), list(arrays.values()))[0]
+            alone = model_of_one_node(self.model, node, types, _named(node))
+            self.sessions[node] = as_given(self_contained(alone), list(arrays.values()))[0]
         return self.sessions[node](list(arrays.values()))
 
 
@@ -70,7 +70,7 @@ def _named(node: ir.Node) -> list[ir.Value]:
     return [value for value in node.outputs if value.name]
 
 
-def single(
+def model_of_one_node(
     model: ir.Model, node: ir.Node, given: dict[ir.Value, ir.DataType], made: Sequence[ir.Value]
 ) -> ir.Model:
     """A model of a `node` of `model` alone, whose inputs are `given` and whose outputs are `made`."""
@@ -96,8 +96,8 @@ def single(
     return found
 
 
-def copyable(alone: ir.Model) -> ir.Model | onnx.ModelProto:
-    """What `single` gives; written out where graphs inside its node read values of the model that it was taken from."""
+def self_contained(alone: ir.Model) -> ir.Model | onnx.ModelProto:
+    """What `model_of_one_node` gives; written out where graphs inside its node read values of the model that it was taken from."""
     (node,) = alone.graph
     return ir.to_proto(alone) if len(read_by(node)) > len(node.inputs) else alone
 

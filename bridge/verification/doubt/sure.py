@@ -30,10 +30,10 @@ from bridge.verification.checks import LIMIT
 from bridge.verification.doubt.steps import Ran, Steps
 from bridge.verification.doubt.undefined import CHOICES, EXACT, SATURATING, UNSIGNED, choices
 from bridge.verification.inputs.odd import NUDGED
-from bridge.verification.metrics import Arrays, cast, distance, only, same, worst_error
+from bridge.verification.metrics import Arrays, cast, distance, elements_at, same, worst_error
 from bridge.verification.reference.as_given import in_float64, without_unused_functions
 from bridge.verification.reference.node_kernels import IN_SINGLE
-from bridge.verification.trials import Run, Trial, uncut
+from bridge.verification.trials import Run, Trial, as_long_as_the_graph
 
 HUGE = 1e30  # beyond which the order of a sum decides whether it overflows
 REACH = 10  # times as far as something was moved by its last bits, others may have it
@@ -95,7 +95,7 @@ class Alone:
         yield self.given
 
 
-def sure(source: Alone, trial: Trial) -> Sure | None:
+def elements_sure(source: Alone, trial: Trial) -> Sure | None:
     """Of what a source is sure at `trial`; None where it cannot be run node by node, in its newest form or as it is
     given, or gives something else than the whole of it. Of halves onnxruntime rounds some nodes to 16 bits in the whole
     and others by themselves: of what hangs on that it is not sure."""
@@ -119,7 +119,7 @@ def _in_halves(made: Arrays, trial: Trial) -> bool:
 
 def _is_whole(made: Arrays, whole: Arrays) -> bool:
     """Whether node by node gives what the source gives: a form of it that gives another says nothing of it."""
-    places = agreed([np.ones(x.shape, bool) for x in whole], whole, made, jump=True)
+    places = still_decided([np.ones(x.shape, bool) for x in whole], whole, made, jump=True)
     return [x.shape for x in made] == [x.shape for x in whole] and all(x.all() for x in places)
 
 
@@ -128,15 +128,15 @@ def _sure(
 ) -> Sure:
     decided = [~(np.isfinite(x) & (np.abs(x.astype(np.float64)) > HUGE)) for x in before]
     for after in chosen:
-        decided = agreed(decided, before, after)
+        decided = still_decided(decided, before, after)
     pairs, left = [*((before, after) for after in moved), *finer], decided
     while True:  # what is large and undecided says nothing of how far the rest may be off
         for one, other in pairs:
-            left = agreed(left, one, other, jump=True)
+            left = still_decided(left, one, other, jump=True)
         if all(map(np.array_equal, left, decided)):
             break
         decided = left
-    errors = [worst_error(only(other, decided), only(one, decided)) for one, other in pairs]
+    errors = [worst_error(elements_at(other, decided), elements_at(one, decided)) for one, other in pairs]
     moves = [*((before, after) for after in chosen), *pairs]
     room = [
         _room(x, d, [(a[i], b[i]) for a, b in moves])
@@ -184,7 +184,11 @@ def _rounded(form: Form, trial: Trial) -> Iterator[Arrays]:
     hangs on them; and with zeros of the other sign. The formula of a normalisation flattens what it normalises, on
     which a scale that broadcasts may not fit."""
     for sign in (1, -1, 0):
-        inputs = [moved(x, sign) for x in trial.inputs] if sign and trial.odd in NUDGED else trial.inputs
+        inputs = (
+            [moved_by_last_bits(x, sign) for x in trial.inputs]
+            if sign and trial.odd in NUDGED
+            else trial.inputs
+        )
         off = partial(_off, sign=sign)
         try:
             yield form.written.run(inputs, off)
@@ -197,7 +201,7 @@ def _finer(source: Alone, trial: Trial, before: Arrays) -> Iterator[tuple[Arrays
     the infinities that these have: to overflow is no matter of rounding."""
     single = before if source.opened.module is None else trial.torch
     try:
-        exact, _ = uncut(source.double(cast(trial.inputs, "float64")), before)
+        exact, _ = as_long_as_the_graph(source.double(cast(trial.inputs, "float64")), before)
     except (BridgeError, NotRun):  # as where a type is named
         return
     if single is not None and [x.shape for x in exact] == [x.shape for x in single]:
@@ -210,7 +214,7 @@ def _off(ran: Ran, sign: int) -> Arrays:
         return ran.made
     least = 1.0 if ran.node.op_type in SATURATING else 0.0
     places = math.sqrt(_summed(ran)) if sign else 1.0
-    return [moved(x, sign, least, places) for x in _of_other_factors(ran, sign)]
+    return [moved_by_last_bits(x, sign, least, places) for x in _of_other_factors(ran, sign)]
 
 
 def _summed(ran: Ran) -> float:
@@ -236,7 +240,7 @@ def _off_unless_exact(factors: np.ndarray, sign: int) -> np.ndarray:
     return np.where(exact, factors, np.nextafter(factors, factors.dtype.type(sign * np.inf)))
 
 
-def moved(array: np.ndarray, sign: int, least: float = 0.0, places: float = 1.0) -> np.ndarray:
+def moved_by_last_bits(array: np.ndarray, sign: int, least: float = 0.0, places: float = 1.0) -> np.ndarray:
     """`array` off by `places` of the last bit of its largest number, or of `least`, up and down in turn along every
     axis; or, with no `sign`, with zeros of the other one."""
     finite = np.abs(array[np.isfinite(array)]) if array.dtype.kind == "f" else np.zeros(0)
@@ -253,7 +257,7 @@ def moved(array: np.ndarray, sign: int, least: float = 0.0, places: float = 1.0)
         return np.asarray(array + steps).astype(array.dtype)
 
 
-def agreed(decided: Places, before: Arrays, after: Arrays, jump: bool = False) -> Places:
+def still_decided(decided: Places, before: Arrays, after: Arrays, jump: bool = False) -> Places:
     """Where it was decided so far, and `after` is the same; or, with `jump`, off by no more than rounding is that does
     not decide alone."""
     return [

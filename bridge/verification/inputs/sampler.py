@@ -18,9 +18,9 @@ from bridge.verification.inputs.odd import Odd, odd_draws
 from bridge.verification.inputs.sizes import (
     LARGE,
     Sizes,
-    elements,
+    count_elements,
     evaluate,
-    others,
+    other_sizes,
     search,
     sizes_text,
     solve,
@@ -117,8 +117,8 @@ class Sampler:
     def others(self, base: Sizes, budget: Budget) -> Iterator[Iterator[Draw]]:
         """Groups of inputs of other sizes than `base` and than one another; the first of each that the source runs
         at is to be taken. Where not all of them fit into the budget, the lightest come first."""
-        seen, room = [base], max(LARGE, elements(self.inputs, base))
-        groups = list(others(self.inputs, base, self.ranges, [] if self.examples else self._spare(base)))
+        seen, room = [base], max(LARGE, count_elements(self.inputs, base))
+        groups = list(other_sizes(self.inputs, base, self.ranges, [] if self.examples else self._spare(base)))
         if not budget.fits(group[0] for group in groups):
             groups = sorted(
                 (sorted(group, key=budget.work) for group in groups), key=lambda group: budget.work(group[0])
@@ -126,7 +126,7 @@ class Sampler:
         more = max(map(len, self.asked.sizes.values()), default=0) - len(groups)
         for number, group in enumerate(groups + [[base]] * more):
             choices = [self._as_asked(sizes, number + (self.examples is None)) for sizes in group]
-            fitting = [sizes for sizes in choices if elements(self.inputs, sizes) <= room]
+            fitting = [sizes for sizes in choices if count_elements(self.inputs, sizes) <= room]
             yield self._group(fitting, number + 1, seen)
 
     def _group(self, choices: Sequence[Sizes], number: int, seen: list[Sizes]) -> Iterator[Draw]:

@@ -61,7 +61,7 @@ def solve(values: Sequence[ir.Value], arrays: Sequence[np.ndarray]) -> Sizes:
     return {name: found[name] for name in symbols(values) if name in found}
 
 
-def batch(values: Sequence[ir.Value]) -> str | None:
+def batch_axis(values: Sequence[ir.Value]) -> str | None:
     """The axis that grows slowly where there are several: the first one of the first input that has any."""
     names = symbols(values)
     return names[0] if len(names) > 1 else None
@@ -70,12 +70,12 @@ def batch(values: Sequence[ir.Value]) -> str | None:
 # --- around sizes that the source runs at -------------------------------------------------------------------------
 
 
-def others(
+def other_sizes(
     values: Sequence[ir.Value], base: Sizes, ranges: Mapping[str, Range], spare: Sequence[Sizes] = ()
 ) -> Iterator[list[Sizes]]:
     """Groups of other sizes: longer, a batch of one and much longer, the shortest, in between, the longest. The first
     of each group that the source runs at is to be taken. `spare` comes last in each."""
-    first = batch(values)
+    first = batch_axis(values)
 
     def group(few: int | None, *rules: Callable[[str, int], int]) -> list[Sizes]:
         rows = [
@@ -105,7 +105,7 @@ def _within(sizes: Sizes, ranges: Mapping[str, Range]) -> Sizes:
     return {name: ranges.get(name, FREE).nearest(n) for name, n in sizes.items()}
 
 
-def elements(values: Sequence[ir.Value], sizes: Sizes) -> int:
+def count_elements(values: Sequence[ir.Value], sizes: Sizes) -> int:
     return sum(math.prod(evaluate(dim, sizes) for dim in shape_of(value)) for value in values)
 
 
@@ -128,11 +128,11 @@ def search(values: Sequence[ir.Value], graph: ir.Graph, seed: int) -> Iterator[S
     order = [0, *np.flatnonzero(allowed), *np.flatnonzero(~allowed)]
     for index in dict.fromkeys(map(int, order)):
         sizes = dict(zip(names, map(int, rows[index]), strict=True))
-        if elements(values, sizes) <= LARGE:
+        if count_elements(values, sizes) <= LARGE:
             yield sizes
 
 
-def required(graph: ir.Graph) -> dict[str, Range]:
+def allowed_sizes(graph: ir.Graph) -> dict[str, Range]:
     """The sizes that a graph itself allows each of its free axes, whatever those of the others are."""
     names = symbols(graph.inputs)
     asked = Requirements.of(graph, names)  # what stands in a branch is asked where that is taken only

@@ -35,8 +35,8 @@ from bridge.verification.inputs.sampler import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, relative_error
 from bridge.verification.outputs import ROUNDING_FACTOR
 from bridge.verification.training.dropout import check_dropout
-from bridge.verification.training.sides import ByName, Factors, KerasSide, TorchSide, Trainable, factors
-from bridge.verification.training.statistics import biased
+from bridge.verification.training.sides import ByName, Factors, KerasSide, TorchSide, Trainable, loss_factors
+from bridge.verification.training.statistics import biased_variance
 from bridge.weights.weight_map import WeightMap
 
 SMALL_GRADIENT = 1e-3  # a gradient that is smaller than this share of the largest is judged by that share
@@ -126,7 +126,7 @@ def parity(built: Built, reference: Torch, sampler: Sampler, steps: int = 5) -> 
     theirs.check_deterministic(reference.examples)
     checks = [check] if (check := check_dropout(built, reference.copy(), reference.examples)) else []
     draws = [cast(sampler.draw(sizes, 1000 + number), "float64") for number in range(steps)]
-    batches = [(inputs, factors(reference, inputs, "float64", k)) for k, inputs in enumerate(draws)]
+    batches = [(inputs, loss_factors(reference, inputs, "float64", k)) for k, inputs in enumerate(draws)]
     course, start = Course(built.weights, sizes_text(sizes), batches), theirs.state()
     found = list(course.departures(KerasSide(built, "float64", theirs.training), theirs))
     judged = [one.check(LIMIT_TRAINING, "float64", {}) for one in found]
@@ -204,13 +204,13 @@ def exact_gradients(reference: Torch, sampler: Sampler) -> ByName:
     """torch's gradients by name, of the inputs and loss that `single_precision` takes. `reference` is in float64."""
     side, inputs = TorchSide(reference), sampler.draw(sampler.exported(), 1000)
     side.check_deterministic(inputs)
-    return side.step(inputs, factors(reference, inputs, "float64", 0))
+    return side.step(inputs, loss_factors(reference, inputs, "float64", 0))
 
 
 def single_precision(built: Trainable, reference: Torch, sampler: Sampler, wanted: ByName) -> Check:
     """Gradients in float32 against the exact ones, `wanted`: Keras's rounding may be a small multiple of torch's."""
     inputs = sampler.draw(sampler.exported(), 1000)
-    batch = inputs, factors(reference, inputs, "float32", 0)
+    batch = inputs, loss_factors(reference, inputs, "float32", 0)
     theirs = TorchSide(reference)
     training, start = theirs.check_deterministic(inputs), theirs.state()
     known = {name: gradient for name, gradient in wanted.items() if name not in built.weights.indirect}
@@ -266,7 +266,7 @@ def _updates(
             batches = theirs.normalised.get(layer, [])
             if batches and not unbiased:
                 variances = [entry.recipe.push({name: variance}) for _, variance in batches]
-                theirs_now = biased(old, getattr(layer, "momentum", None) or 0.0, variances)
+                theirs_now = biased_variance(old, getattr(layer, "momentum", None) or 0.0, variances)
             errors[name] = relative_error(ours_now, theirs_now)
             if batches:
                 values[name] = batches[0][0]

@@ -29,7 +29,7 @@ from bridge.keras_compat import (
 )
 from bridge.verification.metrics import Arrays
 from bridge.verification.training.dropout import attending
-from bridge.verification.training.statistics import Batches, batches
+from bridge.verification.training.statistics import Batches, batch_norm_inputs
 from bridge.weights.weight_map import WeightMap
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class TorchSide:
         self.module.zero_grad(set_to_none=True)
         with (
             _trained(self.module, self.training), torch.enable_grad(), self._rounding(),
-            batches(self.module) as self.normalised,
+            batch_norm_inputs(self.module) as self.normalised,
         ):  # fmt: skip
             outputs = self.reference.outputs(inputs)
             loss = sum(
@@ -294,7 +294,7 @@ class KerasSide:
         return {name: np.zeros_like(value) for name, value in values if value.dtype.kind == "f"}
 
 
-def factors(reference: Torch, inputs: Arrays, dtype: str, seed: int) -> Factors:
+def loss_factors(reference: Torch, inputs: Arrays, dtype: str, seed: int) -> Factors:
     """Random ones, for the outputs that `reference` gives."""
     rng = np.random.default_rng(2000 + seed)
     outputs = reference(inputs)

@@ -21,7 +21,7 @@ Batches: TypeAlias = "dict[torch.nn.Module, list[tuple[int, np.ndarray]]]"
 
 
 @contextlib.contextmanager
-def batches(module: torch.nn.Module) -> Iterator[Batches]:
+def batch_norm_inputs(module: torch.nn.Module) -> Iterator[Batches]:
     """What enters the BatchNorm layers of a torch module."""
     from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -40,7 +40,7 @@ def batches(module: torch.nn.Module) -> Iterator[Batches]:
             hook.remove()
 
 
-def biased(variance: np.ndarray, momentum: float, batches: Sequence[np.ndarray]) -> np.ndarray:
+def biased_variance(variance: np.ndarray, momentum: float, batches: Sequence[np.ndarray]) -> np.ndarray:
     """The running variance after batches of these biased variances."""
     for batch in batches:
         variance = (1 - momentum) * variance + momentum * batch

@@ -11,7 +11,7 @@ from keras import ops
 
 import bridge
 from bridge.frontend.source import load_source
-from bridge.verification.doubt.sure import Alone, Sure, sure
+from bridge.verification.doubt.sure import Alone, Sure, elements_sure
 from bridge.verification.reference.as_given import as_given
 from bridge.verification.trials import Trial
 
@@ -264,7 +264,7 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
 
 def known(text: str, inputs: list[np.ndarray]) -> Sure:
     opened = load_source(parsed(5 if "GlobalLpPool" in text else 23, text))
-    found = sure(Alone(opened), Trial({}, inputs, None, as_given(opened.given)[0](inputs)))
+    found = elements_sure(Alone(opened), Trial({}, inputs, None, as_given(opened.given)[0](inputs)))
     assert found is not None
     return found
 

@@ -22,7 +22,7 @@ from bridge.graph.ranges import Range
 from bridge.passes import simplify
 from bridge.verification.inputs.odd import Odd
 from bridge.verification.inputs.sampler import Sampler
-from bridge.verification.inputs.sizes import others, search, solve
+from bridge.verification.inputs.sizes import other_sizes, search, solve
 from bridge.verification.runners import OnnxRuntime
 
 torch.set_num_threads(1)
@@ -161,13 +161,13 @@ def test_sizes_on_both_sides_of_the_example_within_its_range():
     values = parse(PLAIN, {})
     inputs = simplify(load(values)).graph.inputs
     base = {"batch": 3, "time": 30}
-    chosen = [group[0] for group in others(inputs, base, {"time": Range(5, 100)})]
+    chosen = [group[0] for group in other_sizes(inputs, base, {"time": Range(5, 100)})]
     assert {sizes["time"] for sizes in chosen} >= {5, 100}
     assert any(5 < sizes["time"] < 30 for sizes in chosen)
     assert any(30 < sizes["time"] < 100 for sizes in chosen)
     assert all(
         5 <= sizes["time"] <= 100
-        for group in others(inputs, base, {"time": Range(5, 100)})
+        for group in other_sizes(inputs, base, {"time": Range(5, 100)})
         for sizes in group
     )
     assert {sizes["batch"] for sizes in chosen} >= {1, 2, 4, 5}
