@@ -97,7 +97,8 @@ def model_of_one_node(
 
 
 def self_contained(alone: ir.Model) -> ir.Model | onnx.ModelProto:
-    """What `model_of_one_node` gives; written out where graphs inside its node read values of the model that it was taken from."""
+    """What `model_of_one_node` gives; written out where graphs inside its node read values of the model that it was
+    taken from."""
     (node,) = alone.graph
     return ir.to_proto(alone) if len(read_by(node)) > len(node.inputs) else alone
 
