@@ -82,6 +82,21 @@ def scatter_elements(d: Draft) -> None:
     d.node([data, d.given(indices.astype("int64")), updates], axis=axis, reduction=d.pick(REDUCTION))
 
 
+@draws("TensorScatter")
+def tensor_scatter(d: Draft) -> None:
+    """Each row of the batch is written from a place of its own, within the cache or around its end."""
+    cache = d.tensor(rank=(2, 5), least=1)
+    shape, dtype = list(d.values[cache].shape), d.values[cache].dtype.name
+    axis, mode = d.random.randrange(1, len(shape)), d.pick(["linear", "circular", None])
+    size = shape[axis]
+    shape[axis] = count = d.random.randint(1, size)
+    most = size - 1 if mode == "circular" else size - count
+    places = d.numbers.integers(0, most + 1, shape[0])
+    update = d.leaf(dtype, shape, roles="iiw")
+    first = [d.given(places, (0, most), roles="iwc")] if d.chance(0.7) else []
+    d.node([cache, update, *first], axis=d.pick([axis, axis - len(shape)]), mode=mode)
+
+
 @draws("OneHot")
 def one_hot(d: Draft) -> None:
     depth = d.random.randint(1, 6)

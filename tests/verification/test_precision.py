@@ -168,7 +168,9 @@ def test_a_wrong_formula_in_half_is_caught_in_double(build_with) -> None:
 
 def test_bfloat16_is_refused_with_the_way_out() -> None:
     module = nn.Linear(8, 4).bfloat16()
-    with pytest.raises(bridge.SourceError, match=r"bfloat16 \(weight\).*convert module\.float\(\)"):
+    with pytest.raises(
+        bridge.SourceError, match=r"bfloat16 \(weight\).*convert copy\.deepcopy\(module\)\.float\(\)"
+    ):
         bridge.convert(module, torch.randn(2, 8))
     result = bridge.convert(nn.Linear(8, 4).bfloat16().float(), torch.randn(2, 8))
     assert result.report.dtype == "float32"
