@@ -28,6 +28,7 @@ from benchmarks.fuzz.operators import DRAWS
 from benchmarks.fuzz.workers import ALARM, CRASHED, EQUAL, INVALID, LOST, REFUSED, WRONG, Outcome
 from bridge.errors import BridgeError, InternalError, MismatchError
 from bridge.graph.reduce import reduce
+from bridge.graph.shapes import typed_by_onnx
 from bridge.verification.checks import LIMIT
 from bridge.verification.runners import keras_call
 
@@ -207,7 +208,8 @@ def _finished(draft: Draft, seed: int) -> Graph:
     for attempt in range(2):
         graph = Graph(_model(draft, inputs, outputs).SerializeToString(), inputs, seed)
         try:
-            onnx.checker.check_model(graph.model, full_check=True)
+            onnx.checker.check_model(graph.model)
+            typed_by_onnx(graph.model, check_type=True, strict_mode=True)
             ran = [reference(graph.model, f) is not None and _fits(graph.model, f) for f in graph._feeds()]
         except Exception as error:
             raise Illegal(str(error)) from error

@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from bridge.graph.shapes import typed_by_onnx
+
 Fails = Callable[[onnx.ModelProto], bool]
 
 
@@ -47,7 +49,7 @@ Types = dict[str, onnx.TypeProto]
 def _typed(model: onnx.ModelProto) -> Types:
     """The types of all values, as far as they can be inferred."""
     try:
-        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        graph = typed_by_onnx(model, data_prop=True).graph
     except onnx.shape_inference.InferenceError:
         graph = model.graph
     values = [*graph.input, *graph.value_info, *graph.output]

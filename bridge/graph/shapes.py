@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TypeAlias
 
+import onnx
 import onnx_ir as ir
 import onnx_shape_inference
 import sympy
@@ -16,6 +18,7 @@ from bridge.graph.provenance import refusal
 from bridge.graph.rewriting import integers
 
 Dim: TypeAlias = int | ir.SymbolicDim  # a size: a number, or known by its name or formula alone
+ENDS = {"EyeLike", "RegexFullMatch"}  # of which onnx's inference ends the process where an input has no type
 FAR = 1 << 30  # an index along an axis beyond it means: to the end
 
 
@@ -102,3 +105,21 @@ def squeezed_axes(node: ir.Node) -> list[int] | None:
         return [axis for axis, dim in enumerate(data.shape) if dim == 1]
     named = integers(axes[0])
     return None if named is None else sorted(axis % data.shape.rank() for axis in named)
+
+
+def typed_by_onnx(model: onnx.ModelProto, **options: bool) -> onnx.ModelProto:
+    """`model` with the types and shapes that onnx infers; as it is where an operator that it does not know, whose
+    results have no type, stands beside one of `ENDS`. Raises what onnx does."""
+    nodes = [node for owner in (model.graph, *model.functions) for node in _nodes(owner)]
+    untyped = any(node.domain not in ("", "ai.onnx") for node in nodes)
+    if untyped and any(node.op_type in ENDS for node in nodes):
+        return model
+    return onnx.shape_inference.infer_shapes(model, **options)
+
+
+def _nodes(owner: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    for node in owner.node:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _nodes(graph)

@@ -32,6 +32,16 @@ def test_a_seed_draws_one_graph():
     assert graphs.case(3).proto == graphs.case(3).proto
 
 
+def test_an_input_without_a_type_does_not_end_the_process():
+    """As onnx's own inference does at this operator."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17, "other": 1]> g (float[n, 4] x) => (float[a, b] y) '
+        "{ u = other.Op (x)  y = EyeLike <dtype = 1> (u) }"
+    )
+    small = reduce(model, lambda model: any(node.op_type == "EyeLike" for node in model.graph.node))
+    assert len(small.graph.node) == 1
+
+
 def test_reduces_to_the_node_that_fails():
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["": 17]> g (float[n, 4] x, float[n, 4] z) => (float[n, 4] y, float[n, 4] u) '

@@ -23,6 +23,7 @@ from bridge.errors import BridgeError, NotRun, SourceError
 from bridge.frontend.onnx.names import name_sizes
 from bridge.frontend.source import Source, as_ir
 from bridge.graph.decimals import fraction
+from bridge.graph.shapes import typed_by_onnx
 from bridge.passes.common import drop_unused
 from bridge.passes.infer_shapes import infer_shapes
 from bridge.passes.sequence_to_split import sequence_to_split
@@ -291,7 +292,7 @@ def _written_out(model: ir.Model) -> ir.Model:
             node.attribute.append(onnx.helper.make_attribute("num_groups", shape[0]))
         if node.op_type in FORMULAS:
             _with_defaults(node, version)
-    told = onnx.shape_inference.infer_shapes(proto).graph
+    told = typed_by_onnx(proto).graph
     kinds = {value.name: value.type.tensor_type.elem_type for value in (*told.input, *told.value_info)}
     whole = {node.op_type for node in proto.graph.node if kinds.get(next(iter(node.input), "")) in INTEGERS}
     names = [("", name) for name in FORMULAS if name not in whole]

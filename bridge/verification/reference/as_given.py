@@ -15,6 +15,7 @@ from onnx_ir.passes.common import RemoveUnusedFunctionsPass, RemoveUnusedNodesPa
 from bridge.errors import SourceError, calling, short_message
 from bridge.frontend.source import as_ir
 from bridge.graph.rewriting import is_onnx
+from bridge.graph.shapes import typed_by_onnx
 from bridge.verification.metrics import Arrays
 from bridge.verification.reference.node_kernels import node_kernels, with_outputs_named
 from bridge.verification.runners import OnnxRuntime, onnxruntime_at
@@ -87,7 +88,7 @@ def in_float64(model: ir.Model) -> Runner:
 def _require_valid(model: onnx.ModelProto) -> None:
     """Raise `SourceError` where types and shapes do not fit, for which the evaluator does not ask."""
     try:
-        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+        typed_by_onnx(model, check_type=True, strict_mode=True)
     except Exception as error:
         raise SourceError(f"{Evaluator.name} refuses the model: {short_message(error)}") from error
 
