@@ -12,6 +12,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from bridge.graph.shapes import typed_by_onnx
+
 Range = tuple[float, float]  # the least and the largest number of an input, both of them legal
 FLOATS, INTEGERS = ("float32", "float64", "float16"), ("int64", "int32", "int8", "uint8", "int16", "uint32")
 # Ties, halves, zeros of both signs
@@ -287,7 +289,7 @@ def _session(
     graph = helper.make_graph([node], "g", inputs, [onnx.ValueInfoProto(name=name) for name in names])
     model = model_of(graph, opset)
     try:
-        model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+        model = typed_by_onnx(model, strict_mode=True)
         made = session(model)
     except Exception as error:
         raise Illegal(str(error)) from error

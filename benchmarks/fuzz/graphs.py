@@ -230,7 +230,7 @@ def _fits(model: onnx.ModelProto, feed: Feed) -> bool:
                 tensor_type("float32", feed[value.name].shape).tensor_type.shape
             )
     try:
-        onnx.shape_inference.infer_shapes(model, strict_mode=True)
+        typed_by_onnx(model, strict_mode=True)
     except onnx.shape_inference.InferenceError:
         return False
     return True
