@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import IO
 
 import click
@@ -62,7 +63,7 @@ def main(
     bounds = Bounds(seconds, mebibytes, workers)
     with Workers(f"benchmarks.fuzz.{kind}", bounds, preload=("keras", "tensorflow", "onnxruntime")) as pool:
         seeds = range(seed * 1_000_000 + first, seed * 1_000_000 + first + count)
-        ended = list(_watched(pool, seeds, console, _logged(kind, log)))
+        ended = list(_watched(pool, seeds, console, _logged(kind, pool, log)))
         console.print(_by_group(ended))
         console.print(_reasons(ended))
         if kind == "mutants":
@@ -90,13 +91,25 @@ def _watched(
             yield seed, outcome, groups
 
 
-def _logged(kind: str, log: IO[str] | None) -> Callable[[Ended], None]:
+@dataclass(frozen=True)
+class Shown:
+    """A case that is shown and not run, in a process of its own: drawing it runs libraries that may end that."""
+
+    kind: str
+    seed: int
+    groups: tuple[str, ...] = ()
+
+    def run(self) -> Outcome:
+        return Outcome(EQUAL, _cases(self.kind)(self.seed).shown())
+
+
+def _logged(kind: str, pool: Workers, log: IO[str] | None) -> Callable[[Ended], None]:
     """What writes a case into `log`; a failed one whole, since its seed draws another once there is more to draw."""
 
     def write(ended: Ended) -> None:
         seed, outcome, groups = ended
         if log is not None:
-            case = {} if outcome.good else {"case": _cases(kind)(seed).shown()}
+            case = {} if outcome.good else {"case": pool.run(Shown(kind, seed)).text}
             log.write(json.dumps({"seed": seed, "groups": groups, **vars(outcome), **case}) + "\n")
             log.flush()
 

@@ -179,6 +179,10 @@ def qlinear_average_pool(
 ):  # fmt: skip
     window = {"auto_pad": None if pads else auto_pad, "ceil_mode": ceil_mode, "kernel_shape": kernel_shape,
               "count_include_pad": count_include_pad, "pads": pads, "strides": strides}  # fmt: skip
-    x = _number(write, x, x_scale, x_zero_point)
-    y = laid_out(write, x, channels_last, lambda x: write("AveragePool", x, **window))
-    return _integer(write, y, y_scale, y_zero_point)
+    numbers = _number(write, x, x_scale, x_zero_point)
+    y = write(
+        "Div", laid_out(write, numbers, channels_last, lambda x: write("AveragePool", x, **window)), y_scale
+    )
+    return _rounded(
+        write, y, _place(write, y_zero_point, y), x
+    )  # a half goes to the even one behind the zero point

@@ -32,6 +32,14 @@ ROWS = {
 }  # fmt: skip
 
 
+def test_a_pool_of_halves():
+    """Of two integers the mean is one or lies between two of them."""
+    text = """g (uint8[N, 3, 5, 6] a) => (uint8[N, 3, 5, 5] c, uint8[N, 3, 4, 5] d) <float s = {0.17}, uint8 z = {3}, uint8 o = {8}>
+        { c = com.microsoft.QLinearAveragePool <kernel_shape = [1, 2]> (a, s, z, s, z)
+          d = com.microsoft.QLinearAveragePool <kernel_shape = [2, 2]> (a, s, o, s, z) }"""
+    check(HEADER + text, ranges={"a": (0, 60)}, transposes=None)
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_exact(row):
     signature, body = ROWS[row].split("{", 1)
