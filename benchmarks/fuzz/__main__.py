@@ -12,7 +12,6 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import IO
 
 import click
@@ -33,6 +32,7 @@ from benchmarks.fuzz.workers import (
     Bounds,
     Case,
     Outcome,
+    Shown,
     Workers,
 )
 from benchmarks.timing import one_thread
@@ -91,25 +91,13 @@ def _watched(
             yield seed, outcome, groups
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A case that is shown and not run, in a process of its own: drawing it runs libraries that may end that."""
-
-    kind: str
-    seed: int
-    groups: tuple[str, ...] = ()
-
-    def run(self) -> Outcome:
-        return Outcome(EQUAL, _cases(self.kind)(self.seed).shown())
-
-
 def _logged(kind: str, pool: Workers, log: IO[str] | None) -> Callable[[Ended], None]:
     """What writes a case into `log`; a failed one whole, since its seed draws another once there is more to draw."""
 
     def write(ended: Ended) -> None:
         seed, outcome, groups = ended
         if log is not None:
-            case = {} if outcome.good else {"case": pool.run(Shown(kind, seed)).text}
+            case = {} if outcome.good else {"case": pool.run(Shown(f"benchmarks.fuzz.{kind}", seed)).text}
             log.write(json.dumps({"seed": seed, "groups": groups, **vars(outcome), **case}) + "\n")
             log.flush()
 

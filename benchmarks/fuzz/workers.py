@@ -68,6 +68,19 @@ class Case(Protocol):
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A case of a module that is shown and not run, in a process of its own: drawing it runs libraries that may end
+    that."""
+
+    module: str
+    seed: int
+    groups: tuple[str, ...] = ()
+
+    def run(self) -> Outcome:
+        return Outcome(EQUAL, importlib.import_module(self.module).case(self.seed).shown())
+
+
+@dataclass(frozen=True)
 class Bounds:
     seconds: float = 60.0
     mebibytes: int = 2048  # beyond what the frameworks themselves take

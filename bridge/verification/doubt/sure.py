@@ -40,6 +40,7 @@ HUGE = 1e30  # beyond which the order of a sum decides whether it overflows
 REACH = 10  # times as far as something was moved by its last bits, others may have it
 PLACES = 4  # of the last kind by which two ways to compute a number may be apart
 BITS = LIMIT / float(np.finfo(np.float32).eps)  # of the last place, that are one limit
+GROUPS = 18  # the first opset that has GroupNormalization
 FORMULAS = (  # operators within which rounding may decide
     "GroupNormalization LayerNormalization MeanVarianceNormalization ReduceLogSum RMSNormalization".split()
 )
@@ -287,7 +288,7 @@ def _written_out(model: ir.Model) -> ir.Model:
     sizes = {value.name: value.shape for node in model.graph for value in node.inputs if value is not None}
     for node in proto.graph.node:
         shape = sizes.get(node.input[1]) if node.op_type == "InstanceNormalization" else None
-        if shape is not None and isinstance(shape[0], int):  # every channel is a group
+        if shape is not None and isinstance(shape[0], int) and version >= GROUPS:  # every channel is one
             node.op_type = "GroupNormalization"
             node.attribute.append(onnx.helper.make_attribute("num_groups", shape[0]))
         if node.op_type in FORMULAS:

@@ -10,8 +10,8 @@ import pytest
 from keras import ops
 
 import bridge
-from bridge.frontend.source import load_source
-from bridge.verification.doubt.sure import Alone, Sure, elements_sure
+from bridge.frontend.source import as_ir, load_source
+from bridge.verification.doubt.sure import Alone, Form, Sure, elements_sure
 from bridge.verification.reference.as_given import as_given
 from bridge.verification.trials import Trial
 
@@ -288,3 +288,16 @@ def test_squares_beyond_a_half_are_right():
     for scale in (1e-4, 1e3):
         got = keras.ops.convert_to_numpy(model(np.full((1, 3), scale, "float16")))
         np.testing.assert_allclose(got, 3**-0.5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("opset", [14, 18, 21])
+def test_normalisations_of_any_opset_are_written_out(opset):
+    """As groups of one channel, where there are groups."""
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": {opset}]> g (float[2, 3, 5] x) => (float[2, 3, 5] y) '
+        "<float[3] s = {1, 2, 3}, float[3] b = {0, 1, 0}> { y = InstanceNormalization (x, s, b) }"
+    )
+    feed = [np.random.default_rng(0).standard_normal((2, 3, 5)).astype(np.float32)]
+    written = Form(as_ir(model)).written.model
+    np.testing.assert_allclose(as_given(written)[0](feed)[0], as_given(model)[0](feed)[0], atol=1e-5)
+    assert (opset < 18) == any(node.op_type == "InstanceNormalization" for node in written.graph)
