@@ -30,7 +30,7 @@ SWITCHED = (  # of the package's files
 NOT = (  # read no model, or are what it is compared with
     "ops/registry.py", "ops/catalogue.py", "frontend/onnx/read.py", "frontend/torch/module.py", "passes/fixed_point.py",
     "passes/bounds.py", "frontend/torch/registry.py", "frontend/torch/refusals.py", "frontend/onnx/functions.py",
-    "frontend/onnx/walk.py", "frontend/onnx/names.py", "frontend/torch/pt2.py", "frontend/torch/traced.py",
+    "frontend/onnx/names.py", "frontend/torch/pt2.py", "frontend/torch/traced.py",
 )  # fmt: skip
 Start = str | tuple[str, ...]  # of the names of files, one of several
 Put = tuple[Any, str, Any]  # an object, an attribute of it, and what that is

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import TypeAlias
 
 import onnx
@@ -16,6 +15,7 @@ from sympy.printing.str import StrPrinter
 from bridge.errors import Refusal, UnsupportedError
 from bridge.graph.provenance import refusal
 from bridge.graph.rewriting import integers
+from bridge.graph.walk import nodes_in
 
 Dim: TypeAlias = int | ir.SymbolicDim  # a size: a number, or known by its name or formula alone
 ENDS = {"EyeLike", "RegexFullMatch"}  # of which onnx's inference ends the process where an input has no type
@@ -110,16 +110,8 @@ def squeezed_axes(node: ir.Node) -> list[int] | None:
 def typed_by_onnx(model: onnx.ModelProto, **options: bool) -> onnx.ModelProto:
     """`model` with the types and shapes that onnx infers; as it is where an operator that it does not know, whose
     results have no type, stands beside one of `ENDS`. Raises what onnx does."""
-    nodes = [node for owner in (model.graph, *model.functions) for node in _nodes(owner)]
+    nodes = [node for owner in (model.graph, *model.functions) for node in nodes_in(owner)]
     untyped = any(node.domain not in ("", "ai.onnx") for node in nodes)
     if untyped and any(node.op_type in ENDS for node in nodes):
         return model
     return onnx.shape_inference.infer_shapes(model, **options)
-
-
-def _nodes(owner: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
-    for node in owner.node:
-        yield node
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                yield from _nodes(graph)

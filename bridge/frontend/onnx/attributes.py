@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import onnx
 
 from bridge.errors import SourceError, readable
-from bridge.frontend.onnx.walk import Graph, graphs
+from bridge.graph.walk import Graph, graphs
 
 FLAGS = frozenset(
     "align_corners allowzero antialias broadcast ceil_mode center_point_box count_include_pad detect_negative "

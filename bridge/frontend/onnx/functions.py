@@ -7,9 +7,9 @@ from collections import Counter
 import onnx
 
 from bridge.errors import SourceError, readable
-from bridge.frontend.onnx.walk import Graph, nodes_in
 from bridge.graph.functions import DOMAIN as OURS
 from bridge.graph.functions import is_ours
+from bridge.graph.walk import Graph, nodes_in
 
 MAX_NODES = 1000  # that functions may add where they are written out
 MAX_GROWTH = 50  # times the nodes of the file, which they may be instead

@@ -20,8 +20,8 @@ from bridge.errors import CONTROLS, SourceError, readable, short_message
 from bridge.files.atomic import require_file
 from bridge.frontend.onnx.attributes import check_attributes
 from bridge.frontend.onnx.functions import check_functions
-from bridge.frontend.onnx.walk import Graph, graphs, tensors
 from bridge.graph.axes import MAX_RANK
+from bridge.graph.walk import Graph, graphs, tensors
 
 MAX_BYTES = 8 << 30  # of the file together with its external data
 # By which tensors may exceed the files that they are read from, where they overlap

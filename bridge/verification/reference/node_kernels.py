@@ -15,8 +15,8 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops import load_op, op_loop
 
 from bridge.errors import NotRun, SourceError
-from bridge.frontend.onnx.walk import graphs, nodes_in
 from bridge.graph.decimals import number
+from bridge.graph.walk import graphs, nodes_in
 from bridge.verification.metrics import Arrays, Attributes, worst_error
 from bridge.verification.reference.old_forms import AS_NEWER, NEWER, old_forms
 from bridge.verification.reference.pools import POOLS
