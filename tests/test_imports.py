@@ -34,7 +34,7 @@ FRAMEWORKS = {
     "torch": "frontend.source frontend.torch.* files.checkpoints weights.weight_map handwritten.* keras_compat "
     "verification.training.*",
     "onnxscript": "frontend.source frontend.torch.*",
-    "onnxruntime": "passes.evaluate verification.runners",
+    "onnxruntime": "graph.session",
     "keras": "layers.* ops.* build.* keras_compat files.keras_file saving summary generation backend conversion "
     "verification.doubt.alone verification.nodes verification.outputs "
     "verification.runners verification.saved verification.training.* verification.verify",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from bridge.graph.functions import OPSET
 from bridge.graph.rewriting import sizes
+from bridge.graph.session import session
 
 IR_VERSION = 10  # which every onnxruntime of ours reads
 
@@ -20,18 +20,18 @@ IR_VERSION = 10  # which every onnxruntime of ours reads
 def evaluate(node: ir.Node, inputs: Sequence[ir.TensorProtocol | None]) -> list[np.ndarray]:
     """The outputs of `node` as arrays, those too that nobody reads; none where neither can work them out, so that the
     node stays in the graph, where the run will tell."""
-    model = _alone(node, inputs)
-    feeds = {str(v.name): t.numpy() for v, t in zip(node.inputs, inputs, strict=True) if v and t is not None}
+    pairs = zip(node.inputs, inputs, strict=True)
+    given = {str(value.name): tensor for value, tensor in pairs if value is not None and tensor is not None}
+    model, feeds = _alone(node, given), {name: tensor.numpy() for name, tensor in given.items()}
     for run in (_by_reference,) if _ends_the_process(node, feeds) else (_by_onnxruntime, _by_reference):
         try:
             with np.errstate(all="ignore"):
                 results = run(model, feeds)
         except Exception:  # of any kind: the next one may
             continue
-        # An optional or a sequence is no constant
-        return (
-            [] if any(y is None or isinstance(y, list) for y in results) else list(map(np.asarray, results))
-        )
+        if any(y is None or isinstance(y, list) for y in results):
+            return []  # an optional or a sequence is no constant
+        return list(map(np.asarray, results))
     return []
 
 
@@ -41,13 +41,10 @@ def _ends_the_process(node: ir.Node, feeds: dict[str, np.ndarray]) -> bool:
     return divisor is not None and bool(np.any(feeds[str(divisor.name)] == -1))
 
 
-def _alone(node: ir.Node, inputs: Sequence[ir.TensorProtocol | None]) -> onnx.ModelProto:
-    """A model of the node, whose inputs are the node's."""
+def _alone(node: ir.Node, given: Mapping[str, ir.TensorProtocol]) -> onnx.ModelProto:
+    """A model of the node, whose inputs are `given` by name."""
     proto = ir.to_proto(node)
     proto.output[:] = [f"output {place}" for place in range(len(node.outputs))]
-    given = {
-        str(v.name): t for v, t in zip(node.inputs, inputs, strict=True) if v is not None and t is not None
-    }
     graph = onnx.helper.make_graph(
         [proto],
         "fold",
@@ -59,20 +56,7 @@ def _alone(node: ir.Node, inputs: Sequence[ir.TensorProtocol | None]) -> onnx.Mo
 
 
 def _by_onnxruntime(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> Sequence[Any]:
-    return _session()(model.SerializeToString()).run(None, feeds)
-
-
-@cache
-def _session() -> Callable[[bytes], Any]:
-    """onnxruntime's session of a serialised model: on one thread, nothing optimised."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.enable_cpu_mem_arena = False
-    return lambda model: onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return session(model.SerializeToString()).run(None, feeds)
 
 
 def _by_reference(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> Sequence[Any]:

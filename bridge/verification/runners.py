@@ -16,6 +16,7 @@ from bridge.graph.axes import Perm
 from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import RECURRENT
 from bridge.graph.rewriting import Emitter, all_nodes, input_of, is_onnx, sizes
+from bridge.graph.session import session
 from bridge.keras_compat import full_precision, to_numpy
 from bridge.verification.metrics import Arrays
 
@@ -24,23 +25,13 @@ FLOATS = {ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE}
 
 
 class OnnxRuntime:
-    """onnxruntime as written, nothing optimised, on one thread: on a graph of ours, whose weights are shared, or on a
-    serialised model or the path of one. Raises `SourceError` where it refuses the model, `NotRun` where what it is
+    """onnxruntime (`graph/session.py`) on a graph of ours, whose weights are shared, or on a serialised model or the
+    path of one. Raises `SourceError` where it refuses the model, `NotRun` where what it is
     given."""
 
     name = "onnxruntime"
 
     def __init__(self, model: ir.Model | bytes | str):
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingPackageError("the proof needs onnxruntime: pip install onnxruntime") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        options.add_session_config_entry("session.disable_prepacking", "1")  # which copies every weight
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.enable_cpu_mem_arena = False  # memory goes back at once
         self.is_recurrent = isinstance(model, ir.Model) and any(map(_is_recurrent, all_nodes(model)))
         if isinstance(model, ir.Model):
             light, self._weights = _without_weights(model)
@@ -50,7 +41,9 @@ class OnnxRuntime:
         else:
             source, self._weights = model, {}
         try:
-            self._session = onnxruntime.InferenceSession(source, options)
+            self._session = session(source)
+        except ImportError as error:
+            raise MissingPackageError("the proof needs onnxruntime: pip install onnxruntime") from error
         except Exception as error:
             raise SourceError(f"onnxruntime refuses the model: {short_message(error)}") from error
         names = (value.name for value in self._session.get_inputs())

@@ -1,0 +1,27 @@
+"""onnxruntime as graphs are run by it here: what is written, nothing optimised, on one thread of the processor."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+
+def session(model: bytes | str) -> Any:
+    """An `InferenceSession` of a serialised model, or of the path of one. Raises `ImportError` where onnxruntime is not
+    installed, and what it raises of a model that it refuses."""
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(model, _options(), providers=["CPUExecutionProvider"])
+
+
+@functools.cache
+def _options() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.disable_prepacking", "1")  # which copies every weight
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.enable_cpu_mem_arena = False  # memory goes back at once
+    return options
