@@ -31,6 +31,7 @@ from bridge.cli.options import (
 from bridge.cli.sources import read_source
 
 if TYPE_CHECKING:
+    from bridge.ops.catalogue import Entry
     from bridge.report.report import Report
     from bridge.stages import Progress
 
@@ -254,10 +255,17 @@ def ops(debug: bool, as_json: bool, as_markdown: bool) -> None:
         require_keras()
         from bridge.ops.catalogue import catalogue, markdown
 
-        entries, page = catalogue(), markdown()
-    if as_json or as_markdown:
-        say(page.rstrip() if as_markdown else json.dumps([asdict(entry) for entry in entries], indent=2))
-        return
+        if as_markdown:
+            text = markdown().rstrip()
+        elif as_json:
+            text = json.dumps([asdict(entry) for entry in catalogue()], indent=2)
+        else:
+            text = _aligned(catalogue())
+    say(text)
+
+
+def _aligned(entries: Sequence[Entry]) -> str:
+    """A table in columns, each as wide as it has to be."""
     rows = [
         (
             entry.family,
@@ -267,9 +275,10 @@ def ops(debug: bool, as_json: bool, as_markdown: bool) -> None:
         )
         for entry in entries
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in [("family", "operator", "order of axes", "becomes"), *rows]:
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    rows = [("family", "operator", "order of axes", "becomes"), *rows]
+    widths = [max(map(len, column)) for column in zip(*rows[1:], strict=True)]
+    cells = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    return "\n".join("  ".join(row).rstrip() for row in cells)
 
 
 def short(layers: Sequence[str]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from fractions import Fraction
 from typing import TypeAlias
 
 import onnx
@@ -93,6 +95,12 @@ def shape_of(value: ir.Value) -> tuple[Dim, ...]:
 def rank(value: ir.Value) -> int:
     """How many axes `value` has. Raises `UnsupportedError` where that is not known."""
     return len(shape_of(value))
+
+
+def kept_ratio(policy: str, sizes: Iterable[tuple[int, int]]) -> Fraction:
+    """The one scale of all axes of a Resize that keeps their ratio, of the sizes asked for and those that there are."""
+    scales = [Fraction(wanted, given) for wanted, given in sizes]
+    return min(scales) if policy == "not_larger" else max(scales)
 
 
 def squeezed_axes(node: ir.Node) -> list[int] | None:

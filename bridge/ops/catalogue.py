@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -71,6 +72,7 @@ def becomes(operator: Operator) -> tuple[str, ...]:
     return tuple(layer.__name__ for layer in operator.makes) or ("keras.ops",)
 
 
+@functools.cache
 def _opsets() -> dict[tuple[str, str], tuple[int, ...]]:
     found: dict[tuple[str, str], list[int]] = {}
     for schema in onnx.defs.get_all_schemas_with_history():

@@ -301,18 +301,20 @@ def one_hot(site: Site, indices, depth: Ints, values, *, axis=-1):
     return ops.where(hot, on, off)
 
 
+def _diagonal(k: Ints) -> int:
+    return 0 if k is None else int(np.ravel(k)[0])
+
+
 def _check_diagonal(step: Step) -> str | None:
-    k = step.argument("k")
-    k = 0 if k is None else int(np.ravel(k)[0])
-    if abs(k) < FAR:
-        return None
-    return f"its diagonal {k} lies beyond every matrix, of which each runtime makes its own"
+    k = _diagonal(step.argument("k"))
+    far = f"its diagonal {k} lies beyond every matrix, of which each runtime makes its own"
+    return far if abs(k) >= FAR else None
 
 
 @op("Trilu", check=_check_diagonal)
 def trilu(site: Site, x, k: Ints = None, *, upper=1):
     """TensorFlow knows no diagonal outside of the matrix."""
-    k, sizes = 0 if k is None else int(np.ravel(k)[0]), site.shape()[-2:]
+    k, sizes = _diagonal(k), site.shape()[-2:]
     if 0 in sizes:
         return x
     if abs(k) <= min(dim if isinstance(dim, int) else 1 for dim in sizes):

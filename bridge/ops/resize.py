@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from bridge.graph.decimals import fraction
-from bridge.graph.shapes import Dim, shape_of
+from bridge.graph.shapes import Dim, kept_ratio, shape_of
 from bridge.ops import dims
 from bridge.ops.contract import Array, Dims, Site, Step, Tensor
 from bridge.ops.layouts import CHANNELS_LAST
@@ -125,8 +125,8 @@ def _kept(site: Site, sizes: Sequence[Dim] | None, axes: Sequence[int] | None, p
         return []
     have, named = site.step.shape(), _named(site, axes)
     known = [(size, have[axis]) for size, axis in zip(sizes, named, strict=True)]
-    scales = [Fraction(m, n) for m, n in known if isinstance(m, int) and isinstance(n, int)]
-    return [min(scales) if policy == "not_larger" else max(scales)] * len(named)
+    numbers = [(m, n) for m, n in known if isinstance(m, int) and isinstance(n, int)]
+    return [kept_ratio(policy, numbers)] * len(named)
 
 
 def _fractions(

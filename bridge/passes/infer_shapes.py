@@ -26,7 +26,7 @@ from bridge.graph.decimals import fraction
 from bridge.graph.functions import add_functions
 from bridge.graph.loops import scanned_out, trips
 from bridge.graph.rewriting import all_nodes, attribute, input_of, inputs_of, integers, is_onnx
-from bridge.graph.shapes import Dim, formula, shape_of
+from bridge.graph.shapes import Dim, formula, kept_ratio, shape_of
 from bridge.passes import broadcast_shapes, slice_shapes, window_shapes
 from bridge.passes.bounds import MAX_CONTENTS, ROOM, Bounded, Room, require_bounds
 from bridge.passes.library_rules import library_rule
@@ -260,8 +260,7 @@ def _resize(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     axes = [axis % len(dims) for axis in attribute(node, "axes", range(len(dims)))]
     known = {axis: dim for axis in axes if isinstance(dim := dims[axis], int)}
     if len(known) == len(axes):
-        scales = [Fraction(size, known[axis]) for size, axis in zip(wanted, axes, strict=True)]
-        scale = min(scales) if policy == "not_larger" else max(scales)
+        scale = kept_ratio(policy, ((size, known[axis]) for size, axis in zip(wanted, axes, strict=True)))
         made = {axis: math.floor(scale * dim + Fraction(1, 2)) for axis, dim in known.items()}
         node.outputs[0].shape = ir.Shape([made.get(axis, dim) for axis, dim in enumerate(dims)])
 

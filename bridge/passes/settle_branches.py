@@ -6,6 +6,8 @@ the branches is meant: the one with which shapes can be inferred to the end. Whe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
 from bridge.errors import SourceError
@@ -40,11 +42,13 @@ def _is_open(node: ir.Node) -> bool:
     if not is_onnx(node, "If") or not _of_sizes(input_of(node, 0)):
         return False
     branches = (node.attributes[name].as_graph() for name in ("then_branch", "else_branch"))
-    pairs = zip(*(branch.outputs for branch in branches), strict=True)
-    return any(
-        None not in (then.shape, other.shape) and len(then.shape or ()) != len(other.shape or ())
-        for then, other in pairs
-    )
+    return _ranks_differ(*(branch.outputs for branch in branches))
+
+
+def _ranks_differ(some: Sequence[ir.Value], others: Sequence[ir.Value]) -> bool:
+    """Whether there is one whose rank is known to be another in its place."""
+    pairs = ((one.shape, other.shape) for one, other in zip(some, others, strict=True))
+    return any(one is not None and other is not None and len(one) != len(other) for one, other in pairs)
 
 
 def _of_sizes(value: ir.Value) -> bool:
@@ -65,11 +69,7 @@ def _fits(model: ir.Model, place: int, holds: bool) -> bool:
         _take(attempt, place, holds)
     except SourceError:
         return False
-    pairs = zip(model.graph.outputs, attempt.graph.outputs, strict=True)
-    return not any(
-        None not in (value.shape, made.shape) and len(value.shape or ()) != len(made.shape or ())
-        for value, made in pairs
-    )
+    return not _ranks_differ(model.graph.outputs, attempt.graph.outputs)
 
 
 def _take(model: ir.Model, place: int, holds: bool) -> None:
