@@ -209,10 +209,8 @@ class _Probe:
         read, held = ops.convert_to_tensor(tokens[:, :length]), [ops.convert_to_tensor(x) for x in caches]
         try:
             with calling(), full_precision():
-                logits, after = made.scores(read, now, held, self.others)
-                if raw:
-                    found = made.run({**made.feeds(read, now), **self.others}, held)
-                    after = [found[cache.output] for cache in made.caches]
+                logits, given = made.scores(read, now, held, self.others)
+                after = given if raw else made.kept(held, given, now)
         except NotRun as error:
             raise SourceError(
                 f"the decoder does not run at {length} tokens: {error}; ask for another max_length, or give an "

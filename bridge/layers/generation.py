@@ -167,7 +167,8 @@ class Generator(keras.Model):
         def step(
             time: Tensor, tokens: Tensor, ends: Tensor, live: Tensor, *caches: Tensor
         ) -> tuple[Tensor, ...]:
-            logits, new = self.scores(tokens, time, caches, inputs["others"])
+            logits, given = self.scores(tokens, time, caches, inputs["others"])
+            new = self.kept(caches, given, time)
             chosen = self._chosen(logits, inputs.get("noise"), time + 1 - lengths)
             writes = ops.logical_and(live, time + 1 >= lengths)
             here = ops.logical_and(writes[:, None], places == time + 1)
@@ -197,11 +198,16 @@ class Generator(keras.Model):
     def scores(
         self, tokens: Tensor, time: Tensor, caches: Tensors, others: Mapping[str, Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
-        """The logits (batch, vocabulary) of what follows the token at `time`, and the caches behind it."""
+        """The logits (batch, vocabulary) of what follows the token at `time`, and the caches as the decoder gives
+        them."""
         found = self.run({**self.feeds(tokens, time), **others}, caches)
         logits = ops.take(found[self.names["logits"]], ops.zeros_like(time) if self.caches else time, axis=1)
-        pairs = zip(self.caches, caches, strict=True)
-        return logits, [_kept(cache, old, found[cache.output], time) for cache, old in pairs]
+        return logits, [found[cache.output] for cache in self.caches]
+
+    def kept(self, caches: Tensors, given: Tensors, time: Tensor) -> list[Tensor]:
+        """The caches behind the token at `time`, of those before it and what the decoder gave."""
+        rows = zip(self.caches, caches, given, strict=True)
+        return [_kept(cache, old, new, time) for cache, old, new in rows]
 
     def feeds(self, tokens: Tensor, time: Tensor) -> dict[str, Tensor]:
         """What the decoder is given at `time`, its caches aside: the token there, or all of them."""
