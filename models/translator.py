@@ -23,10 +23,8 @@ CHECKPOINT = Path(__file__).parent / "checkpoints" / "translator.safetensors"
 
 PAD, BEGIN, END = 0, 1, 2
 CHARACTERS = "---" + string.digits + string.ascii_lowercase + " ,.-/:"  # three marks first
-SOURCE, TARGET = (
-    30,
-    12,
-)  # the longest of each: "wednesday, 26 september 2096" and "2096-09-26" with both marks
+# The longest of each: "wednesday, 26 september 2096" and "2096-09-26" with both marks
+SOURCE, TARGET = 30, 12
 ASKED = "wednesday, 26 september 2096"
 FIRST, DAYS = date(1900, 1, 1), 73049
 

@@ -40,11 +40,8 @@ RANDOM = {
 }
 
 
-RECURRENT = {
-    "LSTM",
-    "GRU",
-    "RNN",
-}  # which become layers; the reference evaluator passes over lengths and more
+# Which become layers; the reference evaluator passes over lengths and more
+RECURRENT = {"LSTM", "GRU", "RNN"}
 LEFT = RANDOM | RECURRENT
 NORMS = {"WeightNorm", "SpectralNorm"}  # ours, of weights
 

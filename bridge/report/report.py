@@ -60,9 +60,8 @@ class Axis:
 
     size: int | None
     name: str = ""  # of a free axis, or the formula that its size is of several
-    ranges: dict[str, str] = dataclasses.field(
-        default_factory=dict
-    )  # of those that may not have any size, by name
+    # By name, of the free axes that may not have any size
+    ranges: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         if self.size is not None:

@@ -156,10 +156,8 @@ def _rows(node: ir.Node, mask: ir.Value) -> ir.Value:
     query = input_of(node, 0)
     if query.shape is None:
         return mask
-    emit, axis = (
-        Emitter(node),
-        query.shape.rank() - 2,
-    )  # (batch, length, features) or (batch, heads, length, size)
+    emit = Emitter(node)
+    axis = query.shape.rank() - 2  # of (batch, length, features) or (batch, heads, length, size)
     rows = emit("Shape", query, start=axis, end=axis + 1)
     return emit("Expand", mask, emit("Concat", rows, emit.constant([1]), axis=0))
 

@@ -280,9 +280,8 @@ def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) ->
         built = build(plan(simple))
         sampler = Sampler.of(simple, _examples(double), opened.asked)
         found = _outputs_in_float64(built, double, run, _rounding(opened, dtype, run), dtype, sampler)
-        apart = replace(
-            built, weights=detach_from_source(built.weights)
-        )  # torch steps what its weights are read from
+        # torch steps what its weights are read from
+        apart = replace(built, weights=detach_from_source(built.weights))
         trained = parity(apart, double.torch, sampler) if training and double.torch else None
     if built.twins and dtype != "float64":
         found = found.joined(Verification(notes=(OTHERWISE.format(_reasons(built.twins)),)))

@@ -180,9 +180,8 @@ def qlinear_average_pool(
     window = {"auto_pad": None if pads else auto_pad, "ceil_mode": ceil_mode, "kernel_shape": kernel_shape,
               "count_include_pad": count_include_pad, "pads": pads, "strides": strides}  # fmt: skip
     numbers = _number(write, x, x_scale, x_zero_point)
-    y = write(
-        "Div", laid_out(write, numbers, channels_last, lambda x: write("AveragePool", x, **window)), y_scale
-    )
+    means = laid_out(write, numbers, channels_last, lambda x: write("AveragePool", x, **window))
+    y = write("Div", means, y_scale)
     return _rounded(
         write, y, _place(write, y_zero_point, y), x
-    )  # a half goes to the even one behind the zero point
+    )  # a half to the even one behind the zero point

@@ -186,11 +186,9 @@ def _rounded(form: Form, trial: Trial) -> Iterator[Arrays]:
     hangs on them; and with zeros of the other sign. The formula of a normalisation flattens what it normalises, on
     which a scale that broadcasts may not fit."""
     for sign in (1, -1, 0):
-        inputs = (
-            [moved_by_last_bits(x, sign) for x in trial.inputs]
-            if sign and trial.odd in NUDGED
-            else trial.inputs
-        )
+        inputs = trial.inputs
+        if sign and trial.odd in NUDGED:
+            inputs = [moved_by_last_bits(x, sign) for x in inputs]
         off = partial(_off, sign=sign)
         try:
             yield form.written.run(inputs, off)
@@ -251,9 +249,8 @@ def moved_by_last_bits(array: np.ndarray, sign: int, least: float = 0.0, places:
     if not sign:
         return np.where(array == 0, -array, array)
     step = sign * places * float(np.finfo(array.dtype).eps) * max(float(finite.max()), least)
-    odd = (
-        sum(np.ix_(*(np.arange(size) % 2 for size in array.shape)), np.zeros((), int)) % 2
-    )  # as on a chessboard
+    # As on a chessboard
+    odd = sum(np.ix_(*(np.arange(size) % 2 for size in array.shape)), np.zeros((), int)) % 2
     steps = np.where(odd, step, -step)
     with np.errstate(over="ignore"):
         return np.asarray(array + steps).astype(array.dtype)
