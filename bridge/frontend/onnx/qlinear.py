@@ -182,6 +182,5 @@ def qlinear_average_pool(
     numbers = _number(write, x, x_scale, x_zero_point)
     means = laid_out(write, numbers, channels_last, lambda x: write("AveragePool", x, **window))
     y = write("Div", means, y_scale)
-    return _rounded(
-        write, y, _place(write, y_zero_point, y), x
-    )  # a half to the even one behind the zero point
+    # a half goes to the even one behind the zero point
+    return _rounded(write, y, _place(write, y_zero_point, y), x)
