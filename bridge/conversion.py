@@ -319,7 +319,9 @@ def _opened(
     """The source (with its example inputs and dynamic shapes), and what is asked of the inputs of its proof."""
     asked = None if options is None else Asked.of(options.inputs, options.sizes, options.seed)
     with watch.stage("export"):
-        watch.opened = opened = load_source(*source, asked, dequantize)
+        from bridge.verification.ranges import confirmed
+
+        watch.opened = opened = confirmed(load_source(*source, asked, dequantize))
     return opened
 
 

@@ -62,11 +62,26 @@ class Source:
         structure.Path, ...
     ] = ()  # where the user finds each output; of a file, which lists them, nothing
     integers: Given | None = None  # the file, where `given` is the model of numbers that it stands for
+    unrepeated: Torch | None = (
+        None  # with its example as it was given, where its batch is guessed and to be confirmed
+    )
 
     @property
     def module(self) -> Torch | None:
         """The torch side, if it is an `nn.Module` itself: in another precision, in training, exported again."""
         return self.torch if self.retraceable else None
+
+    @property
+    def with_fixed_axes(self) -> Source:
+        """The same, traced with its example as it was given. Raises `SourceError` where what is asked of the inputs of
+        the proof does not fit that."""
+        from bridge.frontend.torch.examples import STAYS
+
+        assert self.unrepeated is not None
+        args, kwargs = self.unrepeated.arguments
+        traced = load_torch(self.unrepeated.module, args, kwargs, {})
+        self.asked.require(traced.model.graph.inputs)
+        return replace(traced, notes=(*traced.notes, STAYS), asked=self.asked)
 
     @cached_property
     def double(self) -> Source:
@@ -198,29 +213,35 @@ def _load_module(
         exported.declared,
         exported.departs,
         outputs=structure.plain(list(paths(result))),
+        unrepeated=given if example.guessed else None,
     )
 
 
 def _exported(given: Torch, dynamic_shapes: object) -> tuple[Exported, Example]:
-    """The module as torch exports it, and what it was traced with: an example of one repeated, if torch allows it, and
-    as it is otherwise."""
+    """The module as torch exports it, and what it was traced with: the first of its examples whose axes torch leaves
+    free, an example of one repeated; or else as it is given."""
     from bridge.frontend.torch.examples import Example
     from bridge.frontend.torch.export import export_module
     from bridge.frontend.torch.module import copy_sharing_parameters
 
     asked = dynamic_shapes is not None
-    example = Example.with_axes(given, dynamic_shapes) if asked else Example.with_batch(given)
-    try:
-        exported = export_module(copy_sharing_parameters(given.module), example)
-    except ExportError:
-        if not example.repeated:
-            raise
-    else:
+    examples = Example.with_axes(given, dynamic_shapes) if asked else Example.with_batch(given)
+    fixed: Exported | None = None
+    for example in examples:
+        if fixed is not None and example.axes is None:
+            break
+        try:
+            exported = export_module(copy_sharing_parameters(given.module), example)
+        except ExportError:
+            if not example.repeated and fixed is None:
+                raise
+            continue
         if example.is_free(exported.model):
             return replace(exported, notes=(*exported.notes, *example.notes)), example
-    example = example.as_given(given)
-    exported = export_module(copy_sharing_parameters(given.module), example)
-    return replace(exported, notes=(*exported.notes, *example.notes)), example
+        if not example.repeated:
+            fixed = fixed or exported
+    assert fixed is not None  # the last example is as it was given
+    return replace(fixed, notes=(*fixed.notes, *fixed.fixed[:1], *example.notes)), example
 
 
 def _torch() -> ModuleType:

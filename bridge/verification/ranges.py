@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from bridge.errors import ExportError, NotRun
+from bridge.errors import ExportError, NotRun, SourceError
 from bridge.graph.ranges import FREE, Range, Ranges
 from bridge.graph.shapes import shape_of
 from bridge.verification.checks import limit_of
 from bridge.verification.inputs.sampler import Sampler, Sizes
 from bridge.verification.inputs.sizes import LARGE, allowed_sizes, count_elements
 from bridge.verification.metrics import worst_error
+from bridge.verification.precision import precision
 from bridge.verification.reference.as_given import as_given
 
 if TYPE_CHECKING:
@@ -64,6 +65,24 @@ def find_ranges(opened: Source, simple: ir.Model) -> None:
                 _require_less(opened, assumption, enforced)
     for model in (opened.model, simple):
         Ranges(told, enforced).enter(model)
+
+
+def confirmed(opened: Source) -> Source:
+    """`opened`, if its batch is sure, or its graph gives what the source gives for the example as it was given, before
+    it was repeated along what may be the batch; else the same with fixed axes."""
+    if opened.unrepeated is None:
+        return opened
+    inputs = opened.unrepeated.examples
+    try:
+        error = worst_error(as_given(opened.model, inputs)[0](inputs), opened.unrepeated(inputs))
+    except (NotRun, SourceError):
+        return opened.with_fixed_axes
+    return opened if error <= _limit(precision(opened.model.graph)) else opened.with_fixed_axes
+
+
+def _limit(dtype: str) -> float:
+    """Beyond which the exported graph counts as another branch."""
+    return min(ROUNDING * limit_of(dtype), JUMP)
 
 
 def _enforced(opened: Source, found: dict[Assumption, Beyond]) -> list[Assumption]:
@@ -172,7 +191,7 @@ class _Probe:
         assert opened.torch is not None
         self._torch, self._sampler = opened.torch, sampler
         self._onnx = as_given(opened.model, opened.torch.examples)[0]
-        self._limit = min(ROUNDING * limit_of(sampler.precision), JUMP)
+        self._limit = _limit(sampler.precision)
         self._room = max(LARGE, count_elements(sampler.inputs, sampler.exported()))
         self._known: dict[tuple[tuple[str, int], ...], Beyond] = {}
 

@@ -235,6 +235,13 @@ def _at_least(rank):
     return lambda tensors: [one(x) for x in tensors]
 
 
+def _squeeze(x, dim):
+    """As torch traced it: an axis of another length than one, and a free one, stays."""
+    dims = [dim] if isinstance(dim, int) else dim
+    ones = [axis for axis in dims if len(x.shape) and x.shape[axis] == 1]
+    return op.Squeeze(x, ints(*ones)) if ones else op.Identity(x)
+
+
 # --- masks ---------------------------------------------------------------------------------------------------
 
 
@@ -293,6 +300,8 @@ ALONG_AXES: Translations = {
     aten.index.Tensor: _index,
     aten.index_put.default: _index_put,
     aten.scatter_reduce.two: _scatter_reduce,
+    aten.squeeze.dim: _squeeze,
+    aten.squeeze.dims: _squeeze,
     **{
         getattr(getattr(aten, name), overload): _window(getattr(torch, name))
         for name in WINDOWS

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -26,8 +26,9 @@ from bridge.graph.shapes import shape_of
 Found = TypeVar("Found")
 
 STAYS = (
-    "the example holds one along its first axis, which stays fixed: with more of it the module gives something else "
-    "than the same rows, or torch does not trace it; name the axis in dynamic_shapes, or give an example of more"
+    "the example holds one along its first axis, which stays fixed: with more of it the module does not run, takes "
+    "another branch or gives other axes, or torch does not trace it; name the axis in dynamic_shapes, or give an "
+    "example of more"
 )
 REPEATS = 3  # of a batch of one
 MAX_RUNS = 27  # of the module, to find out which axes are its batch
@@ -44,54 +45,54 @@ class Example:
     repeated: tuple[tuple[int, ...], ...] = ()  # for each leaf the axes along which it is repeated
     asked: bool = False  # whether the user named the axes
     stays: bool = False  # whether one of an axis was given that may be the batch, and is not taken for it
+    guessed: bool = False  # whether no output shows that it is repeated along its batch
 
     @classmethod
-    def with_batch(cls, given: Torch) -> Example:
-        """The example of `given`, with the batch free: axis 0 of the first tensor, or axis 1 where a recurrent layer of
-        the module is time-major, and every axis as long; of an example of one, those axes that can be told to be."""
+    def with_batch(cls, given: Torch) -> Iterator[Example]:
+        """Examples of `given` with the batch free, the likeliest first: axis 0 of the first tensor, or axis 1 where a
+        layer of the module is time-major, and every axis as long; then that of another tensor. Of an example of one
+        those axes that can be told to be the batch."""
         module, (args, kwargs) = given.module, given.arguments
         leaves, spec = pytree.tree_flatten((args, kwargs))
-        first = next((x for x in leaves if isinstance(x, torch.Tensor) and x.ndim), None)
-        if first is None:
-            return cls(args, kwargs)
-        sizes = set(first.shape[: 2 if time_major(module) else 1]) - {1}
-        chosen = [_as_long(x, sizes) for x in leaves]
-        found = None if any(chosen) else _axes_of_one(given, leaves, spec)
-        if found is None:
-            stays = not any(chosen) and next(_choices(leaves), None) is not None
-            return cls(args, kwargs, _automatic(chosen), stays=stays)
-        args, kwargs = pytree.tree_unflatten(_repeated(leaves, found), spec)
-        return cls(args, kwargs, _automatic(found), tuple(found))
+        leading = 2 if time_major(module) else 1
+        shapes = [tuple(x.shape[:leading]) for x in leaves if isinstance(x, torch.Tensor) and x.ndim]
+        own, *others = dict.fromkeys(frozenset(shape) - {1} for shape in shapes) or [frozenset()]
+        of_several = [
+            cls(args, kwargs, _automatic(_as_long(leaves, sizes))) for sizes in (own, *others) if sizes
+        ]
+        if own and shapes[0][-1] != 1:
+            yield of_several.pop(0)
+        found = _axes_of_one(given, leaves, spec)
+        if found is not None:
+            ones, sure = found
+            more = _as_long(leaves, own) if leading > 1 else [()] * len(leaves)
+            axes = _automatic([(*batch, *time) for batch, time in zip(ones, more, strict=True)])
+            args, kwargs = pytree.tree_unflatten(_repeated(leaves, ones), spec)
+            yield cls(args, kwargs, axes, tuple(ones), guessed=not sure)
+        yield from of_several
+        yield replace(cls(*given.arguments), stays=next(_choices(leaves), None) is not None)
 
     @classmethod
-    def with_axes(cls, given: Torch, shapes: object) -> Example:
-        """The example of `given`, with the axes free that `shapes` name: repeated along those of length one, where the
-        module runs on it. Raises `SourceError` where `shapes` do not fit."""
+    def with_axes(cls, given: Torch, shapes: object) -> Iterator[Example]:
+        """Examples of `given`, with the axes free that `shapes` name: repeated along those of length one, where the
+        module runs on it, and as given. Raises `SourceError` where `shapes` do not fit."""
         args, kwargs = given.arguments
         axes = free_axes(given.module, args, kwargs, shapes)
         plain = cls(args, kwargs, tuple(axes), asked=True)
         leaves, spec = pytree.tree_flatten((args, kwargs))
         ones = [tuple(a for a in found if x.shape[a] == 1) for x, found in zip(leaves, axes, strict=True)]
-        if not any(ones):
-            return plain
-        args, kwargs = pytree.tree_unflatten(_repeated(leaves, ones), spec)
-        repeated = given.called_with(args, kwargs)
-        try:
-            repeated(repeated.examples)
-        except NotRun:  # another axis is as long
-            return plain
-        return replace(plain, args=args, kwargs=kwargs, repeated=tuple(ones))
-
-    def as_given(self, given: Torch) -> Example:
-        """That of `given`, not repeated: with the same axes free where the user named them, else with none."""
-        args, kwargs = given.arguments
-        axes = self.axes if self.asked else None
-        return Example(args, kwargs, axes, asked=self.asked, stays=not self.asked)
+        if any(ones):
+            args, kwargs = pytree.tree_unflatten(_repeated(leaves, ones), spec)
+            repeated = given.called_with(args, kwargs)
+            with contextlib.suppress(NotRun):  # another axis is as long
+                repeated(repeated.examples)
+                yield replace(plain, args=args, kwargs=kwargs, repeated=tuple(ones))
+        yield plain
 
     @contextlib.contextmanager
     def one_batch(self, module: torch.nn.Module) -> Iterator[None]:
         """While `module` is traced, the batch found in its inputs is one, also where forward does not show it."""
-        found = [] if self.asked else self.of_tensors(self.axes or ())
+        found = [] if self.asked else self.of_tensors(self.repeated or self.axes or ())
         batch = [(place, *axes) for place, axes in enumerate(found) if len(axes) == 1]
 
         def agree(_: object, args: object, kwargs: object) -> None:
@@ -108,9 +109,15 @@ class Example:
                 handle.remove()
 
     def is_free(self, model: ir.Model) -> bool:
-        """Whether `model`, traced with it, has left free the axes along which it is repeated."""
-        pairs = zip(model.graph.inputs, self.of_tensors(self.repeated), strict=False)
-        return not any(isinstance(shape_of(value)[axis], int) for value, axes in pairs for axis in axes)
+        """Whether `model`, traced with it, has left free the axes along which it is repeated, or else one that was to
+        be free."""
+        repeated = self._fixed(model, self.repeated)
+        return not any(repeated) if repeated else not all(self._fixed(model, self.axes or ()))
+
+    def _fixed(self, model: ir.Model, of_leaves: Sequence[Iterable[int]]) -> list[bool]:
+        """Of the axes given for each leaf, whether `model` has fixed them."""
+        pairs = zip(model.graph.inputs, self.of_tensors(of_leaves), strict=False)
+        return [isinstance(shape_of(value)[axis], int) for value, axes in pairs for axis in axes]
 
     def shapes(self, module: torch.nn.Module) -> dict[str, object] | None:
         """The free axes as torch takes them; None where they are torch's to choose."""
@@ -132,13 +139,14 @@ class Example:
 
 
 def time_major(module: torch.nn.Module) -> bool:
-    """Whether a recurrent layer of the module has the time before the batch."""
-    return any(isinstance(m, torch.nn.RNNBase) and not m.batch_first for m in module.modules())
+    """Whether a recurrent layer or an attention of the module has the time before the batch."""
+    kinds = torch.nn.RNNBase | torch.nn.MultiheadAttention
+    return any(isinstance(layer, kinds) and not layer.batch_first for layer in module.modules())
 
 
-def _as_long(leaf: object, sizes: set[int]) -> tuple[int, ...]:
-    shape = leaf.shape if isinstance(leaf, torch.Tensor) else ()
-    return tuple(axis for axis, size in enumerate(shape) if size in sizes)
+def _as_long(leaves: list[object], sizes: frozenset[int]) -> list[tuple[int, ...]]:
+    shapes = [tuple(leaf.shape) if isinstance(leaf, torch.Tensor) else () for leaf in leaves]
+    return [tuple(axis for axis, size in enumerate(shape) if size in sizes) for shape in shapes]
 
 
 def _automatic(chosen: Sequence[tuple[int, ...]]) -> tuple[Axes, ...]:
@@ -146,19 +154,26 @@ def _automatic(chosen: Sequence[tuple[int, ...]]) -> tuple[Axes, ...]:
     return tuple(dict.fromkeys(axes, torch.export.Dim.AUTO) for axes in chosen)
 
 
-def _axes_of_one(given: Torch, leaves: list[object], spec: pytree.TreeSpec) -> list[tuple[int, ...]] | None:
-    """For each leaf the axis of length one that is the batch, if it has one: the first choice under which the module
-    gives what it gives for the example, as often as the example is repeated."""
+def _axes_of_one(
+    given: Torch, leaves: list[object], spec: pytree.TreeSpec
+) -> tuple[list[tuple[int, ...]], bool] | None:
+    """For each leaf the axis of length one that is the batch, if it has one, and whether that is sure: the first choice
+    under which the module gives what it gives for the example, as often as the example is repeated; or else the first
+    under which it gives anything of as many axes, as a sum over the batch."""
     wanted = given(given.examples)
+    ranks, runs = [x.ndim for x in wanted], None
     for choice in itertools.islice(_choices(leaves), MAX_RUNS):
         repeated = given.called_with(*pytree.tree_unflatten(_repeated(leaves, choice), spec))
         try:
             got = repeated(repeated.examples)
         except NotRun:  # sizes that are not meant
             continue
-        if len(got) == len(wanted) and _is_repeated(wanted, got):
-            return choice
-    return None
+        if [x.ndim for x in got] != ranks:
+            continue
+        if _is_repeated(wanted, got):
+            return choice, True
+        runs = runs or choice
+    return None if runs is None else (runs, False)
 
 
 def _choices(leaves: list[object]) -> Iterator[list[tuple[int, ...]]]:
@@ -179,20 +194,18 @@ def _repeated(leaves: list[object], choice: Sequence[tuple[int, ...]]) -> list[o
 
 
 def _is_repeated(wanted: list[np.ndarray], got: list[np.ndarray]) -> bool:
-    """Whether all outputs are as they were, and some of them repeated along one axis."""
+    """Whether all outputs are as they were, and some of them repeated."""
     grown = [_grown(before, after) for before, after in zip(wanted, got, strict=True)]
-    return all(axes is not None for axes in grown) and any(grown)
+    return None not in grown and any(grown)
 
 
-def _grown(before: np.ndarray, after: np.ndarray) -> tuple[int, ...] | None:
-    """The axis along which `after` is `before` repeated, none if it is the same; None if it is something else."""
-    if before.ndim != after.ndim:
-        return None
-    longer = tuple(i for i, (a, b) in enumerate(zip(before.shape, after.shape, strict=True)) if a != b)
-    if len(longer) > 1 or longer and (before.shape[longer[0]], after.shape[longer[0]]) != (1, REPEATS):
+def _grown(before: np.ndarray, after: np.ndarray) -> bool | None:
+    """Whether `after` is `before` repeated along some axes, where it is not the same; None if it is something else."""
+    pairs = [(a, b) for a, b in zip(before.shape, after.shape, strict=True) if a != b]
+    if any(pair != (1, REPEATS) for pair in pairs):
         return None
     wide = np.broadcast_to(before, after.shape)
     if not np.issubdtype(after.dtype, np.floating):
-        return longer if np.array_equal(wide, after) else None
+        return bool(pairs) if np.array_equal(wide, after) else None
     scale = float(np.abs(wide).max(initial=0))
-    return longer if np.allclose(wide, after, rtol=0, atol=TOLERANCE * scale, equal_nan=True) else None
+    return bool(pairs) if np.allclose(wide, after, rtol=0, atol=TOLERANCE * scale, equal_nan=True) else None

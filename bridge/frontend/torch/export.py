@@ -55,6 +55,7 @@ class Exported:
     assumptions: tuple[Assumption, ...] = ()  # of the sizes of the inputs
     declared: dict[str, Range] = field(default_factory=dict)  # bounds of sizes that the user gave
     departs: tuple[str, ...] = ()  # which functions compute otherwise than in torch, of the notes
+    fixed: tuple[str, ...] = ()  # of the axes that were to be free where torch allows it, those that it fixed
 
 
 def export_module(module: torch.nn.Module, example: Example) -> Exported:
@@ -79,11 +80,16 @@ def export_module(module: torch.nn.Module, example: Example) -> Exported:
     finally:
         module.train(training)
     model = _with_weights(exported.model, module.state_dict(keep_vars=True))
-    if example.asked:
-        _refuse_frozen(model, axes, places)
+    frozen = list(_frozen_axes(model, axes, places))
+    if example.asked and frozen:
+        raise ExportError(_fixed(*frozen[0]))
     name_inputs(model, input_names(module, example.args, example.kwargs))
     if not example.asked:
-        return exported
+        told = (
+            f"axis {axis} of input {name} stays {size} long, as torch fixed it{place}"
+            for axis, name, size, place in frozen
+        )
+        return replace(exported, fixed=tuple(told))
     exported = replace(exported, notes=(*exported.notes, *_merged(model, axes)))
     return replace(exported, declared=declared(model, axes))
 
@@ -221,13 +227,16 @@ def _fix_axes(model: ir.Model, fixed: dict[str, int]) -> None:
             value.shape = ir.Shape([plain(dim) for dim in value.shape])
 
 
-def _refuse_frozen(model: ir.Model, asked: Sequence[Axes], places: Mapping[Place, str]) -> None:
+def _frozen_axes(
+    model: ir.Model, asked: Sequence[Axes], places: Mapping[Place, str]
+) -> Iterator[tuple[str, str, str, str]]:
+    """The axes that were to be free and are not, with their input, their size, and the place that fixed it."""
     for value, axes in zip(model.graph.inputs, asked, strict=False):
-        for axis, name in axes.items():
-            if isinstance(shape_of(value)[axis], int):
-                label = f"{axis} ({getattr(name, '__name__', name)})"
-                place = places.get((str(value.name), axis), "")
-                raise ExportError(_fixed(label, str(value.name), str(shape_of(value)[axis]), place))
+        for axis, dim in axes.items():
+            size, name = shape_of(value)[axis], called(dim)
+            if isinstance(size, int):
+                label = f"{axis} ({name})" if name else f"{axis}"
+                yield label, str(value.name), str(size), places.get((str(value.name), axis), "")
 
 
 def _merged(model: ir.Model, asked: Sequence[Axes]) -> Iterator[str]:

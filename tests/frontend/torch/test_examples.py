@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import warnings
 from typing import Any
 
@@ -64,10 +65,21 @@ ONE = {  # a module, an example of one, and the shapes of the Keras model's inpu
     ),
     "a dict": (Named(), {"x": torch.randn(1, 3), "more": [torch.randn(1, 4)]}, [(None, 3), (None, 4)]),
     "over the batch": (Call(lambda self, x: x - x.mean(0) + self.linear(x), linear=nn.Linear(3, 3)), torch.randn(1, 3), [(None, 3)]),
-    # where a batch means something else than every row by itself, it stays what it is
+    "a sum": (Call(lambda self, x: self.linear(x).sum(), linear=nn.Linear(3, 3)), torch.randn(1, 3), [(None, 3)]),
+    "a loss": (Call(lambda self, x, y: nn.functional.cross_entropy(self.linear(x), y), linear=nn.Linear(3, 3)), (torch.randn(1, 3), torch.tensor([1])), [(None, 3), (None,)]),
+    "one of its rows": (Call(lambda self, x: self.linear(x)[0], linear=nn.Linear(3, 3)), torch.randn(1, 3), [(None, 3)]),
+    "a row more": (Call(lambda self, x: torch.cat([self.linear(x), x]), linear=nn.Linear(3, 3)), torch.randn(1, 3), [(None, 3)]),
+    "how many": (Call(lambda self, x: self.linear(x) / x.shape[0], linear=nn.Linear(3, 3)), torch.randn(1, 3), [(None, 3)]),
+    "each with each": (Call(lambda self, x, y: self.linear(x) @ self.linear(y).T, linear=nn.Linear(3, 3)), (torch.randn(1, 3), torch.randn(1, 3)), [(None, 3)] * 2),
+    "behind what has none": (Call(lambda self, b, x: b + self.linear(x), linear=nn.Linear(3, 4)), (torch.randn(4), torch.randn(1, 3)), [(4,), (None, 3)]),
+    "behind the time": (nn.LSTM(3, 4), torch.randn(7, 1, 3), [(None, None, 3)]),
+    "attention behind the time": (nn.TransformerEncoderLayer(8, 2, 16), torch.randn(5, 1, 8), [(None, None, 8)]),
+    # where more of it is another function, it stays what it is
     "no axis left": (Call(lambda self, x: self.linear(x).squeeze(), linear=nn.Linear(3, 1)), torch.randn(1, 3), [(1, 3)]),
     "by the batch": (Call(lambda self, x: self.linear(x) * (2 if len(x) > 1 else 1), linear=nn.Linear(3, 3)), torch.randn(1, 3), [(1, 3)]),
-    "a row more": (Call(lambda self, x: torch.cat([self.linear(x), x]), linear=nn.Linear(3, 3)), torch.randn(1, 3), [(1, 3)]),
+    "a row less": (Call(lambda self, x: self.linear(x).squeeze(0), linear=nn.Linear(3, 3)), torch.randn(1, 3), [(1, 3)]),
+    "a sum by the batch": (Call(lambda self, x: self.linear(x).sum() * (2 if x.size(0) == 1 else 1), linear=nn.Linear(3, 3)), torch.randn(1, 3), [(1, 3)]),
+    "each by itself": (Call(lambda self, x: torch.stack([self.linear(row) for row in x]), linear=nn.Linear(3, 3)), torch.randn(1, 3), [(1, 3)]),
 }  # fmt: skip
 
 
@@ -79,6 +91,27 @@ def test_an_example_of_one(module: nn.Module, example: Any, shapes: list[tuple[i
     free = any(None in shape for shape in shapes)
     assert any("the example holds one of a batch" in note for note in result.report.notes) == free
     assert any("which stays fixed" in note for note in result.report.notes) != free
+
+
+SEVERAL = {  # a module, an example of several, the shapes of the inputs, and words of the note if the first axis stays
+    "behind what has none": (Call(lambda self, b, x: b + self.linear(x), linear=nn.Linear(3, 4)), (torch.randn(4), torch.randn(2, 3)), [(4,), (None, 3)], ""),
+    "attention behind the time": (nn.TransformerEncoderLayer(8, 2, 16), torch.randn(5, 2, 8), [(None, None, 8)], ""),
+    "no axis of one": (Call(lambda self, x: self.linear(x).squeeze(0).squeeze((0, 1)), linear=nn.Linear(3, 3)), torch.randn(2, 3), [(None, 3)], ""),
+    "by the number": (Call(lambda self, x: self.linear(x) + torch.arange(2.0)[:, None], linear=nn.Linear(3, 3)), torch.randn(2, 3), [(2, 3)], r"axis 0 of input x stays 2 long, as torch fixed it .test_examples.py:\d+, .*arange"),
+    "none": (nn.Conv2d(3, 2, 1), torch.randn(3, 5, 5), [(3, 5, 5)], "axis 0 of input input stays 3 long, as torch fixed it"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "example", "shapes", "says"), SEVERAL.values(), ids=SEVERAL)
+def test_an_example_of_several(
+    module: nn.Module, example: Any, shapes: list[tuple[int | None, ...]], says: str
+) -> None:
+    result = bridge.convert(module.eval(), example)
+    assert result.report.verified
+    assert [tuple(x.shape) for x in result.model.inputs] == shapes
+    told = [note for note in result.report.notes if "as torch fixed it" in note]
+    assert bool(told) == bool(says)
+    assert re.search(says, " ".join(told))
 
 
 CHANNELS = {"image": (torch.randn(2, 3, 9, 8), {0: Dim.AUTO, 2: Dim.DYNAMIC, 3: Dim.AUTO}), "mixed": (torch.randn(2, 3, 9, 8), {0: "rows", 1: Dim.STATIC, 3: Dim.AUTO})}  # fmt: skip

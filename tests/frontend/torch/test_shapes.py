@@ -70,7 +70,7 @@ FORMS = {  # a module, its inputs, the shapes, the free axes of each leaf
 
 def example(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any) -> Example:
     register((args, kwargs))
-    return Example.with_axes(Torch(module, args, kwargs), shapes)
+    return list(Example.with_axes(Torch(module, args, kwargs), shapes))[-1]
 
 
 @pytest.mark.parametrize(("module", "args", "kwargs", "shapes", "axes"), FORMS.values(), ids=FORMS)
