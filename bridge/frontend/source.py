@@ -85,13 +85,16 @@ class Source:
 
     @cached_property
     def double(self) -> Source:
-        """The same in float64: a module exported again, a graph as it was given with all its numbers widened. Raises
-        one of `bridge`'s errors where it is none in float64, as where forward names a dtype."""
+        """The same in float64: a module exported again, a graph as it was given with all its numbers widened, or with
+        onnxruntime's own operators, which have 32 bits, written out. Raises one of `bridge`'s errors where it is none
+        in float64, as where forward names a dtype."""
         if self.module is None:
             from bridge.frontend.onnx.double import in_double
             from bridge.frontend.onnx.load import load
+            from bridge.frontend.onnx.lowered import MICROSOFT
 
-            wide = in_double(as_ir(self.given))
+            given = as_ir(self.given)
+            wide = in_double(load(self.given) if MICROSOFT in given.opset_imports else given)
             return replace(self, model=load(wide), given=wide, torch=None)
         double = self.module.double()
         args, kwargs = double.arguments

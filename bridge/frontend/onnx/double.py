@@ -6,6 +6,7 @@ cannot hide behind that.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import numpy as np
@@ -50,7 +51,13 @@ def in_double(given: ir.Model) -> ir.Model:
 def _widen(value: ir.Value) -> None:
     if value.const_value is not None and value.const_value.dtype in NARROW:
         value.const_value = _wide(value.const_value)
+    _retype(value)
+
+
+def _retype(value: ir.Value) -> None:
+    """A type is shared with the model that the value is cloned from."""
     if value.dtype in NARROW:
+        value.type = copy.deepcopy(value.type)
         value.dtype = ir.DataType.DOUBLE
 
 
@@ -64,8 +71,7 @@ def _wide(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
 
 def _node(node: ir.Node, opsets: dict[str, int], names: set[str]) -> None:
     for value in node.outputs:
-        if value.dtype in NARROW:
-            value.dtype = ir.DataType.DOUBLE
+        _retype(value)
     for attribute in list(node.attributes.values()):
         if (wide := _attribute(node, attribute)) is not None:
             if wide.name != attribute.name:
@@ -90,8 +96,10 @@ def _attribute(node: ir.Node, attribute: ir.Attr) -> ir.Attr | None:
         return ir.AttrTensor(attribute.name, _wide(attribute.as_tensor()))
     if node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
         return ir.AttrTensor("value", _wide(ir.tensor(np.asarray(attribute.value, np.float32))))
-    if attribute.name in DTYPES and attribute.as_int() in map(int, NARROW):
+    if attribute.name in DTYPES and attribute.value in map(int, NARROW):
         return ir.AttrInt64(attribute.name, int(ir.DataType.DOUBLE))
+    if attribute.name in DTYPES and attribute.value in [dtype.name for dtype in NARROW]:  # before opset 6
+        return ir.AttrString(attribute.name, ir.DataType.DOUBLE.name)
     return None
 
 

@@ -99,30 +99,27 @@ class Alone:
 
 def elements_sure(source: Alone, trial: Trial) -> Sure | None:
     """Of what a source is sure at `trial`; None where it cannot be run node by node, in its newest form or as it is
-    given, or gives something else than the whole of it. Of halves onnxruntime rounds some nodes to 16 bits in the whole
-    and others by themselves: of what hangs on that it is not sure."""
+    given, or gives something else than the whole of it where it is sure. Of halves onnxruntime rounds some nodes to 16
+    bits in the whole and others by themselves: of what hangs on that it is not sure."""
     for form in source.forms():
         try:
             before = form.plain.run(trial.inputs, _made)
-            whole = _is_whole(before, trial.onnx)
-            if not whole and (form is not source.given or not _in_halves(before, trial)):
+            if [x.shape for x in before] != [x.shape for x in trial.onnx]:
                 continue
             chosen, moved = list(_chosen(form.plain, trial)), list(_rounded(form, trial))
-            moved += [] if whole else [trial.onnx]
         except (SourceError, NotRun):  # a node does not run alone
             continue
-        return _sure(before, chosen, moved, list(_finer(source, trial, before)))
+        halves = form is source.given and trial.dtype in HALVES
+        moved += [trial.onnx] if halves else []
+        if _is_whole(before, trial.onnx, _sure(before, chosen, moved, []).decided):
+            return _sure(before, chosen, moved, list(_finer(source, trial, before)))
     return None
 
 
-def _in_halves(made: Arrays, trial: Trial) -> bool:
-    return trial.dtype in HALVES and [x.shape for x in made] == [x.shape for x in trial.onnx]
-
-
-def _is_whole(made: Arrays, whole: Arrays) -> bool:
-    """Whether node by node gives what the source gives: a form of it that gives another says nothing of it."""
-    places = still_decided([np.ones(x.shape, bool) for x in whole], whole, made, jump=True)
-    return [x.shape for x in made] == [x.shape for x in whole] and all(x.all() for x in places)
+def _is_whole(made: Arrays, whole: Arrays, decided: Places) -> bool:
+    """Whether node by node gives what the source gives where it is sure of it: a form that gives something else there
+    says nothing of it."""
+    return all(map(np.array_equal, still_decided(decided, whole, made, jump=True), decided))
 
 
 def _sure(

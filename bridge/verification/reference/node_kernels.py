@@ -136,6 +136,13 @@ def _group_normalization(given: Arrays, attributes: Attributes) -> list[np.ndarr
     return [(normal.reshape(x.shape) * scale + bias).astype(x.dtype)]
 
 
+def _mean_variance_normalization(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
+    """The evaluator has the body of its schema, with constants of 32 bits."""
+    (x,), axes = given, tuple(attributes["axes"])
+    apart = x - x.mean(axes, keepdims=True)
+    return [(apart / (np.sqrt(np.square(apart).mean(axes, keepdims=True)) + 1e-9)).astype(x.dtype)]
+
+
 def _global_lp_pool(given: Arrays, attributes: Attributes) -> list[np.ndarray]:
     """The evaluator has none, and onnxruntime none of the newest opsets."""
     (x,), p = given, attributes["p"]
@@ -153,6 +160,7 @@ IN_NUMPY: dict[str, Callable[[Arrays, Attributes], Arrays]] = {
     "GroupNormalization": _group_normalization,
     "HardSwish": _hard_swish,
     "LRN": _lrn,
+    "MeanVarianceNormalization": _mean_variance_normalization,
     "Shrink": _shrink,
     **{kind: partial(recurrent, kind) for kind in STEPS},
 }

@@ -15,7 +15,7 @@ from bridge.verification.doubt.sure import Alone, Form, Sure, elements_sure
 from bridge.verification.reference.as_given import as_given
 from bridge.verification.trials import Trial
 
-HEAD = '<ir_version: 8, opset_import: ["": {}]> '
+HEAD = '<ir_version: 8, opset_import: ["": {}{}]> '
 ALARMS = {  # that each of these ended in
     "the rank of NaN, read by others": (
         18,
@@ -76,11 +76,33 @@ ALARMS = {  # that each of these ended in
         21,
         "g (float16[N,3,4] x) => (float16[N,3,4] y) { l = Log (x)  h = HardSwish (l)  y = Softmax <axis = 1> (h) }",
     ),
+    "a sum of integers that is a half, within one node": (
+        24,
+        "g (int8[N,999] x) => (int8[N,999] y) <int8[1] z = {-23}, float a = {0.1947592}, int8 i = {68}, "
+        "float b = {0.02501213}, int8 j = {36}, float c = {0.581546}, int8 k = {-66}> "
+        "{ y = com.microsoft.QLinearAdd (x, a, i, z, b, j, c, k) }",
+    ),
+    "rounding that an operator of onnxruntime's own amplifies": (
+        20,
+        "g (float[N,40] x) => (float[N,40] y) <float b = {3e5}> { g = com.microsoft.Gelu (x)  m = Mul (g, b)  y = Sin (m) }",
+    ),
+    "rounding of a normalisation, amplified": (
+        20,
+        "g (float[N,4,3] x) => (float[N,4,3] y) <float b = {3e5}> "
+        "{ g = MeanVarianceNormalization <axes = [1, 2]> (x)  m = Mul (g, b)  y = Sin (m) }",
+    ),
+    "rounding of an old file, amplified": (
+        5,
+        "g (float[N,40] x) => (float[N,40] y) <float[40] b = {"
+        + ", ".join(["3e4"] * 40)
+        + '}> { c = Cast <to = "FLOAT"> (x)  t = Tanh (c)  m = Mul <broadcast = 1> (t, b)  f = Floor (m)  y = Sub (m, f) }',
+    ),
 }
 
 
 def parsed(opset: int, text: str) -> onnx.ModelProto:
-    return onnx.parser.parse_model(HEAD.format(opset) + text)
+    microsoft = ', "com.microsoft": 1' if "com.microsoft." in text else ""
+    return onnx.parser.parse_model(HEAD.format(opset, microsoft) + text)
 
 
 @pytest.mark.parametrize("name", ALARMS)
