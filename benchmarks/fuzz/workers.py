@@ -138,7 +138,9 @@ class _Worker:
 
     def __init__(self, context: Any, module: str, bounds: Bounds):
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, module, bounds.mebibytes), daemon=True)
+        self._drawn = context.RawValue("b")  # whether the case has been drawn, for which nodes are run
+        given = theirs, module, bounds.mebibytes, self._drawn
+        self._process = context.Process(target=_serve, args=given, daemon=True)
         self._process.start()
         theirs.close()
         self.connection.recv()  # that the imports are done
@@ -156,6 +158,8 @@ class _Worker:
             return self.connection.recv()
         except (EOFError, ConnectionResetError):
             self.alive = False
+            if not self._drawn.value:
+                return Outcome(INVALID, "a process died of drawing it"), ()
             self._process.join(10)
             code = self._process.exitcode or 0
             name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -171,7 +175,7 @@ class _Worker:
         self.connection.close()
 
 
-def _serve(connection: Connection, module: str, mebibytes: int) -> None:
+def _serve(connection: Connection, module: str, mebibytes: int, drawn: Any) -> None:
     """Run what comes until nobody asks any more."""
     kind = importlib.import_module(module)
     limit_memory(mebibytes)
@@ -181,14 +185,15 @@ def _serve(connection: Connection, module: str, mebibytes: int) -> None:
             item = connection.recv()
         except (EOFError, KeyboardInterrupt):
             return
-        connection.send(_run(kind, item))
+        connection.send(_run(kind, item, drawn))
 
 
-def _run(kind: Any, item: Any) -> tuple[Outcome, tuple[str, ...]]:
-    start, case = time.perf_counter(), None
+def _run(kind: Any, item: Any, drawn: Any) -> tuple[Outcome, tuple[str, ...]]:
+    start, case, drawn.value = time.perf_counter(), None, False
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
     try:
         case = kind.case(item) if isinstance(item, int) else item
+        drawn.value = True
         outcome = case.run()
     except Exception as error:
         outcome = Outcome(CRASHED, crash(error))

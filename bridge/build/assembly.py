@@ -177,7 +177,7 @@ class Frame:
     def constant(self, value: np.ndarray) -> Tensor:
         """A constant as an operation takes it, and still has it when it is loaded."""
         array = self.assembly.array(value)
-        return self.at_run_time(array) if loses_sizes(array) else array
+        return array if array.size else self.at_run_time(array)
 
     def at_run_time(self, constant: np.ndarray) -> Tensor:
         """A constant as a tensor of the model, so that a layer called on it is the model's, and of its own shape when
@@ -188,8 +188,9 @@ class Frame:
             if constant.dtype == bool
             else self.assembly.float_type(ir.DataType.from_numpy(constant.dtype))
         )
-        if not loses_sizes(constant):
+        if constant.size:
             return join(self.zero(dtype), constant)
+        # The nested lists, as which a file holds an array, say nothing of the sizes behind one that is 0
         return ops.reshape(join(self.zero(dtype), constant.reshape(-1)), constant.shape)
 
     def zero(self, dtype: str) -> Tensor:
@@ -218,8 +219,3 @@ class Frame:
                 if shape_of(value)[axis] == dim and tensor is not None:
                     return value, position
         return None if self.outer is None else self.outer._find_axis(dim)
-
-
-def loses_sizes(array: np.ndarray) -> bool:
-    """Whether the nested lists, as which a file holds `array`, say nothing of its last sizes."""
-    return not array.size and 0 in array.shape[:-1]

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from keras import ops
 
-from bridge.build.assembly import Assembly, Frame, LayerRecord, PendingLayer, loses_sizes
+from bridge.build.assembly import Assembly, Frame, LayerRecord, PendingLayer
 from bridge.errors import Refusal, UnsupportedError, short_message
 from bridge.graph.axes import Perm
 from bridge.graph.rewriting import input_of
@@ -243,7 +243,7 @@ def _held(result: Tensor | None, frame: Frame) -> Tensor | None:
     if result is None or isinstance(result, keras.KerasTensor):
         return result
     array = to_numpy(result)
-    return frame.at_run_time(array) if loses_sizes(array) else array
+    return array if array.size else frame.at_run_time(array)
 
 
 def _check_type(value: ir.Value, result: Tensor | None, assembly: Assembly) -> None:

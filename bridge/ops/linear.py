@@ -39,7 +39,7 @@ def matmul(site: Site, a, b: Weight | Tensor):
     orders = orders if ranks[0] == ranks[1] else [None] * 3
     if not any(orders) and not integers(a, b):
         return ops.matmul(a, b)
-    return einsum(site, _product(*ranks, orders), a, b)
+    return einsum(_product(*ranks, orders), a, b)
 
 
 def _product(first: int, second: int, orders: Sequence[Sequence[int] | None]) -> str:

@@ -7,14 +7,14 @@ import functools
 import numpy as np
 from keras import ops
 
-from bridge.ops.contract import Refused, Site, Tensor
+from bridge.ops.contract import Refused, Tensor
 
 
 def integers(*xs: Tensor) -> bool:
     return not any("float" in str(x.dtype) for x in xs)
 
 
-def einsum(site: Site, equation: str, *xs: Tensor) -> Tensor:
+def einsum(equation: str, *xs: Tensor) -> Tensor:
     """Keras's own, and for integers the same in their own type: a product of all, summed."""
     if not integers(*xs):
         return ops.einsum(equation, *xs)
@@ -23,7 +23,6 @@ def einsum(site: Site, equation: str, *xs: Tensor) -> Tensor:
     if any(len(set(term)) < len(term) for term in terms):
         raise Refused("an index stands twice in one operand of integers")
     names = right + "".join(dict.fromkeys(name for term in terms for name in term if name not in right))
-    xs = tuple(site.at_run_time(x) if isinstance(x, np.ndarray) and not x.size else x for x in xs)
     made = functools.reduce(ops.multiply, (_spread(x, t, names) for x, t in zip(xs, terms, strict=True)))
     summed = tuple(range(len(right), len(names)))
     return ops.cast(ops.sum(made, axis=summed), xs[0].dtype) if summed else made

@@ -161,7 +161,7 @@ def einsum(site: Site, *xs, equation):
         raise Refused(f"{len(used)} indices, and Keras takes {len(small)}")
     *left, right = ("".join(small[name] for name in term) for term in [*terms, result])
     arrays = [(term, x) for term, x in zip(left, xs, strict=True) if term or not isinstance(x, np.ndarray)]
-    made = products.einsum(site, f"{','.join(term for term, _ in arrays)}->{right}", *(x for _, x in arrays))
+    made = products.einsum(f"{','.join(term for term, _ in arrays)}->{right}", *(x for _, x in arrays))
     numbers = [x for term, x in zip(left, xs, strict=True) if not term and isinstance(x, np.ndarray)]
     return functools.reduce(ops.multiply, numbers, made)  # einsum reads a number as float32 when it is loaded
 

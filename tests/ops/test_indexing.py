@@ -306,6 +306,7 @@ MASKS = {
     "one-hot": ("int64[N, T] i", "OneHot (i, depth, values)", "float[N, T, 5]"),
     "one-hot-axis": ("int64[N, T] i", "OneHot <axis = 1> (i, depth, values)", "float[N, 5, T]"),
     "one-hot-first": ("int64[N] i", "OneHot <axis = 0> (i, depth, values)", "float[5, N]"),
+    "one-hot-of-nothing": ("int64[N] i, float[2] v", "OneHot (nothing, depth, v)", "float[0, 5]"),
     "one-hot-int64": ("int64[N] i", "OneHot (i, depth, numbers)", "int64[N, 5]"),
     "upper": ("float[N, 4, 5] x", "Trilu (x)", "float[N, 4, 5]"),
     "lower": ("float[N, 4, 5] x", "Trilu <upper = 0> (x, one)", "float[N, 4, 5]"),
@@ -324,7 +325,7 @@ MASKS = {
 def test_mask(row):
     inputs, call, result = row
     constants = """int64 depth = {5}, float[2] values = {-1, 2.5}, int64[2] numbers = {0, 3}, int64 one = {1},
-        int64 minus = {-1}"""
+        int64 minus = {-1}, int64[0] nothing = {}"""
     check(f"g ({inputs}) => ({result} y) <{constants}> {{ y = {call} }}", layers=[], ranges={"i": (-7, 7)})
 
 

@@ -288,7 +288,8 @@ def _written_out(model: ir.Model) -> ir.Model:
         if node.op_type in FORMULAS:
             _with_defaults(node, version)
     told = typed_by_onnx(proto).graph
-    kinds = {value.name: value.type.tensor_type.elem_type for value in (*told.input, *told.value_info)}
+    values = (*told.input, *told.value_info, *told.output)
+    kinds = {value.name: value.type.tensor_type.elem_type for value in values}
     whole = {node.op_type for node in proto.graph.node if kinds.get(next(iter(node.input), "")) in INTEGERS}
     names = [("", name) for name in FORMULAS if name not in whole]
     return ir.from_proto(onnx.inliner.inline_selected_functions(proto, names, inline_schema_functions=True))

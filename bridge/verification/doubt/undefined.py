@@ -134,11 +134,11 @@ FILLS: tuple[Fill, ...] = (
     lambda i: -100 - i % 64,
     lambda i: np.sin(i * 1.7),
 )
+INFINITIES: tuple[Fill, ...] = (lambda i: np.full(i.shape, np.inf), lambda i: np.full(i.shape, -np.inf))
 PUT: tuple[Fill, ...] = (  # in the place of what hangs on them; infinities are passed on by some
     lambda i: np.full(i.shape, np.nan),
     *FILLS[1:],
-    lambda i: np.full(i.shape, np.inf),
-    lambda i: np.full(i.shape, -np.inf),
+    *INFINITIES,
 )
 RANKS: tuple[Callable[[np.ndarray, int], np.ndarray], ...] = (  # likewise of places among so many
     lambda place, count: (place + 1) % count,
@@ -195,8 +195,9 @@ def _hanging(
     again: Callable[[dict[int, np.ndarray]], Arrays],
 ) -> Iterator[Arrays]:
     """What hangs on the numbers `found` otherwise, and the rest as it is."""
+    fills = FILLS + (INFINITIES if row.numbers is _nan else ())
     filled, cleared = (
-        [again({k: _filled(x, found.get(k), fill, clear) for k, x in given.items()}) for fill in FILLS]
+        [again({k: _filled(x, found.get(k), fill, clear) for k, x in given.items()}) for fill in fills]
         for clear in (False, True)
     )
     reach = any(k in row.reach for k in found)
@@ -212,7 +213,7 @@ def _hanging(
         [_another(x, y, ranked, *others) for x, y in zip(made, filled[0], strict=True)]
         for others in zip(PUT, RANKS, strict=True)
     )
-    for other in (*filled, *put):
+    for other in (*filled[: len(FILLS)], *put):
         yield [_put(mask, theirs, ours) for mask, theirs, ours in zip(hang, other, made, strict=True)]
 
 

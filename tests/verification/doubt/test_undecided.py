@@ -121,6 +121,12 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[[3, np.nan, 1], [3, 2, 1]]],
         [[False], [True]],
     ),
+    "NaN against a large number": (
+        "g (float[1,2] x, float[1,1] u) => (float[1,2] y) <int64[1,1] i = {0}> "
+        '{ y = ScatterElements <axis = 1, reduction = "max"> (x, i, u) }',
+        [[[5000, 1]], [[np.nan]]],
+        [[False, True]],
+    ),
     "NaN alone, which may be no maximum": (
         "g (float[1,2] x) => (float[1,2] y) { y = Hardmax <axis = 0> (x) }",
         [[[np.nan, 1.0]]],
