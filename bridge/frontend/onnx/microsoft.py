@@ -164,15 +164,24 @@ def simplified_layer_normalization(write: Writer, x, scale, *, axis=-1, epsilon=
     return write("RMSNormalization", x, scale, axis=axis, epsilon=epsilon)
 
 
+def skipped(write: Writer, x: ir.Value, skip: ir.Value, bias: ir.Value | None) -> ir.Value:
+    """The sum that is normalised. A skip of other rows is none: onnxruntime reads it from its beginning again."""
+    if x.shape is not None and skip.shape is not None and len(x.shape) == len(skip.shape):
+        rows, others = x.shape[0], skip.shape[0]
+        if rows != others != 1 and None not in (rows, others):
+            write.refuse(f"its skip has {others} rows for {rows} of its input; give both the same first axis")
+    return added(write, x, skip, bias)
+
+
 @lowers("SkipLayerNormalization", domain=MICROSOFT)
 def skip_layer_normalization(write: Writer, input, skip, gamma, beta=None, bias=None, *, epsilon=1e-12):
-    total = added(write, input, skip, bias)
+    total = skipped(write, input, skip, bias)
     return write("LayerNormalization", total, gamma, beta, axis=-1, epsilon=epsilon), None, None, total
 
 
 @lowers("SkipSimplifiedLayerNormalization", domain=MICROSOFT)
 def skip_simplified_layer_normalization(write: Writer, input, skip, gamma, bias=None, *, epsilon=1e-12):
-    total = added(write, input, skip, bias)
+    total = skipped(write, input, skip, bias)
     return write("RMSNormalization", total, gamma, axis=-1, epsilon=epsilon), None, None, total
 
 

@@ -72,6 +72,9 @@ def _no_integer(node: ir.Node, given: dict[int, np.ndarray], made: Arrays) -> li
         return [_beyond(np.power(given[0], given[1], dtype=np.float64), made[0].dtype)]
 
 
+Fill = Callable[[np.ndarray], np.ndarray]
+
+
 class Open(NamedTuple):
     """Numbers of which an operator that makes numbers of a type may make anything, in which of its inputs (all of them
     where none is named): of what hangs on them, with `ranks` on all that they are ranked with along the axis; or of
@@ -86,17 +89,36 @@ class Open(NamedTuple):
     ranks: bool = False
     leaves: Callable[[ir.Node, dict[int, np.ndarray], Arrays], list[np.ndarray]] | None = None
     kinds: str = "f"  # of the inputs' types, as numpy has them
+    compares: bool = False  # so that an infinity in their place is what passes them over
+
+    @property
+    def fills(self) -> tuple[Fill, ...]:
+        """What is put in their place."""
+        return FILLS + (INFINITIES if self.compares else FILLS[: len(INFINITIES)])
 
 
 KERNEL, WEIGHTS, KEYS, ALL = (1,), (1, 2), (1, 2), range(9)
 OPEN = (
     Open("Clip", _infinite, "whether a bound that is left out is the largest number"),
-    Open("ArgMax ArgMin ReduceMax ReduceMin", _nan, "whether NaN is the largest or passed over"),
-    Open("MaxPool", _endless, "that, and what is largest where there is nothing but padding", leaves=_lowest),
-    Open("GlobalMaxPool", _endless, "likewise", leaves=_overflown),
+    Open(
+        "ArgMax ArgMin ReduceMax ReduceMin", _nan, "whether NaN is the largest or passed over", compares=True
+    ),
+    Open(
+        "MaxPool",
+        _endless,
+        "that, and what is largest where there is nothing but padding",
+        leaves=_lowest,
+        compares=True,
+    ),
+    Open("GlobalMaxPool", _endless, "likewise", leaves=_overflown, compares=True),
     Open("Sign", _nan, "which sign NaN has"),
-    Open("Hardmax TopK", _nan, "where NaN is ranked", ranks=True),
-    Open("ScatterElements ScatterND", _nan, "how NaN compares, where the largest or smallest is kept"),
+    Open("Hardmax TopK", _nan, "where NaN is ranked", ranks=True, compares=True),
+    Open(
+        "ScatterElements ScatterND",
+        _nan,
+        "how NaN compares, where the largest or smallest is kept",
+        compares=True,
+    ),
     Open("ReduceProd", _too_large, "whether it wraps around", (0,), (0,), kinds="iu"),
     Open("Cast CastLike", _beyond, "which integer it becomes"),
     Open("QuantizeLinear", _nan, "likewise"),
@@ -127,7 +149,6 @@ OPEN = (
     Open("Conv FusedConv", _endless, "whether a kernel meets the zeros around a picture", KERNEL, KERNEL),
 )
 ROWS: Mapping[str, Open] = {name: row for row in OPEN for name in row.operators.split()}
-Fill = Callable[[np.ndarray], np.ndarray]
 # In the place of such numbers, by their number: what changes with them hangs on them
 FILLS: tuple[Fill, ...] = (
     lambda i: 100 + i % 64,
@@ -147,7 +168,7 @@ RANKS: tuple[Callable[[np.ndarray, int], np.ndarray], ...] = (  # likewise of pl
     lambda place, count: count - 1 - place,
     lambda place, count: place,
 )
-CHOICES = len(FILLS) + len(PUT)
+CHOICES = len(FILLS) + len(INFINITIES) + len(PUT)
 
 EXACT = frozenset(  # operators that round nothing
     """Abs And ArgMax ArgMin BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip Compress Concat Constant
@@ -182,8 +203,11 @@ def choices(
     if not any(x.any() for x in apart):
         yield from others
         return
-    for other, fill in zip(others or [made] * CHOICES, (*FILLS, *PUT), strict=True):
-        yield [_filled(x, places, fill, clear=False) for x, places in zip(other, apart, strict=True)]
+    for other, fill in zip(others or [made] * CHOICES, (*row.fills, *PUT), strict=True):
+        yield [
+            _filled(x, places & same(x, y), fill, clear=False)
+            for x, y, places in zip(other, made, apart, strict=True)
+        ]
 
 
 def _hanging(
@@ -195,9 +219,8 @@ def _hanging(
     again: Callable[[dict[int, np.ndarray]], Arrays],
 ) -> Iterator[Arrays]:
     """What hangs on the numbers `found` otherwise, and the rest as it is."""
-    fills = FILLS + (INFINITIES if row.numbers is _nan else ())
     filled, cleared = (
-        [again({k: _filled(x, found.get(k), fill, clear) for k, x in given.items()}) for fill in fills]
+        [again({k: _filled(x, found.get(k), fill, clear) for k, x in given.items()}) for fill in row.fills]
         for clear in (False, True)
     )
     reach = any(k in row.reach for k in found)
@@ -213,7 +236,7 @@ def _hanging(
         [_another(x, y, ranked, *others) for x, y in zip(made, filled[0], strict=True)]
         for others in zip(PUT, RANKS, strict=True)
     )
-    for other in (*filled[: len(FILLS)], *put):
+    for other in (*filled, *put):
         yield [_put(mask, theirs, ours) for mask, theirs, ours in zip(hang, other, made, strict=True)]
 
 

@@ -91,10 +91,12 @@ def test_a_mask_that_is_one_for_all_queries_is_compared_before_keras_too():
         ("Gelu (x, w)", "input 1 is not handled"),
         ("DynamicQuantizeLSTM <hidden_size = 8> (x, w, w)", "dequantize=True makes it an LSTM of numbers"),
         ("Sampling (x, w)", "no builder for this operator"),
+        ("SkipLayerNormalization (z, x, g)", "its skip has 2 rows for N of its input"),
     ],
 )  # fmt: skip
 def test_refused(call, match):
-    text = f"g (float[2, 3, 8] x) => (float[2, 3, 8] y) <float[8, 24] w> {{ y = com.microsoft.{call} }}"
+    text = f"""g (float[2, 3, 8] x, float[N, 3, 8] z) => (float[A, B, C] y) <float[8, 24] w, float[8] g>
+        {{ y = com.microsoft.{call} }}"""
     refuses(HEADER + text, match)
 
 

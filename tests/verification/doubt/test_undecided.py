@@ -121,6 +121,12 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[[3, np.nan, 1], [3, 2, 1]]],
         [[False], [True]],
     ),
+    "a number beside NaN, of which alone there is a logarithm": (
+        "g (float[2,1,3] x) => (float[2,1,1] y) "
+        "{ p = MaxPool <kernel_shape = [3], pads = [0, 0]> (x)  a = Atanh (p)  y = Log (a) }",
+        [[[[np.nan, 0.2, -0.3]], [[0.1, 0.2, -0.3]]]],
+        [[[False]], [[True]]],
+    ),
     "NaN against a large number": (
         "g (float[1,2] x, float[1,1] u) => (float[1,2] y) <int64[1,1] i = {0}> "
         '{ y = ScatterElements <axis = 1, reduction = "max"> (x, i, u) }',
