@@ -152,6 +152,9 @@ def _equal(node: ir.Node, shapes: list[tuple[Size, ...] | None]) -> Iterator[Pai
         yield from ((first[1 if layer.is_projected else 0], state[-2]) for state in states if state)
     elif node.op_type == "Squeeze" and first is not None:
         yield from ((first[axis], 1) for axis in squeezed_axes(node) or ())
+    elif node.op_type == "GatherND" and first and second:  # which onnxruntime does not ask for
+        count = node.attributes["batch_dims"].as_int() if "batch_dims" in node.attributes else 0
+        yield from zip(first[:count], second[:count], strict=True)
     elif node.op_type in ("Conv", "ConvTranspose") and first and second:
         group = node.attributes["group"].as_int() if "group" in node.attributes else 1
         yield first[1], second[1] * group if node.op_type == "Conv" else second[0]
