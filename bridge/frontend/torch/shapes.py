@@ -132,7 +132,9 @@ def as_torch_takes_them(
 
 def _shaped(tree: object, leaves: Iterator[Axes]) -> object:
     if pytree.tree_is_leaf(tree):
-        return next(leaves) or None
+        found = next(leaves)
+        # torch.onnx takes a tuple of None for the axes of one tensor
+        return found if isinstance(tree, torch.Tensor) else None
     parts = [_shaped(part, leaves) for _, part in members(tree)]
     if isinstance(tree, Mapping) and type(tree) in PLAIN:
         return dict(zip(tree, parts, strict=True))

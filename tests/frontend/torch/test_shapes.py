@@ -136,3 +136,14 @@ def test_shapes_of_an_example_of_one() -> None:
     ]
     assert any("one long where axes are named" in note for note in result.report.notes)
     assert result.model({"x": torch.ones(4, 3).numpy(), "y": torch.ones(4, 3).numpy()}).shape == (12,)
+
+
+class Further(nn.Module):
+    def forward(self, x: Tensor, *further: Tensor) -> Tensor:
+        return x + sum(y.sum() for y in further)
+
+
+def test_further_inputs_that_stay() -> None:
+    """torch.onnx takes a tuple of None for the axes of one tensor."""
+    found = bridge.convert(Further(), (X, Y), dynamic_shapes=({0: "rows"}, None))
+    assert [x.shape for x in found.model.inputs] == [(None, 3), (4, 3)]
