@@ -26,6 +26,7 @@ PREFIX = "decoder_"
 TOLERANCE = 1e-4  # of the largest magnitude: sums over a longer buffer are rounded otherwise
 FREE = 16  # what free axes are of inputs that stay the same, where no example of them is given
 FILLED = 2  # places of a cache in which there is something, where buffers are tried
+PADDED = 1  # places before a prompt in which there is nothing, where reading it at once is tried
 
 Arrays = list[np.ndarray]
 Inputs = Mapping[str, keras.KerasTensor]
@@ -149,8 +150,10 @@ class _Probe:
     def require_causal(self) -> None:
         """Tokens can be told one after the other, and as many as the generator is asked for."""
         tokens, caches = self._tokens(self.longest), self._empty(self.longest - 1)
-        last, _ = self._run(self.longest, tokens, self.longest - 2, caches)
-        if not np.isfinite(last).all():  # as JAX reads a table behind its end
+        asked = [self._run(self.longest, tokens, self.longest - 2, caches)]
+        if self.made.reads_at_once:
+            asked.append(self._run(self.longest, tokens, self.longest - 1))
+        if not all(np.isfinite(logits).all() for logits, _ in asked):  # as JAX reads a table behind its end
             raise SourceError(
                 f"at max_length {self.longest} the decoder gives no numbers: ask for a smaller one"
             )
@@ -166,12 +169,19 @@ class _Probe:
             )
 
     def _require_buffers(self) -> None:
-        """Buffers give what caches give that are as long as what is filled, at two tokens one after the other."""
+        """Buffers give what caches give that are as long as what is filled, at two tokens one after the other; and
+        where prompts are read at once, what they leave in buffers is what tokens leave there one after the other."""
         longest = max(self.longest, FILLED + 2)
         tokens = self._tokens(longest)
-        compact, buffers = self._empty(FILLED), self._empty(longest - 1)
-        pairs = zip(self.made.caches, compact, buffers, strict=True)
-        buffers = [x if cache.axis is None else _placed(x, into, cache.axis) for cache, x, into in pairs]
+        if self.made.reads_at_once:
+            compact = self._empty(0)
+            for time in range(FILLED):
+                _, compact = self._run(time + 1, tokens, time, compact, raw=True)
+            _, buffers = self._run(longest, tokens, FILLED - 1)
+        else:
+            compact, buffers = self._empty(FILLED), self._empty(longest - 1)
+            pairs = zip(self.made.caches, compact, buffers, strict=True)
+            buffers = [x if cache.axis is None else _placed(x, into, cache.axis) for cache, x, into in pairs]
         for time in (FILLED, FILLED + 1):
             want, compact = self._run(time + 1, tokens, time, compact, raw=True)
             got, buffers = self._run(longest, tokens, time, buffers)
@@ -201,16 +211,25 @@ class _Probe:
         return self.draw.integers(0, 2, shape).astype(x.dtype)
 
     def _run(
-        self, length: int, tokens: np.ndarray, time: int, caches: Arrays, raw: bool = False
+        self, length: int, tokens: np.ndarray, time: int, caches: Arrays | None = None, raw: bool = False
     ) -> tuple[np.ndarray, Arrays]:
-        """The logits behind `time`, and the caches, of a generator of that length; `raw` are those as the decoder
-        gives them."""
-        made, now = self.made.of_length(length), ops.convert_to_tensor(time, dtype="int32")
-        read, held = ops.convert_to_tensor(tokens[:, :length]), [ops.convert_to_tensor(x) for x in caches]
+        """The logits behind `time`, and the caches, of a generator of that length, which reads the tokens up to there
+        at once where it is given no caches; `raw` are those as the decoder gives them."""
+        made, counts = self.made.of_length(length), np.full(self.batch, time + 1, np.int32)
+        here = ops.convert_to_tensor(counts - 1)
         try:
             with calling(), full_precision():
-                logits, given = made.scores(read, now, held, self.others)
-                after = given if raw else made.kept(held, given, now)
+                if caches is None:
+                    prompts = np.pad(tokens[:, : time + 1], ((0, 0), (PADDED if time + 1 < length else 0, 0)))
+                    logits, given = made.begun(
+                        ops.convert_to_tensor(prompts), ops.convert_to_tensor(counts), self.others
+                    )
+                    after = made.filled(made.empty_caches(self.batch), given)
+                else:
+                    held = [ops.convert_to_tensor(x) for x in caches]
+                    read = ops.convert_to_tensor(tokens[:, :length])
+                    logits, given = made.scores(read, here, held, self.others)
+                    after = given if raw else made.kept(held, given)
         except NotRun as error:
             raise SourceError(
                 f"the decoder does not run at {length} tokens: {error}; ask for another max_length, or give an "
@@ -220,9 +239,9 @@ class _Probe:
 
 
 def _placed(x: np.ndarray, into: np.ndarray, axis: int) -> np.ndarray:
-    """`into` with `x` at the beginning of its axis."""
-    rest = np.take(into, range(x.shape[axis], into.shape[axis]), axis)
-    return np.concatenate([x, rest], axis)
+    """`into` with `x` at the end of its axis."""
+    rest = np.take(into, range(into.shape[axis] - x.shape[axis]), axis)
+    return np.concatenate([rest, x], axis)
 
 
 def _equal(one: np.ndarray, other: np.ndarray) -> bool:

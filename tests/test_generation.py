@@ -32,19 +32,35 @@ def converted(name: str) -> bridge.Conversion:
     return bridge.convert(module, args, dynamic_shapes=shapes)
 
 
-NETWORKS: dict[str, Any] = {"gpt": gpt, "llama": llama, "char_stream": char_stream}
+class AtOnce:
+    """The Llama as it reads whole prompts: some tokens behind some others."""
+
+    encode = llama.encode
+
+    @staticmethod
+    def make() -> tuple[nn.Module, tuple[Tensor, ...], Any]:
+        module, (_, mask, _, *_), _ = llama.make()
+        tokens, past = torch.tensor([llama.encode(llama.ASKED)[:5]] * 3), 2
+        with torch.no_grad():
+            _, *caches = module.whole(tokens[:, :past])
+        args = (tokens[:, past:], mask, torch.arange(past, 5).expand(3, -1), *caches)
+        new, cache = {0: "batch", 1: "time"}, {0: "batch", 3: "past"}
+        return module, args, (new, {0: "batch", 1: "past + time"}, new, cache, cache)
+
+
+NETWORKS: dict[str, Any] = {"gpt": gpt, "llama": llama, "llama at once": AtOnce, "char_stream": char_stream}
 
 
 def prompts(name: str) -> list[list[int]]:
     if name == "char_stream":
         return [[3, 1, 4], [15], [9, 2, 6, 5]]
-    return [NETWORKS[name].encode(text) for text in PROMPTS[name]]
+    return [NETWORKS[name].encode(text) for text in PROMPTS[name.split()[0]]]
 
 
 def logits_of(name: str, module: nn.Module, tokens: list[int]) -> Tensor:
     """What torch expects behind `tokens`, all of which it is given."""
     given = torch.tensor([tokens])
-    if name == "llama":
+    if name.startswith("llama"):
         return module.whole(given)[0][0, -1]
     if name == "char_stream":
         return module(given, *torch.zeros(2, 2, 1, 12))[0][0, -1]
@@ -85,7 +101,7 @@ def test_token_for_token_as_torch(name: str) -> None:
     assert len({tuple(row[-STEPS:]) for row in wanted}) > 1
 
 
-@pytest.mark.parametrize("name", ["gpt", "llama"])
+@pytest.mark.parametrize("name", ["gpt", "llama", "llama at once"])
 def test_decoders_are_native_and_come_back(name: str) -> None:
     result, (module, _, _) = converted(name), NETWORKS[name].make()
     assert result.report.proved
@@ -136,6 +152,19 @@ def test_an_encoder_decoder_is_given_its_source_beside_the_prompt() -> None:
     assert [row.tolist() for row in made] == told.tolist() == targets.tolist()
 
 
+def test_a_decoder_that_takes_any_number_of_tokens_reads_prompts_at_once() -> None:
+    found = []
+    for name in ("llama", "llama at once"):
+        generator = converted(name).generator(max_length=LENGTH)
+        read, feeds = [], generator.feeds
+        generator.feeds = lambda tokens, *rest, read=read, feeds=feeds: (
+            read.append(tokens.shape[1]) or feeds(tokens, *rest)
+        )
+        generator.generate(prompts(name), max_new_tokens=2)
+        found.append(read)
+    assert found == [[1], [32, 1]]  # as they are traced: prompts of 19 in 32 places, and the step of the loop
+
+
 def test_a_seed_draws_the_same_again() -> None:
     generator = converted("gpt").generator(max_length=LENGTH, temperature=1.5)
     one, same, other = (generator.generate(prompts("gpt"), seed=seed) for seed in (1, 1, 2))
@@ -178,7 +207,7 @@ def test_saved_with_the_model_for_every_backend(backend: str, saved: Path) -> No
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, told = tmp_path_factory.mktemp("generators"), []
-    for name, temperature in (("gpt", 0.0), ("llama", 1.0)):
+    for name, temperature in (("gpt", 0.0), ("llama", 1.0), ("llama at once", 1.0)):
         generator = converted(name).generator(max_length=LENGTH, temperature=temperature)
         generator.save(folder / f"{name}.keras")
         loaded = bridge.layers.load_model(folder / f"{name}.keras")

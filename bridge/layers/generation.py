@@ -12,6 +12,7 @@ from keras import ops
 from bridge.errors import SourceError
 from bridge.keras_compat import Config
 from bridge.layers.package import PACKAGE
+from bridge.layers.prompts import noise_of, rows_of
 
 Tensor = keras.KerasTensor
 Tensors = Sequence[Tensor]
@@ -30,8 +31,9 @@ class Generator(keras.Model):
     """Continues sequences of tokens with a causal decoder, all in one loop: a `tf.while_loop`, `jax.lax.while_loop`, or
     torch's eager one.
 
-    A decoder without caches runs on the whole sequence each time. One with caches runs on a token at a time: those that
-    grow lie in buffers of `max_length - 1` places, of which the decoder's mask hides what is not filled yet.
+    A decoder without caches runs on the whole sequence each time. One with caches runs on a token at a time, behind
+    prompts that it reads at once where it can. Caches that grow lie in buffers of `max_length - 1` places, filled from
+    their ends, of which the decoder's mask hides what is not filled yet.
 
     Args:
         decoder: the functional model that gives the logits.
@@ -107,7 +109,7 @@ class Generator(keras.Model):
         Raises:
             SourceError: a prompt is empty or too long, a token or an input is none that the decoder knows.
         """
-        rows = _rows(prompts, mask)
+        rows = rows_of(prompts, mask)
         longest, most = max(map(len, rows)), self.settings["max_length"]
         if longest > most:
             raise SourceError(f"a prompt has {longest} tokens, and the generator's max_length is {most}")
@@ -122,10 +124,13 @@ class Generator(keras.Model):
         limits = np.minimum(lengths + count, most).astype(np.int32)
         padded = np.stack([np.pad(row, (0, most - len(row))) for row in rows])
         given: dict[str, Any] = {"tokens": padded, "lengths": lengths, "limits": limits}
+        if self.reads_at_once:
+            width = min(1 << (longest - 1).bit_length(), most)  # few of them, as each is compiled
+            given["prompts"] = np.stack([np.pad(row, (width - len(row), 0)) for row in rows])
         given["others"] = self._checked(others)
         if self.settings["temperature"]:
             steps = max(int((limits - lengths).max()), 1)
-            given["noise"] = _noise((steps, len(rows), vocabulary), seed, noise)
+            given["noise"] = noise_of((steps, len(rows), vocabulary), seed, noise)
         made, ends = self.predict_on_batch(given)
         return [row[:end] for row, end in zip(np.asarray(made), np.asarray(ends), strict=True)]
 
@@ -157,36 +162,52 @@ class Generator(keras.Model):
     # --- the loop --------------------------------------------------------------------------------------------------
 
     def call(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """`tokens` (batch, max_length) with the prompts at their beginnings, `lengths` and `limits` (batch,), `noise`
-        (batch, steps, vocabulary) where tokens are drawn, `others` -> the tokens, and how many each row has."""
+        """`tokens` (batch, max_length) with the prompts at their beginnings, `lengths` and `limits` (batch,), `prompts`
+        (batch, time) with the prompts at their ends where they are read at once, `noise` (batch, steps, vocabulary)
+        where tokens are drawn, `others` -> the tokens, and how many each row has."""
         tokens, lengths, limits = (
             ops.cast(inputs[name], "int32") for name in ("tokens", "lengths", "limits")
         )
-        places = ops.arange(self.settings["max_length"], dtype="int32")
+        places, others = ops.arange(self.settings["max_length"], dtype="int32"), inputs["others"]
 
-        def step(
-            time: Tensor, tokens: Tensor, ends: Tensor, live: Tensor, *caches: Tensor
-        ) -> tuple[Tensor, ...]:
-            logits, given = self.scores(tokens, time, caches, inputs["others"])
-            new = self.kept(caches, given, time)
-            chosen = self._chosen(logits, inputs.get("noise"), time + 1 - lengths)
-            writes = ops.logical_and(live, time + 1 >= lengths)
-            here = ops.logical_and(writes[:, None], places == time + 1)
-            tokens = ops.where(here, chosen[:, None], tokens)
-            ends = ops.where(writes, time + 2, ends)
+        def written(logits: Tensor, here: Tensor, tokens: Tensor, ends: Tensor, live: Tensor) -> Tensors:
+            chosen = self._chosen(logits, inputs.get("noise"), here + 1 - lengths)
+            writes = ops.logical_and(live, here + 1 >= lengths)
+            behind = ops.logical_and(writes[:, None], places == here[:, None] + 1)
+            tokens = ops.where(behind, chosen[:, None], tokens)
+            ends = ops.where(writes, here + 2, ends)
             over = ops.logical_or(self._ended(chosen), ends >= limits)
             live = ops.logical_and(live, ops.logical_not(ops.logical_and(writes, over)))
-            return (time + 1, tokens, ends, live, *new)
+            return here + 1, tokens, ends, live
 
-        # Without caches the first token is known from the prompts
-        start = ops.zeros((), "int32") if self.caches else ops.min(lengths) - 1
-        carry = (start, tokens, lengths, lengths < limits, *self.empty_caches(ops.shape(tokens)[0]))
-        _, tokens, ends, *_ = ops.while_loop(lambda _, __, ___, live, *____: ops.any(live), step, carry)
+        def step(here: Tensor, tokens: Tensor, ends: Tensor, live: Tensor, *caches: Tensor) -> Tensors:
+            logits, given = self.scores(tokens, here, caches, others)
+            return (*written(logits, here, tokens, ends, live), *self.kept(caches, given))
+
+        first = ops.zeros_like(lengths) if self.caches and "prompts" not in inputs else lengths - 1
+        state: Tensors = (first, tokens, lengths, lengths < limits)
+        caches = self.empty_caches(ops.shape(tokens)[0])
+        if "prompts" in inputs:
+            logits, given = self.begun(ops.cast(inputs["prompts"], "int32"), lengths, others)
+            state, caches = written(logits, *state), self.filled(caches, given)
+        _, tokens, ends, *_ = ops.while_loop(
+            lambda _, __, ___, live, *____: ops.any(live), step, (*state, *caches)
+        )
         return tokens, ends
 
-    def empty_caches(self, batch: int | Tensor) -> list[Tensor]:
-        """Buffers of zeros."""
-        inputs, most = {x.name: x for x in self.decoder.inputs}, self.settings["max_length"] - 1
+    @property
+    def reads_at_once(self) -> bool:
+        """Whether the decoder reads a whole prompt into empty caches: it takes any number of tokens, all that it keeps
+        of them is behind its mask, and positions are each row's own."""
+        free, positions = self.asked("tokens").shape[1] is None, self.names["positions"]
+        own = not positions or len(self.asked("positions").shape) == 2
+        hidden = bool(self.names["mask"]) and all(cache.axis is not None for cache in self.caches)
+        return bool(self.caches) and free and own and hidden
+
+    def empty_caches(self, batch: int | Tensor, size: int | None = None) -> list[Tensor]:
+        """Zeros: buffers, or what is `size` long where it grows."""
+        inputs = {x.name: x for x in self.decoder.inputs}
+        most = self.settings["max_length"] - 1 if size is None else size
 
         def empty(cache: Cache) -> Tensor:
             x = inputs[cache.input]
@@ -195,35 +216,58 @@ class Generator(keras.Model):
 
         return [empty(cache) for cache in self.caches]
 
-    def scores(
-        self, tokens: Tensor, time: Tensor, caches: Tensors, others: Mapping[str, Tensor]
+    def begun(
+        self, prompts: Tensor, lengths: Tensor, others: Mapping[str, Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
-        """The logits (batch, vocabulary) of what follows the token at `time`, and the caches as the decoder gives
-        them."""
-        found = self.run({**self.feeds(tokens, time), **others}, caches)
-        logits = ops.take(found[self.names["logits"]], ops.zeros_like(time) if self.caches else time, axis=1)
-        return logits, [found[cache.output] for cache in self.caches]
+        """`scores` of what follows prompts that stand at the ends of their rows."""
+        empty = self.empty_caches(ops.shape(prompts)[0], size=0)
+        found = self.run({**self.feeds(prompts, lengths, 0), **others}, empty)
+        return found[self.names["logits"]][:, -1], [found[cache.output] for cache in self.caches]
 
-    def kept(self, caches: Tensors, given: Tensors, time: Tensor) -> list[Tensor]:
-        """The caches behind the token at `time`, of those before it and what the decoder gave."""
-        rows = zip(self.caches, caches, given, strict=True)
-        return [_kept(cache, old, new, time) for cache, old, new in rows]
-
-    def feeds(self, tokens: Tensor, time: Tensor) -> dict[str, Tensor]:
-        """What the decoder is given at `time`, its caches aside: the token there, or all of them."""
-        most, grows = self.settings["max_length"], any(cache.axis is not None for cache in self.caches)
+    def scores(
+        self, tokens: Tensor, here: Tensor, caches: Tensors, others: Mapping[str, Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The logits (batch, vocabulary) of what follows the token of each row that is `here` (batch,), and the caches
+        as the decoder gives them."""
         if self.caches:
-            places = ops.reshape(time, (1,))
-            read = ops.take(tokens, places, axis=1)
-        else:
-            length = self.asked("tokens").shape[1] or most
-            places = ops.arange(length, dtype="int32")
-            read = ops.pad(tokens, ((0, 0), (0, length - most)))
-        filled = ops.arange(most - 1 if grows else 0, dtype="int32") < time
-        seen = ops.concatenate([ops.cast(filled, "int32"), ops.ones_like(places)])
-        feeds = {"tokens": read, "mask": _of_each(seen, tokens), "positions": places}
-        if self.names["positions"] and len(self.asked("positions").shape) == 2:
-            feeds["positions"] = _of_each(places, tokens)
+            grows = any(cache.axis is not None for cache in self.caches)
+            size = self.settings["max_length"] - 1 if grows else 0
+            feeds = self.feeds(_at(tokens, here)[:, None], here + 1, size)
+            found = self.run({**feeds, **others}, caches)
+            return found[self.names["logits"]][:, -1], [found[cache.output] for cache in self.caches]
+        most = self.settings["max_length"]
+        length = self.asked("tokens").shape[1] or most
+        read = ops.pad(tokens, ((0, 0), (0, length - most)))
+        found = self.run({**self.feeds(read, ops.full_like(here, length), 0), **others}, ())
+        return _at(found[self.names["logits"]], here), []
+
+    def kept(self, caches: Tensors, given: Tensors) -> list[Tensor]:
+        """The caches behind a token, of those before it and what the decoder gave: of buffers, which are filled from
+        their ends, the last places."""
+        rows = zip(self.caches, caches, given, strict=True)
+        return [
+            _like(old, new if cache.axis is None else _last(new, old, cache.axis)) for cache, old, new in rows
+        ]
+
+    def filled(self, caches: Tensors, given: Tensors) -> list[Tensor]:
+        """Buffers with what the decoder gave of prompts at their ends."""
+        rows = zip(self.caches, caches, given, strict=True)
+        longer = [
+            ops.concatenate([old, ops.cast(new, old.dtype)], axis=cache.axis) for cache, old, new in rows
+        ]
+        return self.kept(caches, longer)
+
+    def feeds(self, read: Tensor, counts: Tensor, size: int) -> dict[str, Tensor]:
+        """What the decoder is given with the tokens that it reads, behind caches of that size: `counts` of each row
+        what there is with them, all of it at the end."""
+        new = ops.shape(read)[1]
+        before = ops.expand_dims(size + new - counts, 1)  # places at the beginning in which there is nothing
+        seen = ops.arange(size + new, dtype="int32") >= before
+        places = ops.arange(new, dtype="int32") + size - before
+        places = ops.clip(places, 0, self.settings["max_length"] - 1)
+        if self.names["positions"] and len(self.asked("positions").shape) == 1:
+            places = places[0]
+        feeds = {"tokens": read, "mask": seen, "positions": places}
         return {self.names[role]: x for role, x in feeds.items()}
 
     def run(self, feeds: Mapping[str, Tensor], caches: Tensors) -> dict[str, Tensor]:
@@ -240,9 +284,7 @@ class Generator(keras.Model):
         """(batch,) tokens: the likeliest, or drawn by the noise of each row's `step`."""
         if noise is None:
             return ops.cast(ops.argmax(logits, axis=-1), "int32")
-        batch, steps, vocabulary = ops.shape(noise)
-        rows = ops.arange(batch, dtype="int32") * steps + ops.clip(step, 0, steps - 1)
-        exponential = ops.take(ops.reshape(noise, (-1, vocabulary)), rows, axis=0)
+        exponential = _at(noise, step)
         scores = ops.cast(logits, "float32") / self.settings["temperature"]
         return ops.cast(ops.argmax(ops.softmax(self._likely(scores)) / exponential, axis=-1), "int32")
 
@@ -276,47 +318,17 @@ def named(tree: Any, *keys: str | int) -> Iterator[tuple[str, Any]]:
         yield from named(part, *keys, key)
 
 
-def _of_each(row: Tensor, tokens: Tensor) -> Tensor:
-    """The row for each of the batch."""
-    return row[None] + ops.zeros_like(tokens[:, :1])
+def _at(rows: Tensor, places: Tensor) -> Tensor:
+    """(batch, …) of (batch, places, …): what each row has at its place."""
+    batch, count, *rest = ops.shape(rows)
+    flat = ops.arange(batch, dtype="int32") * count + ops.clip(places, 0, count - 1)
+    return ops.take(ops.reshape(rows, (-1, *rest)), flat, axis=0)
 
 
-def _kept(cache: Cache, old: Tensor, given: Tensor, time: Tensor) -> Tensor:
-    """The cache behind a token: what the decoder gives, or its buffer with what is new in its place."""
-    given = ops.cast(given, old.dtype)
-    if cache.axis is None:
-        return ops.reshape(given, ops.shape(old))
-    size = ops.shape(old)[cache.axis]
-    new = ops.take(given, ops.convert_to_tensor([size]), axis=cache.axis)
-    places = [1] * len(old.shape)
-    places[cache.axis] = size
-    return ops.where(ops.reshape(ops.arange(size, dtype="int32") == time, places), new, old)
+def _last(given: Tensor, old: Tensor, axis: int) -> Tensor:
+    """As many of the last places along an axis as `old` has."""
+    return given[(slice(None),) * axis + (slice(-old.shape[axis], None),)]
 
 
-def _rows(prompts: Sequence[Sequence[int]] | np.ndarray, mask: np.ndarray | None) -> list[np.ndarray]:
-    """The tokens of each prompt, without padding."""
-    rows = [np.asarray(row) for row in prompts]
-    if mask is not None:
-        kept = np.asarray(mask).astype(bool)
-        if kept.shape != np.shape(prompts):
-            raise SourceError(f"the mask has the shape {kept.shape}, the prompts have {np.shape(prompts)}")
-        rows = [row[here] for row, here in zip(rows, kept, strict=True)]
-    for place, row in enumerate(rows):
-        if row.ndim != 1 or not row.size or not np.issubdtype(row.dtype, np.integer):
-            raise SourceError(
-                f"prompt {place} is of {row.dtype} {row.shape}: give integers, at least one, such as the token "
-                f"with which sequences begin"
-            )
-    if not rows:
-        raise SourceError("there is no prompt")
-    return [row.astype(np.int32) for row in rows]
-
-
-def _noise(shape: tuple[int, int, int], seed: int, given: np.ndarray | None) -> np.ndarray:
-    """(batch, steps, vocabulary) exponential numbers."""
-    if given is None:
-        given = np.random.default_rng(seed).standard_exponential(shape, dtype=np.float32)
-    noise = np.asarray(given, np.float32)
-    if noise.ndim != 3 or noise.shape[0] < shape[0] or noise.shape[1:] != shape[1:]:
-        raise SourceError(f"noise has the shape {noise.shape}: there are {shape} steps, prompts and tokens")
-    return noise.swapaxes(0, 1)
+def _like(old: Tensor, new: Tensor) -> Tensor:
+    return ops.reshape(ops.cast(new, old.dtype), ops.shape(old))

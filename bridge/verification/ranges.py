@@ -100,8 +100,14 @@ def _require_less(opened: Source, assumption: Assumption, enforced: dict[str, Ra
         return
     raise ExportError(
         f"forward takes another branch where {assumption} does not hold: {_axes(opened, assumption)} cannot be free; "
-        f"{_way_out(name, sizes if several else FREE)}, or make forward independent of the size"
+        f"{_sum(assumption) or _way_out(name, sizes if several else FREE)}, or make forward independent of the size"
     )
+
+
+def _sum(assumption: Assumption) -> str:
+    """What to ask for, where a size that is a sum of others was asked for by a name of its own."""
+    name, text = assumption.sum or ("", "")
+    return f"where {name} is the sum of the others, call it {text!r} in dynamic_shapes" if name else ""
 
 
 def _way_out(name: str, sizes: Range) -> str:
@@ -114,14 +120,13 @@ def _way_out(name: str, sizes: Range) -> str:
 
 
 def _axes(opened: Source, assumption: Assumption) -> str:
-    """The axes whose sizes the assumption is about, in words."""
-    found = (
-        f"axis {axis} ({dim}) of input {value.name}"
-        for value in opened.model.graph.inputs
-        for axis, dim in enumerate(shape_of(value))
-        if isinstance(dim, ir.SymbolicDim) and dim.free_symbols() & set(assumption.sizes)
-    )
-    return " and ".join(found)
+    """The axes whose sizes the assumption is about, in words: for each size the first."""
+    found: dict[str, str] = {}
+    for value in opened.model.graph.inputs:
+        for axis, dim in enumerate(shape_of(value)):
+            if isinstance(dim, ir.SymbolicDim) and dim.free_symbols() & set(assumption.sizes):
+                found.setdefault(str(dim), f"axis {axis} ({dim}) of input {value.name}")
+    return " and ".join(found.values())
 
 
 def _ranges(kept: list[Assumption], base: Sizes, known: dict[str, Range]) -> dict[str, Range]:

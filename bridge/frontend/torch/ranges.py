@@ -44,7 +44,7 @@ class Assumption:
     @property
     def sizes(self) -> list[str]:
         """The names of the sizes that it is about."""
-        return sorted(self.names[symbol] for symbol in self.expression.free_symbols)
+        return sorted(map(str, self._named.free_symbols))
 
     @property
     def numbers(self) -> set[int]:
@@ -59,9 +59,27 @@ class Assumption:
         except (ZeroDivisionError, ValueError, TypeError, AssertionError):
             return False
 
+    @property
+    def sum(self) -> tuple[str, str] | None:
+        """A size and the sum of others that it is where the two sides are equal, if there is one."""
+        if not isinstance(self._named, sympy.Eq | sympy.Ge | sympy.Le):
+            return None
+        zero = sympy.expand(self._named.lhs - self._named.rhs)
+        for symbol in sorted(zero.free_symbols, key=str):
+            factor = zero.coeff(symbol)
+            terms = sympy.expand(symbol - zero / factor).as_coefficients_dict() if factor else {}
+            if symbol not in sympy.Add(*terms).free_symbols and len(terms) > 1 and min(terms.values()) > 0:
+                return str(symbol), str(sympy.Add(*(n * term for term, n in terms.items())))
+        return None
+
     def __str__(self) -> str:
-        named = {symbol: sympy.Symbol(name) for symbol, name in self.names.items()}
-        return str(self.expression.xreplace(named))
+        return str(self._named)
+
+    @property
+    def _named(self) -> sympy.Basic:
+        sizes = self.names.items()
+        named = {symbol: sympy.Symbol(name, integer=True, positive=True) for symbol, name in sizes}
+        return self.expression.xreplace(named)
 
 
 @dataclass(frozen=True)
@@ -83,8 +101,9 @@ class Sizes:
             for dim, size in zip(value.shape or (), getattr(tensor, "shape", ()), strict=False):
                 if not isinstance(size, torch.SymInt) or isinstance(dim, int) or dim.value is None:
                     continue
-                asserts = size.node.shape_env.deferred_runtime_asserts.values()
-                conditions = [found.expr for several in asserts for found in several]
+                known = size.node.shape_env
+                asserts = known.deferred_runtime_asserts.values()
+                conditions = [known.replace(found.expr) for several in asserts for found in several]
                 symbols, called = size.node.expr.free_symbols, sorted(dim.free_symbols())
                 if len(symbols) == len(called) == 1:
                     names.setdefault(next(iter(symbols)), called[0])

@@ -1,9 +1,9 @@
 """`dynamic_shapes` in every form that torch takes, as one: for each leaf of the inputs its free axes.
 
 The forms: by position or by the names of forward's parameters; nested as the inputs are; of a tensor `{axis: dim}`, one
-entry for each axis, or None; where a dim is a `Dim` or a formula of one, a name, `Dim.AUTO`, `Dim.DYNAMIC`, and for an
-axis that stays as it is None, `Dim.STATIC` or its size. Of all tensors in a tree, such as a cache, one `{axis: dim}`
-will do, and arguments without tensors need no entry.
+entry for each axis, or None; where a dim is a `Dim`, a name, or a formula of these ("past + time"), `Dim.AUTO`,
+`Dim.DYNAMIC`, and for an axis that stays as it is None, `Dim.STATIC` or its size. Of all tensors in a tree, such as a
+cache, one `{axis: dim}` will do, and arguments without tensors need no entry.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import dataclasses
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+import onnx_ir as ir
 import torch
 from torch.export import Dim
 from torch.utils import _pytree as pytree
@@ -47,7 +48,29 @@ def free_axes(
     shapes = (
         _with_switches(given, shapes) if shapes or not isinstance(shapes, Mapping | tuple | list) else None
     )
-    return list(_spread(given, shapes, "dynamic_shapes"))
+    found = list(_spread(given, shapes, "dynamic_shapes"))
+    _require_formulas(pytree.tree_leaves(given), found)
+    return found
+
+
+def _require_formulas(leaves: Sequence[object], axes: Sequence[Axes]) -> None:
+    """Raise `SourceError` where a size is not what its formula says, as "past + time" of these two."""
+    dims = [
+        (dim, int(leaf.shape[axis]))
+        for leaf, found in zip(leaves, axes, strict=True)
+        for axis, dim in found.items()
+        if isinstance(leaf, torch.Tensor) and isinstance(dim, str)
+    ]
+    sizes = {dim: size for dim, size in dims if dim.isidentifier()}
+    for dim, size in dims:
+        try:
+            meant = size if dim.isidentifier() else ir.SymbolicDim(dim).evaluate(sizes)
+        except ValueError as error:
+            raise SourceError(
+                f"dynamic_shapes: {dim!r} is neither a name nor a formula of names: {error}"
+            ) from error
+        if isinstance(meant, int) and meant != size:
+            raise SourceError(f"dynamic_shapes: {dim!r} is {meant} in the example, and the axis {size} long")
 
 
 def _with_switches(given: dict[str, object], shapes: object) -> object:

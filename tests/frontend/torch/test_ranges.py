@@ -84,6 +84,12 @@ def longer(self, x, y):
     return x.sum(1) + y.sum(1) if x.size(1) > y.size(1) else x.sum(1)
 
 
+def masked(self, x, past, mask):
+    missing = past.size(1) + x.size(1) - mask.size(1)
+    mask = nn.functional.pad(mask, (0, missing)) if missing > 0 else mask
+    return torch.cat([past, x], 1) * mask[:, : past.size(1) + x.size(1), None]
+
+
 def outputs(model: keras.Model, x: torch.Tensor) -> np.ndarray:
     return keras.ops.convert_to_numpy(model(x.numpy()))
 
@@ -142,6 +148,25 @@ def test_a_relation_of_two_axes_is_refused() -> None:
         bridge.convert(
             Call(longer).eval(), (torch.randn(2, 9, 4), torch.randn(2, 5, 4)), dynamic_shapes=shapes
         )
+
+
+def test_a_sum_of_axes_is_asked_for_by_name() -> None:
+    module = Call(masked).eval()
+
+    def converted(length: int, total: str) -> bridge.Conversion:
+        args = torch.randn(2, 5, 4), torch.randn(2, 3, 4), torch.ones(2, length)
+        shapes = {"x": {0: "batch", 1: "time"}, "others": ({0: "batch", 1: "past"}, {0: "batch", 1: total})}
+        return bridge.convert(module, args, dynamic_shapes=shapes)
+
+    with pytest.raises(
+        bridge.ExportError, match="where total is the sum of the others, call it 'past . time'"
+    ):
+        converted(8, "total")
+    with pytest.raises(bridge.SourceError, match="'past . time' is 8 in the example, and the axis 9 long"):
+        converted(9, "past + time")
+    result = converted(8, "past + time")
+    assert result.report.proved
+    assert "past + time free" in str(result.report.inputs[2])
 
 
 PROGRAMS = [  # forward, axes as told, sizes at which it is right, sizes at which it raises
