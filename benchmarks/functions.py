@@ -149,7 +149,7 @@ def _answers(expressions: Sequence[str], keras: bool) -> list[Answer]:
     args = tuple(inputs()[name] for name in module.names)
     free = torch.export.Dim.AUTO
     shapes = (tuple({0: free} for _ in args),)
-    example = Example.with_axes(Torch(module, args), shapes)
+    *_, example = Example.with_axes(Torch(module, args), shapes)
     if not keras:
         model = export_module(module, example).model
         return _compared(expressions, module, args, {"onnx": OnnxRuntime(model)}, model.graph.inputs)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from bridge.layers.generation import Generator
     from bridge.ops.contract import Plan
 
+Arguments = tuple[object, object, Mapping[str, object] | None, object]  # a source, args, kwargs, dynamic_shapes
+
 
 @dataclass(frozen=True)
 class Conversion:
@@ -219,9 +221,8 @@ def verify_saved(
     Args:
         path: of the `.keras` file.
         source, args, kwargs, dynamic_shapes, progress: as `convert` took them.
-        options: at which inputs the two are compared. With `training=True` their gradients in float32 are too, which
-            needs the weight map beside the file. A saved model computes in its own precision only: there is no
-            `float64` for it.
+        options: at which inputs the two are compared. `training=True` compares their gradients in float32 too, by the
+            weight map beside the file. A saved model computes in its own precision only: it has no `float64`.
 
     Returns:
         The report of the comparison.
@@ -311,12 +312,9 @@ def require_keras() -> None:
 
 
 def _opened(
-    watch: Stopwatch,
-    source: tuple[object, object, Mapping[str, object] | None, object],
-    options: Verify | None = None,
-    dequantize: bool = False,
+    watch: Stopwatch, source: Arguments, options: Verify | None = None, dequantize: bool = False
 ) -> Source:
-    """The source (with its example inputs and dynamic shapes), and what is asked of the inputs of its proof."""
+    """The source, and what is asked of the inputs of its proof."""
     asked = None if options is None else Asked.of(options.inputs, options.sizes, options.seed)
     with watch.stage("export"):
         from bridge.verification.ranges import confirmed
@@ -331,13 +329,15 @@ def _simplified(opened: Source, watch: Stopwatch) -> ir.Model:
 
 
 def _planned(opened: Source, watch: Stopwatch, channels_last: bool = False) -> Plan:
-    """The plan of the simplified graph, with what sizes the free axes may have."""
+    """The plan of the simplified graph, with what sizes the free axes may have, if it can be built."""
     simple = _simplified(opened, watch)
     with watch.stage("plan"):
         import bridge.ops  # noqa: F401 - registers the operators
         from bridge.plan.planner import plan
 
         planned = plan(simple, channels_last=channels_last)
+    if planned.refusals:
+        return planned
     with watch.stage("compare"):
         from bridge.verification.ranges import find_ranges
 

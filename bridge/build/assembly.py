@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from keras import ops
 
+from bridge.errors import Refusal
 from bridge.graph.axes import Perm, elements_move
 from bridge.graph.decimals import number
 from bridge.graph.shapes import Dim, rank, shape_of
@@ -64,6 +65,7 @@ class Assembly:
     made: list[LayerRecord] = field(default_factory=list)
     transposes: int = 0
     twins: dict[str, None] = field(default_factory=dict)
+    refusals: list[Refusal | str] = field(default_factory=list)  # of steps that cannot be built
     # Of each layer by its name, the graph that called it first
     homes: dict[str, Frame] = field(default_factory=dict)
     # Calls whose operations have their final name

@@ -183,19 +183,38 @@ def _layer_name(weights: dict[str, Weight], step: Step) -> str:
 
 
 def assemble(frame: Frame, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors that the graph of `frame` gives for `inputs`, which come in the order of axes of its signature."""
+    """The tensors that the graph of `frame` gives for `inputs`, which come in the order of axes of its signature.
+    Raises `UnsupportedError` with all steps that cannot be built."""
     frame.tensors.update(zip(frame.plan.graph.inputs, inputs, strict=True))
+    refusals, cause = frame.assembly.refusals, None
     for step in frame.plan.steps:
         site = Site(step, frame)
         try:
             _build_step(site, frame)
-        except Refused as refused:
-            raise UnsupportedError([step.refusal(str(refused))]) from refused
-        except (TypeError, ValueError) as error:
-            reason = f"Keras takes no {_shapes(step)} here: {short_message(error)}"
-            raise UnsupportedError([step.refusal(reason)]) from error
-        frame.assembly.made += [] if step.operator.layout.renames else site.made()
+        except Exception as error:
+            told = _refusals(step, error, bool(refusals))
+            if not told and not refusals:
+                raise
+            refusals += [refusal for refusal in told if refusal not in refusals]
+            cause = cause or error
+            for value in step.node.outputs:  # so that what reads them is asked too
+                frame.tensors[value] = frame.input(value, stored_dims(value, frame.plan.perms.get(value)))
+        else:
+            frame.assembly.made += [] if step.operator.layout.renames else site.made()
+    if refusals:
+        raise UnsupportedError(refusals) from cause
     return [_output(frame, value) for value in frame.plan.graph.outputs]
+
+
+def _refusals(step: Step, error: Exception, others: bool) -> list[Refusal | str]:
+    """Why a step cannot be built, by what building it raised; beside others that cannot, what is said on purpose."""
+    if isinstance(error, UnsupportedError):
+        return list(error.refusals)
+    if isinstance(error, Refused):
+        return [step.refusal(str(error))]
+    if isinstance(error, TypeError | ValueError) and not others:
+        return [step.refusal(f"Keras takes no {_shapes(step)} here: {short_message(error)}")]
+    return []
 
 
 def _shapes(step: Step) -> str:

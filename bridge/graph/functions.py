@@ -295,6 +295,11 @@ def _written(function: onnx.FunctionProto) -> bytes:
     return ir.serde.serialize_function(ir.serde.deserialize_function(function)).SerializeToString()
 
 
+def is_foreign(node: ir.Node) -> bool:
+    """Whether `node` is an operator neither of ONNX nor of ours, of whose results nothing can be inferred."""
+    return node.domain not in ("", "ai.onnx", DOMAIN)
+
+
 def add_functions(model: ir.Model) -> None:
     """Give `model` the bodies of those operators of our domain that it has: every copy of a model copies them."""
     model.opset_imports[DOMAIN] = 1

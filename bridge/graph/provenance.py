@@ -11,6 +11,7 @@ from bridge.errors import Refusal
 from bridge.graph.rewriting import is_onnx
 
 NO_BUILDER = "no builder"  # in a node's meta: why it has none, where that is known before the plan
+UNKNOWN = "no builder for this operator (`bridge ops` lists what there is)"
 
 
 def torch_path(node: ir.Node) -> str:
@@ -31,8 +32,9 @@ def source_line(node: ir.Node) -> str:
     return f"{frames[-1][0].rsplit('/', 1)[-1]}:{frames[-1][1]}" if frames else ""
 
 
-def refusal(node: ir.Node, reason: str) -> Refusal:
-    """That `node` cannot be built, and why."""
+def refusal(node: ir.Node, reason: str = "") -> Refusal:
+    """That `node` cannot be built, and why, which is else what is known of its operator."""
+    reason = reason or node.meta.get(NO_BUILDER, UNKNOWN)
     name = node.op_type if is_onnx(node) else f"{node.domain}.{node.op_type}"
     line = source_line(node)
     path = torch_path(node) or ("" if line else f"output {node.outputs[0].name}")

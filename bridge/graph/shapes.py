@@ -15,8 +15,9 @@ from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
 from bridge.errors import Refusal, UnsupportedError
+from bridge.graph.functions import is_foreign
 from bridge.graph.provenance import refusal
-from bridge.graph.rewriting import integers
+from bridge.graph.rewriting import integers, owner_graph
 from bridge.graph.walk import nodes_in
 
 Dim: TypeAlias = int | ir.SymbolicDim  # a size: a number, or known by its name or formula alone
@@ -83,13 +84,19 @@ def _expression(dim: int | ir.SymbolicDim) -> sympy.Expr:
 
 
 def shape_of(value: ir.Value) -> tuple[Dim, ...]:
-    """The sizes of the axes of `value`. Raises `UnsupportedError` where not even their number is known."""
+    """The sizes of the axes of `value`. Raises `UnsupportedError` where not even their number is known, with the
+    operators that may be at fault."""
     if value.shape is None:
-        maker, reason = value.producer(), f"the rank of {value.name} is not known"
-        raise UnsupportedError(
-            [refusal(maker, reason) if maker else Refusal("value", str(value.name), reason)]
-        )
+        raise UnsupportedError(_why_unknown(value))
     return tuple(value.shape)
+
+
+def _why_unknown(value: ir.Value) -> list[Refusal]:
+    maker, reason = value.producer(), f"the rank of {value.name} is not known"
+    if maker is None:
+        return [Refusal("value", str(value.name), reason)]
+    untyped = (node for node in owner_graph(maker) if is_foreign(node) and node.outputs[0].shape is None)
+    return list(map(refusal, untyped)) or [refusal(maker, reason)]
 
 
 def rank(value: ir.Value) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from keras import layers, ops
+from keras import layers, ops, tree
 
 from bridge.graph.functions import DOMAIN
 from bridge.graph.rewriting import input_of, inputs_of, owner_graph
@@ -13,6 +13,7 @@ from bridge.graph.shapes import shape_of
 from bridge.keras_compat import Config, with_exact_scale
 from bridge.ops import dims
 from bridge.ops.contract import Site, Step, Tensor
+from bridge.ops.halves import HALVES, single
 from bridge.ops.layouts import HEADS
 from bridge.ops.registry import op
 from bridge.weights.recipes import Recipe
@@ -45,7 +46,8 @@ def attention(
     *, is_causal=0, kv_num_heads=None, q_num_heads=None, qk_matmul_output_mode=0, scale=None, softcap=0.0,
     softmax_precision=None,
 ):  # fmt: skip
-    """In a mask of booleans True is allowed; a mask of numbers is added. Causal: key j for queries from j on."""
+    """In a mask of booleans True is allowed; a mask of numbers is added. Causal: key j for queries from j on. Scores of
+    halves are taken in single precision, as torch does: they leave the range of a half where attention stays within."""
     apart = len(q.shape) == 3
     if apart:
         counts = (q_num_heads, kv_num_heads, kv_num_heads)
@@ -57,7 +59,7 @@ def attention(
     if is_causal and (given or past_key is not None):
         attn_mask, is_causal = _causal(q, k, past_key, attn_mask), 0
     size, width = _size(site, 0, q_num_heads), _size(site, 2, kv_num_heads)
-    q, scale = _scaled(site, q, size, scale)
+    q, scale = _scaled(site, single(q), size, scale)
     options = _mask(site, attn_mask) | {"is_causal": bool(is_causal), "scale": scale}
     sees = None  # of a query that may look at nothing, which sees zeros
     if given:
@@ -66,12 +68,13 @@ def attention(
         sees = ops.any(options["bias"] > -np.inf, axis=-1, keepdims=True)
         options["bias"] = ops.where(sees, options["bias"], ops.zeros_like(options["bias"]))
     groups = 1 if q.shape[2] is None else q.shape[2] // k.shape[2]  # which Keras has not on every backend
-    keys, values = (ops.repeat(t, groups, axis=2) if groups > 1 else t for t in (k, v))
+    keys, values = (single(ops.repeat(t, groups, axis=2) if groups > 1 else t) for t in (k, v))
     # Keras has no cap, and expects values like queries
     if softcap > 0 or size != width or not isinstance(size, int):
         y = ops.einsum("bnts,bsnh->btnh", _weights(q, keys, softcap, **options), values)
     else:
         y = ops.dot_product_attention(q, keys, values, **options)
+    y = ops.cast(y, site.dtype) if site.dtype in HALVES else y
     if sees is not None:
         y = y * ops.cast(ops.transpose(sees, (0, 2, 1, 3)), site.dtype)
     if apart:
@@ -92,7 +95,7 @@ def _scaled(site: Site, q: Tensor, size: dims.Dim, scale: float | None) -> tuple
     if scale is None:
         if not isinstance(size, int):
             root = ops.sqrt(dims.size(site, size, "float64" if site.dtype == "float64" else "float32"))
-            return ops.divide(q, ops.cast(root, site.dtype)), 1.0
+            return ops.divide(q, ops.cast(root, q.dtype)), 1.0
         scale = size**-0.5
     scale = float(scale)
     return (q * scale, 1.0) if site.twin("dot_product_attention") else (q, scale)
@@ -160,7 +163,7 @@ def _mask(site: Site, mask: Tensor | None) -> Config:
         return {}
     places = tuple(range(4 - len(mask.shape)))
     mask = np.expand_dims(mask, places) if isinstance(mask, np.ndarray) else ops.expand_dims(mask, places)
-    return {"mask" if "bool" in str(mask.dtype) else "bias": mask}
+    return {"mask": mask} if "bool" in str(mask.dtype) else {"bias": single(mask)}
 
 
 def _weights(q, k, softcap: float = 0.0, *, bias=None, mask=None, is_causal: bool, scale: float) -> Tensor:
@@ -214,7 +217,8 @@ def _in_steps(
         return dims.reshape(site, _dense(site, x, w, b), [*rows, width], [*rows, heads, width // heads])
 
     q, k, v = (split(index, *part) for index, part in enumerate(parts))
-    weights = _weights(q, k, is_causal=bool(is_causal), scale=q.shape[-1] ** -0.5)
+    weights = _weights(single(q), single(k), is_causal=bool(is_causal), scale=q.shape[-1] ** -0.5)
+    weights = ops.cast(weights, site.dtype) if site.dtype in HALVES else weights
     weights = site.layer(layers.Dropout, rate=dropout)(weights) if dropout else weights
     rows = site.shape()[:2]
     y = ops.einsum("bnts,bsnh->btnh", weights, v)
@@ -233,7 +237,7 @@ def multi_head_attention(
     *, heads, dropout, is_causal,
 ):  # fmt: skip
     """Biases that are no parameters are zeros. All calls of a layer give their scores if one does: Keras expects as
-    many outputs as the first call has."""
+    many outputs as the first call has. For halves the layer computes in single precision, as torch does with scores."""
     size = wq.dims[1] // heads
     biased = isinstance(bq, Weight)
     read = _calls_read(site)
@@ -253,9 +257,11 @@ def multi_head_attention(
     layer = site.layer(
         layers.MultiHeadAttention,
         num_heads=heads, key_dim=size, dropout=dropout, use_bias=biased, weights=weights,
+        dtype="float32" if site.dtype in HALVES else site.dtype,
     )  # fmt: skip
     double = site.twin("MultiHeadAttention")
     if double:
         layer = with_exact_scale(layer)
     scored = double or bool(read)  # with its scores asked for, no kernel of JAX's works in single precision
-    return layer(q, v, k, use_causal_mask=bool(is_causal), return_attention_scores=scored)
+    made = layer(q, v, k, use_causal_mask=bool(is_causal), return_attention_scores=scored)
+    return tree.map_structure(lambda x: ops.cast(x, site.dtype), made) if site.dtype in HALVES else made

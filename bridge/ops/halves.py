@@ -14,7 +14,7 @@ HALVES = ("float16", "bfloat16")
 
 def single(x: Tensor) -> Tensor:
     """`x`, in single precision where it is in half."""
-    return ops.cast(x, "float32") if x.dtype in HALVES else x
+    return ops.cast(x, "float32") if str(x.dtype) in HALVES else x
 
 
 def in_single(build: Callable[..., Tensor]) -> Callable[..., Tensor]:

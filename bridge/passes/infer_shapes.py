@@ -23,7 +23,7 @@ from onnx_shape_inference import (
 from bridge.errors import BridgeError, SourceError, short_message
 from bridge.graph.axes import MAX_RANK
 from bridge.graph.decimals import fraction
-from bridge.graph.functions import add_functions
+from bridge.graph.functions import add_functions, is_foreign
 from bridge.graph.loops import scanned_out, trips
 from bridge.graph.rewriting import all_nodes, attribute, input_of, inputs_of, integers, is_onnx
 from bridge.graph.shapes import Dim, formula, kept_ratio, shape_of
@@ -37,11 +37,11 @@ from bridge.passes.sequence_to_split import part_sizes
 def infer_shapes(model: ir.Model) -> None:
     """Infer all shapes anew from the graph's inputs, so that equal dims are written alike.
 
-    What the graph declares of its outputs is kept only where nothing can be inferred. Raises `SourceError` if shapes
-    do not fit, or are beyond `bounds`.
+    What the graph declares of its outputs is kept only where nothing can be inferred, and of foreign operators. Raises
+    `SourceError` if shapes do not fit, or are beyond `bounds`.
     """
     add_functions(model)  # through whose bodies the shapes of our operators follow
-    values = [value for node in all_nodes(model) for value in node.outputs]
+    values = [value for node in all_nodes(model) if not is_foreign(node) for value in node.outputs]
     declared = [value.shape for value in values]
     for value in values:
         value.shape = None

@@ -15,7 +15,6 @@ from bridge.ops.contract import Kind, Operand, Operator, Step
 from bridge.ops.registry import find
 from bridge.weights.weight import Weight
 
-UNKNOWN = "no builder for this operator (`bridge ops` lists what there is)"
 NESTED = (
     "which graph inside it runs, or how often, is known only when it runs, and a Keras model has one graph; fix what "
     "it depends on, such as sizes, or compute both sides and choose by torch.where"
@@ -27,6 +26,7 @@ def needed_steps(graph: ir.Graph, refusals: list[Refusal]) -> list[Step]:
     """Steps for the nodes of `graph` that outputs depend on as tensors; shape arithmetic that is only read is left
     out. What cannot be had joins `refusals`."""
     steps: dict[ir.Node, Step] = {}
+    refused: dict[ir.Node, Refusal] = {}
     wanted = [value.producer() for value in graph.outputs if ir.convenience.get_const_tensor(value) is None]
     seen: set[ir.Node | None] = {None}
     while wanted:
@@ -34,8 +34,9 @@ def needed_steps(graph: ir.Graph, refusals: list[Refusal]) -> list[Step]:
         if node in seen or node is None or node.graph is not graph:  # outside of a body, it is another plan's
             continue
         seen.add(node)
-        step = _step(node, refusals)
-        if step is None:
+        step = _step(node)
+        if isinstance(step, Refusal):
+            refused[node] = step
             wanted += [
                 value.producer() for value in node.inputs if value is not None and value.const_value is None
             ]
@@ -43,6 +44,7 @@ def needed_steps(graph: ir.Graph, refusals: list[Refusal]) -> list[Step]:
         steps[node] = step
         wanted += [o.value.producer() for o in step.operands if o.value is not None and o.is_tensor]
         wanted += [value.producer() for value in read_inside(node) if value is not None]
+    refusals += [refused[node] for node in graph if node in refused]
     return [steps[node] for node in graph if node in steps]
 
 
@@ -50,17 +52,15 @@ def _nests(node: ir.Node) -> bool:
     return any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values())
 
 
-def _step(node: ir.Node, refusals: list[Refusal]) -> Step | None:
+def _step(node: ir.Node) -> Step | Refusal:
     operator = find(node.domain, node.op_type)
     if operator is None:
-        refusals.append(refusal(node, node.meta.get(NO_BUILDER, NESTED if _nests(node) else UNKNOWN)))
-        return None
+        return refusal(node, NESTED if _nests(node) and NO_BUILDER not in node.meta else "")
     reasons: list[str] = []
     operands = tuple(_operands(node, operator, reasons))
     attributes = dict(_attributes(node, operator, reasons))
     if reasons:
-        refusals.append(refusal(node, "; ".join(reasons)))
-        return None
+        return refusal(node, "; ".join(reasons))
     return Step(node, operator, operands, attributes)
 
 

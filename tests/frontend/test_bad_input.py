@@ -98,6 +98,27 @@ def test_unknown_domain_and_missing_builders_all_at_once():
     assert len(caught.value.refusals) == 3
 
 
+def test_foreign_operators_before_ours_are_all_listed():
+    proto = onnx.parser.parse_model(
+        f"{HEAD} g (float[N,40] x) => (float[N,30] y)"
+        "{ a = com.acme.Frob (x)\n b = com.acme.Bar (x)\n c = Add (a, b)\n y = MatMul (c, w) }"
+    )
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight(), "w"))
+    with pytest.raises(bridge.UnsupportedError) as caught:
+        bridge.convert(proto)
+    assert [refusal.op for refusal in caught.value.refusals] == ["com.acme.Frob", "com.acme.Bar"]
+
+
+def test_what_only_building_shows_is_listed_at_once():
+    proto = onnx.parser.parse_model(
+        f"{HEAD} g (int64[3,3] x) => (int64[3] y, int64[3] z)"
+        '{ y = Einsum <equation = "ii->i"> (x)\n n = Neg (x)\n z = Einsum <equation = "ii->i"> (n) }'
+    )
+    with pytest.raises(bridge.UnsupportedError, match="stands twice") as caught:
+        bridge.convert(proto)
+    assert len(caught.value.refusals) == 2
+
+
 def save_external(folder):
     path = folder / "model.onnx"
     onnx.save(
@@ -135,6 +156,39 @@ def test_nan_in_an_initializer():
 
 
 # --- torch --------------------------------------------------------------------------------------------------
+
+
+class Inside(nn.Module):
+    def forward(self, x):
+        return torch.special.i0(x)
+
+
+class Several(nn.Module):
+    """Functions without a translation: in a submodule, in a branch, in a function, beside an operator without a
+    builder."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.head = Inside(), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = torch.cond(x.sum() > 0, lambda x: torch.special.i1(x), lambda x: torch.special.i1e(x), (x,))
+        return self.head(self.inside(x)) + torch.linalg.svdvals(x).sum(), torch.gcd(x.int(), x.int())
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_all_that_torch_cannot_export_is_listed_at_once(batch):
+    with pytest.raises(bridge.UnsupportedError) as caught:
+        bridge.convert(Several().eval(), torch.randn(batch, 4))
+    found = {refusal.op: refusal for refusal in caught.value.refusals}
+    wanted = "torch.gcd torch.i0 torch.linalg.svd torch.special.i1 torch.special.i1e"
+    assert sorted(found) == wanted.split()
+    assert found["torch.i0"].path == "inside"
+    assert all("test_bad_input.py:" in str(refusal) for refusal in found.values())
+    assert all("no ONNX operator and no formula for it; " in str(refusal) for refusal in found.values())
+    report = bridge.inspect(Several().eval(), torch.randn(batch, 4))
+    assert len(report.refusals) == len(found)
+
 
 X = torch.ones(2, 7, 4)
 AXES = ({0: "batch", 1: "time"},)

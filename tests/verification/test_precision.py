@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 import onnx
 import onnx.parser
@@ -234,3 +235,38 @@ def test_a_size_that_single_precision_does_not_run_at_is_noted(monkeypatch):
     report = bridge.convert(model, verify=bridge.Verify(float64=True)).report
     assert report.verified
     assert any("too long" in note for note in report.notes)
+
+
+class Attends(nn.Module):
+    """Attention whose scores leave the range of a half where its inputs are large."""
+
+    def __init__(self, whole: bool, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.whole = nn.MultiheadAttention(16, 2, batch_first=True, dropout=dropout) if whole else None
+        self.packed = nn.Linear(16, 48)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.whole is not None:
+            return self.whole(x, x, x, need_weights=False)[0]
+        parts = (part.unflatten(-1, (2, 8)).transpose(1, 2) for part in self.packed(x).chunk(3, -1))
+        return nn.functional.scaled_dot_product_attention(*parts)
+
+
+@pytest.mark.parametrize(
+    "attends", [Attends(True), Attends(True, 0.3), Attends(False)], ids=["layer", "dropout", "function"]
+)
+def test_attention_in_half_is_finite_where_torch_is(attends: nn.Module, tmp_path) -> None:
+    torch.manual_seed(0)
+    for parameter in attends.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    module, x = attends.half().eval(), torch.randn(2, 5, 16).half()
+    result = bridge.convert(module, x)
+    assert result.report.verified
+    large, model = 200 * x, keras.models.load_model(result.save(tmp_path / "half.keras"))
+    want, got = module(large).detach().numpy(), keras.ops.convert_to_numpy(model(large.numpy()))
+    assert np.isfinite(want).all()
+    assert got.dtype == np.float16
+    np.testing.assert_allclose(got, want, atol=1e-2 * np.abs(want).max())
+    assert all(
+        torch.equal(tensor, module.state_dict()[name]) for name, tensor in result.weights.to_torch().items()
+    )

@@ -40,9 +40,8 @@ def whole_attention(original: Callable[..., tuple[torch.Tensor, torch.Tensor | N
     ):  # fmt: skip
         causal = is_causal and attn_mask is not None and not need_weights  # torch takes the hint for the mask
         replaced = causal and self.dropout > 0  # where Keras's kernel, which has none, does not mask
-        low = replaced and query.dtype == torch.float16  # -3e4 there, which scores may be below
         masked = key_padding_mask is not None or (attn_mask is not None and not causal)
-        if masked or low or query.dim() != 3 or not _is_plain(self):
+        if masked or query.dim() != 3 or not _is_plain(self):
             return original(
                 self, query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
             )  # fmt: skip

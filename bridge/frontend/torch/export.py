@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 import torch
 
-from bridge.errors import ExportError, SourceError
+from bridge.errors import ExportError, Refusal, SourceError, UnsupportedError
 from bridge.files.atomic import require_file
 from bridge.frontend.torch.examples import Example, time_major
 from bridge.frontend.torch.experts import translations_of_others
@@ -33,6 +33,7 @@ from bridge.frontend.torch.registry import read_once
 from bridge.frontend.torch.shapes import Axes
 from bridge.frontend.torch.translations import TRANSLATIONS
 from bridge.frontend.torch.trees import input_names, kwargs_as_parameters
+from bridge.frontend.torch.untranslated import going_on
 from bridge.graph.functions import OPSET, add_functions
 from bridge.graph.gradients import reached_by_gradient
 from bridge.graph.ranges import Range
@@ -125,10 +126,12 @@ def _onnx_export(
     kwargs: dict[str, object] | None, dynamic_shapes: dict[str, object] | None = None,
     asked: Sequence[Axes] = (), places: Mapping[Place, str] = {},
 ) -> Exported:  # fmt: skip
+    refused: list[Refusal] = []
     try:
         with (
             _quiet(),
             read_once(),
+            going_on() as refused,
             detaching_no_grad(),
             torch.enable_grad(),  # a region under no_grad is none where all is
             warnings.catch_warnings(record=True) as heard,
@@ -150,6 +153,8 @@ def _onnx_export(
         departs = tuple(dict.fromkeys(str(w.message) for w in heard if isinstance(w.message, Note)))
         return Exported(program.model, departs, sizes.assumptions(), departs=departs)
     except Exception as error:
+        if refused:
+            raise UnsupportedError(refused) from error
         raise ExportError(
             _frozen(error, places)
             or f"torch cannot export {_title(model)}: {_clash(model) or why_not_exported(error)}"

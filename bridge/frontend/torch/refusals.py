@@ -14,14 +14,19 @@ from typing import Any
 import torch
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from bridge.errors import short_message
+from bridge.errors import Refusal, short_message
 from bridge.frontend.torch.patches import replaced
 
 TORCH = str(Path(torch.__file__).parent)
 OURS = str(Path(__file__).parents[2])
 EXPORT = str(Path(__file__).with_name("export.py"))  # beyond which stands who called us
 ROOMS = ("special", "linalg", "fft")  # of torch, which its operators have before their names
-ON_NUMBERS = "GuardOnDataDependentSymNode", "DataDependentOutputException", "PendingUnbackedSymbolNotFound"
+ON_NUMBERS = (
+    "GuardOnDataDependentSymNode",
+    "DataDependentOutputException",
+    "DynamicOutputShapeException",
+    "PendingUnbackedSymbolNotFound",
+)
 NUMBERS = (
     "a size or a branch depends on the numbers in a tensor, which the graph cannot hold: in the place of an if write "
     "torch.where(condition, a, b) or torch.cond, and give a size as a number, or take all and mask it"
@@ -41,11 +46,17 @@ def why_not_exported(error: BaseException) -> str:
     last = causes[-1]
     node = next((found for cause in reversed(causes) if (found := _node(cause)) is not None), None)
     if node is not None:
-        place = _path(node) + _place(node.meta.get("stack_trace") or "")
-        return f"{_called(node)}{place}: {_missing(node, last)}"
+        return str(refused(node, last))
     if type(last).__name__ in ON_NUMBERS:
         return f"{NUMBERS}{_raised_in(last)}"
     return f"{type(last).__name__}: {_own_words(last)}"
+
+
+def refused(node: torch.fx.Node, error: BaseException) -> Refusal:
+    """That `node` is not translated, with its place, and why."""
+    scopes = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+    path, place = scopes[-1] if scopes else "", _place(node.meta.get("stack_trace") or "")
+    return Refusal(f"torch.{called(node)}", path, _missing(node, error), place)
 
 
 def _own_words(error: BaseException) -> str:
@@ -114,34 +125,28 @@ def _operator(node: torch.fx.Node) -> str:
     return str(aten).split(".")[-2 if "." in str(aten) else -1].lstrip("_")
 
 
-def _called(node: torch.fx.Node) -> str:
-    """As the user writes it."""
+def called(node: torch.fx.Node) -> str:
+    """As the user writes it, behind `torch.`"""
     name = _operator(node)
     room, _, rest = name.partition("_")
-    return f"torch.{room}.{rest}" if room in ROOMS else f"torch.{name}"
-
-
-def _path(node: torch.fx.Node) -> str:
-    """Which submodule called it."""
-    scopes = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
-    return f" at {scopes[-1]}" if scopes and scopes[-1] else ""
+    return f"{room}.{rest}" if room in ROOMS else name
 
 
 def _missing(node: torch.fx.Node, error: BaseException) -> str:
-    if isinstance(error, NotImplementedError) and str(error):
-        return short_message(error)
-    if type(error).__name__ == "DispatchError":
-        return f"no ONNX operator and no formula for it; {WAYS_OUT.get(_operator(node), OUTSIDE)}"
+    """Why `node` was not translated, and the way out."""
+    if isinstance(error, NotImplementedError):
+        told = f"no ONNX operator and no formula for it; {WAYS_OUT.get(_operator(node), OUTSIDE)}"
+        return short_message(error) if str(error) else told
     return f"{type(error).__name__}: {short_message(error)}"
 
 
 def _place(trace: str) -> str:
     """File and line of the innermost frame, and the code there."""
-    frames = re.findall(r'File "([^"]+)", line (\d+), in .*\n\s*(.*)', trace)
+    frames = re.findall(r'File "([^"<]+)", line (\d+), in .*\n\s*(.*)', trace)
     if not frames:
         return ""
     path, line, code = frames[-1]
-    return f" ({Path(path).name}:{line}, `{code.strip()}`)"
+    return f"{Path(path).name}:{line}, `{code.strip()}`"
 
 
 def _raised_in(error: BaseException) -> str:

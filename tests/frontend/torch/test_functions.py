@@ -98,6 +98,6 @@ REFUSED = {
 
 @pytest.mark.parametrize(("expression", "match"), REFUSED.items())
 def test_what_has_no_export_is_refused_by_name(expression: str, match: str) -> None:
-    (answer,) = sweep([expression], keras=False)
+    (answer,) = sweep([expression])
     assert answer.verdict == "refused"
     assert re.search(match, answer.reason)
