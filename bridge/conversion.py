@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bridge.layers.generation import Generator
     from bridge.ops.contract import Plan
 
-Arguments = tuple[object, object, Mapping[str, object] | None, object]  # a source, args, kwargs, dynamic_shapes
+Arguments = tuple[object, object, Mapping[str, object] | None, object]  # source, args, kwargs, dynamic_shapes
 
 
 @dataclass(frozen=True)

@@ -107,11 +107,11 @@ class Torch:
         return copy_sharing_parameters(self.module)
 
     def result(self, inputs: Arrays, module: torch.nn.Module | None = None) -> object:
-        """What the module (or `module`) gives, in whatever mode it is in."""
+        """What the module (or `module`) gives, in whatever mode it is in, for copies of `inputs`: it may write into them."""
         torch, given = self._torch, iter(inputs)
         module = self.module if module is None else module
         leaves = [
-            torch.from_numpy(next(given)).to(x.device) if isinstance(x, torch.Tensor) else x
+            torch.tensor(next(given), device=x.device) if isinstance(x, torch.Tensor) else x
             for x in self._leaves
         ]
         args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
