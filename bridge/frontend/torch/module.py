@@ -107,7 +107,8 @@ class Torch:
         return copy_sharing_parameters(self.module)
 
     def result(self, inputs: Arrays, module: torch.nn.Module | None = None) -> object:
-        """What the module (or `module`) gives, in whatever mode it is in, for copies of `inputs`: it may write into them."""
+        """What the module (or `module`) gives, in whatever mode it is in, for copies of `inputs`: it may write into
+        them."""
         torch, given = self._torch, iter(inputs)
         module = self.module if module is None else module
         leaves = [
