@@ -197,9 +197,9 @@ def to_numpy(tensor: keras.KerasTensor | keras.Variable | np.ndarray) -> np.ndar
     return values.reshape(tensor.shape)
 
 
-def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers of `model`, and those inside of them: `model.layers` has only its own."""
-    return list(model._flatten_layers(include_self=False))
+def all_layers(whole: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers of a model or layer, and those inside of them: `model.layers` has only its own."""
+    return list(whole._flatten_layers(include_self=False))
 
 
 def depth(model: keras.Model) -> int:

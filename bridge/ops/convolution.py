@@ -75,7 +75,7 @@ def conv(
         if padding == "same":
             x, padding = padded(site, x, [axis.ends for axis in axes]), "valid"
         axes = [replace(axis, stride=1) for axis in axes]
-    y = _convolved(site, x, w, b, axes, group, padding, depthwise)
+    y = convolved(site, x, w, b, axes, group, padding, depthwise)
     return y[(slice(None), *(slice(None, None, step) for step in steps))] if thinned else y
 
 
@@ -95,7 +95,7 @@ def _pad(site: Site, x: Tensor, axes: Sequence[Window], causal: bool) -> tuple[s
     return "valid", padded(site, x, [axis.ends for axis in axes])
 
 
-def _convolved(
+def convolved(
     site: Site, x, w, b, axes: Sequence[Window], group: int, padding: str, depthwise: bool
 ) -> Tensor:
     config: Config = {

@@ -236,48 +236,8 @@ def test_only_the_axes_that_are_named():
     check(source, transposes=2, sizes=SIZES)
 
 
-REFUSED = {
-    'coordinate_transformation_mode = "tf_crop_and_resize"': "crop with Slice",
-    'mode = "linear", keep_aspect_ratio_policy = "not_larger"': "keep_aspect_ratio_policy",
-}
-
-
-@pytest.mark.parametrize("attributes", REFUSED)
-def test_refused(attributes):
-    refuses(resized(attributes), REFUSED[attributes])
-
-
-def test_refused_antialias():
+def test_boxes_that_say_how_much_of_them_is_read_are_refused():
     refuses(
-        "g (float[N, 3, H, W] x) => (float[N, 3, 4, 4] y) <int64[4] s = {2, 3, 4, 4}> "
-        '{ y = Resize <mode = "linear", antialias = 1> (x, , , s) }',
-        "give the scales",
-    )
-
-
-CROP = 'coordinate_transformation_mode = "tf_crop_and_resize", extrapolation_value = 2.5'
-REGIONS = {
-    "beyond": (f'{CROP}, mode = "linear"', "r", "3, 7"),
-    "cells": (f'{CROP}, mode = "nearest"', "r", "3, 7"),
-    "one row": (f'{CROP}, mode = "linear"', "r", "1, 7"),
-    "the ratio of the sides, not larger": (
-        'axes = [2, 3], keep_aspect_ratio_policy = "not_larger", mode = "linear"', "", "6, 9",
-    ),
-    "the ratio of the sides, not smaller": (
-        'axes = [2, 3], keep_aspect_ratio_policy = "not_smaller", mode = "nearest"', "", "6, 9",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("row", REGIONS.values(), ids=REGIONS)
-def test_a_region_and_sizes_that_follow(row):
-    """Between channels that are last inside, which ONNX numbers otherwise."""
-    how, region, sizes = row
-    whole = sizes if "axes" in how else f"2, 2, {sizes}"
-    check(
-        "g (float[2, 3, 4, 5] x) => (float[A, B, C, D] y) <float[2, 3, 1, 1] w, "
-        f"int64[{whole.count(',') + 1}] s = {{{whole}}}, float[8] r = {{0, 0, 0.4, 0.6, 1, 1, 1.2, 0.9}}> "
-        f'{{ c = Conv (x, w) y = Resize <{how}> (c, {region or chr(34) * 2}, "", s) }}',
-        sizes=[{}],
-        transposes=None,
+        "g (float[1, 3, 5, 5] x, float[2, 4] r, int64[2] i) => (float[2, 3, 2, 1] y) { y = RoiAlign <output_height = 2> (x, r, i) }",
+        "sampling_ratio=0: how many points it reads hangs on the sizes",
     )

@@ -16,8 +16,9 @@ from bridge.graph.rewriting import is_used
 
 # Those that no layer of Keras is.
 DEFINED = {
-    "AffineGrid", "CausalConvWithState", "CenterCropPad", "FlexAttention", "LinearAttention",
-    "NegativeLogLikelihoodLoss", "RotaryEmbedding", "SoftmaxCrossEntropyLoss", "SwiGLU",
+    "AffineGrid", "BlackmanWindow", "CausalConvWithState", "CenterCropPad", "FlexAttention", "HammingWindow",
+    "HannWindow", "LinearAttention", "NegativeLogLikelihoodLoss", "RotaryEmbedding", "SoftmaxCrossEntropyLoss",
+    "SwiGLU",
 }  # fmt: skip
 WINDOWS = ("left_window_size", "right_window_size")
 # Those that are one, as long as nobody reads or gives more than it has: which node is beyond it.

@@ -140,7 +140,12 @@ OPEN = (
         leaves=_overflown_unlike_stated,
     ),
     Open("Einsum", _endless, "which sums and products are taken first", leaves=_overflown),
-    Open("Resize GridSample", _endless, "whether it is read where its weight is 0", reach=ALL),
+    Open(
+        "Resize GridSample RoiAlign DeformConv",
+        _endless,
+        "whether it is read where its weight is 0",
+        reach=ALL,
+    ),
     Open("DFT STFT", _endless, "which of the sums it enters", reach=ALL),
     Open("LRN", _endless, "whether it stays in a sum that moves on along the channels", reach=ALL),
     Open("Col2Im", _endless, "whether it is read where it lies beside the picture", reach=ALL),

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from bridge.frontend.torch.patches import DROPPING, replaced
-from bridge.keras_compat import to_numpy
+from bridge.keras_compat import all_layers, to_numpy
 from bridge.verification.checks import DROPOUT, LIMIT, Check
 from bridge.verification.metrics import Arrays
 from bridge.verification.runners import keras_call
@@ -70,7 +70,7 @@ def check_dropout(built: Built, reference: Torch, inputs: Arrays) -> Check | Non
 
 
 def keras_drops(built: Built, inputs: Arrays) -> Drops:
-    """What each layer drops, once for each node that became it; decisions of those that are called by themselves."""
+    """What each layer drops, once for each node that became it."""
     layers = {layer.name: layer for layer in built.model.layers}
     decided = _decisions(built.model, inputs)
     drops = Drops()
@@ -85,11 +85,13 @@ def keras_drops(built: Built, inputs: Arrays) -> Drops:
 
 
 def _decisions(model: keras.Model, inputs: Arrays) -> dict[str, list[int]]:
-    """How often each layer that drops decides at each of its calls."""
+    """How often each layer decides at each of its calls, or of those of the layer in it that drops (an attention's)."""
     found: dict[str, list[int]] = {}
-    calls = {layer: layer.call for layer in model.layers if isinstance(getattr(layer, "rate", None), float)}
-    for layer, call in calls.items():
-        layer.call = _counting(layer, call, found.setdefault(layer.name, []))
+    inner = [(layer, part) for layer in model.layers for part in (layer, *all_layers(layer))]
+    droppers = {part: layer for layer, part in inner if isinstance(getattr(part, "rate", None), float)}
+    calls = {part: part.call for part in droppers}
+    for part, call in calls.items():
+        part.call = _counting(part, call, found.setdefault(droppers[part].name, []))
     try:
         keras_call(model)(inputs)
     finally:

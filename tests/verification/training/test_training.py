@@ -325,9 +325,8 @@ DROPOUTS = {
 def test_dropout_is_where_torch_had_it(kind: str) -> None:
     make, shape, layers = DROPOUTS[kind]
     torch.manual_seed(0)
-    result = bridge.convert(
-        nn.Sequential(nn.Linear(4, 4), make(), nn.Linear(4, 3)).eval(), torch.randn(shape)
-    )
+    module = nn.Sequential(nn.Linear(4, 4), make(), nn.Linear(4, 3)).eval()
+    result = bridge.convert(module, torch.randn(shape), verify=bridge.Verify(training=True))
     found = [layer for layer in result.model._flatten_layers() if getattr(layer, "rate", 0)]
     assert [type(layer).__name__ for layer in found] == layers
     assert {layer.rate for layer in found} == {0.3}
