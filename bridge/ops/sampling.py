@@ -93,7 +93,7 @@ def _check_moved(step: Step) -> str | None:
     return dims.unknown_channels(step)
 
 
-@op("DeformConv", layout=CHANNELS_LAST, check=_check_moved, makes=(*CONV.values(), *dims.RESHAPING))
+@op("DeformConv", layout=CHANNELS_LAST, check=_check_moved, makes=(CONV[2], *dims.RESHAPING))
 def deform_conv(
     site: Site, x, w: Weight, offset, b: Weight | Tensor | None = None, mask=None,
     *, dilations=None, group=1, kernel_shape=None, offset_group=1, pads=None, strides=None,

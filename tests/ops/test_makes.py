@@ -109,13 +109,16 @@ SEQUENCES = "float[N, T, 4] x, int64[N, T] ids, bool yes, bool go, int64 count, 
 SIZES = (  # of what a graph with free axes reads them from
     "float[N, T, 4] x, float[N, 2, 3] fixed, float[1, 3] row, float[1, 2, 3] slab, float[N, 4, 1, 1] dot, "
     "float[N, C, 1, 1] dots, float[N, 5, 6, 2] grid, float[N, 1, 4] column, float[N, 1, 4, 5] columns, int64[K, 1, 2] pairs, "
-    "float[K, 1, 4] one, float[K, 1, 4, 5] many"
+    "float[K, 1, 4] one, float[K, 1, 4, 5] many, float[R, 4] boxes, int64[R] of, float[N, 2, 1, 1] away, "
+    "float[N, 4, H, W] image, float[N, 2, H, W] aways"
 ), (
     "float[9, 2, 3] blocks, int64[1] first = {0}, int64[1] one_time = {1}, int64[2] ones = {1, 1}, int64[2] flat = {0, -1}, "
-    "int64[3] halves = {0, -1, 3}"
+    "int64[3] halves = {0, -1, 3}, float[2, 4, 1, 1] kernel"
 ), [
     "Reshape (fixed, flat)", "Reshape (x, halves)", "Flatten (fixed)", "Flatten (x)", "Tile (row, by_two)",
     "Tile (slab, by_three)", "Slice (blocks, first, t, first)", "GridSample (dot, grid)", "GridSample (dots, grid)",
+    *(f"RoiAlign <sampling_ratio = 1> ({x}, boxes, of)" for x in ("dot", "dots")),
+    "DeformConv (dot, kernel, away)", "DeformConv (image, kernel, aways)",
     "GatherND (column, pairs)", "GatherND (columns, pairs)", "ScatterND (column, pairs, one)", "ScatterND (columns, pairs, many)",
 ], (
     "n = Shape <start = 0, end = 1> (x) t = Shape <start = 1, end = 2> (x) by_two = Concat <axis = 0> (n, one_time) "
