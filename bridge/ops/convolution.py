@@ -1,4 +1,4 @@
-"""Conv and ConvTranspose in one to three dimensions: Keras's own layers, padded first where they cannot say the pads.
+"""Convolutions in one to three dimensions: Keras's own layers, padded first where they cannot say the pads.
 
 Kernels are ONNX's (outputs, inputs / group, spatial…), transposed ones (inputs, outputs / group, spatial…); a kernel
 that the graph computes goes through `keras.ops`.
@@ -6,6 +6,7 @@ that the graph computes goes through `keras.ops`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,12 +16,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from bridge.graph.shapes import Dim
 from bridge.graph.windows import Window, windows
 from bridge.keras_compat import Config
 from bridge.ops import dims
 from bridge.ops.contract import Ints, Site, Step, Tensor
 from bridge.ops.layouts import CHANNELS_LAST
 from bridge.ops.padding import PADDING, check_padding, is_same, is_valid, padded
+from bridge.ops.reading import between, pictures, read_at
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
 
@@ -75,7 +78,7 @@ def conv(
         if padding == "same":
             x, padding = padded(site, x, [axis.ends for axis in axes]), "valid"
         axes = [replace(axis, stride=1) for axis in axes]
-    y = convolved(site, x, w, b, axes, group, padding, depthwise)
+    y = _convolved(site, x, w, b, axes, group, padding, depthwise)
     return y[(slice(None), *(slice(None, None, step) for step in steps))] if thinned else y
 
 
@@ -95,7 +98,7 @@ def _pad(site: Site, x: Tensor, axes: Sequence[Window], causal: bool) -> tuple[s
     return "valid", padded(site, x, [axis.ends for axis in axes])
 
 
-def convolved(
+def _convolved(
     site: Site, x, w, b, axes: Sequence[Window], group: int, padding: str, depthwise: bool
 ) -> Tensor:
     config: Config = {
@@ -263,6 +266,56 @@ def _spread(x: Tensor, kernel: Tensor, axes: Sequence[Window], more: Sequence[in
     kernel = ops.flip(kernel, axis=tuple(range(len(axes))))
     return ops.conv(
         ops.pad(x, ((0, 0), *pads, (0, 0))), kernel, dilation_rate=tuple(axis.dilation for axis in axes)
+    )
+
+
+# --- kernels whose places move ------------------------------------------------------------------------------------
+
+
+def _check_moved(step: Step) -> str | None:
+    if len(step.shape()) != 4:
+        return "pictures of two dimensions only"
+    return dims.unknown_channels(step)
+
+
+@op("DeformConv", layout=CHANNELS_LAST, check=_check_moved, makes=(CONV[2], *dims.RESHAPING))
+def deform_conv(
+    site: Site, x, w: Weight, offset, b: Weight | Tensor | None = None, mask=None,
+    *, dilations=None, group=1, kernel_shape=None, offset_group=1, pads=None, strides=None,
+):  # fmt: skip
+    """What each place of the kernel meets is laid out as a picture, which is convolved without overlap."""
+    kernel, (batch, _, *out) = w.dims[2:], site.shape(2)
+    axes = windows(site.shape()[1:-1], kernel, strides, pads, dilations, "NOTSET")
+    rows, sizes = pictures(site, batch, 4), [dims.size(site, dim) for dim in site.shape()[1:-1]]
+    moved = _by_group(site, offset, 2, [batch, offset_group, *kernel, 2, *out], (4, 1, 0, 5, 2, 6, 3))
+    grids = [_grid(site, k, axis, dim) for k, (axis, dim) in enumerate(zip(axes, out, strict=True))]
+    parts = []
+    for index, part in enumerate(ops.split(x, offset_group, axis=-1)):
+        places = [moved[axis, index] + grid for axis, grid in enumerate(grids)]
+        parts.append(between(functools.partial(read_at, site, part, rows, sizes), places))
+    met = ops.concatenate(parts, axis=-1)
+    if mask is not None:
+        seen = _by_group(site, mask, 4, [batch, offset_group, *kernel, *out], (0, 4, 2, 5, 3, 1))
+        met = met * ops.repeat(seen, x.shape[-1] // offset_group, axis=-1)
+    have = [dim for pair in zip(out, kernel, strict=True) for dim in pair]
+    laid = [dim * count for dim, count in zip(out, kernel, strict=True)]
+    met = dims.reshape(site, met, [batch, *have, x.shape[-1]], [batch, *laid, x.shape[-1]])
+    apart = [Window(size, count, count, 1, (0, 0)) for size, count in zip(laid, kernel, strict=True)]
+    return _convolved(site, met, w, b, apart, group, "valid", depthwise=False)
+
+
+def _by_group(site: Site, x: Tensor, index: int, parts: Sequence[Dim], order: Sequence[int]) -> Tensor:
+    """Input `index`, whose channels are `parts`, with the axes in another order: each of the output before the
+    kernel's."""
+    return ops.transpose(dims.reshape(site, x, site.shape(index), parts), order)
+
+
+def _grid(site: Site, index: int, axis: Window, dim: Dim) -> Tensor:
+    """Where the kernel meets the picture along an axis: for each place of the output, and each of the kernel."""
+    starts = ops.reshape(dims.positions(site, dim) * axis.stride, (-1, 1))
+    grid = dims.add(starts, np.arange(axis.kernel, dtype="int32")[None] * axis.dilation - axis.ends[0])
+    return ops.cast(
+        ops.reshape(grid, (-1, axis.kernel, 1, 1) if index == 0 else (1, 1, -1, axis.kernel)), site.dtype
     )
 
 
