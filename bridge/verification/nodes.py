@@ -23,12 +23,7 @@ MAX_COMPARED_BYTES = 1 << 29  # bytes of the values between nodes that are compa
 
 def node_errors(plan: Plan, built: Built, trial: Trial) -> dict[ir.Node, float]:
     """The largest relative error of every step's used outputs against onnxruntime on the same (simplified) graph."""
-    shown = [
-        (step.node, value)
-        for step in plan.steps
-        for index, value in enumerate(step.node.outputs)
-        if step.used(index) and isinstance(built.tensors.get(value), keras.KerasTensor)
-    ]
+    shown = _shown(plan, built)
     if not shown:
         return {}
     errors: dict[ir.Node, float] = {}
@@ -38,6 +33,27 @@ def node_errors(plan: Plan, built: Built, trial: Trial) -> dict[ir.Node, float]:
         for (node, value), (ours, theirs) in zip(portion, pairs, strict=True):
             errors[node] = max(errors.get(node, 0.0), relative_error(ours, plan.stored(value, theirs)))
     return errors
+
+
+def light_trial(plan: Plan, built: Built, tried: Sequence[Trial]) -> Trial:
+    """The first of the trials, or where its values do not fit into memory together, so that each run for a part of them
+    computes what is before them again, the one that has least."""
+
+    def size(trial: Trial) -> int:
+        return sum(_bytes(value, trial.sizes) for _, value in _shown(plan, built))
+
+    usual = [trial for trial in tried if trial.odd is None]
+    return tried[0] if size(tried[0]) <= MAX_COMPARED_BYTES else min(usual, key=size)
+
+
+def _shown(plan: Plan, built: Built) -> list[tuple[ir.Node, ir.Value]]:
+    """The used outputs of every step, with its node."""
+    return [
+        (step.node, value)
+        for step in plan.steps
+        for index, value in enumerate(step.node.outputs)
+        if step.used(index) and isinstance(built.tensors.get(value), keras.KerasTensor)
+    ]
 
 
 def first_unrun(plan: Plan, built: Built, trial: Trial) -> Step | None:

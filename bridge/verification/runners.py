@@ -9,6 +9,7 @@ from itertools import zip_longest
 import keras
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from bridge.errors import MissingPackageError, NotRun, SourceError, calling, short_message
 from bridge.graph import structure
@@ -78,11 +79,12 @@ def values_in(model: ir.Model, names: Sequence[str], inputs: Arrays) -> Arrays:
 
 
 def with_outputs(model: ir.Model, names: Sequence[str | None]) -> ir.Model:
-    """A copy of `model` that gives the values called `names`."""
+    """A copy of `model` that gives the values called `names`, and computes no more than they need."""
     shown = model.clone()
     values = [*shown.graph.inputs, *(value for node in shown.graph for value in node.outputs)]
     named = {value.name: value for value in values}
     shown.graph.outputs[:] = [_readable(shown.graph, named[name]) for name in names]
+    RemoveUnusedNodesPass()(shown)
     return shown
 
 

@@ -28,7 +28,7 @@ from bridge.verification.inputs.odd import nudged
 from bridge.verification.inputs.sampler import Sampler
 from bridge.verification.metrics import Arrays, worst_error
 from bridge.verification.mismatch import failed_leg, first_mismatch, require_kernels
-from bridge.verification.nodes import node_errors
+from bridge.verification.nodes import light_trial, node_errors
 from bridge.verification.precision import precision
 from bridge.verification.reference.as_given import Evaluator, Runner, as_given, in_float64
 from bridge.verification.runners import OnnxRuntime, in_order, keras_call, onnxruntime_at
@@ -132,7 +132,7 @@ def _in_own_precision(
     require_kernels(checks, planned, built, tried[0])
     runs = simple is not None and not any(check.failure for check in checks)
     compared = Compared(call, simple, *((planned, built) if simple is not None else ()))
-    errors = node_errors(planned, built, tried[0]) if runs else {}
+    errors = node_errors(planned, built, light_trial(planned, built, tried)) if runs else {}
     found = _judged(checks, tried, opened, compared, (*refused, *unrun))
     found = _rounding_as_keras(found).joined(Verification(checks=tuple(weights_not_back(built.weights))))
     if found.verified:

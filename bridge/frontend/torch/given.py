@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
@@ -62,6 +63,11 @@ def require_module(source: object) -> torch.nn.Module:
             raise SourceError(
                 f"{name} is quantised (at {quantised}): convert the module as it was before, or one with fake "
                 f"quantisation taken out"
+            )
+        if type(source).forward is torch.nn.Module.forward:
+            raise SourceError(
+                f"{name} has no forward, which says how its parts are called: convert the module that calls them, or "
+                f"an nn.Sequential of them"
             )
         _require_values(source)
         return source
@@ -156,7 +162,8 @@ def result_of(given: Torch) -> object:
     except NotRun as error:
         kind = type(error.__cause__).__name__
         raise ExportError(
-            f"{title} does not run on the args given: {kind}: {error}; {_told(given)}{_way_out(given, str(error))}"
+            f"{title} does not run on the args given: {kind}: {error}{_raised_at(error)}; {_told(given)}"
+            f"{_way_out(given, str(error))}"
         ) from error
     for tree in (result, again):
         register(tree)
@@ -168,6 +175,17 @@ def result_of(given: Torch) -> object:
             f"make what it draws an input of forward, or draw only where self.training"
         )
     return result
+
+
+def _raised_at(error: NotRun) -> str:
+    """The layer that does not take what it is given, as torch prints it."""
+    frames = (frame for frame, _ in traceback.walk_tb(getattr(error.__cause__, "__traceback__", None)))
+    callers = (frame.f_locals.get("self") for frame in frames if frame.f_code.co_name == "forward")
+    called = [part for part in callers if isinstance(part, torch.nn.Module)]
+    if len(called) < 2 or any(called[-1].children()):
+        return ""
+    path = next((path for path, part in called[0].named_modules() if part is called[-1]), "")
+    return f", at {path}, {called[-1]}" if path else ""
 
 
 def _random_state() -> tuple[bytes, ...]:
@@ -193,7 +211,7 @@ def _way_out(given: Torch, told: str) -> str:
         return ": it asks for a GPU, which is not here; convert where there is one, or write x.device for it in forward"
     weights = {x.dtype for _, x in _tensors(given.module) if x.is_floating_point()}
     floats = {x.dtype for x in pytree.tree_leaves(given.arguments) if _is_float(x)}
-    if len(weights) == 1 and floats - weights:
+    if len(weights) == 1 and (floats - weights or (not floats and "dtype" in told)):
         return f": give them as its weights are, x.to({weights.pop()})"
     return ""
 
@@ -243,7 +261,9 @@ def _require_outputs(title: str, outputs: object) -> None:
         raise SourceError(f"{title} gives nothing: give tensors")
     for leaf in found:
         if not isinstance(leaf, torch.Tensor):
-            raise SourceError(f"{title} gives a {type(leaf).__name__} among its outputs: give tensors only")
+            raise SourceError(
+                f"{title} gives outputs that are no tensors ({type(leaf).__name__}): give tensors only"
+            )
         if leaf.is_complex():
             raise SourceError(
                 f"{title} gives complex numbers, as Keras models do not: give torch.view_as_real of them"

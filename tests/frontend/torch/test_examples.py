@@ -150,6 +150,11 @@ def test_wrappers_are_seen_through(wrapped: Any) -> None:
     assert set(result.weights.to_torch()) == set(NET.state_dict())
 
 
+def test_forward_may_write_into_its_inputs() -> None:
+    module = Call(lambda self, x: self.net(x.mul_(2)), net=NET).eval()
+    assert bridge.convert(module, X.clone()).report.verified
+
+
 @dataclasses.dataclass
 class Answer:
     """What torch does not know as outputs unless it is told."""
@@ -168,9 +173,10 @@ REFUSED = {  # what is given as a module and its inputs, and words of the senten
     "a trace": (TRACE, X, "TorchScript module"),
     "a state_dict": (NET.state_dict(), X, r"load_state_dict\(…\) and convert the module, or bridge.transfer"),
     "a class": (nn.Linear, X, r"a module made of it, Linear\(…\)"),
+    "a list of modules": (nn.ModuleList([NET]), X, "ModuleList has no forward, .*: convert the module that calls them"),
     "a function": (torch.relu, X, "in the forward of an nn.Module"),
     "quantised": (QUANTISED, X, r"is quantised \(at 0\)"),
-    "text": (Call(lambda self, x: (x, "yes")).eval(), X, "gives a str among its outputs"),
+    "text": (Call(lambda self, x: (x, "yes")).eval(), X, r"gives outputs that are no tensors \(str\)"),
     "a complex input": (nn.Identity(), {"input": torch.zeros(2, dtype=torch.complex64)}, r"input 0\['input'\] is complex"),
     "complex outputs": (Call(lambda self, x: torch.fft.fft(x)).eval(), X, "gives complex numbers"),
     "no inputs": (NET, None, r"needs example inputs.*takes them \(input\), given none: convert\(module, args\)"),
@@ -194,7 +200,8 @@ def test_what_is_no_module(module: Any, example: Any, says: str) -> None:
 
 UNFIT = {  # what does not run, and words of what is told of it
     "another precision": (nn.Linear(3, 4).half(), X, r"same dtype.*given float32\[2, 3\]; forward takes \(input\), its weights are float16: give .* x.to\(torch.float16\)"),
-    "another shape": (NET, X[:, :2], r"given float32\[2, 2\]"),
+    "another shape": (NET, X[:, :2], r"at 0, Linear\(in_features=3, out_features=4, bias=True\); given float32\[2, 2\]"),
+    "another kind": (NET, X.long(), r"given int64\[2, 3\]; .*: give them as its weights are, x.to\(torch.float32\)"),
     "a GPU": (Call(lambda self, x: x.to("cuda:99")).eval(), X, "asks for a GPU, which is not here; .* write x.device"),
     "one dict for several names": (Tagger(), {"x": X, "h": X}, r"name its inputs, kwargs={…}"),
 }  # fmt: skip
