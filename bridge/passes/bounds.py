@@ -180,7 +180,8 @@ def known_bytes(value: ir.Value) -> int | None:
 
 
 def _itemsize(dtype: ir.DataType | None) -> int:
-    return 8 if dtype is None or dtype == ir.DataType.STRING else max(1, math.ceil(dtype.itemsize))
+    unsized = dtype in (None, ir.DataType.STRING, ir.DataType.UNDEFINED)
+    return 8 if dtype is None or unsized else max(1, math.ceil(dtype.itemsize))
 
 
 def _least(dim: Dim, sizes: Mapping[str, int] | None = None) -> int:

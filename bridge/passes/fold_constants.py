@@ -108,7 +108,7 @@ def _size(node: ir.Node, inputs: Sequence[ir.TensorProtocol | None]) -> int | No
     tensors = [tensor for tensor in inputs if tensor is not None]
     if node.op_type in SELECTIONS:
         return sum(8 * tensor.size * (len(tensor.shape) + 3) for tensor in tensors)
-    if node.op_type == "Range":
+    if node.op_type == "Range" and [tensor.size for tensor in tensors] == [1, 1, 1]:
         start, limit, step = (float(tensor.numpy().item()) for tensor in tensors)
         count = (limit - start) / step if step else math.nan
         return int(max(count, 0) + 1) * 8 if math.isfinite(count) else None

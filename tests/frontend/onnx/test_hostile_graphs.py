@@ -124,6 +124,7 @@ NO_FIT = {
     "ours without a body": vector("float c = {0}", "y = bridge.Silu (x)"),
     "ONNX's": vector("float c = {0}", "y = Relu (x)") + ' <domain: "", opset_import: ["": 21]> Relu (x) => (y) { y = Neg (x) }',
     "twice": vector("float c = {0}", "y = f.F (x)") + ' <domain: "f", opset_import: ["": 21]> F (x) => (y) { y = Neg (x) }' * 2,
+    "the ends of a range": vector("float[2] s = {2,3}, float e = {9}, float d = {1}", "r = Range (s, e, d) m = ReduceSum (r) y = Mul (x, m)"),
     "outer products": vector("float c = {0}", "c0 = Identity (x) " + " ".join(
         f'c{i + 1} = Einsum <equation = "a...,b...->ab..."> (c{i}, c{i})' for i in range(40)) + " s = ReduceSum (c40) y = Add (x, s)"),
 }  # fmt: skip
@@ -145,6 +146,12 @@ def refused(proto: onnx.ModelProto) -> str:
 @pytest.mark.parametrize("case", NO_FIT)
 def test_what_does_not_fit(case: str) -> None:
     refused(parse(NO_FIT[case]))
+
+
+def test_texts_that_become_numbers_of_no_type():
+    proto = parse("g (string[N] x) => (float[N] y) { y = Identity (x) }")
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.UNDEFINED
+    assert "Keras has no type STRING" in refused(proto)
 
 
 def test_a_name_that_is_no_text() -> None:
