@@ -67,14 +67,20 @@ def conv(
     x = _made(site, x)
     depthwise = isinstance(w, Weight) and group == x.shape[-1] > 1 and len(axes) in DEPTHWISE
     padding, x = _pad(site, x, axes, causal=not depthwise)
+    return _in_steps(site, x, w, b, axes, group, padding, depthwise)
+
+
+def _in_steps(
+    site: Site, x, w, b, axes: Sequence[Window], group: int, padding: str, depthwise: bool
+) -> Tensor:
+    """Convolved; where strides cannot be said, every place is computed, and some are kept."""
     steps = [axis.stride for axis in axes]
-    dilated = max(steps) > 1 and max(axis.dilation for axis in axes) > 1
+    dilated = max(steps) > 1 and max(axis.dilation for axis in axes) > 1  # which Keras refuses
     # TensorFlow (2.21, on CPUs) mistakes one channel where the last of two axes alone has a stride, with one place left
-    mistaken = (
-        x.shape[-1] == group and len(steps) == 2 and steps[0] == 1 < steps[1] and site.out_shape()[2] == 1
-    )
-    thinned = dilated or mistaken
-    if thinned:  # Keras refuses strides beside dilations: every place is computed, some are kept
+    last = site.out_shape()[2]
+    alone = len(steps) == 2 and steps[0] == 1 < steps[1] and x.shape[-1] == group
+    thinned = dilated or alone and not (isinstance(last, int) and last > 1)
+    if thinned:
         if padding == "same":
             x, padding = padded(site, x, [axis.ends for axis in axes]), "valid"
         axes = [replace(axis, stride=1) for axis in axes]
@@ -301,7 +307,7 @@ def deform_conv(
     laid = [dim * count for dim, count in zip(out, kernel, strict=True)]
     met = dims.reshape(site, met, [batch, *have, x.shape[-1]], [batch, *laid, x.shape[-1]])
     apart = [Window(size, count, count, 1, (0, 0)) for size, count in zip(laid, kernel, strict=True)]
-    return _convolved(site, met, w, b, apart, group, "valid", depthwise=False)
+    return _in_steps(site, met, w, b, apart, group, "valid", depthwise=False)
 
 
 def _by_group(site: Site, x: Tensor, index: int, parts: Sequence[Dim], order: Sequence[int]) -> Tensor:

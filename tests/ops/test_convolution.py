@@ -1,5 +1,9 @@
 """Convolutions as rows of ONNX: each becomes the layers named beside it."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from checking import check, refuses
 
@@ -110,6 +114,18 @@ def test_strides_where_one_place_is_left():
         layers=["Conv2D"],
         transposes=1,
         sizes=[{"N": 2}, {"N": 3}],
+    )
+
+
+def test_a_stride_along_the_last_axis_whose_size_is_free():
+    """TensorFlow is wrong there as it is installed, with oneDNN, which the other tests are without."""
+    code = """import bridge, onnx.parser
+text = '<ir_version: 8, opset_import: ["": 17]> g (float[2, 1, H, W] x) => (float[2, 2, A, B] y) <float[2, 1, 2, 3] w = ' \\
+    '{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}> { y = Conv <strides = [1, 3]> (x, w) }'
+bridge.convert(onnx.parser.parse_model(text), verify=bridge.Verify(sizes={'H': (3, 6), 'W': (4, 5)}))
+"""
+    subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "1"}, check=True, timeout=120
     )
 
 
