@@ -7,6 +7,7 @@ i o f c, Keras i f c o; both have z r h for GRU. B holds Wb then Rb: one bias in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,7 +15,8 @@ from keras import ops
 
 from bridge import layers
 from bridge.graph.functions import DOMAIN
-from bridge.graph.recurrent import LAYERS, STATES
+from bridge.graph.recurrent import GATES, LAYERS, RECURRENT, STATES
+from bridge.graph.shapes import Dim
 from bridge.keras_compat import Config, may_use_cudnn
 from bridge.ops.contract import Site, Step, Tensor
 from bridge.ops.recurrent_node import NATIVE, Node, by_path, side_weights
@@ -142,8 +144,27 @@ def _one_way(mode: str) -> tuple[type, ...]:
 BOTH_WAYS = keras.layers.Bidirectional, layers.Recurrent
 
 
-@op(*_names("LSTM", 1), domain=DOMAIN, makes=_one_way("LSTM"))
-@op(*_names("LSTM", 2), domain=DOMAIN, makes=BOTH_WAYS)
+def _check_sizes(step: Step) -> str | None:
+    """Weights of other sizes than the attributes say, which a runtime refuses when it runs."""
+    layer, hidden = RECURRENT[step.node.op_type], step.argument("hidden_size")
+    rows = len(GATES[layer.mode, "onnx"]) * hidden
+    fitting = {"w": (rows, step.shape()[-1]), "r": (rows, hidden), "b": (2 * rows,)}
+    for name, sizes in fitting.items():
+        weight, wanted = step.argument(name), [layer.directions, *sizes]
+        if isinstance(weight, Weight) and not _fits(weight.dims, wanted):
+            return f"its {name.upper()} has the sizes {list(weight.dims)}, and {wanted} would fit"
+    return None
+
+
+def _fits(have: Sequence[int], want: Sequence[Dim]) -> bool:
+    """Whether these are the sizes that are wanted, as far as those are known."""
+    return len(have) == len(want) and all(
+        a == b for a, b in zip(have, want, strict=True) if isinstance(b, int)
+    )
+
+
+@op(*_names("LSTM", 1), domain=DOMAIN, check=_check_sizes, makes=_one_way("LSTM"))
+@op(*_names("LSTM", 2), domain=DOMAIN, check=_check_sizes, makes=BOTH_WAYS)
 def lstm(
     site: Site, x, w: Weight | Tensor, r: Weight | Tensor, b: Weight | Tensor | None = None, lens=None,
     p: Weight | Tensor | None = None,
@@ -157,8 +178,8 @@ def lstm(
     return _run(site, node, x, w, r, b, lens, p, states)
 
 
-@op(*_names("GRU", 1), domain=DOMAIN, makes=_one_way("GRU"))
-@op(*_names("GRU", 2), domain=DOMAIN, makes=BOTH_WAYS)
+@op(*_names("GRU", 1), domain=DOMAIN, check=_check_sizes, makes=_one_way("GRU"))
+@op(*_names("GRU", 2), domain=DOMAIN, check=_check_sizes, makes=BOTH_WAYS)
 def gru(
     site: Site, x, w: Weight | Tensor, r: Weight | Tensor, b: Weight | Tensor | None = None, lens=None, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
@@ -169,8 +190,8 @@ def gru(
     return _run(site, node, x, w, r, b, lens, None, states)
 
 
-@op(*_names("RNN", 1), domain=DOMAIN, makes=_one_way("RNN"))
-@op(*_names("RNN", 2), domain=DOMAIN, makes=BOTH_WAYS)
+@op(*_names("RNN", 1), domain=DOMAIN, check=_check_sizes, makes=_one_way("RNN"))
+@op(*_names("RNN", 2), domain=DOMAIN, check=_check_sizes, makes=BOTH_WAYS)
 def rnn(
     site: Site, x, w: Weight | Tensor, r: Weight | Tensor, b: Weight | Tensor | None = None, lens=None, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,

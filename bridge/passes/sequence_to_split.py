@@ -29,24 +29,24 @@ def _rewrite(node: ir.Node) -> None:
     source = input_of(node, 0)
     readers = [use.node for use in node.outputs[0].uses()]
     found = [integers(reader.inputs[1]) for reader in readers if reader.op_type == "SequenceAt"]
-    places = [place for place in found if place is not None]
-    if source.shape is None or len(places) < len(readers) or node.outputs[0].is_graph_output():
+    places = [place[0] for place in found if place is not None and len(place) == 1]
+    if source.shape is None or not readers or len(places) < len(readers) or node.outputs[0].is_graph_output():
         return
     axis = attribute(node, "axis", 0) % source.shape.rank()
     sizes = part_sizes(node, source.shape[axis])
     emit = Emitter(node)
     if sizes is not None:
+        if not all(-len(sizes) <= place < len(sizes) for place in places):
+            return
         parts = emit("Split", source, emit.constant(sizes), outputs=len(sizes), axis=axis)
         parts = (parts,) if len(sizes) == 1 else parts
-    elif _is_computed(node) and all(place[0] >= 0 for place in places):
-        parts = [
-            _part(emit, source, input_of(node, 1), axis, k) for k in range(max(p[0] for p in places) + 1)
-        ]
+    elif _is_computed(node) and min(places) >= 0:
+        parts = [_part(emit, source, input_of(node, 1), axis, k) for k in range(max(places) + 1)]
     else:
         return
     keeps = attribute(node, "keepdims", 1) or len(node.inputs) > 1
     for reader, place in zip(readers, places, strict=True):
-        part = parts[place[0]]
+        part = parts[place]
         replace(reader.outputs[0], part if keeps else emit("Squeeze", part, emit.constant([axis])))
 
 
@@ -72,7 +72,7 @@ def part_sizes(node: ir.Node, size: int | ir.SymbolicDim) -> list[int] | None:
     given, tensor = integers(node.inputs[1]), constant(node.inputs[1])
     if given is None or tensor is None or tensor.shape.rank():
         return given
-    if not isinstance(size, int):
+    if not isinstance(size, int) or given[0] < 1:
         return None
     count = -(-size // given[0])
     return [given[0]] * (count - 1) + [size - given[0] * (count - 1)]

@@ -119,6 +119,9 @@ def fused_matmul_activation(
     return activated(write, y, activation, numbers)
 
 
+BITS = (2, 4, 8)  # of which whole bytes are made
+
+
 @lowers("MatMulNBits", domain=MICROSOFT)
 def matmul_n_bits(
     write: Writer, a, b, scales, zero_points=None, g_idx=None, bias=None,
@@ -132,7 +135,10 @@ def matmul_n_bits(
         )
     if accuracy_level > 1:
         write.refuse("it may compute in integers of 8 bits or in half precision; leave accuracy_level out")
-    blocks = -(-K // block_size)
+    blocks = -(-K // max(block_size, 1))
+    wanted = N * blocks * block_size * bits // 8, N * blocks
+    if bits not in BITS or min(wanted) < 1 or (packed.size, scale.size) != wanted:
+        write.refuse(f"its matrix and scales do not hold {N} rows of {K} numbers of {bits} bits")
     numbers = _unpacked(packed.reshape(N, blocks, -1), bits)[..., :block_size]
     if zero is None:
         middle: Any = 1 << (bits - 1)

@@ -167,9 +167,12 @@ def _check_tensor(tensor: onnx.TensorProto, where: str) -> None:
         raise SourceError(
             f"{where}: {tensor.name} of shape {list(tensor.dims)} is larger than {MAX_BYTES >> 30} GiB"
         )
-    if uses_external_data(tensor):
+    outside, raw = uses_external_data(tensor), tensor.HasField("raw_data")
+    if tensor.data_type == onnx.TensorProto.STRING and (outside or raw):
+        raise SourceError(f"{where}: {tensor.name} holds texts, which ONNX keeps as texts and not as bytes")
+    if outside:
         return
-    if tensor.HasField("raw_data"):
+    if raw:
         held, wanted, unit = len(tensor.raw_data), _bytes(tensor), "bytes"
     else:
         field = onnx.helper.tensor_dtype_to_field(tensor.data_type)

@@ -124,6 +124,11 @@ NO_FIT = {
     "ours without a body": vector("float c = {0}", "y = bridge.Silu (x)"),
     "ONNX's": vector("float c = {0}", "y = Relu (x)") + ' <domain: "", opset_import: ["": 21]> Relu (x) => (y) { y = Neg (x) }',
     "twice": vector("float c = {0}", "y = f.F (x)") + ' <domain: "f", opset_import: ["": 21]> F (x) => (y) { y = Neg (x) }' * 2,
+    "size of W": recurrent(f"float[1,20,6] w, {R}, {B}", "LSTM <hidden_size = 5> (x, w, r, b)"),
+    "place of a part": vector("int64[2] s = {3,3}, int64 i = {7}", "q = SplitToSequence <axis = 1> (x, s) y = SequenceAt (q, i)"),
+    "no place of a part": vector("int64[2] s = {3,3}, int64[0] i = {}", "q = SplitToSequence <axis = 1> (x, s) y = SequenceAt (q, i)"),
+    "no parts": "g (float[2,6] x) => (float[A,B] y) <int64 s = {0}, int64 i = {1}> { q = SplitToSequence <axis = 1> (x, s) y = SequenceAt (q, i) }",
+    "parts of ours": vector("float c = {0}", "y = bridge.Silu (x)") + ' <domain: "bridge", opset_import: ["": 21]> Silu (x) => (y) { z = Neg (x) }',
     "the ends of a range": vector("float[2] s = {2,3}, float e = {9}, float d = {1}", "r = Range (s, e, d) m = ReduceSum (r) y = Mul (x, m)"),
     "outer products": vector("float c = {0}", "c0 = Identity (x) " + " ".join(
         f'c{i + 1} = Einsum <equation = "a...,b...->ab..."> (c{i}, c{i})' for i in range(40)) + " s = ReduceSum (c40) y = Add (x, s)"),

@@ -91,6 +91,8 @@ def test_a_mask_that_is_one_for_all_queries_is_compared_before_keras_too():
         ("Gelu (x, w)", "input 1 is not handled"),
         ("DynamicQuantizeLSTM <hidden_size = 8> (x, w, w)", "dequantize=True makes it an LSTM of numbers"),
         ("Sampling (x, w)", "no builder for this operator"),
+        ("MatMulNBits <K = 8, N = 0, block_size = 16> (x, w, g)", "do not hold 0 rows of 8 numbers of 4 bits"),
+        ("MatMulNBits <K = 8, N = 3, block_size = 0> (x, w, g)", "do not hold 3 rows of 8 numbers of 4 bits"),
         ("SkipLayerNormalization (z, x, g)", "its skip has 2 rows for N of its input"),
     ],
 )  # fmt: skip
