@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from bridge.errors import NotRun, SourceError, calling
-from bridge.keras_compat import full_precision, to_numpy
+from bridge.keras_compat import being_compared, to_numpy
 from bridge.layers.generation import Cache, Generator, named
 
 # What people call them, of a decoder with an encoder with "decoder_" before it
@@ -108,8 +108,10 @@ def _logits(outputs: Inputs) -> str:
 
 
 def _caches(inputs: Inputs, outputs: Inputs, tokens: keras.KerasTensor) -> list[Cache]:
-    """What goes in and comes out again: found by names, or else in their order."""
-    floats = [name for name, x in inputs.items() if "float" in x.dtype]
+    """What goes in and comes out again as something else: found by names, or else in their order."""
+    ins, outs = ({id(x) for x in part.values()} for part in (inputs, outputs))
+    floats = [name for name, x in inputs.items() if "float" in x.dtype and id(x) not in outs]
+    outputs = {name: y for name, y in outputs.items() if id(y) not in ins}  # as cross-attention's come out
     alike = {_plain(name): name for name in outputs}
     pairs = [(name, alike[_plain(name)]) for name in floats if _plain(name) in alike]
     if not pairs and len(floats) == len(outputs):
@@ -218,7 +220,7 @@ class _Probe:
         made, counts = self.made.of_length(length), np.full(self.batch, time + 1, np.int32)
         here = ops.convert_to_tensor(counts - 1)
         try:
-            with calling(), full_precision():
+            with calling(), being_compared():
                 if caches is None:
                     prompts = np.pad(tokens[:, : time + 1], ((0, 0), (PADDED if time + 1 < length else 0, 0)))
                     logits, given = made.begun(

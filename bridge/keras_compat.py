@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -165,6 +166,14 @@ def full_precision() -> Iterator[None]:
             yield
         finally:
             config.enable_tensor_float_32_execution(was)
+
+
+@contextlib.contextmanager
+def being_compared() -> Iterator[None]:
+    """Keras in `full_precision`, silent where a softmax is over an axis of 1, as sizes of 1 are tried too."""
+    with full_precision(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You are using a softmax over axis")
+        yield
 
 
 @contextlib.contextmanager

@@ -165,6 +165,37 @@ def test_a_decoder_that_takes_any_number_of_tokens_reads_prompts_at_once() -> No
     assert found == [[1], [32, 1]]  # as they are traced: prompts of 19 in 32 places, and the step of the loop
 
 
+class Crossed(nn.Module):
+    """A decoder that keeps what it has read, and hands on the source that it looks at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.head = nn.Embedding(9, 4), nn.Linear(4, 9)
+
+    def forward(self, tokens: Tensor, mask: Tensor, past: Tensor, source: Tensor) -> dict[str, Tensor]:
+        size, x = past.shape[1], 3 * self.tokens(tokens)
+        past = torch.cat([past, x], 1)
+        earlier = torch.arange(past.shape[1]) <= size + torch.arange(x.shape[1])[:, None]
+        x = x + nn.functional.scaled_dot_product_attention(x, past, past, (mask[:, None] > 0) & earlier)
+        x = x + nn.functional.scaled_dot_product_attention(x, source, source)
+        return {"logits": self.head(x), "past": past, "source": source}
+
+
+def test_what_a_decoder_hands_on_unchanged_is_given_beside_the_prompts() -> None:
+    torch.manual_seed(0)
+    module, rows, sources = Crossed().eval(), [[1, 2, 3, 4], [5], [6, 7]], torch.randn(3, 5, 4)
+    args = torch.ones(2, 3, dtype=torch.int64), torch.ones(2, 5), torch.randn(2, 2, 4), torch.randn(2, 7, 4)
+    shapes = tuple({0: "batch", 1: size} for size in ("time", "past + time", "past", "length"))
+    generator = bridge.convert(module, args, dynamic_shapes=shapes).generator(max_length=16)
+    assert [x.name for x in generator.others] == ["source"]
+    made = generator.generate(rows, source=sources.numpy())
+    for row, source, found in zip(rows, sources, made, strict=True):
+        while len(row) < 16:
+            given = torch.tensor([row]), torch.ones(1, len(row)), torch.zeros(1, 0, 4), source[None]
+            row = [*row, int(module(*given)["logits"][0, -1].argmax())]
+        assert found.tolist() == row
+
+
 def test_a_seed_draws_the_same_again() -> None:
     generator = converted("gpt").generator(max_length=LENGTH, temperature=1.5)
     one, same, other = (generator.generate(prompts("gpt"), seed=seed) for seed in (1, 1, 2))

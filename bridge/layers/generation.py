@@ -125,7 +125,7 @@ class Generator(keras.Model):
         padded = np.stack([np.pad(row, (0, most - len(row))) for row in rows])
         given: dict[str, Any] = {"tokens": padded, "lengths": lengths, "limits": limits}
         if self.reads_at_once:
-            width = min(1 << (longest - 1).bit_length(), most)  # few of them, as each is compiled
+            width = min(1 << max(longest - 1, 1).bit_length(), most)  # few of them, as each is compiled
             given["prompts"] = np.stack([np.pad(row, (width - len(row), 0)) for row in rows])
         given["others"] = self._checked(others)
         if self.settings["temperature"]:

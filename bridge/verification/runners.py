@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 
@@ -18,7 +17,7 @@ from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import RECURRENT
 from bridge.graph.rewriting import Emitter, all_nodes, input_of, is_onnx, sizes
 from bridge.graph.session import session
-from bridge.keras_compat import full_precision, to_numpy
+from bridge.keras_compat import being_compared, to_numpy
 from bridge.verification.metrics import Arrays
 
 MAX_INLINE_BYTES = 1 << 10  # bytes of an initializer that onnxruntime gets within the model
@@ -184,9 +183,7 @@ def keras_call(model: keras.Model, outputs: Sequence[structure.Path] = ()) -> Ca
 
     def call(inputs: Arrays) -> Arrays:
         tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
-        with calling(), full_precision(), warnings.catch_warnings():
-            softmax = "You are using a softmax over axis"  # an axis of 1 is tried too
-            warnings.filterwarnings("ignore", softmax)
+        with calling(), being_compared():
             found = model(tensors if len(tensors) != 1 else tensors[0], training=False)
         return [to_numpy(output) for output in structure.leaves(places, found)]
 
