@@ -171,7 +171,7 @@ def convert(
             from bridge.verification.verify import verify_conversion
 
             found = verify_conversion(opened, planned, built, options)
-    report = summarize(opened, planned, built, found, watch.seconds)
+    report = summarize(opened, planned, built, found, watch.told)
     if found is not None:
         _require_verified(opened.title, report)
     return Conversion(built.model, detach_from_source(built.weights), report)
@@ -203,7 +203,7 @@ def inspect(
     require_keras()
     watch = Stopwatch(progress, source)
     opened = _opened(watch, (source, args, kwargs, dynamic_shapes))
-    return summarize_plan(opened, _planned(opened, watch), watch.seconds)
+    return summarize_plan(opened, _planned(opened, watch), watch.told)
 
 
 def verify_saved(
@@ -262,7 +262,7 @@ def verify_saved(
             made = keras.Model(loaded.model.inputs, outputs_of(path, loaded.model, opened))
             loaded = replace(loaded, model=made)
             found = found.joined(verify_gradients(loaded, opened, simple))
-    report = summarize_model(opened, model, found, watch.seconds)
+    report = summarize_model(opened, model, found, watch.told)
     _require_verified(path, report)
     return report
 
@@ -325,7 +325,7 @@ def _opened(
 
 def _simplified(opened: Source, watch: Stopwatch) -> ir.Model:
     with watch.stage("simplify"):
-        return simplify(opened.model)
+        return watch.counted("simplify", simplify(watch.counted("export", opened.model)))
 
 
 def _planned(opened: Source, watch: Stopwatch, channels_last: bool = False) -> Plan:

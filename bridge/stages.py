@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
 
 from bridge.errors import BridgeError, SourceError
+from bridge.graph.rewriting import all_nodes
 
 if TYPE_CHECKING:
     from bridge.frontend.source import Source
@@ -26,6 +29,17 @@ class Stopwatch:
     source: object
     opened: Source | None = None  # the same, as soon as it is read
     seconds: dict[str, float] = field(default_factory=dict)
+    nodes: dict[str, int] = field(default_factory=dict)  # of the graph, behind the stages that gave one
+
+    @property
+    def told(self) -> dict[str, dict[str, Any]]:
+        """What a report says of the stages, by its fields."""
+        return {"seconds": self.seconds, "nodes": self.nodes}
+
+    def counted(self, stage: str, model: ir.Model) -> ir.Model:
+        """`model`, which that stage gave, and whose nodes are counted."""
+        self.nodes[stage] = len(all_nodes(model))
+        return model
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

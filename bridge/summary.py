@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import onnx_ir as ir
 
+from bridge.build.as_code import as_code
+from bridge.build.flow import flow
 from bridge.files.archives import entries
 from bridge.graph.gradients import reached_by_gradient
+from bridge.graph.provenance import source_line
 from bridge.graph.ranges import FREE, Ranges
 from bridge.graph.rewriting import constant
 from bridge.graph.shapes import shape_of, written
 from bridge.graph.structure import label
 from bridge.passes.settle_branches import SETTLED
-from bridge.report.report import Axis, Report, Row, Untrained, Value, Variable
+from bridge.report.records import Axis, Row, Untrained, Value, Variable
+from bridge.report.report import Report
 from bridge.verification.checks import Verification
 from bridge.verification.precision import precision
 from bridge.weights.normed import Normed
@@ -27,17 +33,18 @@ from bridge.weights.weight import Weight
 if TYPE_CHECKING:
     import keras
 
-    from bridge.build.assembly import Built
+    from bridge.build.assembly import Built, LayerRecord
     from bridge.frontend.source import Source
     from bridge.ops.contract import Plan
     from bridge.weights.weight_map import WeightMap
 
 ALWAYS = ("onnx-keras-bridge", "onnx", "onnx-ir", "keras", "numpy")  # whose versions a report tells
+NOTHING = Verification()  # where nothing was compared
 FRAMES = 100  # of Python's, in a program that loads a model
 
 
 def summarize(
-    opened: Source, planned: Plan, built: Built, verification: Verification | None, seconds: dict[str, float]
+    opened: Source, planned: Plan, built: Built, verification: Verification | None, stages: Fields
 ) -> Report:
     """The report of a conversion; of one that was not compared without a `verification`."""
     found = verification or Verification(dtype=precision(opened.model.graph))
@@ -46,15 +53,14 @@ def summarize(
         *_detached(built.weights), *_normed(built.weights),
         *_signature_notes(planned),
     )  # fmt: skip
+    flows = flow(planned, built.made)
     return Report(
         **_source(opened),
         **_keras(built.model, opened, verification is not None),
         **_compared(found),
+        **_ends(opened, found, flows.outputs),
         notes=(*told, *found.notes),
-        rows=tuple(
-            Row(made.path, made.op, made.layer, made.name, made.parameters, found.errors.get(made.node))
-            for made in built.made
-        ),
+        rows=tuple(_row(made, found, reads) for made, reads in zip(built.made, flows.reads, strict=True)),
         variables=tuple(
             Variable(
                 e.variable.path,
@@ -63,36 +69,35 @@ def summarize(
                 str(e.recipe),
                 not e.recipe.invertible,
                 e.recipe.contains(Sum),
+                e.layer,
             )
             for e in built.weights
         ),
         untrained=tuple(_untrained(opened, planned, built.weights)),
         transposes=built.transposes,
-        seconds=seconds,
+        **_with_nodes(stages, plan=len(planned.steps), build=len(built.model.operations)),
     )
 
 
-def summarize_model(
-    opened: Source, model: keras.Model, verification: Verification, seconds: dict[str, float]
-) -> Report:
+def summarize_model(opened: Source, model: keras.Model, verification: Verification, stages: Fields) -> Report:
     """The report of a Keras model that was made some time before, compared to its source."""
     return Report(
         **_source(opened),
         **_keras(model, opened, True),
         **_compared(verification),
+        **_ends(opened, verification),
         notes=(*opened.notes, *verification.notes),
-        seconds=seconds,
+        **stages,
     )
 
 
-def summarize_plan(opened: Source, planned: Plan, seconds: dict[str, float]) -> Report:
+def summarize_plan(opened: Source, planned: Plan, stages: Fields) -> Report:
     """The report of what would be built."""
     from bridge.ops.catalogue import becomes
 
     return Report(
         source=opened.title,
-        inputs=inputs(opened.model),
-        outputs=outputs(opened),
+        **_ends(opened),
         notes=opened.notes,
         rows=tuple(
             Row(
@@ -101,11 +106,13 @@ def summarize_plan(opened: Source, planned: Plan, seconds: dict[str, float]) -> 
                 ", ".join(becomes(step.operator)),
                 "",
                 0,
+                line=source_line(step.node),
+                shape=_shape(step.node),
             )
             for step in planned.steps
         ),
         refusals=tuple(map(str, planned.refusals)),
-        seconds=seconds,
+        **_with_nodes(stages, plan=len(planned.steps)),
     )
 
 
@@ -126,23 +133,48 @@ def _source(opened: Source) -> Fields:
         )
     return {
         "source": opened.title,
-        "inputs": inputs(opened.model),
-        "outputs": outputs(opened),
         "seed": opened.asked.seed,
         "source_parameters": parameters,
     }
 
 
+def _ends(opened: Source, found: Verification = NOTHING, givers: Sequence[int | None] = ()) -> Fields:
+    """The inputs, with what they were given, and the outputs, with the rows that give them."""
+    drawn = (replace(v, drawn=found.drawn.get(v.name, "")) for v in inputs(opened.model))
+    given = zip_longest(outputs(opened), givers)
+    return {"inputs": tuple(drawn), "outputs": tuple(replace(v, row=row) for v, row in given)}
+
+
+def _row(made: LayerRecord, found: Verification, reads: tuple[int, ...]) -> Row:
+    error = found.errors.get(made.node)
+    where = source_line(made.node), _shape(made.node)
+    return Row(made.path, made.op, made.layer, made.name, made.parameters, error, *where, reads)
+
+
+def _shape(node: ir.Node) -> str:
+    """The sizes of the first output of a node."""
+    shape = node.outputs[0].shape
+    return "" if shape is None else f"({', '.join(map(written, shape))})"
+
+
+def _with_nodes(stages: Fields, **nodes: int) -> Fields:
+    """What there is to say of the stages, with the nodes of further ones."""
+    return {**stages, "nodes": {**stages["nodes"], **nodes}}
+
+
 def _keras(model: keras.Model, source: Source, compared: bool) -> Fields:
     import keras
 
+    custom = [layer for layer in model.layers if _is_custom(layer)]
     more = [name for name, used in (("onnxruntime", compared), ("torch", source.torch is not None)) if used]
     return {
         "backend": keras.backend.backend(),
         "versions": {name: _version(name) for name in (*ALWAYS, *more, keras.backend.backend())},
         "trainable": _count(model.trainable_variables),
         "non_trainable": _count(model.non_trainable_variables),
-        "custom_layers": tuple(layer.name for layer in model.layers if _is_custom(layer)),
+        "custom_layers": tuple(layer.name for layer in custom),
+        "custom_reasons": {layer.name: _why_custom(layer) for layer in custom},
+        "layers": {layer.name: as_code(layer) for layer in model.layers},
     }
 
 
@@ -253,14 +285,31 @@ def _constant_at(planned: Plan, name: str) -> str:
 
 
 def _is_custom(layer: object) -> bool:
-    """Whether plain Keras cannot load the layer: it, its cell or its activation is registered by this package."""
+    """Whether plain Keras cannot load the layer."""
+    return bool(_our_own(layer))
+
+
+def _our_own(layer: object) -> list[str]:
+    """What is registered by this package of a layer: it, its cell or its activation."""
     import keras
 
     from bridge.layers import PACKAGE
 
     config = keras.saving.serialize_keras_object(layer)
-    parts = (part for part in entries(config) if isinstance(part, dict))
-    return any(str(part.get("registered_name")).startswith(f"{PACKAGE}>") for part in parts)
+    names = [str(part.get("registered_name")) for part in entries(config) if isinstance(part, dict)]
+    return [name for name in names if name.startswith(f"{PACKAGE}>")]
+
+
+def _why_custom(layer: object) -> str:
+    """What of ours a layer needs, and what that is: the first sentence of its description."""
+    import keras
+
+    found = {name: keras.saving.get_registered_object(name) for name in _our_own(layer)}
+    return "; ".join(f"{name}: {_first_sentence(thing)}" for name, thing in found.items())
+
+
+def _first_sentence(thing: object) -> str:
+    return " ".join((thing.__doc__ or "").split()).partition(". ")[0].removesuffix(".")
 
 
 def _count(variables: list[keras.Variable]) -> int:

@@ -29,7 +29,9 @@ LAW = """
     graph | keras_compat
     errors
 """
-SANCTIONED = {("report.report", f"report.{form}") for form in ("text", "html")}  # a report prints itself
+SANCTIONED = {  # a report prints and judges itself
+    ("report.report", f"report.{form}") for form in ("text", "html", "verdict")
+}
 FRAMEWORKS = {
     "torch": "frontend.source frontend.torch.* files.checkpoints weights.weight_map handwritten.* keras_compat "
     "verification.training.*",

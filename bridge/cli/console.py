@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -43,6 +45,7 @@ PLAIN = str.maketrans(  # of what we print
         "’": "'",
     }
 )
+LINE = "bridge.line"  # of a context: the command line
 EXIT_CODES: dict[type[BaseException], int] = {
     MismatchError: 1,
     SourceError: 3,
@@ -57,7 +60,11 @@ EXIT_CODES: dict[type[BaseException], int] = {
 
 
 class Commands(click.Group):
-    """A group of commands in which wrong usage is one line too."""
+    """A group of commands in which wrong usage is one line too, and that remember how they were called."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        context.meta[LINE] = shlex.join(["bridge", *args])
+        return super().parse_args(context, args)
 
     def main(self, *args: Any, **settings: Any) -> NoReturn:
         try:
@@ -90,6 +97,7 @@ def answer(
                 report = work(progress)
         except MismatchError as error:
             report, failure = error.report, error
+        report = replace(report, command=click.get_current_context().meta[LINE])
         if report_file is not None:
             report.save(report_file)
         if as_json:

@@ -1,58 +1,110 @@
-"""A report as one self-contained HTML page: the proof, the module tree coloured by error, the weights."""
+"""A report as one self-contained HTML page: the proof, the network as tree, list and graph, the weights.
+
+The page is `page.html.jinja` with `page.css`, `graph.js` and `page.js` in it; what these draw comes as JSON (`data`). A
+policy in the page lets no other script run, whatever names a model has.
+"""
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import html
-import math
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from importlib import resources
+from typing import Any
 
 import jinja2
 
-from bridge.report.report import Report, Row
+from bridge.report.plots import LEVELS, lanes, largest, level, profile
+from bridge.report.report import Report
 from bridge.report.text import facts, sized
-from bridge.verification.checks import LEGS, Check
+from bridge.report.tree import Branch, tree
+from bridge.report.verdict import repeat
+from bridge.verification.checks import LEGS
 
-LEVELS = (  # class, largest error as a part of the limit, what the legend says
-    ("close", 1e-2, "at most a hundredth of the limit"),
-    ("good", 1e-1, "at most a tenth"),
-    ("near", 1.0, "within the limit"),
-    ("off", math.inf, "beyond it"),
-)
-UNKNOWN = "unknown"
+SHORT, LONG = 60, 400  # characters of a name and of a sentence; the rest is in its title
+TITLE = 1000  # characters of a title
 
 
 def render(report: Report) -> str:
     """`report` as the text of an HTML page."""
+    root = tree(report)
     return _template().render(
         report=report,
-        tree=tree(report),
-        lanes=list(_lanes(report)),
+        tree=root,
+        lanes=list(lanes(report)),
+        profile=profile(report),
+        largest=[(place, report.rows[place]) for place in largest(report)],
         legs=LEGS,
-        facts=[(name, lines) for name, lines in facts(report) if lines],
+        facts=[(name, lines) for name, lines in facts(report) if lines and name != "time"],
         levels=LEVELS,
         level=functools.partial(level, limit=report.limit),
         number=number,
         sized=sized,
+        repeat=repeat(report),
+        short=SHORT,
+        long=LONG,
+        title=TITLE,
+        style=_file("page.css"),
+        script=_script(),
+        script_hash=_hash(_script()),
+        data=data(report, root),
     )
 
 
 def in_a_frame(report: Report) -> str:
-    """The page in a frame of its own, for a page that has styles of its own."""
-    title, page = html.escape(report.source), html.escape(render(report))
-    return f'<iframe title="{title}" srcdoc="{page}" style="width: 100%; height: 40em; border: 0"></iframe>'
+    """The page in a frame of its own, for a page that has styles of its own; its script reaches nothing outside."""
+    title, page = html.escape(cut(report.source, SHORT)), html.escape(render(report))
+    style = "width: 100%; height: 40em; border: 0"
+    return f'<iframe title="{title}" srcdoc="{page}" sandbox="allow-scripts" style="{style}"></iframe>'
 
 
-@functools.cache
-def _template() -> jinja2.Template:
-    text = resources.files("bridge.report").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(text)
+def data(report: Report, root: Branch) -> dict[str, Any]:
+    """What the script draws: every row, the modules that they are in, layers, variables, inputs and outputs."""
+    modules, homes = _modules(root)
+    return {
+        "rows": [
+            [cut(row.path), cut(row.op), cut(row.layer), cut(row.name), row.parameters, number(row.error),
+             level(row.error, report.limit), cut(row.line), cut(row.shape), row.reads, homes[place]]
+            for place, row in enumerate(report.rows)
+        ],
+        "modules": modules,
+        "layers": {cut(name): cut(code, LONG) for name, code in report.layers.items()},
+        "variables": [
+            [cut(v.layer), cut(v.path), " × ".join(map(str, v.shape)) or "scalar", cut(v.recipe, LONG),
+             ", ".join(_marks(v.trainable, v.one_way))]
+            for v in report.variables
+        ],
+        "inputs": [[cut(value.name), cut(str(value)), cut(value.drawn)] for value in report.inputs],
+        "outputs": [[cut(value.name), cut(str(value)), value.row] for value in report.outputs],
+        "custom": {cut(name): cut(reason, LONG) for name, reason in report.custom_reasons.items()},
+    }  # fmt: skip
+
+
+def _marks(trainable: bool, one_way: bool) -> list[str]:
+    return [mark for mark, said in (("not trainable", not trainable), ("one way", one_way)) if said]
+
+
+def _modules(root: Branch) -> tuple[list[list[Any]], dict[int, int]]:
+    """Name, parent and whether it is open of every module that is more than a line; and the module of each row."""
+    modules: list[list[Any]] = []
+    homes: dict[int, int] = {}
+
+    def enter(branch: Branch, parent: int) -> None:
+        number = parent if branch.is_leaf and parent >= 0 else len(modules)
+        if number == len(modules):
+            modules.append([cut(branch.name), parent])
+        homes.update((place, number) for place, _ in branch.rows)
+        for below in branch.below.values():
+            enter(below, number)
+
+    enter(root, -1)
+    return modules, homes
+
+
+def cut(text: str, length: int = SHORT * 2) -> str:
+    """`text`, shorter if it is long."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def number(error: float | None) -> str:
@@ -61,89 +113,24 @@ def number(error: float | None) -> str:
     return f"{error:.1e}" if error else "0"
 
 
-def level(error: float | None, limit: float) -> str:
-    """The class of an error, by its part of the limit."""
-    if error is None:
-        return UNKNOWN
-    return next((name for name, part, _ in LEVELS if error <= part * limit), "off")
+@functools.cache
+def _file(name: str) -> str:
+    return resources.files("bridge.report").joinpath(name).read_text(encoding="utf-8")
 
 
-# --- the module tree ----------------------------------------------------------------------------------------
+def _script() -> str:
+    return _file("graph.js") + _file("page.js")
 
 
-@dataclass
-class Branch:
-    """A torch module: its own rows, and the modules below it, in the order in which they run."""
-
-    name: str
-    rows: list[Row] = field(default_factory=list)
-    below: dict[str, Branch] = field(default_factory=dict)
-
-    def all_rows(self) -> Iterator[Row]:
-        yield from self.rows
-        for branch in self.below.values():
-            yield from branch.all_rows()
-
-    @property
-    def is_leaf(self) -> bool:
-        """Whether it is a single row, to be shown as one line."""
-        return len(self.rows) == 1 and not self.below
-
-    @property
-    def error(self) -> float | None:
-        """The largest error in it, if any was measured."""
-        return max((row.error for row in self.all_rows() if row.error is not None), default=None)
-
-    @property
-    def parameters(self) -> int:
-        """Of its layers, each counted once however often it is used."""
-        return sum({row.name: row.parameters for row in self.all_rows()}.values())
+def _hash(script: str) -> str:
+    """What a browser compares with the script before it runs it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def tree(report: Report) -> Branch:
-    """The rows under the modules that their paths name (`a.b` in torch, `/a/b` in many ONNX files)."""
-    root = Branch(report.source)
-    for row in report.rows:
-        branch = root
-        for name in filter(None, re.split(r"[./]", row.path)):
-            branch = branch.below.setdefault(name, Branch(name))
-        branch.rows.append(row)
-    return root
-
-
-# --- errors on a logarithmic scale --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Lane:
-    """The checks of one leg in one dtype, each with its place between 0 and 100."""
-
-    leg: str
-    dtype: str
-    limit: float
-    limit_at: float
-    checks: tuple[tuple[float, Check], ...]
-
-    @property
-    def worst(self) -> float:
-        return max(check.error for _, check in self.checks)
-
-    @property
-    def passed(self) -> bool:
-        return all(check.passed for _, check in self.checks)
-
-
-def _lanes(report: Report) -> Iterator[Lane]:
-    legs: dict[tuple[str, str], list[Check]] = {}
-    for check in report.checks:
-        legs.setdefault((check.name, check.dtype), []).append(check)
-    for (leg, dtype), checks in legs.items():
-        limit = max(check.limit for check in checks)
-        placed = tuple((_place(check.error, check.limit), check) for check in checks)
-        yield Lane(leg, dtype, limit, _place(limit, limit), placed)
-
-
-def _place(error: float, limit: float) -> float:
-    """Where an error lies on a scale from a hundred-thousandth of the limit to a hundred times the limit."""
-    part = math.log10(error / limit) if 0 < error < math.inf else -math.inf if not error else math.inf
-    return round(100 * (min(max(part, -5.0), 2.0) + 5) / 7, 1)
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["cut"] = cut
+    return environment.from_string(_file("page.html.jinja"))

@@ -15,71 +15,12 @@ from bridge.errors import OutputError, SourceError, short_message
 from bridge.files.archives import BROKEN
 from bridge.files.atomic import write_atomically
 from bridge.report import SUFFIXES
-from bridge.verification.checks import LEGS, Check, Gradient, all_pass, amplified, limit_of
+from bridge.report.records import Row, Untrained, Value, Variable
+from bridge.verification.checks import Check, Gradient, all_pass, amplified, limit_of
 
-FORMAT = 2  # of the JSON
-NAMES = 5  # of parameters that do not train, in the verdict
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one ONNX node became. `error` is the relative error of its output against onnxruntime, if compared."""
-
-    path: str  # of the torch module, or the node's name
-    op: str
-    layer: str  # the Keras class, or "keras.ops"
-    name: str  # of the Keras layer
-    parameters: int
-    error: float | None = None
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A Keras variable and the torch parameters it is made from."""
-
-    path: str
-    shape: tuple[int, ...]
-    trainable: bool
-    recipe: str
-    one_way: bool = False
-    is_sum: bool = False  # of parameters, such as torch's two biases
-
-
-@dataclass(frozen=True)
-class Untrained:
-    """A parameter that torch trains and the Keras model does not."""
-
-    name: str  # torch's
-    size: int  # how many numbers it is
-    reason: str
-
-
-@dataclass(frozen=True)
-class Axis:
-    """An axis of an input or an output: fixed at `size`, or free."""
-
-    size: int | None
-    name: str = ""  # of a free axis, or the formula that its size is of several
-    # By name, of the free axes that may not have any size
-    ranges: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    def __str__(self) -> str:
-        if self.size is not None:
-            return f"{self.size} fixed"
-        if self.name in self.ranges:
-            return f"{self.name}: {self.ranges[self.name]}"
-        return ", ".join([f"{self.name} free", *(f"{name}: {sizes}" for name, sizes in self.ranges.items())])
-
-
-@dataclass(frozen=True)
-class Value:
-    """An input or an output: what it is called, and its axes."""
-
-    name: str
-    axes: tuple[Axis, ...]
-
-    def __str__(self) -> str:
-        return f"{self.name}: ({', '.join(map(str, self.axes))})"
+FORMAT = 3  # of the JSON
+TOLD = ("verdict", "advice", "verified", "proved")  # of what follows from the fields, what the JSON says too
+READABLE = (2, FORMAT)  # a report of format 2 has fewer fields
 
 
 @dataclass(frozen=True)
@@ -98,6 +39,9 @@ class Report:
         first_mismatch: the leg and the first node that departs, if a check failed.
         refusals: the nodes that cannot be built, a line each.
         seconds: the time of each stage.
+        nodes: how many nodes the graph had behind each stage; behind "build", the operations of the Keras model.
+        layers: every layer by its name, as the call that one would write.
+        command: the command line that made it; empty where a program did.
 
     Example:
         >>> report = bridge.convert(module, args).report
@@ -121,9 +65,13 @@ class Report:
     non_trainable: int = 0
     transposes: int = 0  # between nodes of the built model
     custom_layers: tuple[str, ...] = ()  # layers that plain Keras cannot load
+    custom_reasons: dict[str, str] = dataclasses.field(default_factory=dict)  # by layer, what Keras has not
     first_mismatch: str = ""  # leg and first node that departs, when a check failed
     refusals: tuple[str, ...] = ()
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    nodes: dict[str, int] = dataclasses.field(default_factory=dict)
+    layers: dict[str, str] = dataclasses.field(default_factory=dict)
+    command: str = ""
     seed: int = 0  # of the inputs that were drawn
     unvaried: tuple[str, ...] = ()  # outputs that were one number at all inputs, and it: "features (0.0)"
     dtype: str = "float32"  # the coarsest precision of floating point that the source computes in
@@ -157,50 +105,21 @@ class Report:
     def verdict(self) -> str:
         """Proved, and how closely; or what failed; or why nothing is proved. A second line where parameters that torch
         trains do not train."""
-        return "\n".join(line for line in (self._equality, self._lost_training) if line)
+        from bridge.report.verdict import verdict
+
+        return verdict(self)
 
     @property
-    def _lost_training(self) -> str:
-        reasons: dict[str, list[str]] = {}
-        for parameter in self.untrained:
-            reasons.setdefault(parameter.reason, []).append(parameter.name)
-        told = "; ".join(f"{', '.join(_few(names))} ({reason})" for reason, names in reasons.items())
-        count = sum(parameter.size for parameter in self.untrained)
-        return f"{count:,} of {self.source_parameters:,} parameters do not train: {told}" if told else ""
+    def advice(self) -> str:
+        """What to do next, in a sentence."""
+        from bridge.report.verdict import advice
+
+        return advice(self)
 
     @property
-    def _equality(self) -> str:
-        if self.refusals:
-            return f"cannot be converted: {len(self.refusals)} node{'s' * (len(self.refusals) > 1)} refused"
-        if not self.checks:
-            return "planned, not built" if not self.backend else "converted, not compared"
-        if not self.verified:
-            return f"NOT equal: {self.first_mismatch or ', '.join(leg for leg in self.worst)}"
-        sizes = len({check.sizes for check in self.checks if check.leg in LEGS})
-        worst = max(check.error for check in self.checks)
-        where = f"{sizes} choices of sizes" if sizes > 1 else "the exported sizes"
-        odd = len({check.values for check in self.checks if check.values})
-        if odd:
-            where += f" and {odd} kind{'s' * (odd > 1)} of odd values"
-        if sizes == 1 and any(axis.size is None for value in self.inputs for axis in value.axes):
-            where += " only: the source ran at no other"
-        if self.backends:
-            where += f", on {', '.join(self.backends)}"
-        if any(check.leg not in LEGS for check in self.checks):
-            where += ", in training too"
-        if self.unvaried:
-            return (
-                f"equal, which shows little: {', '.join(self.unvaried)} never varied, at {where}; give inputs at which "
-                f"it does"
-            )
-        if not self.amplifies and self.dtype == "float32":
-            return f"proved equal: largest relative error {worst:.1e} at {where}"
-        double = max((c.error for c in self.checks if c.leg in LEGS and c.dtype == "float64"), default=None)
-        if double is None:
-            rounding = "its source's own rounding" if self.amplifies else f"the rounding of {self.dtype}"
-            return f"equal within {rounding}: largest relative error {worst:.1e} at {where}"
-        text = f"proved equal in float64: largest relative error {double:.1e} at {where}"
-        return text if self.dtype == "float64" else f"{text} ({worst:.1e} in {self.dtype})"
+    def failed(self) -> bool:
+        """Whether a node was refused or a comparison failed."""
+        return bool(self.refusals) or (bool(self.checks) and not self.verified)
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -215,12 +134,13 @@ class Report:
             legs[check.name] = max(legs.get(check.name, 0.0), check.error)
         return legs
 
-    def to_text(self, *, width: int | None = None, color: bool = False) -> str:
+    def to_text(self, *, width: int | None = None, color: bool = False, full: bool = False) -> str:
         """The report as lines for a terminal.
 
         Args:
             width: the most characters of a line; 110 if it is not given.
             color: whether to add ANSI colours.
+            full: whether to show long lists whole; otherwise they end in a count.
 
         Returns:
             The text, its lines parted by newlines.
@@ -230,7 +150,7 @@ class Report:
         """
         from bridge.report import text
 
-        return text.render(self, width=width or text.WIDTH, color=color)
+        return text.render(self, width=width or text.WIDTH, color=color, full=full)
 
     def to_html(self) -> str:
         """The report as one HTML page that needs no other file.
@@ -246,7 +166,8 @@ class Report:
         return render(self)
 
     def to_json(self) -> str:
-        """The report as JSON, which `from_json` reads: its fields by name, and the number of the format.
+        """The report as JSON, which `from_json` reads: the number of the format, the verdict and what follows from it,
+        and the fields by name; docs/report.md.
 
         Returns:
             The JSON, indented.
@@ -254,7 +175,10 @@ class Report:
         Example:
             >>> json.loads(report.to_json())["checks"]
         """
-        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2, ensure_ascii=False)
+        told = {name: getattr(self, name) for name in TOLD}
+        return json.dumps(
+            {"format": FORMAT, **told, **dataclasses.asdict(self)}, indent=2, ensure_ascii=False
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Report:
@@ -275,13 +199,13 @@ class Report:
         try:
             data = json.loads(text)
             found = data.pop("format", None)
-            if found == FORMAT:
-                return _read(cls, data)
+            if found in READABLE:
+                return _read(cls, {name: value for name, value in data.items() if name not in TOLD})
         except BROKEN as error:
             raise SourceError(f"not a report: {short_message(error)}") from error
         which = "no format" if found is None else f"format {found}"
         raise SourceError(
-            f"a report of {which}, of which this version of bridge reads {FORMAT}: convert again"
+            f"a report of {which}; this version of bridge reads {' and '.join(map(str, READABLE))}: convert again"
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -302,7 +226,8 @@ class Report:
         path = Path(path)
         if path.suffix not in SUFFIXES:
             raise OutputError(f"{path}: a report is written as {', '.join(SUFFIXES)}")
-        text = {".html": self.to_html, ".json": self.to_json, ".txt": self.to_text}[path.suffix]()
+        forms = {".html": self.to_html, ".json": self.to_json, ".txt": lambda: self.to_text(full=True)}
+        text = forms[path.suffix]()
         write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
         return path
 
@@ -314,10 +239,6 @@ class Report:
 
     def __str__(self) -> str:
         return self.to_text()
-
-
-def _few(names: list[str]) -> list[str]:
-    return names if len(names) <= NAMES else [*names[:NAMES], f"{len(names) - NAMES} more"]
 
 
 def _read(kind: Any, data: Any) -> Any:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal, TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from bridge.report.report import Report, Row, Value
+from bridge.report.records import Row, Value
+from bridge.report.report import Report
+from bridge.report.tree import worst
 from bridge.verification.checks import Check
 
 WIDTH = 110
+LONGEST = 60  # lines of a list that is shown whole
+SHOWN = 24  # lines of a longer one
 
 
-def render(report: Report, *, width: int = WIDTH, color: bool = False) -> str:
-    """`report` as lines of at most `width` characters; `color` adds ANSI colours."""
+def render(report: Report, *, width: int = WIDTH, color: bool = False, full: bool = False) -> str:
+    """`report` as lines of at most `width` characters; `color` adds ANSI colours, `full` shows long lists whole."""
     file = io.StringIO()
     system: Literal["truecolor"] | None = "truecolor" if color else None
     console = Console(
@@ -29,46 +33,79 @@ def render(report: Report, *, width: int = WIDTH, color: bool = False) -> str:
         highlight=False,
         legacy_windows=False,
     )
-    console.print(renderable(report))
+    console.print(renderable(report, full))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
-def renderable(report: Report) -> Group:
+def renderable(report: Report, full: bool = True) -> Group:
     """`report` as something that rich prints."""
-    return Group(*_sections(report))
+    return Group(*_sections(report, full))
 
 
-def _sections(report: Report) -> Iterator[RenderableType]:
+def _sections(report: Report, full: bool) -> Iterator[RenderableType]:
     yield Rule(Text.assemble((report.source, "bold"), " → Keras"), align="left", style="dim")
-    yield Text(report.verdict, style=_verdict_style(report))
+    yield from _verdict(report)
     if report.rows:
         yield Text()
-        yield _rows(report)
+        rows = _folded(report.rows, full)
+        yield _rows(report, rows)
+        yield from _left_out(len(report.rows) - len(rows), "node", _worst(report))
     if report.refusals:
         yield Text()
-        yield from (Text(f"✗ {refusal}", style="red") for refusal in report.refusals)
+        refusals = _folded(report.refusals, full)
+        yield from (Text(f"✗ {refusal}", style="red") for refusal in refusals)
+        yield from _left_out(len(report.refusals) - len(refusals), "refusal")
     if report.checks:
         yield Text()
         yield _legs(report)
     yield Text()
     yield _facts(report)
+    if len(report.rows) + len(report.refusals) > SHOWN:  # what stands on top is out of sight
+        yield Text()
+        yield from _verdict(report)
+
+
+T = TypeVar("T")
+
+
+def _folded(lines: Sequence[T], full: bool) -> Sequence[T]:
+    return lines if full or len(lines) <= LONGEST else lines[:SHOWN]
+
+
+def _left_out(count: int, what: str, told: str = "") -> Iterator[Text]:
+    if count:
+        seen = 'save("report.txt") or to_text(full=True) shows all, --report FILE.html as a page'
+        yield Text(f"… {count:,} more {what}{'s' * (count > 1)}{told}: {seen}", style="dim")
+
+
+def _worst(report: Report) -> str:
+    """Where the error is largest."""
+    error = worst(row.error for row in report.rows)
+    if error is None:
+        return ""
+    row = next(row for row in report.rows if row.error is error)
+    return f", the largest error {error:.1e} at {row.path or row.op}"
+
+
+def _verdict(report: Report) -> Iterator[Text]:
+    yield Text(report.verdict, style=_verdict_style(report))
+    yield Text(f"next: {report.advice}", style="dim")
 
 
 def _verdict_style(report: Report) -> str:
     if report.proved and not report.untrained:
         return "bold green"
-    failed = report.refusals or report.checks and not report.verified
-    return "bold red" if failed else "bold yellow"
+    return "bold red" if report.failed else "bold yellow"
 
 
-def _rows(report: Report) -> Table:
+def _rows(report: Report, rows: Sequence[Row]) -> Table:
     built = any(row.name or row.parameters for row in report.rows)
     table = _table("torch path", "ONNX", "Keras" if built else "Keras (may become)")
     if built:
         table.add_column("parameters", justify="right")
         table.add_column("error", justify="right")
     shown = None
-    for row in report.rows:
+    for row in rows:
         cells = [Text((row.path or "·") if row.path != shown else ""), Text(row.op), _layer(row)]
         if built:
             cells += [
@@ -133,13 +170,18 @@ def facts(report: Report) -> Iterator[tuple[str, tuple[str, ...]]]:
             (f"{report.trainable:,} trainable{in_torch(report)}, {report.non_trainable:,} not trainable",),
         )
         yield "transposes", (str(report.transposes),) if report.rows else ()
-        yield "custom layers", (", ".join(report.custom_layers) or "none: loads with plain Keras",)
+        custom = (
+            f"{name} ({report.custom_reasons.get(name, 'of our own')})" for name in report.custom_layers
+        )
+        yield "custom layers", tuple(custom) or ("none: loads with plain Keras",)
     yield "notes", report.notes
     if report.seconds:
-        stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in report.seconds.items())
+        counts = {stage: f" ({count:,} nodes)" for stage, count in report.nodes.items()}
+        stages = ", ".join(f"{stage} {s:.2f} s{counts.get(stage, '')}" for stage, s in report.seconds.items())
         yield "time", (f"{stages}; {sum(report.seconds.values()):.2f} s in all",)
     if report.checks:
-        yield "drawn with", (f"seed {report.seed}",)
+        drawn = "; ".join(f"{value.name} {value.drawn}" for value in report.inputs if value.drawn)
+        yield "drawn with", (f"seed {report.seed}{': ' * bool(drawn)}{drawn}",)
     if report.backend:
         versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
         yield "made with", (f"Keras on {report.backend}; {versions}",)

@@ -86,6 +86,7 @@ class Verification:
     errors: Mapping[ir.Node, float] = field(default_factory=dict)
     gradients: tuple[Gradient, ...] = ()
     notes: tuple[str, ...] = ()  # conditions that hold beyond the checks
+    drawn: Mapping[str, str] = field(default_factory=dict)  # of every input, the values that it was given
     unvaried: tuple[str, ...] = ()  # outputs that were one number at all inputs, and it: "features (0.0)"
     dtype: str = "float32"  # the coarsest precision of floating point that the source computes in
     first_mismatch: str = ""  # leg and first node that departs, when a check failed

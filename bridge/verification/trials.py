@@ -244,6 +244,23 @@ def varies(array: np.ndarray) -> bool:
     return array.size < 2 or bool((array != array.flat[0]).any())
 
 
+def values_drawn(inputs: Sequence[ir.Value], tried: Sequence[Trial]) -> dict[str, str]:
+    """Of every input its type and the range of the values that it had, odd ones apart."""
+    return {
+        str(value.name): _range([trial.inputs[index] for trial in tried if trial.odd is None])
+        for index, value in enumerate(inputs)
+    }
+
+
+def _range(arrays: Arrays) -> str:
+    filled = [array for array in arrays if array.size]
+    if not filled:
+        return "empty"
+    low, high = min(array.min() for array in filled), max(array.max() for array in filled)
+    dtype = filled[0].dtype
+    return f"{dtype}, {low} to {high}" if dtype.kind in "biu" else f"{dtype}, {low:.3g} to {high:.3g}"
+
+
 def _exported(onnx: Runner, draw: Draw) -> Arrays:
     """What the exported graph gives where the source itself runs."""
     try:

@@ -32,7 +32,7 @@ from bridge.verification.nodes import light_trial, node_errors
 from bridge.verification.precision import precision
 from bridge.verification.reference.as_given import Evaluator, Runner, as_given, in_float64
 from bridge.verification.runners import OnnxRuntime, in_order, keras_call, onnxruntime_at
-from bridge.verification.trials import Run, Trial, odd_trials, smallest_sizes, trials, varies
+from bridge.verification.trials import Run, Trial, odd_trials, smallest_sizes, trials, values_drawn, varies
 from bridge.verification.work import SLOWER
 from bridge.weights.weight_map import detach_from_source, split_by_parameters
 
@@ -177,7 +177,10 @@ def _judged(
     worth."""
     checks = judge_departures(allowing_rounding(found, opened, tried), tried, opened, compared)
     unvaried = tuple(_unvaried(opened, tried))
-    judged = Verification(tuple(checks), notes=tuple(notes), unvaried=unvaried, dtype=tried[0].dtype)
+    drawn = values_drawn(opened.model.graph.inputs, tried)
+    judged = Verification(
+        tuple(checks), notes=tuple(notes), drawn=drawn, unvaried=unvaried, dtype=tried[0].dtype
+    )
     if not judged.amplifies or not judged.verified:
         return judged
     return replace(judged, notes=(*judged.notes, AMPLIFIES.format(judged.dtype)))

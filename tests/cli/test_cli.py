@@ -131,7 +131,9 @@ def test_convert(run, model):
     assert "proved equal" in out
     assert "Dense" in out
     assert names(model.parent) == ["model.onnx", "out.bridge.npz", "out.keras", "r.html"]
-    assert "proved equal" in Path("r.html").read_text()
+    page = Path("r.html").read_text()
+    assert "proved equal" in page
+    assert f"bridge convert {model} -o out.keras --report r.html" in page
     loaded = keras.saving.load_model("out.keras", safe_mode=True)
     x = np.ones((2, 4), np.float32)
     np.testing.assert_allclose(loaded(x), x @ np.arange(1, 13, dtype=np.float32).reshape(4, 3))
