@@ -183,6 +183,40 @@ def grid_sample(d: Draft) -> None:
     )  # fmt: skip
 
 
+@draws("RoiAlign")
+def roi_align(d: Draft) -> None:
+    x, boxes = _image(d, dims=(2, 2)), d.random.randint(1, 4)
+    rois = d.leaf("float32", (boxes, 4), (-2, 9), "iiw")
+    rows = d.leaf("int64", (boxes,), (0, d.values[x].shape[0] - 1), "iwc")
+    given = {} if d.opset < 16 else {"coordinate_transformation_mode": d.pick(["output_half_pixel", None])}
+    d.node(
+        [x, rois, rows], mode=d.pick(["avg", "max", None]), output_height=d.pick([1, 2, 3, None]),
+        output_width=d.pick([1, 2, None]), sampling_ratio=d.random.randint(1, 3),
+        spatial_scale=d.pick([0.5, 1.3, None]), **given,
+    )  # fmt: skip
+
+
+@draws("DeformConv")
+def deform_conv(d: Draft) -> None:
+    x = _image(d, dims=(2, 2))
+    dtype, (batch, channels, *sizes) = d.values[x].dtype.name, d.values[x].shape
+    given = {name: value for name, value in window(d, tuple(sizes), 3).items() if name != "auto_pad"}
+    kernel, pads = given["kernel_shape"], given.get("pads") or [0] * 4
+    strides, dilations = (given.get(name) or [1, 1] for name in ("strides", "dilations"))
+    out = [
+        (n + pads[k] + pads[k + 2] - dilations[k] * (kernel[k] - 1) - 1) // strides[k] + 1
+        for k, n in enumerate(sizes)
+    ]
+    divisors = [g for g in range(1, channels + 1) if channels % g == 0]
+    group, offsets = d.pick(divisors), d.pick(divisors)
+    w = d.leaf(dtype, (group * d.random.randint(1, 2), channels // group, *kernel), roles="w")
+    moved = offsets * int(np.prod(kernel))
+    offset = d.leaf(dtype, (batch, 2 * moved, *out), (-2, 2), "iiw")
+    b = d.leaf(dtype, (d.values[w].shape[0],), roles="w") if d.chance(0.5) else ""
+    mask = d.leaf(dtype, (batch, moved, *out), (-1, 1), "iw") if d.chance(0.5) else ""
+    d.node([x, w, offset, b, mask], group=group, offset_group=offsets, **stripped(given))
+
+
 # --- normalisation -------------------------------------------------------------------------------------------
 
 

@@ -297,7 +297,7 @@ def deform_conv(
     grids = [_grid(site, k, axis, dim) for k, (axis, dim) in enumerate(zip(axes, out, strict=True))]
     parts = []
     for index, part in enumerate(ops.split(x, offset_group, axis=-1)):
-        places = [moved[axis, index] + grid for axis, grid in enumerate(grids)]
+        places = [dims.add(moved[axis, index], grid) for axis, grid in enumerate(grids)]
         parts.append(between(functools.partial(read_at, site, part, rows, sizes), places))
     met = ops.concatenate(parts, axis=-1)
     if mask is not None:

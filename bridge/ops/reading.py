@@ -28,7 +28,8 @@ def read_at(
         within = ops.logical_and(cell >= 0, cell <= size - 1)
         valid = within if valid is None else ops.logical_and(valid, within)
         number = dims.add(ops.multiply(number, size), ops.minimum(ops.maximum(cell, 0), size - 1))
-    have = [*site.shape()[:-1], x.shape[-1]]
+    *spatial, channels = site.shape()
+    have = [*spatial, channels if x.shape[-1] is None else x.shape[-1]]  # of which some may be given
     values = ops.take(dims.reshape(site, x, have, [math.prod(have[:-1]), have[-1]]), number, axis=0)
     return values * ops.expand_dims(ops.cast(valid, site.dtype), -1)
 

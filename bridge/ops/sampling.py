@@ -64,7 +64,8 @@ def roi_align(
 ):  # fmt: skip
     """The mean of the points in each bin of a box; of `max` the largest of their four terms, as in onnxruntime."""
     half = coordinate_transformation_mode == "half_pixel"
-    ends = dims.cast(rois, site.dtype) * spatial_scale - (0.5 if half else 0.0)
+    rois = site.at_run_time(rois) if isinstance(rois, np.ndarray) else rois
+    ends = ops.cast(rois, site.dtype) * spatial_scale - (0.5 if half else 0.0)
     sizes = [dims.size(site, dim) for dim in site.shape()[1:-1]]
     places, inside = [], []
     for axis, (size, count) in enumerate(zip(sizes, (output_height, output_width), strict=True)):
@@ -72,7 +73,8 @@ def roi_align(
         extent = last - first if half else ops.maximum(last - first, 1)
         points = (np.arange(count * sampling_ratio) + 0.5) / (count * sampling_ratio)
         laid = (count, sampling_ratio, 1, 1) if axis == 0 else (1, 1, count, sampling_ratio)
-        place, edge = first + extent * points.reshape(laid).astype(site.dtype), ops.cast(size, site.dtype)
+        place = dims.add(ops.multiply(extent, points.reshape(laid).astype(site.dtype)), first)
+        edge = ops.cast(size, site.dtype)
         inside.append(ops.logical_and(place >= -1, place <= edge))
         places.append(ops.minimum(ops.maximum(place, 0), edge - 1))
     rows = ops.reshape(dims.cast(batch_indices, "int32"), (-1, 1, 1, 1, 1))

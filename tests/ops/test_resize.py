@@ -236,8 +236,116 @@ def test_only_the_axes_that_are_named():
     check(source, transposes=2, sizes=SIZES)
 
 
+REFUSED = {
+    'coordinate_transformation_mode = "tf_crop_and_resize"': "crop with Slice",
+    'mode = "linear", keep_aspect_ratio_policy = "not_larger"': "keep_aspect_ratio_policy",
+}
+
+
+@pytest.mark.parametrize("attributes", REFUSED)
+def test_refused(attributes):
+    refuses(resized(attributes), REFUSED[attributes])
+
+
+def test_refused_antialias():
+    refuses(
+        "g (float[N, 3, H, W] x) => (float[N, 3, 4, 4] y) <int64[4] s = {2, 3, 4, 4}> "
+        '{ y = Resize <mode = "linear", antialias = 1> (x, , , s) }',
+        "give the scales",
+    )
+
+
+CROP = 'coordinate_transformation_mode = "tf_crop_and_resize", extrapolation_value = 2.5'
+REGIONS = {
+    "beyond": (f'{CROP}, mode = "linear"', "r", "3, 7"),
+    "cells": (f'{CROP}, mode = "nearest"', "r", "3, 7"),
+    "one row": (f'{CROP}, mode = "linear"', "r", "1, 7"),
+    "the ratio of the sides, not larger": (
+        'axes = [2, 3], keep_aspect_ratio_policy = "not_larger", mode = "linear"', "", "6, 9",
+    ),
+    "the ratio of the sides, not smaller": (
+        'axes = [2, 3], keep_aspect_ratio_policy = "not_smaller", mode = "nearest"', "", "6, 9",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", REGIONS.values(), ids=REGIONS)
+def test_a_region_and_sizes_that_follow(row):
+    """Between channels that are last inside, which ONNX numbers otherwise."""
+    how, region, sizes = row
+    whole = sizes if "axes" in how else f"2, 2, {sizes}"
+    check(
+        "g (float[2, 3, 4, 5] x) => (float[A, B, C, D] y) <float[2, 3, 1, 1] w, "
+        f"int64[{whole.count(',') + 1}] s = {{{whole}}}, float[8] r = {{0, 0, 0.4, 0.6, 1, 1, 1.2, 0.9}}> "
+        f'{{ c = Conv (x, w) y = Resize <{how}> (c, {region or chr(34) * 2}, "", s) }}',
+        sizes=[{}],
+        transposes=None,
+    )
+
+
+# --- boxes, and kernels whose places move ---------------------------------------------------------------------
+
+BOXES = '<ir_version: 10, opset_import: ["": 16]>'  # the newest in which onnxruntime reads them
+
+
+@pytest.mark.parametrize("mode", ["avg", "max"])
+def test_boxes(mode):
+    check(
+        f"""{BOXES} g (float[1, C, H, W] x, float[R, 4] r, int64[R] i) => (float[R, C, 3, 2] y)
+        {{ y = RoiAlign <mode = "{mode}", output_height = 3, output_width = 2, sampling_ratio = 2,
+          spatial_scale = 0.5> (x, r, i) }}""",
+        ranges={"r": (-3, 20), "i": (0, 1)},
+        transposes=2,
+    )
+
+
+def test_known_boxes():
+    check(
+        BOXES
+        + """g (float[1, C, H, W] x) => (float[3, C, 2, 1] y)
+        <float[3, 4] r = {-1, 0.5, 2, 3, 1, 2, 6, 4, 3, 3, 9, 9}, int64[3] i = {0, 0, 0}>
+        { y = RoiAlign <output_height = 2, sampling_ratio = 1> (x, r, i) }""",
+        transposes=2,
+    )
+
+
+def test_boxes_in_a_known_picture():
+    check(
+        BOXES
+        + """g (float[R, 4] r) => (float[R, 1, 1, 2] y)
+        <float[1, 1, 2, 3] x = {1, 2, 3, 4, 5, 6}, int64[1] zero = {0}>
+        { s = Shape <start = 0, end = 1> (r)  i = Expand (zero, s)
+          y = RoiAlign <output_width = 2, sampling_ratio = 2> (x, r, i) }""",
+        ranges={"r": (-2, 5)},
+        transposes=None,
+        one_way=True,
+    )
+
+
 def test_boxes_that_say_how_much_of_them_is_read_are_refused():
     refuses(
         "g (float[1, 3, 5, 5] x, float[2, 4] r, int64[2] i) => (float[2, 3, 2, 1] y) { y = RoiAlign <output_height = 2> (x, r, i) }",
         "sampling_ratio=0: how many points it reads hangs on the sizes",
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3)])
+def test_a_kernel_whose_places_move(height, width):
+    places = height * width
+    check(
+        f"""g (float[N, 4, 4, 5] x, float[N, {4 * places}, A, B] o, float[N, {2 * places}, A, B] m) => (float[N, 6, A, B] y)
+        <float[6, 2, {height}, {width}] w, float[6] b>
+        {{ y = DeformConv <group = 2, offset_group = 2> (x, w, o, b, m) }}""",
+        layers=["Conv2D"],
+        transposes=2,
+        sizes=[{"N": 2, "A": 5 - height, "B": 6 - width}],
+    )
+
+
+def test_windows_as_long_as_an_axis():
+    check(
+        """g (float[N, T] x) => (float[N, T] a, float[N, T] b, float[N, T] c) <int64 one = {1}>
+        { s = Shape (x)  t = Gather (s, one)  h = HannWindow (t)  m = HammingWindow (t)  k = BlackmanWindow <periodic = 0> (t)
+          a = Mul (x, h)  b = Mul (x, m)  c = Mul (x, k) }""",
+        sizes=[{"N": 2, "T": 5}, {"N": 1, "T": 8}],
     )
