@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import onnx_ir as ir
 
-from bridge.build.as_code import as_code
 from bridge.build.flow import flow
 from bridge.files.archives import entries
 from bridge.graph.gradients import reached_by_gradient
@@ -164,6 +163,8 @@ def _with_nodes(stages: Fields, **nodes: int) -> Fields:
 
 def _keras(model: keras.Model, source: Source, compared: bool) -> Fields:
     import keras
+
+    from bridge.build.as_code import as_code
 
     custom = [layer for layer in model.layers if _is_custom(layer)]
     more = [name for name, used in (("onnxruntime", compared), ("torch", source.torch is not None)) if used]

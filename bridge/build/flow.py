@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from bridge.build.assembly import LayerRecord
-from bridge.ops.contract import Plan, Step
+if TYPE_CHECKING:
+    from bridge.build.assembly import LayerRecord
+    from bridge.ops.contract import Plan, Step
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import bridge
 from bridge.frontend.torch.trees import paths, register
 from bridge.graph.structure import label, leaves, nested, plain
-from bridge.report.report import Axis, Value
+from bridge.report.records import Axis
 
 NET = nn.Linear(3, 3).eval()
 X = torch.randn(2, 3)
@@ -82,7 +82,8 @@ def test_names_stay_through_saving_and_training(tmp_path: Path) -> None:
     result = bridge.convert(module, X, verify=bridge.Verify(training=True))
     assert result.report.proved
     called = ("z", "states.mean", "states.deviation.twice", "states.deviation.again")
-    assert result.report.outputs == tuple(Value(name, (Axis(None, "batch"), Axis(3))) for name in called)
+    assert [value.name for value in result.report.outputs] == list(called)
+    assert all(value.axes == (Axis(None, "batch"), Axis(3)) for value in result.report.outputs)
     path = result.save(tmp_path / "model.keras")
     assert bridge.verify(path, module, X, options=bridge.Verify(training=True)).proved
     found = keras.saving.load_model(path)(X.numpy())

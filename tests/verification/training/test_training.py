@@ -238,7 +238,7 @@ UNTRAINED = {
     ),
     "normalised": (
         nn.Sequential(nn.Embedding(5, 4, max_norm=2.0)),
-        bridge.ExportError,
+        bridge.UnsupportedError,
         r"at 0 .*renorm\(weight, 2, 0, 2\)",
     ),
 }
