@@ -32,8 +32,8 @@ def advice(report: Report) -> str:
     if report.untrained:
         return "It is equal as it is. Before you train it, read below what would not train and why."
     if report.custom_layers:
-        return "Save it; whoever loads it imports bridge.layers first, for the layers that Keras lacks."
-    return "Save it: plain Keras loads it, and bridge.load finds the way back to torch."
+        return "Whoever loads the saved model imports bridge.layers first, for the layers that Keras lacks."
+    return "Plain Keras loads the saved model, and bridge.load finds the way back to torch."
 
 
 def repeat(report: Report) -> str:
