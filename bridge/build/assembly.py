@@ -181,9 +181,12 @@ class Frame:
         array = self.assembly.array(value)
         return array if array.size else self.at_run_time(array)
 
-    def at_run_time(self, constant: np.ndarray) -> Tensor:
+    def at_run_time(self, value: object) -> Tensor:
         """A constant as a tensor of the model, so that a layer called on it is the model's, and of its own shape when
-        it is loaded."""
+        it is loaded; what is one stays."""
+        if isinstance(value, keras.KerasTensor):
+            return value
+        constant = np.asarray(value)
         join = ops.logical_or if constant.dtype == bool else ops.add
         dtype = (
             "bool"

@@ -94,8 +94,8 @@ class Site:
         )
         return ops.reshape(table(ops.reshape(self._frame.zero("int32"), (1,))), weight.dims)
 
-    def at_run_time(self, constant: np.ndarray) -> Tensor:
-        return self._frame.at_run_time(constant)
+    def at_run_time(self, value: object) -> Tensor:
+        return self._frame.at_run_time(value)
 
     def float_type(self, dtype: ir.DataType | None) -> str:
         return self._assembly.float_type(dtype)
@@ -233,10 +233,8 @@ def _output(frame: Frame, value: ir.Value) -> Tensor:
         tensor = frame.ordered(value, frame.plan.signature_perms.get(value))
     else:
         tensor = frame.assembly.array(known.numpy())
-    if isinstance(tensor, keras.KerasTensor):
-        return tensor
     try:
-        return frame.at_run_time(np.asarray(tensor))
+        return frame.at_run_time(tensor)
     except Refused as refused:
         raise UnsupportedError([Refusal("output", str(value.name), str(refused))]) from refused
 
@@ -301,8 +299,7 @@ def _with_model_tensor(
     ):
         if parameter is None or parameter.kind.known or argument is None or isinstance(argument, Weight):
             continue
-        if not isinstance(argument, keras.KerasTensor):
-            arguments[index] = site.at_run_time(np.asarray(argument))
+        arguments[index] = site.at_run_time(argument)
         break
     return arguments
 

@@ -62,9 +62,8 @@ class Source:
         structure.Path, ...
     ] = ()  # where the user finds each output; of a file, which lists them, nothing
     integers: Given | None = None  # the file, where `given` is the model of numbers that it stands for
-    unrepeated: Torch | None = (
-        None  # with its example as it was given, where its batch is guessed and to be confirmed
-    )
+    # With its example as it was given, where its batch is guessed and to be confirmed
+    unrepeated: Torch | None = None
 
     @property
     def module(self) -> Torch | None:

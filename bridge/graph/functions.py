@@ -33,7 +33,7 @@ import onnx.parser
 import onnx_ir as ir
 
 from bridge.graph.recurrent import LAYERS, STATES, RecurrentOp
-from bridge.graph.rewriting import all_nodes
+from bridge.graph.rewriting import all_nodes, is_onnx
 
 DOMAIN = "bridge"
 OPSET = 23  # of ONNX's own operators, in these bodies and in every graph that the passes see
@@ -300,7 +300,7 @@ def _written(function: onnx.FunctionProto) -> bytes:
 
 def is_foreign(node: ir.Node) -> bool:
     """Whether `node` is an operator neither of ONNX nor of ours, of whose results nothing can be inferred."""
-    return node.domain not in ("", "ai.onnx", DOMAIN)
+    return not is_onnx(node) and node.domain != DOMAIN
 
 
 def add_functions(model: ir.Model) -> None:

@@ -13,7 +13,7 @@ from bridge.graph.shapes import shape_of
 from bridge.keras_compat import Config, with_exact_scale
 from bridge.ops import dims
 from bridge.ops.contract import Site, Step, Tensor
-from bridge.ops.halves import HALVES, single
+from bridge.ops.halves import HALVES, as_half, single
 from bridge.ops.layouts import HEADS
 from bridge.ops.registry import op
 from bridge.weights.recipes import Recipe
@@ -74,7 +74,7 @@ def attention(
         y = ops.einsum("bnts,bsnh->btnh", _weights(q, keys, softcap, **options), values)
     else:
         y = ops.dot_product_attention(q, keys, values, **options)
-    y = ops.cast(y, site.dtype) if site.dtype in HALVES else y
+    y = as_half(y, site.dtype)
     if sees is not None:
         y = y * ops.cast(ops.transpose(sees, (0, 2, 1, 3)), site.dtype)
     if apart:
@@ -218,7 +218,7 @@ def _in_steps(
 
     q, k, v = (split(index, *part) for index, part in enumerate(parts))
     weights = _weights(single(q), single(k), is_causal=bool(is_causal), scale=q.shape[-1] ** -0.5)
-    weights = ops.cast(weights, site.dtype) if site.dtype in HALVES else weights
+    weights = as_half(weights, site.dtype)
     weights = site.layer(layers.Dropout, rate=dropout)(weights) if dropout else weights
     rows = site.shape()[:2]
     y = ops.einsum("bnts,bsnh->btnh", weights, v)
@@ -264,4 +264,4 @@ def multi_head_attention(
         layer = with_exact_scale(layer)
     scored = double or bool(read)  # with its scores asked for, no kernel of JAX's works in single precision
     made = layer(q, v, k, use_causal_mask=bool(is_causal), return_attention_scores=scored)
-    return tree.map_structure(lambda x: ops.cast(x, site.dtype), made) if site.dtype in HALVES else made
+    return tree.map_structure(lambda x: as_half(x, site.dtype), made)

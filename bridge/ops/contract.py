@@ -319,8 +319,8 @@ class Site(Protocol):
         """A weight where the graph has a tensor."""
         ...
 
-    def at_run_time(self, constant: np.ndarray) -> Tensor:
-        """A constant as a tensor of the model."""
+    def at_run_time(self, value: object) -> Tensor:
+        """A constant as a tensor of the model; what is one stays."""
         ...
 
     def float_type(self, dtype: ir.DataType | None) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import keras
-import numpy as np
-
 from bridge import layers
 from bridge.graph.loops import ENDLESS, carried, scanned_in, scanned_out, trips
 from bridge.graph.shapes import rank, shape_of, symbolic_contents
 from bridge.keras_compat import joins_shapes
-from bridge.ops.contract import Refused, Site, Step, Tensor
+from bridge.ops.contract import Refused, Site, Step
 from bridge.ops.dims import length
 from bridge.ops.registry import op
 
@@ -32,12 +29,7 @@ def choose(site: Site, cond, *, then_branch, else_branch):
     then, given = site.model(then_branch, "then")
     other, otherwise = site.model(else_branch, "else")
     layer = site.layer(layers.If, then_branch=then, else_branch=other)
-    return layer([_tensor(site, cond), given, otherwise])
-
-
-def _tensor(site: Site, value: object) -> Tensor:
-    """A tensor of the model, where the builder may be given a constant."""
-    return value if isinstance(value, keras.KerasTensor) else site.at_run_time(np.asarray(value))
+    return layer([site.at_run_time(cond), given, otherwise])
 
 
 CARRIED = "how many axes has what it carries, or makes, is not known"
@@ -72,7 +64,7 @@ def scan(
     scan_output_axes=None, scan_output_directions=None,
 ):  # fmt: skip
     model, others = site.model(body, "body")
-    tensors = [_tensor(site, value) for value in inputs]
+    tensors = [site.at_run_time(value) for value in inputs]
     wholes = [(side, side.whole) for side in scanned_in(site.node) if side.whole is not None]
     taken = [(side.axis % rank(whole), side.reverse) for side, whole in wholes]
     given = [(side.axis % (rank(side.part) + 1), side.reverse) for side in scanned_out(site.node)]
@@ -89,6 +81,6 @@ def loop(site: Site, limit=None, cond=None, *states, body):
             "how often it runs, and with it a size of what it gives, the data decide, which jax cannot"
         )
     layer = site.layer(layers.Loop, body=model, counted=times is not None)
-    on = site.at_run_time(np.array(True)) if cond is None else _tensor(site, cond)
-    most = _tensor(site, limit if times is None else length(site, times))
-    return layer([most, on, [_tensor(site, state) for state in states], others])
+    on = site.at_run_time(True if cond is None else cond)
+    most = site.at_run_time(limit if times is None else length(site, times))
+    return layer([most, on, [site.at_run_time(state) for state in states], others])

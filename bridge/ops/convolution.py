@@ -64,7 +64,7 @@ def conv(
     *, auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None,
 ):  # fmt: skip
     axes = windows(site.shape()[1:-1], _kernel(site.step) or [], strides, pads, dilations, auto_pad)
-    x = _made(site, x)
+    x = site.at_run_time(x)  # Keras does not look whether its kernel is a tensor
     depthwise = isinstance(w, Weight) and group == x.shape[-1] > 1 and len(axes) in DEPTHWISE
     padding, x = _pad(site, x, axes, causal=not depthwise)
     return _in_steps(site, x, w, b, axes, group, padding, depthwise)
@@ -86,11 +86,6 @@ def _in_steps(
         axes = [replace(axis, stride=1) for axis in axes]
     y = _convolved(site, x, w, b, axes, group, padding, depthwise)
     return y[(slice(None), *(slice(None, None, step) for step in steps))] if thinned else y
-
-
-def _made(site: Site, x: Tensor) -> Tensor:
-    """What is convolved, a tensor: Keras does not look whether its kernel is one."""
-    return site.at_run_time(x) if isinstance(x, np.ndarray) else x
 
 
 def _pad(site: Site, x: Tensor, axes: Sequence[Window], causal: bool) -> tuple[str, Tensor]:
@@ -190,7 +185,7 @@ def conv_transpose(
 ):  # fmt: skip
     """What the pads cut off the whole output is cropped; what lies behind it (output_padding) Keras makes itself."""
     axes = windows(site.shape()[1:-1], _kernel(site.step) or [], strides, pads, dilations)
-    x = _made(site, x)
+    x = site.at_run_time(x)  # Keras does not look whether its kernel is a tensor
     extra = output_padding or [0] * len(axes)
     if auto_pad in ("SAME_UPPER", "SAME_LOWER") or output_shape:
         axes = [

@@ -17,6 +17,11 @@ def single(x: Tensor) -> Tensor:
     return ops.cast(x, "float32") if str(x.dtype) in HALVES else x
 
 
+def as_half(x: Tensor, dtype: str) -> Tensor:
+    """`x`, in `dtype` where that is one of half precision."""
+    return ops.cast(x, dtype) if dtype in HALVES else x
+
+
 def in_single(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """`build`, whose last operand is `single` and whose result has the type that this had, as onnxruntime does it."""
 

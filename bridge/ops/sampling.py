@@ -27,7 +27,7 @@ def _check_grid(step: Step) -> str | None:
 def grid_sample(site: Site, x, grid, *, align_corners=0, mode="linear", padding_mode="zeros"):
     """The grid is as ONNX has it: (batch, positions…, coordinates), the last spatial axis first, from -1 to 1."""
     mode = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
-    grid = site.at_run_time(grid) if isinstance(grid, np.ndarray) else grid
+    grid = site.at_run_time(grid)
     sizes = [dims.size(site, dim) for dim in site.shape()[1:-1]]
     rank = len(sizes)
     places = []
@@ -64,8 +64,7 @@ def roi_align(
 ):  # fmt: skip
     """The mean of the points in each bin of a box; of `max` the largest of their four terms, as in onnxruntime."""
     half = coordinate_transformation_mode == "half_pixel"
-    rois = site.at_run_time(rois) if isinstance(rois, np.ndarray) else rois
-    ends = ops.cast(rois, site.dtype) * spatial_scale - (0.5 if half else 0.0)
+    ends = ops.cast(site.at_run_time(rois), site.dtype) * spatial_scale - (0.5 if half else 0.0)
     sizes = [dims.size(site, dim) for dim in site.shape()[1:-1]]
     places, inside = [], []
     for axis, (size, count) in enumerate(zip(sizes, (output_height, output_width), strict=True)):

@@ -24,6 +24,7 @@ from bridge.passes.work import FAST, SLOW, products
 Products: TypeAlias = dict[tuple[str, ...], tuple[tuple[Dim, ...], int, str]]
 MAX_VALUE_BYTES = 1 << 30  # of one value, where every free size is 1
 MAX_RUN_BYTES = 1 << 28  # of one value, at sizes that nobody asked for
+UNSIZED = (ir.DataType.STRING, ir.DataType.UNDEFINED)  # types whose values have no size of their own
 MAX_STEPS = 10**11  # of all nodes, at sizes that nobody asked for: seconds
 MAX_OF_ALL = 2 * 10**11  # of them, at any
 MAX_COMPARED = 1 << 24  # numbers in outputs, at sizes that nobody asked for
@@ -180,8 +181,7 @@ def known_bytes(value: ir.Value) -> int | None:
 
 
 def _itemsize(dtype: ir.DataType | None) -> int:
-    unsized = dtype in (None, ir.DataType.STRING, ir.DataType.UNDEFINED)
-    return 8 if dtype is None or unsized else max(1, math.ceil(dtype.itemsize))
+    return 8 if dtype is None or dtype in UNSIZED else max(1, math.ceil(dtype.itemsize))
 
 
 def _least(dim: Dim, sizes: Mapping[str, int] | None = None) -> int:

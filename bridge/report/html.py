@@ -15,9 +15,9 @@ from typing import Any
 
 import jinja2
 
+from bridge.report import text
 from bridge.report.plots import LEVELS, lanes, largest, level, profile
 from bridge.report.report import Report
-from bridge.report.text import facts, sized
 from bridge.report.tree import Branch, tree
 from bridge.report.verdict import repeat
 from bridge.verification.checks import LEGS
@@ -36,11 +36,11 @@ def render(report: Report) -> str:
         profile=profile(report),
         largest=[(place, report.rows[place]) for place in largest(report)],
         legs=LEGS,
-        facts=[(name, lines) for name, lines in facts(report) if lines and name != "time"],
+        facts=[(name, lines) for name, lines in text.facts(report) if lines and name != "time"],
         levels=LEVELS,
         level=functools.partial(level, limit=report.limit),
         number=number,
-        sized=sized,
+        sized=text.sized,
         repeat=repeat(report),
         short=SHORT,
         long=LONG,
@@ -108,9 +108,7 @@ def cut(text: str, length: int = SHORT * 2) -> str:
 
 
 def number(error: float | None) -> str:
-    if error is None:
-        return "–"
-    return f"{error:.1e}" if error else "0"
+    return "–" if error is None else text.number(error)
 
 
 @functools.cache

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bridge.report.report import Report
-from bridge.report.tree import worst
-from bridge.verification.checks import Check
+from bridge.report.tree import ranked, worst
+from bridge.verification.checks import Check, by_leg
 
 LEVELS = (  # class, largest error as a part of the limit, what the legend says
     ("close", 1e-2, "at most a hundredth of the limit"),
@@ -17,11 +17,8 @@ LEVELS = (  # class, largest error as a part of the limit, what the legend says
     ("off", math.inf, "beyond it"),
 )
 UNKNOWN = "unknown"
-FLOORS = {
-    "float16": 2.0**-11,
-    "bfloat16": 2.0**-8,
-    "float64": 2.0**-53,
-}  # half a step of the last bit, next to one
+# Half a step of the last bit, next to one
+FLOORS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float64": 2.0**-53}
 FLOOR_FLOAT32 = 2.0**-24
 COLUMNS = 600  # of the plot; where there are more nodes, each column shows the largest error of several
 
@@ -56,10 +53,7 @@ class Lane:
 
 
 def lanes(report: Report) -> Iterator[Lane]:
-    legs: dict[tuple[str, str], list[Check]] = {}
-    for check in report.checks:
-        legs.setdefault((check.name, check.dtype), []).append(check)
-    for (leg, dtype), checks in legs.items():
+    for (leg, dtype), checks in by_leg(report.checks).items():
         limit = max(check.limit for check in checks)
         placed = tuple((_beside(check.error, check.limit), check) for check in checks)
         yield Lane(leg, dtype, limit, _beside(limit, limit), placed)
@@ -137,9 +131,5 @@ def profile(report: Report) -> Profile | None:
 def largest(report: Report, count: int = 8) -> list[int]:
     """The places of the rows that are off most."""
     measured = [place for place, row in enumerate(report.rows) if row.error]
-    measured.sort(key=lambda place: -_finite(report.rows[place].error or 0.0))
+    measured.sort(key=lambda place: -ranked(report.rows[place].error or 0.0))
     return measured[:count]
-
-
-def _finite(error: float) -> float:
-    return math.inf if math.isnan(error) else error

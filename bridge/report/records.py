@@ -66,9 +66,7 @@ class Value:
 
     name: str
     axes: tuple[Axis, ...]
-    drawn: str = (
-        ""  # of an input, its type and the range of the values that it was given: "float32, -2.9 to 3.1"
-    )
+    drawn: str = ""  # of an input, its type and the range of what it was given: "float32, -2.9 to 3.1"
     row: int | None = None  # of an output, the place of the row that gives it
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 from bridge.report.records import Row, Value
 from bridge.report.report import Report
 from bridge.report.tree import worst
-from bridge.verification.checks import Check
+from bridge.verification.checks import Check, by_leg
 
 WIDTH = 110
 LONGEST = 60  # lines of a list that is shown whole
@@ -125,18 +125,19 @@ def error_text(error: float | None, limit: float) -> Text:
     """An error, green up to `limit` and red beyond."""
     if error is None:
         return Text("")
-    return Text(f"{error:.1e}" if error else "0", style="green" if error <= limit else "bold red")
+    return Text(number(error), style="green" if error <= limit else "bold red")
+
+
+def number(error: float) -> str:
+    return f"{error:.1e}" if error else "0"
 
 
 def _legs(report: Report) -> Table:
     table = _table("compared", "in", "sizes")
     table.add_column("largest error", justify="right")
     table.add_column("limit", justify="right")
-    legs: dict[tuple[str, str], list[Check]] = {}
-    for check in report.checks:
-        legs.setdefault((check.name, check.dtype), []).append(check)
     above = None
-    for (leg, dtype), checks in legs.items():
+    for (leg, dtype), checks in by_leg(report.checks).items():
         worst = max(checks, key=lambda check: check.error / check.limit)
         lines = [Text(sized(c), style="" if c.passed else "bold red") for c in checks]
         sizes = Text("as above", style="dim") if lines == above else Text("\n").join(lines)

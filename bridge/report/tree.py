@@ -64,7 +64,12 @@ class Branch:
 def worst(errors: Iterable[float | None]) -> float | None:
     """The largest of the errors that were measured; NaN is larger than any."""
     measured = (error for error in errors if error is not None)
-    return max(measured, key=lambda error: math.inf if math.isnan(error) else error, default=None)
+    return max(measured, key=ranked, default=None)
+
+
+def ranked(error: float) -> float:
+    """An error by its size, NaN as one beyond all numbers."""
+    return math.inf if math.isnan(error) else error
 
 
 def tree(report: Report) -> Branch:

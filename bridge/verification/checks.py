@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,14 @@ class Gradient:
 
     name: str
     error: float
+
+
+def by_leg(checks: Iterable[Check]) -> dict[tuple[str, str], list[Check]]:
+    """The checks of each leg, by its name and precision, in the order in which these come."""
+    legs: dict[tuple[str, str], list[Check]] = {}
+    for check in checks:
+        legs.setdefault((check.name, check.dtype), []).append(check)
+    return legs
 
 
 def all_pass(checks: Sequence[Check]) -> bool:

@@ -26,8 +26,7 @@ FLOATS = {ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE}
 
 class OnnxRuntime:
     """onnxruntime (`graph/session.py`) on a graph of ours, whose weights are shared, or on a serialised model or the
-    path of one. Raises `SourceError` where it refuses the model, `NotRun` where what it is
-    given."""
+    path of one. Raises `SourceError` where it refuses the model, `NotRun` where what it is given."""
 
     name = "onnxruntime"
 

@@ -137,7 +137,9 @@ def matmul_n_bits(
         write.refuse("it may compute in integers of 8 bits or in half precision; leave accuracy_level out")
     blocks = -(-K // max(block_size, 1))
     wanted = N * blocks * block_size * bits // 8, N * blocks
-    if bits not in BITS or min(wanted) < 1 or (packed.size, scale.size) != wanted:
+    zeros = N * -(-blocks * bits // 8) if zero is not None and zero.dtype == np.uint8 else N * blocks
+    fits = (packed.size, scale.size) == wanted and (zero is None or zero.size == zeros)
+    if bits not in BITS or min(wanted) < 1 or not fits:
         write.refuse(f"its matrix and scales do not hold {N} rows of {K} numbers of {bits} bits")
     numbers = _unpacked(packed.reshape(N, blocks, -1), bits)[..., :block_size]
     if zero is None:

@@ -48,6 +48,7 @@ REDUCTIONS = ("GlobalAveragePool", "GlobalLpPool", "Reduce")  # how names of ope
 HALVES = ("float16", "bfloat16")
 INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)  # of which the formulas are not
 Places = list[np.ndarray]  # which elements of each output
+Pair = tuple[Arrays, Arrays]  # the outputs, and the same rounded otherwise
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,10 @@ def elements_sure(source: Alone, trial: Trial) -> Sure | None:
         except (SourceError, NotRun):  # a node does not run alone
             continue
         halves = form is source.given and trial.dtype in HALVES
-        moved += [trial.onnx] if halves else []
-        if _is_whole(before, trial.onnx, _sure(before, chosen, moved, []).decided):
-            return _sure(before, chosen, moved, list(_finer(source, trial, before)))
+        pairs = [(before, after) for after in ([*moved, trial.onnx] if halves else moved)]
+        if _is_whole(before, trial.onnx, _decided(before, chosen, pairs)):
+            finer = list(_finer(source, trial, before))
+            return _sure(before, chosen, [*pairs, *finer], bool(finer))
     return None
 
 
@@ -122,26 +124,29 @@ def _is_whole(made: Arrays, whole: Arrays, decided: Places) -> bool:
     return all(map(np.array_equal, still_decided(decided, whole, made, jump=True), decided))
 
 
-def _sure(
-    before: Arrays, chosen: list[Arrays], moved: list[Arrays], finer: list[tuple[Arrays, Arrays]]
-) -> Sure:
+def _decided(before: Arrays, chosen: list[Arrays], pairs: list[Pair]) -> Places:
+    """Where nothing that is chosen changes what was `before`, and no rounding, which `pairs` show, decides."""
     decided = [~(np.isfinite(x) & (np.abs(x.astype(np.float64)) > HUGE)) for x in before]
     for after in chosen:
         decided = still_decided(decided, before, after)
-    pairs, left = [*((before, after) for after in moved), *finer], decided
     while True:  # what is large and undecided says nothing of how far the rest may be off
+        left = decided
         for one, other in pairs:
             left = still_decided(left, one, other, jump=True)
         if all(map(np.array_equal, left, decided)):
-            break
+            return decided
         decided = left
+
+
+def _sure(before: Arrays, chosen: list[Arrays], pairs: list[Pair], in_float64: bool) -> Sure:
+    decided = _decided(before, chosen, pairs)
     errors = [worst_error(elements_at(other, decided), elements_at(one, decided)) for one, other in pairs]
     moves = [*((before, after) for after in chosen), *pairs]
     room = [
         _room(x, d, [(a[i], b[i]) for a, b in moves])
         for i, (x, d) in enumerate(zip(before, decided, strict=True))
     ]
-    return Sure(room, PLACES * max(errors), bool(finer))
+    return Sure(room, PLACES * max(errors), in_float64)
 
 
 def _room(made: np.ndarray, decided: np.ndarray, moves: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
@@ -193,7 +198,7 @@ def _rounded(form: Form, trial: Trial) -> Iterator[Arrays]:
             yield form.plain.run(inputs, off)
 
 
-def _finer(source: Alone, trial: Trial, before: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
+def _finer(source: Alone, trial: Trial, before: Arrays) -> Iterator[Pair]:
     """The outputs in float64 beside those of the same source as it is, torch's beside torch's, where it runs so; with
     the infinities that these have: to overflow is no matter of rounding."""
     single = before if source.opened.module is None else trial.torch

@@ -93,7 +93,7 @@ class Open(NamedTuple):
 
     @property
     def fills(self) -> tuple[Fill, ...]:
-        """What is put in their place."""
+        """What is put in their place; as many of each row, so that all nodes have as many choices."""
         return FILLS + (INFINITIES if self.compares else FILLS[: len(INFINITIES)])
 
 

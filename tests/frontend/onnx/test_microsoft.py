@@ -92,13 +92,14 @@ def test_a_mask_that_is_one_for_all_queries_is_compared_before_keras_too():
         ("DynamicQuantizeLSTM <hidden_size = 8> (x, w, w)", "dequantize=True makes it an LSTM of numbers"),
         ("Sampling (x, w)", "no builder for this operator"),
         ("MatMulNBits <K = 8, N = 0, block_size = 16> (x, w, g)", "do not hold 0 rows of 8 numbers of 4 bits"),
+        ("MatMulNBits <K = 8, N = 1, block_size = 8> (x, bytes, one, few)", "do not hold 1 rows of 8 numbers of 4 bits"),
         ("MatMulNBits <K = 8, N = 3, block_size = 0> (x, w, g)", "do not hold 3 rows of 8 numbers of 4 bits"),
         ("SkipLayerNormalization (z, x, g)", "its skip has 2 rows for N of its input"),
     ],
 )  # fmt: skip
 def test_refused(call, match):
-    text = f"""g (float[2, 3, 8] x, float[N, 3, 8] z) => (float[A, B, C] y) <float[8, 24] w, float[8] g>
-        {{ y = com.microsoft.{call} }}"""
+    text = f"""g (float[2, 3, 8] x, float[N, 3, 8] z) => (float[A, B, C] y) <float[8, 24] w, float[8] g,
+        uint8[4] bytes = {{1, 2, 3, 4}}, float[1] one = {{1}}, uint8[3] few = {{1, 2, 3}}> {{ y = com.microsoft.{call} }}"""
     refuses(HEADER + text, match)
 
 
