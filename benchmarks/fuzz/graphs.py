@@ -16,6 +16,7 @@ import onnx.printer
 from onnx import helper, numpy_helper
 
 import benchmarks.fuzz.bodies
+import benchmarks.fuzz.classical
 import benchmarks.fuzz.fused
 import benchmarks.fuzz.indexing
 import benchmarks.fuzz.networks

@@ -20,7 +20,7 @@ from bridge.weights.weight import Weight
 # --- reading by index ---------------------------------------------------------------------------------------
 
 
-@op("Gather", layout=FIRST_INPUT, axes="axis", makes=(layers.Embedding, layers.Reshape))
+@op("Gather", layout=FIRST_INPUT, axes="axis", makes=(layers.Embedding, *dims.RESHAPING))
 def gather(site: Site, data: Weight | Tensor, indices, *, axis=0):
     if isinstance(data, Weight):
         return _lookup(site, data, indices, axis)

@@ -92,11 +92,11 @@ IMAGES = "float[N, 8, 4] a, float[N, 8, 8, 4] b, float[N, 8, 8, 8, 4] c, float[N
     "BatchNormalization (b, s, o, m, v)", "GroupNormalization <num_groups = 2> (b, s, o)",
     "InstanceNormalization (b, s, o)",
 ]  # fmt: skip
-SEQUENCES = "float[N, T, 4] x, int64[N, T] ids, bool yes, bool go, int64 count, float[N, 4] s", (
-    "float[4, 6] w, float[6] b, float[4] g, float[9, 4] table, float[9, 2, 3] blocks, float[4, 4] e, float[4] z"
+SEQUENCES = "float[N, T, 4] x, int64[N, T] ids, int64[N, 3] places, bool yes, bool go, int64 count, float[N, 4] s", (
+    "float[4, 6] w, float[6] b, float[4] g, float[9, 4] table, float[9, 2, 3] blocks, float[9] numbers, float[4, 4] e, float[4] z"
 ), [
     "bridge.Linear (x, w, b)", "MatMul (x, e)", "bridge.TiedEmbedding (table, ids)", "bridge.TiedProjection (x, table)",
-    "Gather (blocks, ids)", "LayerNormalization (x, g, z)", "RMSNormalization (x, g)",
+    "Gather (blocks, ids)", "Gather (numbers, places)", "LayerNormalization (x, g, z)", "RMSNormalization (x, g)",
     "Attention <q_num_heads = 2, kv_num_heads = 2> (x, x, x)",
     *(f"bridge.MultiHeadAttention <heads = {heads}, dropout = 0.25, is_causal = 0> (x, x, x, e, e, e, e, z, z, z, z)"
       for heads in (2, 4)),
