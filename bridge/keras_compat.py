@@ -9,7 +9,8 @@ import contextlib
 import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import keras
@@ -170,10 +171,56 @@ def full_precision() -> Iterator[None]:
 
 @contextlib.contextmanager
 def being_compared() -> Iterator[None]:
-    """Keras in `full_precision`, silent where a softmax is over an axis of 1, as sizes of 1 are tried too."""
-    with full_precision(), warnings.catch_warnings():
+    """Keras in `full_precision`, which keeps no more than it needs (`letting_go`), silent where a softmax is over an
+    axis of 1, as sizes of 1 are tried too."""
+    with full_precision(), letting_go(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You are using a softmax over axis")
         yield
+
+
+@contextlib.contextmanager
+def letting_go() -> Iterator[None]:
+    """Keras's models, those inside of others too, letting go of each value when nobody is left to read it. By
+    themselves they keep all of them until the last is there."""
+    from keras.src.ops.function import Function
+
+    keeping = Function._run_through_graph
+    Function._run_through_graph = _run_letting_go  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Function._run_through_graph = keeping  # type: ignore[method-assign]
+
+
+def _run_letting_go(
+    model: Any, inputs: Any, operation_fn: Callable[[Any], Any] = lambda step: step, call_fn: Any = None
+) -> Any:
+    """`Function._run_through_graph` of Keras: what the model's operations give, in the order of their depth."""
+    steps = [
+        node
+        for depth in sorted(model._nodes_by_depth, reverse=True)
+        for node in model._nodes_by_depth[depth]
+        if node.operation and not node.is_input
+    ]
+    readers = Counter(id(x) for node in steps for x in node.input_tensors)
+    readers.update(id(x) for x in model.outputs)
+    values = {id(x): value for x, value in zip(model.inputs, keras.tree.flatten(inputs), strict=False)}
+
+    def run(node: Any) -> None:
+        args, kwargs = node.arguments.fill_in(values)
+        for x in node.input_tensors:
+            readers[id(x)] -= 1
+            if not readers[id(x)]:
+                del values[id(x)]
+        step = operation_fn(node.operation)
+        found = step(*args, **kwargs) if call_fn is None else call_fn(step, *args, **kwargs)
+        for x, value in zip(node.outputs, keras.tree.flatten(found), strict=True):
+            if readers[id(x)]:
+                values[id(x)] = value
+
+    for node in steps:
+        run(node)
+    return keras.tree.pack_sequence_as(model._outputs_struct, [values[id(x)] for x in model.outputs])
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import keras
@@ -144,6 +145,37 @@ def test_weights_to_come_are_not_drawn(monkeypatch):
     assert layer.cell.bias.numpy().tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
     layers.LSTM(2).build((None, None, 3))
     assert len(drawing) == 2
+
+
+def test_a_model_keeps_its_values_until_the_last_is_there_unless_told():
+    """One inside of another too, where a value is read twice, where one is given as it is, and where nobody reads it."""
+    values, most = [], []
+
+    class Watching(layers.Layer):
+        def call(self, x):
+            values.append(weakref.ref(x))
+            most.append(sum(value() is not None for value in values))
+            return x + 1
+
+    def chain(count):
+        first = keras.Input((3,))
+        x = again = layers.Dense(3)(first)
+        for _ in range(count):
+            x = Watching()(x)
+        return keras.Model(first, [x, ops.split(again, 3, axis=1)[1], x, again])
+
+    outer = keras.Input((3,))
+    inner = chain(20)(outer)
+    model = keras.Model(outer, [*inner, chain(20)(inner[0])[0]])
+    want = [ops.convert_to_numpy(y) for y in model(X[:, :3])]
+    assert max(most) >= 20
+    values.clear()
+    most.clear()
+    with keras_compat.letting_go():
+        got = model(X[:, :3])
+    assert max(most) <= 6
+    for one, another in zip(got, want, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(one), another)
 
 
 def test_operations_are_found_from_tensors():

@@ -1,7 +1,9 @@
-"""An If that sizes decide between results of different ranks -> the branch that the rest of the graph fits.
+"""What a free axis decides of ranks: an If between results of different ranks -> the branch that the rest of the graph
+fits; a Squeeze that names no axes -> one of those that are one whatever the sizes.
 
 torch writes `squeeze` of a free axis so: If(size == 1, Squeeze, Identity). A Keras tensor has one rank, so that one of
 the branches is meant: the one with which shapes can be inferred to the end. Where both can, or neither, the If stays.
+A Squeeze of a free axis that happens to be one takes it too, as long as it names none.
 """
 
 from __future__ import annotations
@@ -11,17 +13,42 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from bridge.errors import SourceError
-from bridge.graph.rewriting import all_nodes, constant, input_of, inputs_of, is_onnx, owner_graph, unused
-from bridge.graph.shapes import symbolic_contents, written
+from bridge.graph.rewriting import (
+    Emitter,
+    all_nodes,
+    constant,
+    input_of,
+    inputs_of,
+    is_onnx,
+    owner_graph,
+    replace,
+    unused,
+)
+from bridge.graph.shapes import squeezed_axes, symbolic_contents, written
 from bridge.passes.infer_and_fold import infer_and_fold
 
 SETTLED = "settled"  # in a model's meta: what its branches were taken to be
+SEVERAL = "several"  # likewise: the dims that a Squeeze without axes is taken to find larger than one
 
 
 def settle_branches(model: ir.Model) -> None:
     """Raises `SourceError` as `infer_and_fold` does."""
     while any(_settle(model, place) for place, node in enumerate(all_nodes(model)) if _is_open(node)):
         pass
+    for node in [node for node in all_nodes(model) if is_onnx(node, "Squeeze") and len(node.inputs) == 1]:
+        _name_axes(model, node)
+
+
+def _name_axes(model: ir.Model, node: ir.Node) -> None:
+    """Give a Squeeze the axes that it takes away whatever the sizes are, if its rank is known."""
+    given, axes = input_of(node, 0), squeezed_axes(node)
+    free = {dim.value for dim in given.shape or () if isinstance(dim, ir.SymbolicDim)}
+    if axes is None or not free:
+        return
+    model.meta[SEVERAL] = {*model.meta.get(SEVERAL, ()), *free}
+    emit = Emitter(node)
+    replace(node.outputs[0], emit("Squeeze", given, emit.constant(axes)) if axes else emit("Identity", given))
+    owner_graph(node).remove(node, safe=True)
 
 
 def _settle(model: ir.Model, place: int) -> bool:

@@ -32,7 +32,7 @@ from bridge.verification.inputs.sampler import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, error_where, worst_error
 from bridge.verification.precision import step_of
 from bridge.verification.runners import OnnxRuntime, keras_call
-from bridge.verification.trials import Run, Trial, as_long_as_the_graph, trials_that_run
+from bridge.verification.trials import Run, Shapes, Trial, as_long_as_the_graph, trials_that_run
 from bridge.verification.work import Budget
 
 if TYPE_CHECKING:
@@ -100,10 +100,11 @@ def compare_double(
     `dtype`: where rounding is so large there that a part of it shows in float64 too, it may. What differs counts where
     the source is sure of it, which at the first sizes has to be something."""
     call, finer, alone = keras_call(model), step_of("float64") / step_of(dtype), Alone(source)
+    shapes = Shapes.of(sampler.graph)
     for place, (draw, want) in enumerate(trials_that_run(double, sampler, refused, budget)):
         trial = Trial(draw.sizes, draw.inputs, None, want, dtype="float64")
         try:
-            rounded = single(draw.inputs)
+            rounded = shapes.with_ones(draw.sizes, single(draw.inputs))
         except NotRun as error:  # where what runs it in float64 knows no bounds
             refused.append(f"the source itself does not run at {sizes_text(draw.sizes)}: {error}")
             continue

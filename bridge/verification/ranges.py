@@ -8,6 +8,9 @@ the graph are run where each of these assumptions does not hold:
 - they differ: forward takes another branch there. The Keras model then raises an error outside of the range
   (`Ranges.enforced`), or an `ExportError` says so to a user who asked for more.
 
+A Squeeze that names no axes takes a free one too where it is one, so that others follow: that it is not is taken for
+granted likewise. Where the numbers are the same but for that axis, the model keeps it, and it stays free.
+
 Of a file, the shapes of its nodes say which sizes fit.
 """
 
@@ -20,17 +23,21 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from bridge.errors import ExportError, NotRun, SourceError
+from bridge.frontend.torch.ranges import larger_than_one
 from bridge.graph.ranges import FREE, Range, Ranges
 from bridge.graph.shapes import shape_of
+from bridge.passes.settle_branches import SEVERAL
 from bridge.verification.checks import limit_of
 from bridge.verification.inputs.sampler import Sampler, Sizes
-from bridge.verification.inputs.sizes import LARGE, allowed_sizes, count_elements
+from bridge.verification.inputs.sizes import LARGE, allowed_sizes, count_elements, symbols
 from bridge.verification.metrics import worst_error
 from bridge.verification.precision import precision
 from bridge.verification.reference.as_given import as_given
+from bridge.verification.trials import Shapes
 
 if TYPE_CHECKING:
     from bridge.frontend.source import Source
+    from bridge.frontend.torch.module import Torch
     from bridge.frontend.torch.ranges import Assumption
 
 ROUNDING = 100  # times the limit, by which the exported graph may be off before it counts as another branch
@@ -49,16 +56,25 @@ class Beyond(Enum):
 def find_ranges(opened: Source, simple: ir.Model) -> None:
     """Find the ranges of the free sizes of `opened`, of which `simple` is the simplified graph, and enter them
     into both models. Raises `ExportError` where that is less than was asked for."""
-    told, enforced = dict(opened.declared), {}
+    told, enforced = dict(opened.declared), dict[str, Range]()
+    squeezed = [name for name in symbols(simple.graph.inputs) if name in simple.meta.get(SEVERAL, ())]
     if opened.torch is None:
         told |= allowed_sizes(simple.graph)
-    if opened.torch is not None and opened.assumptions:
+        told |= {name: told.get(name, FREE) & Range(2) for name in squeezed}
+    elif opened.assumptions or squeezed:
         sampler = Sampler.of(simple, opened.torch.examples, opened.asked)
         base = sampler.exported()
-        known = [a for a in opened.assumptions if set(a.sizes) <= set(base)]
-        probe = _Probe(opened, sampler)
-        found = {assumption: probe.beyond(assumption) for assumption in known}
-        told = _ranges([a for a in known if found[a] is not Beyond.EQUAL], base, told)
+        found = {
+            assumption: probe.beyond(assumption)
+            for graph, assumptions in (
+                (opened.model, opened.assumptions),
+                (simple, map(larger_than_one, squeezed)),
+            )
+            for probe in [_Probe(opened.torch, graph, sampler)]
+            for assumption in assumptions
+            if set(assumption.sizes) <= set(base)
+        }
+        told = _ranges([a for a, beyond in found.items() if beyond is not Beyond.EQUAL], base, told)
         enforced = _ranges(_enforced(opened, found), base, {})
         for assumption, beyond in found.items():
             if beyond is Beyond.BRANCH and opened.retraceable:
@@ -192,10 +208,9 @@ def _tried(assumption: Assumption, here: int) -> list[int]:
 class _Probe:
     """The source and its graph, run at sizes at which an assumption does not hold."""
 
-    def __init__(self, opened: Source, sampler: Sampler):
-        assert opened.torch is not None
-        self._torch, self._sampler = opened.torch, sampler
-        self._onnx = as_given(opened.model, opened.torch.examples)[0]
+    def __init__(self, torch: Torch, graph: ir.Model, sampler: Sampler):
+        self._torch, self._sampler, self._shapes = torch, sampler, Shapes.of(graph.graph)
+        self._onnx = as_given(graph, torch.examples)[0]
         self._limit = _limit(sampler.precision)
         self._room = max(LARGE, count_elements(sampler.inputs, sampler.exported()))
         self._known: dict[tuple[tuple[str, int], ...], Beyond] = {}
@@ -230,7 +245,8 @@ class _Probe:
         except NotRun:
             return Beyond.REFUSED
         try:
-            same = worst_error(self._onnx(inputs), want) <= self._limit
+            got, want = (self._shapes.with_ones(sizes, outputs) for outputs in (self._onnx(inputs), want))
+            same = worst_error(got, want) <= self._limit
         except NotRun:
             same = False
         return Beyond.EQUAL if same else Beyond.BRANCH

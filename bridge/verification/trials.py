@@ -23,7 +23,9 @@ from bridge.verification.work import KINDS, OTHERS, Budget
 NONDETERMINISM = 1e-3  # by which two runs on the same inputs differ only where chance has a part
 SECONDS = 30.0  # that a search for legal sizes may take
 SECONDS_VARYING = 10.0  # and where legal ones are known, at which the outputs are one number throughout
-
+ONES = (
+    "the source drops the axes that are one, which are free: the model keeps them, and gives the same numbers"
+)
 BREAKABLE = (Odd.ON, Odd.OFF, Odd.LARGE)  # kinds at which a source that is finite elsewhere need not be
 
 Run = Callable[[Arrays], Arrays]
@@ -61,6 +63,11 @@ class Shapes:
         symbols = ((dim, value) for dim, value in dims if isinstance(dim, ir.SymbolicDim) and dim.value)
         return cls(list(graph.outputs), {str(dim.value): (dim, value) for dim, value in symbols})
 
+    def with_ones(self, sizes: Sizes, outputs: Arrays) -> Arrays:
+        """`outputs` with the axes of one that a model keeps, where a source gives none of a free axis that is one: it
+        squeezes what is not there to be squeezed at other sizes."""
+        return [_with_ones(value, sizes, array) for value, array in zip(self.outputs, outputs, strict=True)]
+
     def apart(self, sizes: Sizes, outputs: Arrays) -> str | None:
         """Why a source that gives `outputs` at these sizes is no Keras model there, or None."""
         for value, array in zip(self.outputs, outputs, strict=True):
@@ -73,6 +80,15 @@ class Shapes:
         return None
 
 
+def _with_ones(value: ir.Value, sizes: Sizes, array: np.ndarray) -> np.ndarray:
+    if value.shape is None or value.shape.rank() <= array.ndim:
+        return array
+    shape = [dim if isinstance(dim, int) else dim.evaluate(sizes) for dim in shape_of(value)]
+    known = [size for size in shape if isinstance(size, int)]
+    fits = known == shape and [size for size in known if size != 1] == [n for n in array.shape if n != 1]
+    return array.reshape(known) if fits else array
+
+
 def trials(
     sampler: Sampler, onnx: Runner, torch: Torch | None, budget: Budget
 ) -> tuple[list[Trial], list[str]]:
@@ -81,13 +97,18 @@ def trials(
     source: Run = onnx if torch is None else torch
     refused: list[str] = []
     done: list[Trial] = []
+    shapes = Shapes.of(sampler.graph)
     for draw, outputs in trials_that_run(source, sampler, refused, budget):
-        if not done and worst_error(source(draw.inputs), outputs) > NONDETERMINISM:
+        if (
+            not done
+            and worst_error(shapes.with_ones(draw.sizes, source(draw.inputs)), outputs) > NONDETERMINISM
+        ):
             raise SourceError(
                 "the source gives other outputs each time it runs, in evaluation mode too: something in it is random "
                 "or remembers, such as a dropout that is not told training=self.training"
             )
-        wanted, exported = (None, outputs) if torch is None else (outputs, _exported(onnx, draw))
+        exported = outputs if torch is None else shapes.with_ones(draw.sizes, _exported(onnx, draw))
+        wanted = None if torch is None else outputs
         wanted, room = (
             as_long_as_the_graph(wanted, exported) if wanted and sampler.short(draw) else (wanted, None)
         )
@@ -195,13 +216,16 @@ def trials_that_run(
                 reasons.append(reason)
                 continue
             try:
-                outputs = source(draw.inputs)
+                given = source(draw.inputs)
             except NotRun as error:
                 reasons.append(f"the source itself does not run at {sizes_text(draw.sizes)}: {error}")
                 continue
+            outputs = shapes.with_ones(draw.sizes, given)
             if reason := shapes.apart(draw.sizes, outputs):
                 reasons.append(f"not compared at {sizes_text(draw.sizes)}: {reason}")
                 continue
+            if [x.ndim for x in given] != [x.ndim for x in outputs]:
+                refused.append(f"at {sizes_text(draw.sizes)} {ONES}")
             taken += 1
             budget.spend(draw.sizes)
             yield draw, outputs
@@ -219,7 +243,7 @@ def _first(source: Run, sampler: Sampler, shapes: Shapes, budget: Budget) -> tup
         reason = sampler.beyond(draw.sizes)
         if reason is None:
             try:
-                outputs = source(draw.inputs)
+                outputs = shapes.with_ones(draw.sizes, source(draw.inputs))
                 reason = shapes.apart(draw.sizes, outputs)
             except NotRun as error:
                 reason = str(error)

@@ -294,6 +294,10 @@ LEADING = {
     ),
     "filled, one axis": "g (float[1, A] x) => (float[1, A] y) { s = Shape (x) y = ConstantOfShape (s) }",
     "squeezed, one axis free": "g (float[A, 1, 3] x) => (float[A, B] y) { y = Squeeze (x) }",
+    "squeezed, no axis known as one": "g (float[A, 3] x) => (float[A, 3] y) { y = Squeeze (x) }",
+    "squeezed, and its axes read": (
+        "g (float[A, 1, 3] x) => (float y) { s = Squeeze (x) t = Softmax <axis = 0> (s) y = ReduceSum <keepdims = 0> (t) }"
+    ),
 }
 
 

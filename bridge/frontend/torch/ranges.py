@@ -82,6 +82,12 @@ class Assumption:
         return self.expression.xreplace(named)
 
 
+def larger_than_one(name: str) -> Assumption:
+    """What is taken for granted of a size whose axis a Squeeze without axes leaves."""
+    symbol = sympy.Symbol(name, integer=True, positive=True)
+    return Assumption(sympy.Gt(symbol, 1), {symbol: name})
+
+
 @dataclass(frozen=True)
 class Sizes:
     """The sizes of the inputs of an exported program, and what torch knows of them."""

@@ -33,11 +33,16 @@ def _beyond(x: np.ndarray, to: np.dtype) -> np.ndarray:
     return ~((np.trunc(x) >= least) & (np.trunc(x) <= most))
 
 
-def _too_large(x: np.ndarray, to: np.dtype) -> np.ndarray:
-    """All of them, where the product of some may be larger than the type holds."""
-    with np.errstate(over="ignore"):
-        product = np.maximum(np.abs(x.astype(np.float64)), 1).prod()
-    return np.full(x.shape, product > np.iinfo(to).max)
+def _more_than_fits(
+    total: Callable[[np.ndarray], np.ndarray],
+) -> Callable[[np.ndarray, np.dtype], np.ndarray]:
+    """All of them, where the `total` of their sizes may be larger than the type holds."""
+
+    def numbers(x: np.ndarray, to: np.dtype) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return np.full(x.shape, total(np.abs(x.astype(np.float64))) > np.iinfo(to).max)
+
+    return numbers
 
 
 def _overflown(node: ir.Node, given: dict[int, np.ndarray], made: Arrays) -> list[np.ndarray]:
@@ -97,6 +102,7 @@ class Open(NamedTuple):
         return FILLS + (INFINITIES if self.compares else FILLS[: len(INFINITIES)])
 
 
+WRAPS = "whether it wraps around or stops at the largest number"
 KERNEL, WEIGHTS, KEYS, ALL = (1,), (1, 2), (1, 2), range(9)
 OPEN = (
     Open("Clip", _infinite, "whether a bound that is left out is the largest number"),
@@ -119,7 +125,9 @@ OPEN = (
         "how NaN compares, where the largest or smallest is kept",
         compares=True,
     ),
-    Open("ReduceProd", _too_large, "whether it wraps around", (0,), (0,), kinds="iu"),
+    Open("ReduceProd", _more_than_fits(lambda x: np.maximum(x, 1).prod()), WRAPS, (0,), (0,), kinds="iu"),
+    Open("ReduceSum ReduceMean", _more_than_fits(np.sum), WRAPS, (0,), (0,), kinds="iu"),
+    Open("ReduceSumSquare", _more_than_fits(lambda x: (x * x).sum()), WRAPS, (0,), (0,), kinds="iu"),
     Open("Cast CastLike", _beyond, "which integer it becomes"),
     Open("QuantizeLinear", _nan, "likewise"),
     Open(

@@ -90,6 +90,14 @@ def masked(self, x, past, mask):
     return torch.cat([past, x], 1) * mask[:, : past.size(1) + x.size(1), None]
 
 
+def squeezed(self, x):
+    return self.layer(x).sum(1, keepdim=True).squeeze()
+
+
+def ranked(self, x):
+    return squeezed(self, x).softmax(0)
+
+
 def outputs(model: keras.Model, x: torch.Tensor) -> np.ndarray:
     return keras.ops.convert_to_numpy(model(x.numpy()))
 
@@ -100,6 +108,7 @@ ASKED = [  # forward, dynamic_shapes, axes as told, sizes at which it is right, 
     (padded, ({0: "batch", 1: Dim("time", min=5)},), "time: 5 or more", [(1, 5), (3, 90)], [(3, 4), (1, 1)]),
     (many, None, "1 to 39", [(1, 30), (39, 30)], [(40, 30), (99, 30)]),
     (lone, None, "2 or more", [(2, 30), (9, 30)], [(1, 30)]),
+    (ranked, None, "2 or more", [(2, 30), (9, 30)], [(1, 30)]),
     (seven, ({1: Dim("time", min=8)},), "time: 8 or more", [(2, 8), (2, 40)], []),
     (even, ({1: 2 * Dim("half")},), "2*half free", [(2, 2), (2, 34)], [(2, 31), (2, 1)]),
     (wide, TIME, "time: 5 or more", [(1, 5), (2, 6)], []),
@@ -123,6 +132,18 @@ def test_a_range_is_told_and_enforced(forward, shapes, told, right, raises, tmp_
             outputs(loaded, torch.randn(*size, 4))
 
 
+def test_an_axis_that_is_squeezed_where_it_is_one_is_kept() -> None:
+    """As long as nobody reads which axis comes first."""
+    module = Call(squeezed).eval()
+    conversion = bridge.convert(module, torch.randn(2, 30, 4))
+    assert "batch free" in str(conversion.report.inputs[0])
+    assert "at batch=1 the source drops the axes that are one" in str(conversion.report)
+    for size in (1, 2, 9):
+        x = torch.randn(size, 30, 4)
+        want = module(x).detach().numpy().reshape(size, 4)
+        np.testing.assert_allclose(outputs(conversion.model, x), want, rtol=1e-5, atol=1e-5)
+
+
 REFUSED = [
     (cut, TIME, "time <= 50.*axis 1 .time. of input x.*Dim.'time', max=50."),
     (cut, ({1: Dim("time")},), "Dim.'time', max=50."),
@@ -130,6 +151,7 @@ REFUSED = [
     (padded, TIME, "Dim.'time', min=5."),
     (many, TIME, "axis 0 .batch.*Dim.'batch', max=39."),
     (lone, ({0: "batch"},), "axis 0 .batch.*Dim.'batch', min=2."),
+    (ranked, ({0: "batch"},), "batch > 1.*axis 0 .batch.*Dim.'batch', min=2."),
     (seven, TIME, r"Ne\(time, 7\)"),
     (even, TIME, r"Mod\(time, 2\).*2 \* torch.export.Dim"),
     (small, TIME, "batch.*and axis 1 .time. of input x cannot be free; fix"),

@@ -280,6 +280,22 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[[1e5, 1e5, 1], [2, 3, 4]]],
         [False, False],
     ),
+    "a sum of integers that is too large": (
+        "g (float[2,3] x) => (int32[2] y) <int64[1] a = {1}> { i = Cast <to = 6> (x)  y = ReduceSum <keepdims = 0> (i, a) }",
+        [[[2e9, 2e9, 1], [2, 3, 4]]],
+        [False, False],
+    ),
+    "a sum of squares of integers that is too large": (
+        "g (float[2,3] x) => (int32[2] y) <int64[1] a = {1}> { i = Cast <to = 6> (x)  y = ReduceSumSquare <keepdims = 0> (i, a) }",
+        [[[1e5, 1e5, 1], [2, 3, 4]]],
+        [False, False],
+    ),
+    "sums of integers": (
+        "g (float[2,3] x) => (int32[2] y) <int64[1] a = {1}> { i = Cast <to = 6> (x)  s = ReduceSumSquare (i, a)  "
+        "y = ReduceSum <keepdims = 0> (s, a) }",
+        [[[9, 9, 1], [2, 3, 4]]],
+        [True, True],
+    ),
     "a product of integers": (
         "g (float[2,3] x) => (int32[2] y) <int64[1] a = {1}> { i = Cast <to = 6> (x)  y = ReduceProd <keepdims = 0> (i, a) }",
         [[[9, 9, 1], [2, 3, 4]]],
