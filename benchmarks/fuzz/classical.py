@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from onnx import numpy_helper
 
 from benchmarks.fuzz.draft import Draft
 from benchmarks.fuzz.operators import draws
@@ -61,6 +62,15 @@ def features(d: Draft) -> None:
     d.node([x, d.leaf("int64", (d.random.randint(1, 4),), (0, size - 1), "iwc")])
 
 
+@draws(f"{ML}:FeatureVectorizer")
+def joined(d: Draft) -> None:
+    x, size = _rows(d)
+    others = [
+        d.leaf("float32", (len(d.values[x]), d.random.randint(1, 4))) for _ in range(d.random.randint(0, 2))
+    ]
+    d.node([x, *others], inputdimensions=[size, *(d.values[other].shape[1] for other in others)])
+
+
 @draws(f"{ML}:LinearRegressor {ML}:LinearClassifier")
 def linear(d: Draft) -> None:
     x, size = _rows(d)
@@ -104,6 +114,29 @@ def forest(d: Draft) -> None:
         d.node([x], 2, classlabels_int64s=d.random.sample(range(9), count), **given)
     else:
         d.node([x], n_targets=count, aggregate_function=d.pick(["SUM", "AVERAGE", "MIN", "MAX"]), **given)
+
+
+@draws(f"{ML}:TreeEnsemble")
+def ensemble(d: Draft) -> None:
+    """A tree of one test for each feature, one after the other."""
+    x, size = _rows(d)
+    targets, last = d.random.randint(1, 3), size - 1
+    leaves = d.numbers.normal(size=size + 1).astype("float32")
+    splits = d.numbers.choice([-1, -0.5, 0, 0.5], size).astype("float32")
+    modes = d.numbers.integers(0, 6, size).astype("uint8")
+    member = d.random.randrange(size) if d.chance(0.4) else None
+    if member is not None:
+        modes[member] = 6
+    members = numpy_helper.from_array(np.array([0.5, -1, 2, np.nan], "float32"))
+    d.node(
+        [x], n_targets=targets, aggregate_function=d.pick([0, 1]) if targets > 1 else d.random.randint(0, 3),
+        leaf_targetids=d.numbers.integers(0, targets, size + 1).tolist(),
+        leaf_weights=numpy_helper.from_array(leaves), membership_values=None if member is None else members,
+        nodes_falseleafs=[int(k == last) for k in range(size)], nodes_falsenodeids=[*range(1, size), size],
+        nodes_featureids=list(range(size)), nodes_modes=numpy_helper.from_array(modes),
+        nodes_splits=numpy_helper.from_array(splits), nodes_trueleafs=[1] * size, nodes_truenodeids=list(range(size)),
+        tree_roots=[0],
+    )  # fmt: skip
 
 
 def trees(

@@ -19,7 +19,7 @@ FLOATS, INTEGERS = ("float32", "float64", "float16"), ("int64", "int32", "int8",
 # Ties, halves, zeros of both signs
 EXACT = np.array([-2.5, -2, -1.5, -1, -0.5, -0.0, 0.0, 0.5, 1, 1.5, 2, 2.5])
 MOST = 2000  # elements of one value
-VERSIONS = {"ai.onnx.ml": 4}  # of domains of which not the first is drawn
+VERSIONS = {"ai.onnx.ml": 4, "ai.onnx.ml:TreeEnsemble": 5}  # of domains of which not the first is drawn
 
 
 class Illegal(Exception):
@@ -308,9 +308,13 @@ def _session(
 
 def model_of(graph: onnx.GraphProto, opset: int) -> onnx.ModelProto:
     imports = [helper.make_opsetid("", opset)]
-    domains = {node.domain for node in graph.node} - {""}
+    domains: dict[str, int] = {}
+    for node in graph.node:
+        if node.domain:
+            version = VERSIONS.get(f"{node.domain}:{node.op_type}", VERSIONS.get(node.domain, 1))
+            domains[node.domain] = max(version, domains.get(node.domain, 0))
     version = min(helper.find_min_ir_version_for(imports), onnx.IR_VERSION)
-    imports += [helper.make_opsetid(domain, VERSIONS.get(domain, 1)) for domain in sorted(domains)]
+    imports += [helper.make_opsetid(domain, number) for domain, number in sorted(domains.items())]
     return helper.make_model(graph, opset_imports=imports, ir_version=max(version, 4))
 
 
