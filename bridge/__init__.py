@@ -26,16 +26,17 @@ from bridge.errors import (
 )
 
 if TYPE_CHECKING:
-    from bridge.conversion import Conversion, convert, inspect
+    from bridge.conversion import convert, inspect
     from bridge.conversion import load_saved as load
     from bridge.conversion import verify_saved as verify
+    from bridge.converted import Conversion
     from bridge.handwritten.transfer import transfer
     from bridge.report.report import Report
     from bridge.verification.options import Verify
     from bridge.weights.weight_map import WeightMap
 
 _LAZY = {
-    "Conversion": "bridge.conversion",
+    "Conversion": "bridge.converted",
     "convert": "bridge.conversion",
     "inspect": "bridge.conversion",
     "load": "bridge.conversion",

@@ -60,18 +60,7 @@ def summarize(
         **_ends(opened, found, flows.outputs),
         notes=(*told, *found.notes),
         rows=tuple(_row(made, found, reads) for made, reads in zip(built.made, flows.reads, strict=True)),
-        variables=tuple(
-            Variable(
-                e.variable.path,
-                e.weight.dims,
-                e.variable.trainable,
-                str(e.recipe),
-                not e.recipe.invertible,
-                e.recipe.contains(Sum),
-                e.layer,
-            )
-            for e in built.weights
-        ),
+        variables=variables(built.weights),
         untrained=tuple(_untrained(opened, planned, built.weights)),
         transposes=built.transposes,
         **_with_nodes(stages, plan=len(planned.steps), build=len(built.model.operations)),
@@ -161,21 +150,44 @@ def _with_nodes(stages: Fields, **nodes: int) -> Fields:
     return {**stages, "nodes": {**stages["nodes"], **nodes}}
 
 
-def _keras(model: keras.Model, source: Source, compared: bool) -> Fields:
-    import keras
+def variables(weights: WeightMap) -> tuple[Variable, ...]:
+    """What every variable is made of."""
+    return tuple(
+        Variable(
+            e.variable.path,
+            e.weight.dims,
+            e.variable.trainable,
+            str(e.recipe),
+            not e.recipe.invertible,
+            e.recipe.contains(Sum),
+            e.layer,
+        )
+        for e in weights
+    )
 
+
+def of_model(model: keras.Model) -> Fields:
+    """What there is to say of a Keras model by itself."""
     from bridge.build.as_code import as_code
 
     custom = [layer for layer in model.layers if _is_custom(layer)]
-    more = [name for name, used in (("onnxruntime", compared), ("torch", source.torch is not None)) if used]
     return {
-        "backend": keras.backend.backend(),
-        "versions": {name: _version(name) for name in (*ALWAYS, *more, keras.backend.backend())},
         "trainable": _count(model.trainable_variables),
         "non_trainable": _count(model.non_trainable_variables),
         "custom_layers": tuple(layer.name for layer in custom),
         "custom_reasons": {layer.name: _why_custom(layer) for layer in custom},
         "layers": {layer.name: as_code(layer) for layer in model.layers},
+    }
+
+
+def _keras(model: keras.Model, source: Source, compared: bool) -> Fields:
+    import keras
+
+    more = [name for name, used in (("onnxruntime", compared), ("torch", source.torch is not None)) if used]
+    return {
+        "backend": keras.backend.backend(),
+        "versions": {name: _version(name) for name in (*ALWAYS, *more, keras.backend.backend())},
+        **of_model(model),
     }
 
 

@@ -18,6 +18,8 @@ LAW = """
     cli
     __init__
     conversion | backend | handwritten
+    converted
+    serving
     summary | saving | stages | generation
     report
     verification | faults
@@ -37,7 +39,7 @@ FRAMEWORKS = {
     "verification.training.*",
     "onnxscript": "frontend.source frontend.torch.*",
     "onnxruntime": "graph.session",
-    "keras": "layers.* ops.* build.* keras_compat files.keras_file saving summary generation backend conversion "
+    "keras": "layers.* ops.* build.* keras_compat files.keras_file saving serving.* summary generation backend conversion converted "
     "verification.doubt.alone verification.nodes verification.outputs "
     "verification.runners verification.saved verification.training.* verification.verify",
     "jax": "keras_compat",

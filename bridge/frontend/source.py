@@ -84,20 +84,34 @@ class Source:
 
     @cached_property
     def double(self) -> Source:
-        """The same in float64: a module exported again, a graph as it was given with all its numbers widened, or with
-        onnxruntime's own operators, which have 32 bits, written out. Raises one of `bridge`'s errors where it is none
-        in float64, as where forward names a dtype."""
+        """The same in float64: a module exported again, or else a graph with all its numbers widened, which where
+        forward names a dtype is the one that torch exported. Raises one of `bridge`'s errors where it is none."""
         if self.module is None:
-            from bridge.frontend.onnx.double import in_double
-            from bridge.frontend.onnx.load import load
-            from bridge.frontend.onnx.lowered import MICROSOFT
+            return self._widened
+        try:
+            return self.double_module
+        except (ExportError, SourceError) as error:
+            note = f"in float64 the graph that torch exported stands for the module, which does not run there: {error}"
+            return replace(self._widened, notes=(note,), retraceable=False)
 
-            given = as_ir(self.given)
-            wide = in_double(load(self.given) if MICROSOFT in given.opset_imports else given)
-            return replace(self, model=load(wide), given=wide, torch=None)
+    @cached_property
+    def double_module(self) -> Source:
+        """A module, exported in float64. Raises `ExportError` or `SourceError` where it does not run there."""
+        assert self.module is not None
         double = self.module.double()
         args, kwargs = double.arguments
         return replace(load_torch(double.module, args, kwargs, self.dynamic_shapes), asked=self.asked)
+
+    @property
+    def _widened(self) -> Source:
+        """The graph as it was given, or, with onnxruntime's own operators, which have 32 bits, written out."""
+        from bridge.frontend.onnx.double import in_double
+        from bridge.frontend.onnx.load import load
+        from bridge.frontend.onnx.lowered import MICROSOFT
+
+        given = as_ir(self.given)
+        wide = in_double(load(self.given) if MICROSOFT in given.opset_imports else given)
+        return replace(self, model=load(wide), given=wide, torch=None)
 
 
 def load_source(

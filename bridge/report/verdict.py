@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.report.report import Report
-from bridge.verification.checks import LEGS
+from bridge.verification.checks import LEGS, SERVED, TRAINING
 
 NAMES = 5  # of parameters that do not train, in the verdict
 
@@ -33,6 +33,8 @@ def advice(report: Report) -> str:
         return "It is equal as it is. Before you train it, read below what would not train and why."
     if report.custom_layers:
         return "Whoever loads the saved model imports bridge.layers first, for the layers that Keras lacks."
+    if any(variable.one_way for variable in report.variables):
+        return "Plain Keras loads the saved model. Not all its weights go back to torch: see the table of weights."
     return "Plain Keras loads the saved model, and bridge.load finds the way back to torch."
 
 
@@ -44,13 +46,14 @@ def repeat(report: Report) -> str:
         return f"bridge.inspect({report.source}, …)"
     if not report.checks:
         return f"bridge.convert({report.source}, …, verify=False)"
-    training = any(check.leg not in LEGS for check in report.checks)
+    training = any(check.leg in TRAINING for check in report.checks)
     own = report.dtype == "float32" and not report.amplifies  # else it is compared in float64 unasked
     double = own and any(check.dtype == "float64" for check in report.checks)
     options = [f"seed={report.seed}"]
     options += ["training=True"] if training else ["float64=True"] if double else []
     options += [f"backends={report.backends}"] if report.backends else []
-    return f"bridge.convert({report.source}, …, verify=bridge.Verify({', '.join(options)}))"
+    served = ".for_inference()" if any(check.leg == SERVED for check in report.checks) else ""
+    return f"bridge.convert({report.source}, …, verify=bridge.Verify({', '.join(options)})){served}"
 
 
 def _lost_training(report: Report) -> str:
@@ -72,14 +75,14 @@ def _equality(report: Report) -> str:
     sizes = len({check.sizes for check in report.checks if check.leg in LEGS})
     worst = max(check.error for check in report.checks)
     where = f"{sizes} choices of sizes" if sizes > 1 else "the exported sizes"
-    odd = len({check.values for check in report.checks if check.values})
+    odd = len({check.values for check in report.checks if check.values and check.leg in LEGS})
     if odd:
         where += f" and {odd} kind{'s' * (odd > 1)} of odd values"
     if sizes == 1 and any(axis.size is None for value in report.inputs for axis in value.axes):
         where += " only: the source ran at no other"
     if report.backends:
         where += f", on {', '.join(report.backends)}"
-    if any(check.leg not in LEGS for check in report.checks):
+    if any(check.leg in TRAINING for check in report.checks):
         where += ", in training too"
     if report.unvaried:
         return (

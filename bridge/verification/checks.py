@@ -16,7 +16,9 @@ SIMPLIFIED = (
 LEGS = (TORCH_ORT, SIMPLIFIED, ORT_KERAS, TORCH_KERAS)  # where outputs are compared
 GRADIENTS, STEPS, STATISTICS = "gradients", "steps of SGD", "running statistics"  # training, torch ↔ Keras
 DROPOUT = "dropout rates"  # training
+TRAINING = (GRADIENTS, STEPS, STATISTICS, DROPOUT)
 BACK = "weights back to torch"
+SERVED = "as converted ↔ for inference"  # Keras, of the model that `Conversion.for_inference` makes
 
 LIMIT = 1e-5  # of the relative error of values, in any type that has no limit of its own
 LIMITS = {"float16": 1e-2, "bfloat16": 8e-2}  # of types that round ten thousand times as much

@@ -8,6 +8,7 @@ torch ↔ Keras             the whole; also in float64, where a wrong formula ca
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -77,18 +78,19 @@ def allowing_rounding(found: Sequence[Check], tried: Sequence[Trial], doubles: d
     limits: dict[tuple[str, str], float] = {}
     for trial in tried:
         if (at := trial.check("", 0.0).at) in failed and trial.odd is not Odd.ENDLESS:  # which is no rounding
-            wide = cast(trial.inputs, "float64")
-            try:
-                exact = {
-                    name: as_long_as_the_graph(run(wide), trial.onnx)[0] for name, run in doubles.items()
-                }
-            except (NotRun, SourceError):  # nothing runs it in float64
-                continue
-            for leg in LEGS:
+            exact = dict(_exact(trial, doubles))
+            for leg in LEGS if exact else ():
                 wanted = trial.torch if leg in (TORCH_ORT, TORCH_KERAS) else trial.onnx
                 off = max(worst_error(getattr(trial, name) or [], y, wanted) for name, y in exact.items())
                 limits[at, leg] = ROUNDING_FACTOR * off if math.isfinite(off) else 0.0
     return [c if c.passed else replace(c, limit=max(c.limit, limits.get((c.at, c.leg), 0.0))) for c in found]
+
+
+def _exact(trial: Trial, doubles: dict[str, Run]) -> Iterator[tuple[str, Arrays]]:
+    """What those of `doubles` give that run in float64."""
+    for name, run in doubles.items():
+        with contextlib.suppress(NotRun, SourceError):
+            yield name, as_long_as_the_graph(run(cast(trial.inputs, "float64")), trial.onnx)[0]
 
 
 def compare_double(

@@ -4,7 +4,7 @@ torch wrote down what it took for granted of every size while it traced (`fronte
 the graph are run where each of these assumptions does not hold:
 
 - both give the same: it changes nothing, and the axis stays free;
-- the source itself does not run there: its range is told, and kept to by the proof;
+- the source itself does not run there, or something in it would be empty: its range is told, and kept to by the proof;
 - they differ: forward takes another branch there. The Keras model then raises an error outside of the range
   (`Ranges.enforced`), or an `ExportError` says so to a user who asked for more.
 
@@ -49,7 +49,7 @@ class Beyond(Enum):
     """What there is where an assumption does not hold."""
 
     EQUAL = "the graph gives what the source gives"
-    REFUSED = "the source does not run"
+    REFUSED = "the source does not run, or something would be empty"
     BRANCH = "the source gives something else"
 
 
@@ -63,14 +63,14 @@ def find_ranges(opened: Source, simple: ir.Model) -> None:
         told |= {name: told.get(name, FREE) & Range(2) for name in squeezed}
     elif opened.assumptions or squeezed:
         sampler = Sampler.of(simple, opened.torch.examples, opened.asked)
-        base = sampler.exported()
+        base, shapes = sampler.exported(), Shapes.of(simple.graph)
         found = {
             assumption: probe.beyond(assumption)
             for graph, assumptions in (
                 (opened.model, opened.assumptions),
                 (simple, map(larger_than_one, squeezed)),
             )
-            for probe in [_Probe(opened.torch, graph, sampler)]
+            for probe in [_Probe(opened.torch, graph, shapes, sampler)]
             for assumption in assumptions
             if set(assumption.sizes) <= set(base)
         }
@@ -208,8 +208,8 @@ def _tried(assumption: Assumption, here: int) -> list[int]:
 class _Probe:
     """The source and its graph, run at sizes at which an assumption does not hold."""
 
-    def __init__(self, torch: Torch, graph: ir.Model, sampler: Sampler):
-        self._torch, self._sampler, self._shapes = torch, sampler, Shapes.of(graph.graph)
+    def __init__(self, torch: Torch, graph: ir.Model, shapes: Shapes, sampler: Sampler):
+        self._torch, self._sampler, self._shapes = torch, sampler, shapes
         self._onnx = as_given(graph, torch.examples)[0]
         self._limit = _limit(sampler.precision)
         self._room = max(LARGE, count_elements(sampler.inputs, sampler.exported()))
@@ -239,6 +239,8 @@ class _Probe:
     def _run(self, sizes: Sizes) -> Beyond:
         if count_elements(self._sampler.inputs, sizes) > self._room:
             return Beyond.BRANCH  # for all that is known
+        if self._shapes.empty(sizes):
+            return Beyond.REFUSED
         inputs = self._sampler.draw(sizes, 1)
         try:
             want = self._torch(inputs)

@@ -73,6 +73,10 @@ class Shapes:
         for value, array in zip(self.outputs, outputs, strict=True):
             if value.shape is not None and value.shape.rank() != array.ndim:
                 return f"the source gives {value.name} {array.ndim} axes, and {value.shape.rank()} elsewhere"
+        return self.empty(sizes)
+
+    def empty(self, sizes: Sizes) -> str | None:
+        """What would hold nothing at these sizes, of which kernels may die; or None."""
         for dim, value in self.dims.values():
             size = dim.evaluate(sizes)
             if isinstance(size, int) and size < 1:
@@ -209,7 +213,7 @@ def trials_that_run(
     for group in sampler.others(base.sizes, budget):
         reasons: list[str] = []
         for draw in group:
-            if reason := sampler.beyond(draw.sizes):
+            if reason := sampler.beyond(draw.sizes) or shapes.empty(draw.sizes):
                 reasons.append(f"not compared at {sizes_text(draw.sizes)}: {reason}")
                 continue
             if taken >= OTHERS and (reason := budget.beyond(draw.sizes)):
@@ -240,7 +244,7 @@ def _first(source: Run, sampler: Sampler, shapes: Shapes, budget: Budget) -> tup
     spare: tuple[Draw, Arrays] | None = None
     start = time.monotonic()
     for draw in sampler.first(budget):
-        reason = sampler.beyond(draw.sizes)
+        reason = sampler.beyond(draw.sizes) or shapes.empty(draw.sizes)
         if reason is None:
             try:
                 outputs = shapes.with_ones(draw.sizes, source(draw.inputs))

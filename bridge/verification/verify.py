@@ -275,7 +275,7 @@ def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) ->
         if opened.module is None:
             raise SourceError("comparing in training needs the nn.Module itself: convert(module, args)")
         require_comparable(opened.module.module)
-    double = opened.double
+    double = opened.double_module if training else opened.double
     run: Run = double.torch or in_float64(as_ir(double.given))
     with double_precision():
         simple = simplify(double.model)
@@ -286,6 +286,8 @@ def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) ->
         # torch steps what its weights are read from
         apart = replace(built, weights=detach_from_source(built.weights))
         trained = parity(apart, double.torch, sampler) if training and double.torch else None
+    if double.torch is None:
+        found = found.joined(Verification(notes=double.notes))
     if built.twins and dtype != "float64":
         found = found.joined(Verification(notes=(OTHERWISE.format(_reasons(built.twins)),)))
     if trained is None:

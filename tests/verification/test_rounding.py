@@ -55,22 +55,50 @@ def test_a_wrong_formula_within_that_rounding_is_caught(module, build_with):
     assert all(check.passed for check in caught.value.report.checks if check.dtype == "float32")
 
 
+class InSingle(Amplifies):
+    """It names a precision, so that it runs in no other."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(3e4 * torch.sigmoid(self.lin(x.float())))
+
+
+class Closed(Amplifies):
+    """A gate that is shut for all inputs: onnxruntime has no digits of what it lets through."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.lin(x) - 40)
+
+
+HIDDEN = {
+    InSingle: "Sin",
+    Closed: "Sigmoid",
+}  # modules of which float32 shows nothing, and an operator of theirs
+
+
+@pytest.mark.parametrize("made", HIDDEN)
+def test_float64_shows_what_the_source_hides(made):
+    report = bridge.convert(made().eval(), torch.randn(3, 5)).report
+    assert report.verdict.startswith("proved equal in float64")
+    assert any("stands for the module" in note for note in report.notes) == (made is InSingle)
+
+
+@pytest.mark.parametrize(("made", "operator"), HIDDEN.items())
+def test_a_wrong_formula_is_no_more_hidden(made, operator, build_with):
+    function = {"Sin": keras.ops.sin, "Sigmoid": keras.ops.sigmoid}[operator]
+    build_with(operator, lambda x: function(x) * (1 + 1e-6))
+    with pytest.raises(bridge.MismatchError, match="Keras differ by 1e-06 .limit 1e-10"):
+        bridge.convert(made().eval(), torch.randn(3, 5))
+
+
+def test_training_has_to_run_in_float64():
+    with pytest.raises(bridge.BridgeError, match="does not run"):
+        bridge.convert(InSingle().eval(), torch.randn(3, 5), verify=bridge.Verify(training=True))
+
+
 def test_what_is_off_by_more_is_caught_in_float32(module, build_with):
     build_with("Sin", keras.ops.cos)
     with pytest.raises(bridge.MismatchError, match="onnxruntime ↔ Keras differ by .* first at Sin"):
         bridge.convert(module, torch.randn(3, 5))
-
-
-class NamesAType(Amplifies):
-    """One that float64 cannot be had of."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.float())
-
-
-def test_without_float64_the_limit_holds(module):
-    with pytest.raises(bridge.MismatchError, match="limit 1e-05"):
-        bridge.convert(NamesAType().eval(), torch.randn(3, 5))
 
 
 class TinySelu(nn.Module):

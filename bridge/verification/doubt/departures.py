@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bridge.errors import NotRun, SourceError
-from bridge.verification.checks import LIMIT, ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check
+from bridge.verification.checks import LIMIT, ORT_KERAS, TORCH_KERAS, TORCH_ORT, Check, limit_of
 from bridge.verification.doubt.alone import excused
 from bridge.verification.doubt.sure import Alone, elements_sure
 from bridge.verification.inputs.odd import Odd
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bridge.verification.runners import OnnxRuntime
 
 KERAS = (ORT_KERAS, TORCH_KERAS)
+RAISED = 2  # times the limit, where float64 has to show an output of which nothing is sure
 UNORDERED = frozenset({"TopK"})  # operators that torch leaves free in which of equal numbers comes first
 
 
@@ -78,13 +79,18 @@ def _where_sure(
     found: list[Check], trial: Trial, source: Alone, compared: Compared, first: bool
 ) -> list[Check]:
     """`found`, compared again where the source is sure; of the `first` inputs that has to be something of every
-    output. At ordinary values the limit is raised only where float64 then shows what rounding hides."""
+    output, or torch and Keras agree, and float64 has to show the rest: onnxruntime alone is off there. At ordinary
+    values the limit is raised only where float64 then shows what rounding hides."""
     known = elements_sure(source, trial)
-    if known is None or first and any(x.size and not x.any() for x in known.decided):
+    if known is None:
+        return found
+    unsure = first and any(x.size and not x.any() for x in known.decided)
+    if unsure and not (known.in_float64 and any(c.leg == TORCH_KERAS and c.passed for c in found)):
         return found
     room = known.room if trial.room is None else list(map(np.maximum, known.room, trial.room))
     again = checks(compared.call, [replace(trial, room=room)], compared.simple)
     allowed = known.limit if known.in_float64 or trial.odd is not None else 0.0
+    allowed = max(allowed, RAISED * limit_of(trial.dtype)) if unsure else allowed
     return [replace(check, limit=max(check.limit, allowed)) for check in again]
 
 

@@ -383,7 +383,7 @@ APART = {
     ),
     "fewer axes": (
         "g (float[n, 4, 1] x) => (float[n, m] y) { y = Squeeze (x) }",
-        {"n": (3, 1, 2)}, "n=1: the source gives y 1 axes, and 2 elsewhere",
+        {"n": (3, 1, 2)}, "at n=1 the source drops the axes that are one",
     ),
 }  # fmt: skip
 

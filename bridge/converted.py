@@ -1,0 +1,100 @@
+"""What a conversion gives: the model, its weights, the report, and what can be made of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bridge import saving
+from bridge.report.report import Report
+from bridge.weights.weight_map import WeightMap
+
+if TYPE_CHECKING:
+    import keras
+
+    from bridge.layers.generation import Generator
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A finished conversion: the Keras model, the way its weights came, and the proof.
+
+    Attributes:
+        model: the `keras.Model`. Its inputs and outputs have torch's order of axes, unless it was converted with
+            `channels_last=True`.
+        weights: the `WeightMap`: which torch parameters every Keras variable is made of, forwards and backwards.
+        report: the `Report`: what became what, and what comparing the two found.
+
+    Example:
+        >>> result = bridge.convert(module, args)
+        >>> result.save("model.keras")
+        >>> module.load_state_dict(result.weights.to_torch())
+    """
+
+    model: keras.Model
+    weights: WeightMap
+    report: Report
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the model as one `.keras` file, which plain Keras loads, and the weight map beside it, from which
+        `bridge.load` finds the way back to torch. Nothing is left half-written.
+
+        Args:
+            path: of the model, ending in `.keras`; the map gets `.bridge.npz` instead.
+
+        Returns:
+            The path of the model.
+
+        Raises:
+            OutputError: a file cannot be written there.
+
+        Example:
+            >>> bridge.convert(module, args).save("model.keras")
+        """
+        saving.save(Path(path), self.model, self.weights, self.report)
+        return Path(path)
+
+    def for_inference(self) -> Conversion:
+        """The same model as it is served: normalisations folded into the layers before them, and nothing that does
+        something in training only. What stays is shared with this model, and holds each weight once.
+
+        Returns:
+            A conversion whose model gives the same outputs, which its report's comparison shows at the sizes of this
+            one's. The parameters that were folded do not go back to torch (`weights.one_way`).
+
+        Raises:
+            MismatchError: the two differ; carries the report.
+
+        Example:
+            >>> result.for_inference().save("served.keras")
+        """
+        from bridge.serving.inference import for_inference
+
+        return Conversion(*for_inference(self.model, self.weights, self.report))
+
+    def generator(self, *, max_length: int, end: int | Sequence[int] = (), **settings: Any) -> Generator:
+        """The loop that continues sequences of tokens with this model, a causal decoder; docs/generation.md.
+
+        Args:
+            max_length: of a sequence, prompt and all.
+            end: the token, or tokens, that end one.
+            settings: `temperature`, by which logits are divided before a token is drawn (0, the default, takes the
+                likeliest); `top_k` and `top_p`, to draw from so many of the likeliest tokens, or from those that have
+                this probability together; `others`, an example of the decoder's other inputs, where it does not run
+                on any numbers.
+
+        Returns:
+            A `keras.Model` with `generate(prompts)`, which holds the decoder and is saved with it.
+
+        Raises:
+            SourceError: the model is no causal decoder, or does not run at `max_length`.
+
+        Example:
+            >>> result.generator(max_length=64, end=2).generate([[1, 5, 9]])
+        """
+        from bridge.generation import generator
+
+        return generator(self.model, max_length=max_length, end=end, **settings)

@@ -1,0 +1,98 @@
+"""A model made for inference against the one that it was made of, at the sizes at which that was compared itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+import onnx_ir as ir
+
+from bridge.errors import NotRun, SourceError
+from bridge.verification.checks import SERVED, Check, limit_of
+from bridge.verification.inputs.odd import nudged
+from bridge.verification.metrics import Arrays, worst_error
+from bridge.verification.runners import keras_call
+from bridge.verification.trials import Run
+
+if TYPE_CHECKING:
+    from bridge.report.records import Axis
+    from bridge.report.report import Report
+
+SCALES = {
+    "": 1.0,
+    "large numbers": 30.0,
+    "tiny numbers": 1e-3,
+}  # of the numbers drawn, by what is odd about them
+ROUNDING_FACTOR = (
+    10  # times what the last bits of the inputs change, by which a network that amplifies them may be off
+)
+SOME = 3  # of a free axis, where the model was compared at no sizes
+
+
+def checks(model: keras.Model, served: keras.Model, report: Report) -> Iterator[Check]:
+    """One for each of the sizes in `report`, which is of `model`, and each scale of the numbers. Raises `SourceError`
+    where the model itself does not run."""
+    for text, sizes in _sizes(report).items():
+        for number, values in enumerate(SCALES):
+            inputs = _drawn(
+                model, report, sizes, SCALES[values], np.random.default_rng([report.seed, number])
+            )
+            error, limit = _compared(_call(model), _call(served), inputs, limit_of(report.dtype), text)
+            yield Check(SERVED, text, error, limit, report.dtype, values=values)
+
+
+def _compared(whole: Run, lean: Run, inputs: Arrays, limit: float, text: str) -> tuple[float, float]:
+    """How far the second is off, and may be."""
+    try:
+        want, moved = whole(inputs), whole(nudged(inputs))
+    except NotRun as error:
+        raise SourceError(f"the model does not run at {text}: {error}") from error
+    return worst_error(lean(inputs), want), max(limit, ROUNDING_FACTOR * worst_error(moved, want))
+
+
+def _call(model: keras.Model) -> Run:
+    """A model with its outputs in a list, whatever it gives them in."""
+    return keras_call(
+        keras.Model(model.inputs, model.outputs if len(model.outputs) > 1 else model.outputs[0])
+    )
+
+
+def _sizes(report: Report) -> dict[str, dict[str, int]]:
+    """The sizes of the free axes at which the model was compared, by what the report calls them."""
+    texts = dict.fromkeys(check.sizes for check in report.checks if "=" in check.sizes)
+    tried = {text: dict(pair.split("=") for pair in text.split(", ")) for text in texts}
+    names = {
+        name for value in report.inputs for axis in value.axes if axis.size is None for name in _names(axis)
+    }
+    found = {text: {name: int(size) for name, size in sizes.items()} for text, sizes in tried.items()}
+    return found or {"as exported" if not names else f"{SOME} along free axes": dict.fromkeys(names, SOME)}
+
+
+def _names(axis: Axis) -> set[str]:
+    return set(ir.SymbolicDim(axis.name).free_symbols())
+
+
+def _drawn(
+    model: keras.Model, report: Report, sizes: Mapping[str, int], scale: float, rng: np.random.Generator
+) -> Arrays:
+    """Numbers for each input; integers and truth values of either kind, which every table has."""
+    arrays = []
+    for x, value in zip(model.inputs, report.inputs, strict=True):
+        shape = _shape(x.shape, value.axes, sizes)
+        floats = "float" in x.dtype
+        drawn = scale * rng.standard_normal(shape) if floats else rng.integers(0, 2, shape)
+        arrays.append(drawn.astype(x.dtype))
+    return arrays
+
+
+def _shape(given: Sequence[int | None], axes: Sequence[Axis], sizes: Mapping[str, int]) -> list[int]:
+    """Of an input whose axes are `given` in the order of the report, or with its channels last."""
+    told = [
+        axis.size if axis.size is not None else ir.SymbolicDim(axis.name).evaluate(sizes) for axis in axes
+    ]
+    shape = [size if isinstance(size, int) else SOME for size in told]
+    if any(size not in (None, one) for size, one in zip(given, shape, strict=True)):
+        shape = [*shape[:1], *shape[2:], shape[1]]
+    return shape
