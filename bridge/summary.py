@@ -17,7 +17,7 @@ from bridge.files.archives import entries
 from bridge.graph.gradients import reached_by_gradient
 from bridge.graph.provenance import source_line
 from bridge.graph.ranges import FREE, Ranges
-from bridge.graph.rewriting import constant
+from bridge.graph.rewriting import constant, is_onnx
 from bridge.graph.shapes import shape_of, written
 from bridge.graph.structure import label
 from bridge.passes.settle_branches import SETTLED
@@ -50,7 +50,7 @@ def summarize(
     told = (
         *opened.notes, *planned.model.meta.get(SETTLED, ()), *_depth(built.model), *_parted(built.weights),
         *_detached(built.weights), *_normed(built.weights),
-        *_signature_notes(planned),
+        *_signature_notes(planned), *_unread(opened, planned),
     )  # fmt: skip
     flows = flow(planned, built.made)
     return Report(
@@ -230,6 +230,15 @@ def _value(name: str, shape: Iterable[int | ir.SymbolicDim], ranges: Mapping[str
         return Axis(None, written(dim), known)
 
     return Value(name, tuple(map(axis, shape)))
+
+
+def _unread(opened: Source, planned: Plan) -> Iterator[str]:
+    """The inputs whose numbers nothing depends on, as those that were misspelled."""
+    unnamed = () if opened.torch is None else opened.torch.unnamed
+    for value in planned.model.graph.inputs:
+        if not value.is_graph_output() and all(is_onnx(node, "Shape") for node, _ in value.uses()):
+            why = ", and no parameter of forward is called so" if value.name in unnamed else ""
+            yield f"input {value.name} is ignored: no output depends on its numbers{why}"
 
 
 def _signature_notes(planned: Plan) -> Iterator[str]:

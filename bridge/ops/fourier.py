@@ -29,10 +29,27 @@ def dft(site: Site, x, dft_length: Dims = None, axis: Ints = None, *, inverse=0,
         return ops.moveaxis(ops.stack(ops.rfft(parts[0], fft_length=_known(length)), axis=-1), -2, axis)
     real, imaginary = _pair([_fitted(part, have, length) for part in parts])
     if not inverse:
-        return ops.moveaxis(ops.stack(ops.fft((real, imaginary)), axis=-1), -2, axis)
-    real, imaginary = ops.fft((real, -imaginary))
+        return ops.moveaxis(ops.stack(_turned(site, real, imaginary, length), axis=-1), -2, axis)
+    real, imaginary = _turned(site, real, -imaginary, length)
     turned = ops.stack([real, -imaginary], axis=-1)
     return ops.moveaxis(turned / ops.cast(dims.size(site, length), site.dtype), -2, axis)
+
+
+def _turned(site: Site, real: Tensor, imaginary: Tensor, length: Dim) -> tuple[Tensor, Tensor]:
+    """The transform along the last axis; where its length is known only at run time, which Keras's does not take, by
+    its definition: sums of products with cosines and sines."""
+    if isinstance(length, int):
+        return ops.fft((real, imaginary))
+    places, count = dims.positions(site, length), dims.size(site, length)
+    turns = ops.mod(
+        ops.expand_dims(places, 1) * ops.expand_dims(places, 0), count
+    )  # of `count` that make a whole one
+    angles = ops.cast(turns, site.dtype) * (2 * np.pi / ops.cast(count, site.dtype))
+    cosines, sines = ops.cos(angles), ops.sin(angles)
+    return (
+        ops.matmul(real, cosines) + ops.matmul(imaginary, sines),
+        ops.matmul(imaginary, cosines) - ops.matmul(real, sines),
+    )
 
 
 def _one(length: Dim | list[Dim]) -> Dim:

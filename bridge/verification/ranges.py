@@ -11,12 +11,13 @@ the graph are run where each of these assumptions does not hold:
 A Squeeze that names no axes takes a free one too where it is one, so that others follow: that it is not is taken for
 granted likewise. Where the numbers are the same but for that axis, the model keeps it, and it stays free.
 
-Of a file, the shapes of its nodes say which sizes fit.
+Of a file, the shapes of its nodes say which sizes fit. Of either, positions that are looked up in a table say how long
+an axis may be. Above the longest size the Keras model raises an error too, where a backend may give any row of a table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,13 @@ from bridge.graph.shapes import shape_of
 from bridge.passes.settle_branches import SEVERAL
 from bridge.verification.checks import limit_of
 from bridge.verification.inputs.sampler import Sampler, Sizes
-from bridge.verification.inputs.sizes import LARGE, allowed_sizes, count_elements, symbols
+from bridge.verification.inputs.sizes import (
+    LARGE,
+    allowed_sizes,
+    count_elements,
+    sizes_within_tables,
+    symbols,
+)
 from bridge.verification.metrics import worst_error
 from bridge.verification.precision import precision
 from bridge.verification.reference.as_given import as_given
@@ -61,7 +68,8 @@ def find_ranges(opened: Source, simple: ir.Model) -> None:
     if opened.torch is None:
         told |= allowed_sizes(simple.graph)
         told |= {name: told.get(name, FREE) & Range(2) for name in squeezed}
-    elif opened.assumptions or squeezed:
+    tables = sizes_within_tables(simple.graph)
+    if opened.torch is not None and (opened.assumptions or squeezed):
         sampler = Sampler.of(simple, opened.torch.examples, opened.asked)
         base, shapes = sampler.exported(), Shapes.of(simple.graph)
         found = {
@@ -79,8 +87,17 @@ def find_ranges(opened: Source, simple: ir.Model) -> None:
         for assumption, beyond in found.items():
             if beyond is Beyond.BRANCH and opened.retraceable:
                 _require_less(opened, assumption, enforced)
+        refused = _ranges([a for a, beyond in found.items() if beyond is Beyond.REFUSED], base, {})
+        tables = _both(tables, {name: Range(1, sizes.high) for name, sizes in refused.items()})
+    told, enforced = _both(told, tables), _both(enforced, tables)
     for model in (opened.model, simple):
         Ranges(told, enforced).enter(model)
+
+
+def _both(ranges: Mapping[str, Range], others: Mapping[str, Range]) -> dict[str, Range]:
+    """For each name the sizes in both."""
+    found = {name: ranges.get(name, FREE) & others.get(name, FREE) for name in {**ranges, **others}}
+    return {name: sizes for name, sizes in found.items() if sizes != FREE}
 
 
 def confirmed(opened: Source) -> Source:

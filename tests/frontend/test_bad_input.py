@@ -241,6 +241,65 @@ def test_args_that_do_not_fit(args, kwargs, says):
     )
 
 
+class Reader(nn.Module):
+    """It has a table of places, and takes whatever it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.places = nn.Embedding(30, 4), nn.Embedding(12, 4)
+
+    def forward(self, input_ids, attention_mask=None, **others):
+        x = self.words(input_ids) + self.places(torch.arange(input_ids.size(1)))
+        return {"y": x if attention_mask is None else x * attention_mask[:, :, None], **others}
+
+
+IDS, LONG = torch.ones(2, 7, dtype=torch.long), torch.ones(2, 15, dtype=torch.long)
+MISCALLED = {
+    "too long": (
+        Reader(),
+        {"input_ids": LONG, "attention_mask": LONG},
+        "input_ids is 15 long along axis 1, and places.weight has 12 places; with 12 it runs",
+    ),
+    "a mask of another length": (
+        Reader(),
+        {"input_ids": IDS, "attention_mask": IDS[:, :5]},
+        "given input_ids int64[2, 7], attention_mask int64[2, 5]; forward takes",
+    ),
+    "a mask of another type": (
+        nn.TransformerEncoderLayer(4, 2, batch_first=True),
+        {"src": torch.randn(2, 7, 4), "src_key_padding_mask": IDS},
+        "given src float32[2, 7, 4], src_key_padding_mask int64[2, 7]; forward takes",
+    ),
+    "an output that is no tensor": (
+        Reader(),
+        {"input_ids": IDS, "others": {"note": "read"}},
+        "gives outputs that are no tensors (str at others.note): give tensors only",
+    ),
+}
+
+
+@pytest.mark.parametrize(("module", "kwargs", "says"), MISCALLED.values(), ids=MISCALLED)
+def test_what_is_called_otherwise_than_meant_is_named(module, kwargs, says):
+    refused(bridge.BridgeError, [says], module.eval(), None, kwargs)
+
+
+def test_an_input_that_is_ignored_is_told():
+    kwargs = {"input_ids": IDS, "attn_mask": IDS}
+
+    class Ignores(Reader):
+        def forward(self, input_ids, token_type_ids=None, **others):
+            return super().forward(input_ids)
+
+    notes = bridge.convert(
+        Ignores().eval(), kwargs=kwargs | {"token_type_ids": IDS}, verify=False
+    ).report.notes
+    ignored = [note.partition(" is ignored: no output depends on its numbers") for note in notes]
+    assert [(name, why) for name, found, why in ignored if found] == [
+        ("input token_type_ids", ""),
+        ("input attn_mask", ", and no parameter of forward is called so"),
+    ]
+
+
 @pytest.mark.parametrize("module", [Fixed(), Positions()])
 @pytest.mark.parametrize("dim", [str, torch.export.Dim])
 def test_an_axis_that_torch_fixed_is_named(module, dim):

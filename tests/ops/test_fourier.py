@@ -12,6 +12,8 @@ ROWS = {
         <int64 axis = {1}> { y = DFT <onesided = 1> (x, , axis) }""",
     "shorter": "g (float[N, 8, 1] x) => (float[N, 6, 2] y) <int64 n = {6}> { y = DFT (x, n) }",
     "longer": "g (float[N, 8, 2] x) => (float[N, 11, 2] y) <int64 n = {11}> { y = DFT (x, n) }",
+    "of any length": """g (float[N, T, 5, 2] x) => (float[N, T, 5, 2] y, float[N, T, 5, 2] z) <int64 axis = {1}>
+        { y = DFT (x, , axis) z = DFT <inverse = 1> (x, , axis) }""",
     "frames": """g (float[N, T, 1] x) => (float[N, F, 5, 2] y) <int64 step = {3}, float[8] w = {0, 1, 2, 3, 4, 3, 2, 1}>
         { y = STFT (x, step, w) }""",
     "frames and all frequencies": """g (float[N, 30, 1] x) => (float[N, F, 8, 2] y) <int64 step = {4}, int64 length = {8}>

@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 
 from bridge.errors import NotRun
 from bridge.frontend.torch.module import Torch
+from bridge.frontend.torch.names import called
 from bridge.frontend.torch.shapes import Axes, as_torch_takes_them, free_axes
 from bridge.graph.shapes import shape_of
 
@@ -90,23 +91,36 @@ class Example:
         yield plain
 
     @contextlib.contextmanager
-    def one_batch(self, module: torch.nn.Module) -> Iterator[None]:
-        """While `module` is traced, the batch found in its inputs is one, also where forward does not show it."""
-        found = [] if self.asked else self.of_tensors(self.repeated or self.axes or ())
-        batch = [(place, *axes) for place, axes in enumerate(found) if len(axes) == 1]
+    def sizes_shared(self, module: torch.nn.Module) -> Iterator[None]:
+        """While `module` is traced, axes of one name are one size, and so is the batch found in its inputs, also where
+        forward does not show it."""
+        shared = [places for places in self._places().values() if len(places) > 1]
 
         def agree(_: object, args: object, kwargs: object) -> None:
             tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-            first, *others = (tensors[place].shape[axis] for place, axis in batch)
-            for other in others:
-                torch._check(first == other)
+            for places in shared:
+                first, *others = (tensors[place].shape[axis] for place, axis in places)
+                for other in others:
+                    torch._check(first == other)
 
-        handle = module.register_forward_pre_hook(agree, with_kwargs=True) if batch else None
+        handle = module.register_forward_pre_hook(agree, with_kwargs=True) if shared else None
         try:
             yield
         finally:
             if handle is not None:
                 handle.remove()
+
+    def _places(self) -> dict[str, list[tuple[int, int]]]:
+        """For each size that has a name, where it is: the tensors, by their place among all, and the axes."""
+        found: dict[str, list[tuple[int, int]]] = {}
+        if self.asked:
+            for place, named in enumerate(self.of_tensors(self.axes or ())):
+                for axis, dim in named.items():
+                    if name := called(dim):
+                        found.setdefault(name, []).append((place, axis))
+            return found
+        of_each = list(map(tuple, self.of_tensors(self.repeated or self.axes or ())))
+        return {"batch": [(place, axes[0]) for place, axes in enumerate(of_each) if len(axes) == 1]}
 
     def is_free(self, model: ir.Model) -> bool:
         """Whether `model`, traced with it, has left free the axes along which it is repeated, or else one that was to

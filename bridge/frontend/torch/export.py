@@ -73,7 +73,7 @@ def export_module(module: torch.nn.Module, example: Example) -> Exported:
             patched(),
             without_fast_paths(),
             spelled,
-            example.one_batch(module),
+            example.sizes_shared(module),
             where_fixed(module) as places,
         ):
             shapes, axes = example.shapes(module), example.of_tensors(example.axes or ())

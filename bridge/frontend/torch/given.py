@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
-import traceback
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
@@ -13,9 +11,12 @@ import torch
 from torch.utils import _pytree as pytree
 
 from bridge.errors import ExportError, NotRun, SourceError
+from bridge.frontend.torch.counters import require_no_counters
+from bridge.frontend.torch.misfits import named_tensors, told, why_not_run
 from bridge.frontend.torch.module import Torch
 from bridge.frontend.torch.objects import objects
-from bridge.frontend.torch.trees import in_forward_order, register
+from bridge.frontend.torch.trees import in_forward_order, paths, register
+from bridge.graph.structure import label
 
 Inputs = TypeVar("Inputs")
 
@@ -94,7 +95,7 @@ def require_example(module: torch.nn.Module, args: tuple[object, ...], kwargs: M
         return
     title, takes = type(module).__name__, ", ".join(inspect.signature(module.forward).parameters)
     sizes = ", ".join(map(str, given)) if given and all(type(leaf) is int for leaf in given) else ""
-    found = f"given {', '.join(map(_text, given))}" if given else "given none"
+    found = f"given {', '.join(map(told, given))}" if given else "given none"
     raise SourceError(
         f"{title} needs example inputs, tensors or arrays as its forward takes them ({takes}), {found}: "
         f"convert(module, {f'torch.randn({sizes})' if sizes else 'args'})"
@@ -102,7 +103,7 @@ def require_example(module: torch.nn.Module, args: tuple[object, ...], kwargs: M
 
 
 def _require_values(module: torch.nn.Module) -> None:
-    name = next((name for name, tensor in _tensors(module) if tensor.is_meta), None)
+    name = next((name for name, tensor in named_tensors(module) if tensor.is_meta), None)
     if name is not None:
         raise SourceError(
             f"{type(module).__name__} is on the device 'meta', where {name} holds no numbers: "
@@ -110,21 +111,19 @@ def _require_values(module: torch.nn.Module) -> None:
         )
 
 
-def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters and buffers, but for those that get their shape when they are first used."""
-    named = itertools.chain(module.named_parameters(), module.named_buffers())
-    return ((name, x) for name, x in named if not torch.nn.parameter.is_lazy(x))
-
-
 def placed(module: torch.nn.Module, inputs: Inputs) -> Inputs:
-    """`inputs` with their arrays as tensors, on the device of the module where it has one."""
-    devices = {tensor.device for _, tensor in _tensors(module)}
+    """`inputs` with their arrays as tensors, on the device of the module where it has one, each by itself: one tensor
+    that is given as several inputs torch traces as the last of them."""
+    devices = {tensor.device for _, tensor in named_tensors(module)}
+    seen: dict[int, torch.Tensor] = {}
 
     def tensor(leaf: object) -> object:
         x = torch.from_numpy(leaf.copy()) if isinstance(leaf, np.ndarray) else leaf
-        if not isinstance(x, torch.Tensor) or x.is_meta or len(devices) != 1 or {x.device} == devices:
+        if not isinstance(x, torch.Tensor):
             return x
-        return x.to(next(iter(devices)))
+        x = x.clone() if id(x) in seen else x
+        seen[id(x)] = x
+        return x if x.is_meta or len(devices) != 1 or {x.device} == devices else x.to(next(iter(devices)))
 
     return pytree.tree_map(tensor, inputs)
 
@@ -160,14 +159,11 @@ def result_of(given: Torch) -> object:
             result = given.result(given.examples, called)
             again = given.result(given.examples, called) if _random_state() != before else result
     except NotRun as error:
-        kind = type(error.__cause__).__name__
-        raise ExportError(
-            f"{title} does not run on the args given: {kind}: {error}{_raised_at(error)}; {_told(given)}"
-            f"{_way_out(given, str(error))}"
-        ) from error
+        raise ExportError(f"{title} does not run on the args given: {why_not_run(given, error)}") from error
     for tree in (result, again):
         register(tree)
     _require_outputs(title, result)
+    require_no_counters(given, result)
     pairs = zip(pytree.tree_leaves(result), pytree.tree_leaves(again), strict=True)
     if not all(a is b or torch.allclose(a, b, equal_nan=True) for a, b in pairs):
         raise SourceError(
@@ -177,55 +173,9 @@ def result_of(given: Torch) -> object:
     return result
 
 
-def _raised_at(error: NotRun) -> str:
-    """The layer that does not take what it is given, as torch prints it."""
-    frames = (frame for frame, _ in traceback.walk_tb(getattr(error.__cause__, "__traceback__", None)))
-    callers = (frame.f_locals.get("self") for frame in frames if frame.f_code.co_name == "forward")
-    called = [part for part in callers if isinstance(part, torch.nn.Module)]
-    if len(called) < 2 or any(called[-1].children()):
-        return ""
-    path = next((path for path, part in called[0].named_modules() if part is called[-1]), "")
-    return f", at {path}, {called[-1]}" if path else ""
-
-
 def _random_state() -> tuple[bytes, ...]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return tuple(state.numpy().tobytes() for state in (torch.random.get_rng_state(), *cuda))
-
-
-def _told(given: Torch) -> str:
-    """What was given, and what forward takes."""
-    args, kwargs = given.arguments
-    texts = [_text(leaf) for leaf in pytree.tree_leaves((args, kwargs))]
-    parameters = inspect.signature(given.module.forward).parameters
-    told = f"given {', '.join(texts) or 'nothing'}; forward takes ({', '.join(parameters)})"
-    if len(args) == 1 and not kwargs and isinstance(args[0], Mapping) and set(args[0]) <= set(parameters):
-        return f"{told}: name its inputs, kwargs={{…}}"
-    weights = {_dtype(x) for _, x in _tensors(given.module) if x.is_floating_point()}
-    return f"{told}, its weights are {', '.join(weights)}" if weights else told
-
-
-def _way_out(given: Torch, told: str) -> str:
-    """What to give or to write in the place of what does not run, where that can be said."""
-    if "CUDA" in told or "NVIDIA" in told:
-        return ": it asks for a GPU, which is not here; convert where there is one, or write x.device for it in forward"
-    weights = {x.dtype for _, x in _tensors(given.module) if x.is_floating_point()}
-    floats = {x.dtype for x in pytree.tree_leaves(given.arguments) if _is_float(x)}
-    if len(weights) == 1 and (floats - weights or (not floats and "dtype" in told)):
-        return f": give them as its weights are, x.to({weights.pop()})"
-    return ""
-
-
-def _is_float(leaf: object) -> bool:
-    return isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
-
-
-def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
-
-
-def _text(leaf: object) -> str:
-    return f"{_dtype(leaf)}{list(leaf.shape)}" if isinstance(leaf, torch.Tensor) else type(leaf).__name__
 
 
 def _is_quantised(part: torch.nn.Module) -> bool:
@@ -259,10 +209,10 @@ def _require_outputs(title: str, outputs: object) -> None:
     found = [leaf for leaf in pytree.tree_leaves(outputs) if leaf is not None]
     if not found:
         raise SourceError(f"{title} gives nothing: give tensors")
-    for leaf in found:
+    for path, leaf in zip(paths(outputs), found, strict=True):
         if not isinstance(leaf, torch.Tensor):
             raise SourceError(
-                f"{title} gives outputs that are no tensors ({type(leaf).__name__}): give tensors only"
+                f"{title} gives outputs that are no tensors ({type(leaf).__name__} at {label(path)}): give tensors only"
             )
         if leaf.is_complex():
             raise SourceError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -75,6 +76,12 @@ class Torch:
         """The example inputs, as the module takes them."""
         return self._torch.utils._pytree.tree_unflatten(self._leaves, self._spec)
 
+    @property
+    def unnamed(self) -> tuple[str, ...]:
+        """The keyword inputs that are no parameters of forward, whose `**kwargs` takes them."""
+        parameters = inspect.signature(self.module.forward).parameters
+        return tuple(name for name in self.arguments[1] if name not in parameters)
+
     def copy(self) -> Torch:
         """The same, with a module of its own. Raises `SourceError` for one that cannot be copied."""
         return Torch(_copied(self.module), *self.arguments)
@@ -106,18 +113,20 @@ class Torch:
         """What calls in evaluation mode run, so that the module is as if it had not been called."""
         return copy_sharing_parameters(self.module)
 
-    def result(self, inputs: Arrays, module: torch.nn.Module | None = None) -> object:
-        """What the module (or `module`) gives, in whatever mode it is in, for copies of `inputs`: it may write into
-        them."""
+    def tensors(self, inputs: Arrays) -> tuple[tuple[object, ...], dict[str, object]]:
+        """The arguments of a call, with copies of `inputs` for tensors: the module may write into them."""
         torch, given = self._torch, iter(inputs)
-        module = self.module if module is None else module
         leaves = [
             torch.tensor(next(given), device=x.device) if isinstance(x, torch.Tensor) else x
             for x in self._leaves
         ]
-        args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
+        return torch.utils._pytree.tree_unflatten(leaves, self._spec)
+
+    def result(self, inputs: Arrays, module: torch.nn.Module | None = None) -> object:
+        """What the module (or `module`) gives, in whatever mode it is in, for `inputs`."""
+        args, kwargs = self.tensors(inputs)
         with without_fast_paths():
-            return module(*args, **kwargs)
+            return (self.module if module is None else module)(*args, **kwargs)
 
     def outputs(self, inputs: Arrays, module: torch.nn.Module | None = None) -> list[torch.Tensor]:
         """The tensors of `result`, flat."""

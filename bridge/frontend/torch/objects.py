@@ -52,9 +52,9 @@ def register_object(kind: type) -> None:
 
 
 def attributes(found: object) -> list[str]:
-    """Those that a tree of `found` is of."""
+    """Those that a tree of `found` is of: with tensors in them, in objects too of which torch knows no tree yet."""
     named = ((name, value) for name, value in vars(found).items() if not name.startswith("_"))
-    return [name for name, value in named if any(map(torch.is_tensor, pytree.tree_leaves(value)))]
+    return [name for name, value in named if _reaches(value, set())]
 
 
 def _flatten(found: object) -> tuple[list[object], Context]:

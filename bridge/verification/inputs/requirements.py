@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,12 +16,16 @@ import sympy
 from bridge.graph.functions import DOMAIN
 from bridge.graph.ranges import FREE, Range
 from bridge.graph.recurrent import RECURRENT, STATES, RecurrentOp
-from bridge.graph.shapes import formula, squeezed_axes
+from bridge.graph.rewriting import attribute, input_of, inputs_of, is_onnx
+from bridge.graph.shapes import formula, squeezed_axes, symbolic_contents
 
 BROADCAST = frozenset(
     "Add And BitwiseAnd BitwiseOr BitwiseXor Div Equal Expand Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod "
     "Mul Or Pow Sub Sum Where Xor".split()
 )
+SHAPING = frozenset(
+    "Cast Expand Identity Reshape Squeeze Unsqueeze".split()
+)  # which move integers, and no more
 SLACK = 1e-6  # by which a quotient may be off that is whole
 Size: TypeAlias = "sympy.Expr | int"
 Pair: TypeAlias = tuple[Size, Size]
@@ -45,6 +50,7 @@ class Requirements:
             if node.op_type in BROADCAST and not node.domain:
                 broadcast.update(_aligned([shape for shape in shapes if shape is not None]))
             sizes.update(dim for value in node.outputs for dim in _dims(value) or ())
+            sizes.update(left_in_table(node))
 
         def of_inputs(*dims: object) -> bool:
             free = {str(s) for dim in dims for s in getattr(dim, "free_symbols", ())}
@@ -122,6 +128,37 @@ def _evaluate(expressions: Sequence[Size], names: Sequence[str], rows: np.ndarra
             found[index] = sympy.lambdify(plain, renamed, "numpy")(*columns)
     whole = np.rint(found)
     return np.where(np.abs(found - whole) < SLACK, whole, np.nan)
+
+
+def left_in_table(node: ir.Node) -> Iterator[Size]:
+    """Where `node` looks up positions along an axis in a table: one more than the rows behind the last of them."""
+    if not is_onnx(node, "Gather"):
+        return
+    table, last = _dims(input_of(node, 0)), _last(input_of(node, 1))
+    if table is not None and last is not None:
+        yield table[attribute(node, "axis", 0)] - last
+
+
+def _last(positions: ir.Value) -> Size | None:
+    """The largest of what is counted on from some number, in whatever shape; None of anything else."""
+    node = positions.producer()
+    if node is None or node.domain:
+        return None
+    if node.op_type == "Range":
+        _, limit, step = map(_one, inputs_of(node))
+        return None if limit is None or step != 1 else limit - 1
+    if node.op_type == "Add":
+        pairs = [(_last(a), _one(b)) for a, b in itertools.permutations(inputs_of(node))]
+        return next((last + more for last, more in pairs if last is not None and more is not None), None)
+    return _last(input_of(node, 0)) if node.op_type in SHAPING else None
+
+
+def _one(value: ir.Value) -> Size | None:
+    """The one integer in `value`, where it is known or a size."""
+    found = symbolic_contents(value)
+    if found is None or len(found) != 1:
+        return None
+    return found[0] if isinstance(found[0], int) else formula(found[0])
 
 
 def _dims(value: ir.Value | None) -> tuple[Size, ...] | None:

@@ -12,12 +12,13 @@ import sympy
 
 from bridge.graph.ranges import FREE, Range
 from bridge.graph.shapes import Dim, formula, shape_of
-from bridge.verification.inputs.requirements import Requirements
+from bridge.verification.inputs.requirements import Requirements, left_in_table
 
 Sizes = dict[str, int]
 
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 LONGEST_TRIED = 1024  # a longest size beyond it is not tried, nor beyond it searched
+LONGEST_TABLE = 1 << 20  # rows
 LARGE = 1 << 22  # elements of all inputs beyond which sizes are not tried
 SCAN = 3000  # random choices that are held against the requirements
 FITTED = 100  # choices of sizes, next to which are those that fit
@@ -137,6 +138,15 @@ def allowed_sizes(graph: ir.Graph) -> dict[str, Range]:
     names = symbols(graph.inputs)
     asked = Requirements.of(graph, names)  # what stands in a branch is asked where that is taken only
     found = {name: asked.range(name, LONGEST_TRIED) for name in names}
+    return {name: sizes for name, sizes in found.items() if sizes != FREE}
+
+
+def sizes_within_tables(graph: ir.Graph) -> dict[str, Range]:
+    """The sizes of each free axis at which positions along it are within the tables that they are looked up in."""
+    left = tuple(size for node in graph for size in left_in_table(node) if not isinstance(size, int))
+    names = symbols(graph.inputs) if left else []
+    asked = Requirements(names, (), (), left)
+    found = {name: asked.range(name, LONGEST_TABLE) for name in names}
     return {name: sizes for name, sizes in found.items() if sizes != FREE}
 
 

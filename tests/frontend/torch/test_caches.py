@@ -20,21 +20,41 @@ class Layer:
         self.keys: Tensor | None = None
         self.values: Tensor | None = None
         self.used = False
+        self.calls = 0  # on which nothing hangs
 
     def add(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         self.keys = keys if self.keys is None else torch.cat([self.keys, keys], 1)
         self.values = values if self.values is None else torch.cat([self.values, values], 1)
         self.used = True
+        self.calls += 1
         return self.keys, self.values
 
 
-class Cache:
+class Other(Layer):
+    """As a layer that slides beside those that do not."""
+
+
+class Counting(Layer):
+    """What it gives hangs on how many tokens it has seen, by a number."""
+
     def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def add(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        self.seen += keys.shape[1]
+        keys, values = super().add(keys, values)
+        return keys, values / self.seen
+
+
+class Cache:
+    def __init__(self, kind: type[Layer] = Layer) -> None:
+        self.kind = kind
         self.layers: list[Layer] = []
 
     def layer(self, number: int) -> Layer:
         while len(self.layers) <= number:
-            self.layers.append(Layer())
+            self.layers.append(self.kind())
         return self.layers[number]
 
 
@@ -66,8 +86,8 @@ def test_a_cache_that_nobody_asked_for_is_switched_off() -> None:
 LAYERS = [f"cache_layers_{place}_{part}" for place in range(2) for part in ("keys", "values")]
 
 
-def past(length: int) -> Cache:
-    cache = Cache()
+def past(length: int, kind: type[Layer] = Layer) -> Cache:
+    cache = Cache(kind)
     for place in range(2):
         cache.layer(place).add(*torch.randn(2, BATCH, length, WIDTH))
     return cache
@@ -84,6 +104,20 @@ def test_the_tensors_of_a_cache_have_names(kwargs: dict[str, Any], inputs: list[
     assert [x.name for x in result.model.inputs] == inputs
     layers = result.model.output["cache"]["layers"]
     assert [sorted(layer) for layer in layers] == [["keys", "values"]] * 2
+
+
+def test_a_cache_of_other_layers_than_one_before() -> None:
+    for kind in (Layer, Other):
+        found = bridge.inspect(Decoder(), torch.randn(BATCH, TIME, WIDTH), {"cache": past(2, kind)}).inputs
+        assert [x.name for x in found] == ["x", *LAYERS]
+
+
+def test_a_cache_that_counts_in_a_number_is_refused() -> None:
+    says = (
+        r"Decoder counts in cache.layers\[0\].seen \(from 2 to 5\), a number, .*: give a cache that counts by"
+    )
+    with pytest.raises(bridge.SourceError, match=says):
+        bridge.convert(Decoder(), torch.randn(BATCH, TIME, WIDTH), {"cache": past(2, Counting)})
 
 
 def test_one_dict_names_the_free_axes_of_a_whole_cache_and_a_switch_needs_none() -> None:

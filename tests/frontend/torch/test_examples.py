@@ -176,7 +176,7 @@ REFUSED = {  # what is given as a module and its inputs, and words of the senten
     "a list of modules": (nn.ModuleList([NET]), X, "ModuleList has no forward, .*: convert the module that calls them"),
     "a function": (torch.relu, X, "in the forward of an nn.Module"),
     "quantised": (QUANTISED, X, r"is quantised \(at 0\)"),
-    "text": (Call(lambda self, x: (x, "yes")).eval(), X, r"gives outputs that are no tensors \(str\)"),
+    "text": (Call(lambda self, x: (x, "yes")).eval(), X, r"gives outputs that are no tensors \(str at output\[1\]\)"),
     "a complex input": (nn.Identity(), {"input": torch.zeros(2, dtype=torch.complex64)}, r"input 0\['input'\] is complex"),
     "complex outputs": (Call(lambda self, x: torch.fft.fft(x)).eval(), X, "gives complex numbers"),
     "no inputs": (NET, None, r"needs example inputs.*takes them \(input\), given none: convert\(module, args\)"),

@@ -76,6 +76,10 @@ def evens_alone(self, x):
     return x * 2
 
 
+def placed(self, x):
+    return x + nn.functional.embedding(torch.arange(x.size(1)) + 2, torch.arange(168.0).reshape(42, 4))
+
+
 def summed(self, x, y):
     return self.layer(x + y)
 
@@ -112,6 +116,7 @@ ASKED = [  # forward, dynamic_shapes, axes as told, sizes at which it is right, 
     (seven, ({1: Dim("time", min=8)},), "time: 8 or more", [(2, 8), (2, 40)], []),
     (even, ({1: 2 * Dim("half")},), "2*half free", [(2, 2), (2, 34)], [(2, 31), (2, 1)]),
     (wide, TIME, "time: 5 or more", [(1, 5), (2, 6)], []),
+    (placed, TIME, "time: 1 to 40", [(2, 1), (2, 40)], [(2, 41), (2, 99)]),
     (grouped, TIME, "time free", [(1, 3), (2, 60)], []),
 ]
 
