@@ -135,12 +135,13 @@ def _numbered(site: Site, dims: Sequence[Dim]) -> Tensor:
 
 def require_size(x: Tensor, axis: int, low: int, high: int | None, step: int = 1) -> Tensor:
     """x as it is, if its size along `axis` is one of low, low + step, … high; else an error of the backend, at a
-    reshape of what is missing or too much."""
+    reshape of as many places to as many as there may be."""
     corner = x[tuple(slice(None) if i == axis else slice(0, 1) for i in range(len(x.shape)))]
     flat = ops.reshape(ops.zeros_like(corner, dtype="int32"), (-1,))
     parts = [ops.reshape(flat[(slice(low),)], (low,)), ops.reshape(flat[(slice(low, None),)], (-1, step))]
     if high is not None:
-        parts.append(ops.reshape(flat[(slice(high, None),)], (0,)))
+        none = np.zeros(high, "int32")
+        parts.append(ops.reshape(ops.concatenate([none, flat[(slice(high, None),)]]), (high,)))
     zero = sum(map(ops.sum, parts))
     return ops.logical_or(x, ops.cast(zero, "bool")) if x.dtype == "bool" else x - ops.cast(zero, x.dtype)
 

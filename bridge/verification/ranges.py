@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from bridge.errors import ExportError, NotRun, SourceError
-from bridge.frontend.torch.ranges import larger_than_one
 from bridge.graph.ranges import FREE, Range, Ranges
 from bridge.graph.shapes import shape_of
 from bridge.passes.settle_branches import SEVERAL
@@ -70,6 +69,8 @@ def find_ranges(opened: Source, simple: ir.Model) -> None:
         told |= {name: told.get(name, FREE) & Range(2) for name in squeezed}
     tables = sizes_within_tables(simple.graph)
     if opened.torch is not None and (opened.assumptions or squeezed):
+        from bridge.frontend.torch.ranges import larger_than_one
+
         sampler = Sampler.of(simple, opened.torch.examples, opened.asked)
         base, shapes = sampler.exported(), Shapes.of(simple.graph)
         found = {
