@@ -75,6 +75,29 @@ class Conversion:
 
         return Conversion(*for_inference(self.model, self.weights, self.report))
 
+    def export(self, path: str | os.PathLike[str]) -> Report:
+        """Write a SavedModel for TensorFlow Serving, in the fastest of its forms: with the weights as constants, as
+        variables, or compiled. From disk it is compared with this model.
+
+        Args:
+            path: of the folder, which is not there yet.
+
+        Returns:
+            The report with that comparison, and the times of the forms among its notes. In the signature
+            `serving_default` inputs and outputs have the names that they have there.
+
+        Raises:
+            SourceError: Keras does not run on TensorFlow.
+            OutputError: something is there already, or it cannot be written.
+            MismatchError: it gives something else; nothing is written then.
+
+        Example:
+            >>> result.for_inference().export("models/net/1")
+        """
+        from bridge.serving.saved_model import export
+
+        return export(self.model, Path(path), self.report)
+
     def generator(self, *, max_length: int, end: int | Sequence[int] = (), **settings: Any) -> Generator:
         """The loop that continues sequences of tokens with this model, a causal decoder; docs/generation.md.
 

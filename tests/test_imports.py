@@ -43,7 +43,7 @@ FRAMEWORKS = {
     "verification.doubt.alone verification.nodes verification.outputs "
     "verification.runners verification.saved verification.training.* verification.verify",
     "jax": "keras_compat",
-    "tensorflow": "keras_compat",
+    "tensorflow": "keras_compat serving.saved_model",
     "sympy": "graph.shapes frontend.torch.ranges passes.infer_shapes passes.normal_form passes.*_shapes ops.dims "
     "verification.inputs.requirements verification.inputs.sizes",
     "safetensors": "files.checkpoints",
@@ -174,7 +174,7 @@ def test_privates_of_others_have_a_home(module):
 def test_what_a_backend_needs_is_known_in_one_place():
     """Others say on which one they run."""
     asks = {module for module, tree in MODULES.items() if "keras.backend.backend()" in ast.unparse(tree)}
-    assert asks == {"keras_compat", "conversion", "summary"}
+    assert asks == {"keras_compat", "conversion", "serving.saved_model", "summary"}
 
 
 def _privates(tree: ast.Module) -> Iterator[str]:

@@ -20,6 +20,7 @@ from bridge.cli.options import (
     SourceType,
     backends_option,
     file_type,
+    folder_type,
     inputs_option,
     json_option,
     quiet_option,
@@ -218,6 +219,34 @@ def weights(debug: bool, model: Path, to_torch: Path | None, from_torch: Path | 
         say(json.dumps(conversion.weights.to_json(), indent=2))
     elif from_torch is None and to_torch is None:
         say(str(conversion.weights))
+
+
+@main.command()
+@click.argument("model", type=file_type, metavar="MODEL.keras")
+@click.option(
+    "-o",
+    "--output",
+    type=folder_type,
+    required=True,
+    metavar="FOLDER",
+    help="The folder to write, a new one.",
+)
+@report_option
+@quiet_option
+@json_option
+@click.pass_obj
+def export(debug: bool, model: Path, output: Path, report: Path | None, quiet: bool, as_json: bool) -> None:
+    """Write MODEL.keras, made for inference, as a SavedModel for TensorFlow Serving, in the fastest of its forms.
+
+    Needs the weight map that `bridge convert` wrote beside the model. What is written is compared with the model.
+    """
+
+    def work(progress: Progress) -> Report:
+        import bridge
+
+        return bridge.load(model).for_inference().export(output)
+
+    answer(work, debug, report, quiet, as_json)
 
 
 @main.command()

@@ -45,6 +45,7 @@ class SourceType(click.ParamType):
 
 
 file_type = click.Path(dir_okay=False, path_type=Path)
+folder_type = click.Path(path_type=Path)
 report_option = click.option(
     "--report", type=file_type, metavar="FILE", help=f"Write the report to a file: {', '.join(SUFFIXES)}."
 )

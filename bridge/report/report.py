@@ -16,7 +16,7 @@ from bridge.files.archives import BROKEN
 from bridge.files.atomic import write_atomically
 from bridge.report import SUFFIXES
 from bridge.report.records import Row, Untrained, Value, Variable
-from bridge.verification.checks import Check, Gradient, all_pass, amplified, limit_of
+from bridge.verification.checks import AFTER, Check, Gradient, all_pass, amplified, limit_of
 
 FORMAT = 3  # of the JSON
 TOLD = ("verdict", "advice", "verified", "proved")  # of what follows from the fields, what the JSON says too
@@ -77,8 +77,13 @@ class Report:
     dtype: str = "float32"  # the coarsest precision of floating point that the source computes in
 
     @property
+    def compared(self) -> bool:
+        """Whether the model was compared with its source."""
+        return any(check.leg not in AFTER for check in self.checks)
+
+    @property
     def verified(self) -> bool:
-        return all_pass(self.checks)
+        return self.compared and all_pass(self.checks)
 
     @property
     def proved(self) -> bool:
@@ -119,7 +124,7 @@ class Report:
     @property
     def failed(self) -> bool:
         """Whether a node was refused or a comparison failed."""
-        return bool(self.refusals) or (bool(self.checks) and not self.verified)
+        return bool(self.refusals) or any(not check.passed for check in self.checks)
 
     @property
     def backends(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ def advice(report: Report) -> str:
         )
     if not report.backend:
         return "Everything can be built: bridge convert builds and proves it."
-    if not report.checks:
+    if not report.compared:
         return "Nothing was compared: convert with verify=True, or prove the saved file with bridge verify."
     if report.unvaried:
         return "Give inputs at which the outputs vary: Verify(inputs=…), or --inputs FILE."
@@ -44,7 +44,7 @@ def repeat(report: Report) -> str:
         return report.command
     if not report.backend:
         return f"bridge.inspect({report.source}, …)"
-    if not report.checks:
+    if not report.compared:
         return f"bridge.convert({report.source}, …, verify=False)"
     training = any(check.leg in TRAINING for check in report.checks)
     own = report.dtype == "float32" and not report.amplifies  # else it is compared in float64 unasked
@@ -68,10 +68,10 @@ def _lost_training(report: Report) -> str:
 def _equality(report: Report) -> str:
     if report.refusals:
         return f"cannot be converted: {len(report.refusals)} node{'s' * (len(report.refusals) > 1)} refused"
-    if not report.checks:
-        return "planned, not built" if not report.backend else "converted, not compared"
-    if not report.verified:
+    if report.failed:
         return f"NOT equal: {report.first_mismatch or ', '.join(leg for leg in report.worst)}"
+    if not report.compared:
+        return "planned, not built" if not report.backend else "converted, not compared"
     sizes = len({check.sizes for check in report.checks if check.leg in LEGS})
     worst = max(check.error for check in report.checks)
     where = f"{sizes} choices of sizes" if sizes > 1 else "the exported sizes"

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from bridge.errors import MismatchError
 from bridge.serving.folding import Served, served_of
-from bridge.serving.proof import checks
+from bridge.serving.proof import checks, flat_call, require_equal
 from bridge.summary import of_model, variables
-from bridge.verification.mismatch import failed_leg
+from bridge.verification.checks import SERVED
 from bridge.weights.entry import Entry
 from bridge.weights.recipes import Computed
 from bridge.weights.weight import Weight
@@ -34,7 +33,7 @@ def for_inference(
     """As `Conversion.for_inference`, of its parts."""
     served = served_of(model)
     map_ = WeightMap(list(_entries(served, weights)), weights.state)
-    found = tuple(checks(model, served.model, report))
+    found = tuple(checks(model, SERVED, flat_call(served.model), report))
     told = replace(
         report,
         **of_model(served.model),
@@ -43,10 +42,7 @@ def for_inference(
         checks=(*report.checks, *found),
         notes=(*report.notes, *_notes(served)),
     )
-    failed = next((check for check in found if not check.passed), None)
-    if failed is not None:
-        told = replace(told, first_mismatch=failed_leg([failed]))
-        raise MismatchError(f"{report.source}: {told.first_mismatch}", told)
+    require_equal(told, found)
     return served.model, map_, told
 
 

@@ -1,18 +1,20 @@
-"""A model made for inference against the one that it was made of, at the sizes at which that was compared itself."""
+"""What is served against the model that it was made of, at the sizes at which that was compared itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 import onnx_ir as ir
 
-from bridge.errors import NotRun, SourceError
-from bridge.verification.checks import SERVED, Check, limit_of
+from bridge.errors import MismatchError, NotRun, SourceError
+from bridge.verification.checks import Check, limit_of
 from bridge.verification.inputs.odd import nudged
 from bridge.verification.metrics import Arrays, worst_error
+from bridge.verification.mismatch import failed_leg
 from bridge.verification.runners import keras_call
 from bridge.verification.trials import Run
 
@@ -31,32 +33,43 @@ ROUNDING_FACTOR = (
 SOME = 3  # of a free axis, where the model was compared at no sizes
 
 
-def checks(model: keras.Model, served: keras.Model, report: Report) -> Iterator[Check]:
-    """One for each of the sizes in `report`, which is of `model`, and each scale of the numbers. Raises `SourceError`
-    where the model itself does not run."""
-    for text, sizes in _sizes(report).items():
-        for number, values in enumerate(SCALES):
-            inputs = _drawn(
-                model, report, sizes, SCALES[values], np.random.default_rng([report.seed, number])
-            )
-            error, limit = _compared(_call(model), _call(served), inputs, limit_of(report.dtype), text)
-            yield Check(SERVED, text, error, limit, report.dtype, values=values)
+def checks(model: keras.Model, leg: str, served: Run, report: Report) -> Iterator[Check]:
+    """What `model`, of which `report` is, gives against what is `served` in its place: one for each of the sizes in the
+    report, and for each scale of the numbers at the last. Raises `SourceError` where the model itself does not run."""
+    whole = flat_call(model)
+    for text, values, inputs in trials(model, report):
+        try:
+            want, moved = whole(inputs), whole(nudged(inputs))
+        except NotRun as error:
+            raise SourceError(f"the model does not run at {text}: {error}") from error
+        limit = max(limit_of(report.dtype), ROUNDING_FACTOR * worst_error(moved, want))
+        yield Check(leg, text, worst_error(served(inputs), want), limit, report.dtype, values=values)
 
 
-def _compared(whole: Run, lean: Run, inputs: Arrays, limit: float, text: str) -> tuple[float, float]:
-    """How far the second is off, and may be."""
-    try:
-        want, moved = whole(inputs), whole(nudged(inputs))
-    except NotRun as error:
-        raise SourceError(f"the model does not run at {text}: {error}") from error
-    return worst_error(lean(inputs), want), max(limit, ROUNDING_FACTOR * worst_error(moved, want))
+def require_equal(report: Report, found: Sequence[Check]) -> None:
+    """Raise `MismatchError` with the report if one of its checks that were `found` fails."""
+    failed = next((check for check in found if not check.passed), None)
+    if failed is not None:
+        told = replace(report, first_mismatch=failed_leg([failed]))
+        raise MismatchError(f"{report.source}: {told.first_mismatch}", told)
 
 
-def _call(model: keras.Model) -> Run:
+def trials(model: keras.Model, report: Report) -> Iterator[tuple[str, str, Arrays]]:
+    """Inputs, with their sizes and what is odd about their values in words."""
+    tried = _sizes(report)
+    odd = [(list(tried)[-1], values) for values in SCALES if values]
+    for number, (text, values) in enumerate([*((text, "") for text in tried), *odd]):
+        rng = np.random.default_rng([report.seed, number])
+        yield text, values, _drawn(model, report, tried[text], SCALES[values], rng)
+
+
+def flat_call(model: keras.Model) -> Run:
     """A model with its outputs in a list, whatever it gives them in."""
-    return keras_call(
-        keras.Model(model.inputs, model.outputs if len(model.outputs) > 1 else model.outputs[0])
-    )
+    return keras_call(flat(model))
+
+
+def flat(model: keras.Model) -> keras.Model:
+    return keras.Model(model.inputs, model.outputs if len(model.outputs) > 1 else model.outputs[0])
 
 
 def _sizes(report: Report) -> dict[str, dict[str, int]]:

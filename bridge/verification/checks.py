@@ -18,7 +18,9 @@ GRADIENTS, STEPS, STATISTICS = "gradients", "steps of SGD", "running statistics"
 DROPOUT = "dropout rates"  # training
 TRAINING = (GRADIENTS, STEPS, STATISTICS, DROPOUT)
 BACK = "weights back to torch"
+EXPORTED = "as converted ↔ SavedModel"  # of `Conversion.export`
 SERVED = "as converted ↔ for inference"  # Keras, of the model that `Conversion.for_inference` makes
+AFTER = (SERVED, EXPORTED)  # what is made of the model, which say nothing of its source
 
 LIMIT = 1e-5  # of the relative error of values, in any type that has no limit of its own
 LIMITS = {"float16": 1e-2, "bfloat16": 8e-2}  # of types that round ten thousand times as much
