@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bridge.conversion import load_saved as load
     from bridge.conversion import verify_saved as verify
     from bridge.converted import Conversion
+    from bridge.diagnosis import bisect
     from bridge.handwritten.transfer import transfer
     from bridge.report.report import Report
     from bridge.verification.options import Verify
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Conversion": "bridge.converted",
+    "bisect": "bridge.diagnosis",
     "convert": "bridge.conversion",
     "inspect": "bridge.conversion",
     "load": "bridge.conversion",
@@ -65,6 +67,7 @@ __all__ = [
     "Verify",
     "WeightMap",
     "WeightsError",
+    "bisect",
     "convert",
     "inspect",
     "load",

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import onnx
 import onnx_ir as ir
 
 from bridge import saving
 from bridge.converted import Conversion
-from bridge.errors import BridgeError, MismatchError, MissingPackageError, SourceError, installing
+from bridge.errors import MismatchError, MissingPackageError, SourceError, installing
 from bridge.frontend.asked import Asked
-from bridge.frontend.source import Source, as_ir, load_source
-from bridge.graph.reduce import reduce
+from bridge.frontend.source import Source, load_source
 from bridge.passes import simplify
 from bridge.report.report import Report
 from bridge.stages import Progress, Stopwatch
@@ -25,7 +23,9 @@ from bridge.verification.options import BACKENDS, Verify
 from bridge.weights.weight_map import detach_from_source
 
 if TYPE_CHECKING:
+    from bridge.build.assembly import Built
     from bridge.ops.contract import Plan
+    from bridge.verification.checks import Verification
 
 Arguments = tuple[object, object, Mapping[str, object] | None, object]  # source, args, kwargs, dynamic_shapes
 
@@ -83,32 +83,53 @@ def convert(
     Raises:
         SourceError, ExportError: the source cannot be read or exported; what `verify` asks for does not fit it.
         UnsupportedError: with every node that cannot be built.
-        MismatchError: the proof failed; carries the report.
+        MismatchError: the proof failed; carries the report, and the first node that departs by itself.
         MissingPackageError: torch, onnxruntime or the Keras backend is needed and not installed.
 
     Example:
         >>> result = bridge.convert(module, torch.randn(1, 3, 224, 224), verify=bridge.Verify(float64=True))
         >>> print(result.report)
     """
+    given, watch = (source, args, kwargs, dynamic_shapes), Stopwatch(progress, source)
+    made = attempt(watch, given, Verify.of(verify), channels_last=channels_last, dequantize=dequantize)
+    report = made.report(watch)
+    if made.found is not None:
+        _require_verified(made.opened.title, report, made.found)
+    return Conversion(made.built.model, detach_from_source(made.built.weights), report)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a conversion made of its source, and what comparing the two found, whatever that is."""
+
+    opened: Source
+    planned: Plan
+    built: Built
+    found: Verification | None
+
+    def report(self, watch: Stopwatch) -> Report:
+        return summarize(self.opened, self.planned, self.built, self.found, watch.told)
+
+
+def attempt(
+    watch: Stopwatch, given: Arguments, options: Verify | None, *, channels_last: bool = False,
+    dequantize: bool = False,
+) -> Attempt:  # fmt: skip
+    """The whole path, compared as `options` say; raises as `convert` does, but for `MismatchError`."""
     require_keras()
-    options, watch = Verify.of(verify), Stopwatch(progress, source)
-    opened = _opened(watch, (source, args, kwargs, dynamic_shapes), options, dequantize)
+    opened = _opened(watch, given, options, dequantize)
     planned = _planned(opened, watch, channels_last)
     opened.model.meta["state"].require_memory(opened.title)
     from bridge.build.builder import build, raised_recursion_limit
 
     with watch.stage("build"), raised_recursion_limit(planned):
         built = build(planned, name=opened.title, outputs=opened.outputs)
-    found = None
-    if options is not None:
-        with watch.stage("compare"), raised_recursion_limit(planned):
-            from bridge.verification.verify import verify_conversion
+    if options is None:
+        return Attempt(opened, planned, built, None)
+    with watch.stage("compare"), raised_recursion_limit(planned):
+        from bridge.verification.verify import verify_conversion
 
-            found = verify_conversion(opened, planned, built, options)
-    report = summarize(opened, planned, built, found, watch.told)
-    if found is not None:
-        _require_verified(opened.title, report)
-    return Conversion(built.model, detach_from_source(built.weights), report)
+        return Attempt(opened, planned, built, verify_conversion(opened, planned, built, options))
 
 
 def inspect(
@@ -197,36 +218,8 @@ def verify_saved(
             loaded = replace(loaded, model=made)
             found = found.joined(verify_gradients(loaded, opened, simple))
     report = summarize_model(opened, model, found, watch.told)
-    _require_verified(path, report)
+    _require_verified(path, report, found)
     return report
-
-
-def smallest(
-    source: object,
-    args: object = None,
-    kwargs: Mapping[str, object] | None = None,
-    *,
-    dynamic_shapes: object = None,
-) -> onnx.ModelProto:
-    """The smallest graph whose conversion fails as that of `source` does: for the report of a fault.
-
-    Raises `SourceError` where the graph of `source` converts and is proved.
-    """
-    given = load_source(source, args, kwargs, dynamic_shapes).given
-    model = given if isinstance(given, onnx.ModelProto) else ir.to_proto(as_ir(given))
-    failure = _failure(model)
-    if failure is None:
-        raise SourceError("the graph converts and is proved equal: there is nothing to make smaller")
-    return reduce(model, lambda smaller: _failure(smaller) == failure)
-
-
-def _failure(model: onnx.ModelProto) -> tuple[type, type] | None:
-    """What the conversion of `model` ends in, and the cause of that."""
-    try:
-        convert(model)
-    except BridgeError as error:
-        return type(error), type(error.__cause__)
-    return None
 
 
 def require_keras() -> None:
@@ -279,6 +272,7 @@ def _planned(opened: Source, watch: Stopwatch, channels_last: bool = False) -> P
     return planned
 
 
-def _require_verified(title: object, report: Report) -> None:
+def _require_verified(title: object, report: Report, found: Verification) -> None:
     if not report.verified:
-        raise MismatchError(f"{title}: {report.first_mismatch}", report)
+        reproducer = found.located and found.located.reproducer
+        raise MismatchError(f"{title}: {report.first_mismatch}", report, reproducer)

@@ -117,16 +117,19 @@ class MismatchError(BridgeError):
 
     Attributes:
         report: the `Report`, which says on which leg, at which sizes and from which node on.
+        reproducer: that node by itself, where it can be run so: `save(folder)` writes it; else None.
 
     Example:
         >>> try:
         ...     bridge.convert("model.onnx")
         ... except bridge.MismatchError as error:
         ...     error.report.save("why.html")
+        ...     if error.reproducer is not None:
+        ...         error.reproducer.save("reproducer")
     """
 
-    def __init__(self, message: str, report: Any):
-        self.report = report
+    def __init__(self, message: str, report: Any, reproducer: Any = None):
+        self.report, self.reproducer = report, reproducer
         super().__init__(message)
 
 

@@ -271,6 +271,13 @@ def made_by(tensor: object) -> tuple[keras.Layer, int] | None:
     return None if history is None or operation is None else (operation, history.node_index)
 
 
+def calls(model: keras.Model) -> list[tuple[str, list[keras.KerasTensor]]]:
+    """Every call of an operation in `model`, in an order in which they run: its name, and what it gives."""
+    depths = sorted(model._nodes_by_depth, reverse=True)
+    nodes = [node for depth in depths for node in model._nodes_by_depth[depth]]
+    return [(node.operation.name, list(node.output_tensors)) for node in nodes if not node.is_input]
+
+
 def read_by(operation: keras.Operation, call: int) -> list[keras.KerasTensor]:
     """The tensors that a call of `operation` reads."""
     return list(operation._inbound_nodes[call].input_tensors)

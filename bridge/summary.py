@@ -205,6 +205,7 @@ def _compared(found: Verification) -> Fields:
         "unvaried": found.unvaried,
         "dtype": found.dtype,
         "first_mismatch": found.first_mismatch,
+        "origin": found.located and found.located.origin,
     }
 
 

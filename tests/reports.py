@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from bridge.report.records import Axis, Row, Untrained, Value, Variable
 from bridge.report.report import Report
+from bridge.verification.bisect.origin import BUILD, Handed, Origin
 from bridge.verification.checks import GRADIENTS, ORT_KERAS, STEPS, TORCH_KERAS, TORCH_ORT, Check, Gradient
 
 SIZES = ("batch=3, time=7", "batch=4, time=8", "batch=1, time=21")
@@ -50,6 +51,21 @@ FAILED = replace(
     rows=(*REPORT.rows[:3], replace(REPORT.rows[3], error=3e-3)),
     outputs=(replace(REPORT.outputs[0], row=3),),
     first_mismatch="onnxruntime ↔ Keras differ by 0.004",
+    origin=Origin(
+        BUILD,
+        "Linear",
+        "linear_1",
+        "head.0",
+        "net.py:9",
+        ("head_0",),
+        SIZES[1],
+        3e-3,
+        1e-5,
+        (Handed("concat", 2.1e-7),),
+        alone=3e-3,
+        rounding=1e-7,
+        sensitivity=1e-6,
+    ),
 )
 TRAINED = replace(
     REPORT,

@@ -15,8 +15,10 @@ ROOT = Path(bridge.__file__).parent
 # `__init__` are the public names.
 LAW = """
     __main__
-    cli
+    cli | pytest_plugin
+    testing
     __init__
+    diagnosis
     conversion | backend | handwritten
     converted
     serving
@@ -32,15 +34,15 @@ LAW = """
     errors
 """
 SANCTIONED = {  # a report prints and judges itself
-    ("report.report", f"report.{form}") for form in ("text", "html", "verdict")
+    ("report.report", f"report.{form}") for form in ("text", "html", "markdown", "verdict")
 }
 FRAMEWORKS = {
     "torch": "frontend.source frontend.torch.* files.checkpoints weights.weight_map handwritten.* keras_compat "
-    "verification.training.*",
+    "verification.bisect.seen_by_torch verification.training.*",
     "onnxscript": "frontend.source frontend.torch.*",
     "onnxruntime": "graph.session",
-    "keras": "layers.* ops.* build.* keras_compat files.keras_file saving serving.* summary generation backend conversion converted "
-    "verification.doubt.alone verification.nodes verification.outputs "
+    "keras": "testing layers.* ops.* build.* keras_compat files.keras_file saving serving.* summary generation backend conversion converted "
+    "verification.bisect.nodes verification.bisect.saved verification.doubt.alone verification.nodes verification.outputs "
     "verification.runners verification.saved verification.training.* verification.verify",
     "jax": "keras_compat",
     "tensorflow": "keras_compat serving.saved_model",

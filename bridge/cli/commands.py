@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,7 +99,7 @@ def convert(
     """Convert SOURCE to a .keras file and prove that it computes the same.
 
     Beside FILE.keras goes FILE.bridge.npz, from which bridge.load finds the way back to torch. When the
-    proof fails, the report is written and the model is not.
+    proof fails, the report is written and the model is not; FILE.mismatch has the first node that departs by itself.
     """
     if output.suffix != ".keras":
         raise click.UsageError(f"{output}: a Keras model is saved as .keras")
@@ -120,7 +120,12 @@ def convert(
         result.save(output)
         return result.report
 
-    answer(work, debug, report, quiet, as_json)
+    answer(work, debug, report, quiet, as_json, _apart(output))
+
+
+def _apart(model: Path) -> Path:
+    """The folder beside a model, in which a node that departs is by itself."""
+    return model.with_suffix(".mismatch")
 
 
 @main.command()
@@ -143,6 +148,12 @@ def convert(
 @report_option
 @quiet_option
 @json_option
+@click.option(
+    "--bisect",
+    "bisected",
+    is_flag=True,
+    help="Where they differ, find the first node or operation that does.",
+)
 @trust_option
 @click.pass_obj
 def verify(
@@ -158,15 +169,29 @@ def verify(
     report: Path | None,
     quiet: bool,
     as_json: bool,
+    bisected: bool,
 ) -> None:
-    """Load MODEL.keras in safe mode and compare it with its source at several sizes."""
+    """Load MODEL.keras in safe mode and compare it with its source at several sizes.
+
+    With --bisect, what departs first is named, and written by itself into MODEL.mismatch where it is a node that can
+    be run so. Exit codes: bridge --help.
+    """
 
     def work(progress: Progress) -> Report:
         given = read_source(source, trust)
-        from bridge import Verify, verify
+        from bridge import MismatchError, Verify, bisect, verify
 
         options = Verify(dict(sizes), inputs, seed, training=training, backends=backends)
-        return verify(model, *given[:2], dynamic_shapes=given[2], options=options, progress=progress)
+        try:
+            return verify(model, *given[:2], dynamic_shapes=given[2], options=options, progress=progress)
+        except MismatchError as error:
+            if not bisected:
+                raise
+            found = bisect(
+                *given[:2], dynamic_shapes=given[2], verify=options, saved=model, folder=_apart(model),
+                progress=progress,
+            )  # fmt: skip
+            raise MismatchError(str(error), replace(error.report, origin=found.origin)) from error
 
     answer(work, debug, report, quiet, as_json)
 
@@ -262,7 +287,7 @@ def reduce(debug: bool, source: str, trust: bool, output: Path) -> None:
         import onnx
         import onnx.printer
 
-        from bridge.conversion import smallest
+        from bridge.diagnosis import smallest
         from bridge.files.atomic import write_atomically
 
         model = smallest(*given[:2], dynamic_shapes=given[2])

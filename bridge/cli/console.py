@@ -83,9 +83,11 @@ class Commands(click.Group):
 
 
 def answer(
-    work: Callable[[Progress], Report], debug: bool, report_file: Path | None, quiet: bool, as_json: bool
-) -> None:
-    """Run `work`, show and write its report, and leave with the exit code of what went wrong."""
+    work: Callable[[Progress], Report], debug: bool, report_file: Path | None, quiet: bool, as_json: bool,
+    apart: Path | None = None,
+) -> None:  # fmt: skip
+    """Run `work`, show and write its report, and leave with the exit code of what went wrong. A node that departs is
+    written by itself into the folder `apart`."""
     if report_file is not None and report_file.suffix not in SUFFIXES:
         raise click.UsageError(f"{report_file}: a report is written as {', '.join(SUFFIXES)}")
     with finishing(debug) as stderr:
@@ -97,6 +99,9 @@ def answer(
                 report = work(progress)
         except MismatchError as error:
             report, failure = error.report, error
+            if apart is not None and error.reproducer is not None and report.origin is not None:
+                where = str(error.reproducer.save(apart))
+                report = replace(report, origin=replace(report.origin, reproducer=where))
         report = replace(report, command=click.get_current_context().meta[LINE])
         if report_file is not None:
             report.save(report_file)

@@ -22,6 +22,7 @@ from bridge.frontend.asked import Asked
 from bridge.graph import structure
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch.export import ExportedProgram
 
@@ -69,6 +70,11 @@ class Source:
     def module(self) -> Torch | None:
         """The torch side, if it is an `nn.Module` itself: in another precision, in training, exported again."""
         return self.torch if self.retraceable else None
+
+    @property
+    def examples(self) -> list[np.ndarray] | None:
+        """The example inputs of a source that has some."""
+        return self.torch.examples if self.torch else None
 
     @property
     def with_fixed_axes(self) -> Source:

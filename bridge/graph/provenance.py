@@ -10,13 +10,15 @@ import onnx_ir as ir
 from bridge.errors import Refusal
 from bridge.graph.rewriting import is_onnx
 
+SCOPES = "pkg.torch.onnx.name_scopes"  # of a node's metadata: the modules around it, and the call it is of
+TORCH = "site-packages/torch/"  # within the path of a file of torch itself
 NO_BUILDER = "no builder"  # in a node's meta: why it has none, where that is known before the plan
 UNKNOWN = "no builder for this operator (`bridge ops` lists what there is)"
 
 
 def torch_path(node: ir.Node) -> str:
     """The path of the torch module that made `node` ("encoder.lstm"), or the node's own name."""
-    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+    scopes = node.metadata_props.get(SCOPES)
     if scopes is None:
         return node.name or ""
     names = [name for name in ast.literal_eval(scopes)[:-1] if name and not name.startswith("_")]
@@ -24,11 +26,11 @@ def torch_path(node: ir.Node) -> str:
 
 
 def source_line(node: ir.Node) -> str:
-    """File and line of the innermost frame in the user's code, from torch's stack trace; not of code that torch
-    generates."""
-    frames = re.findall(
-        r'File "([^"<][^"]*)", line (\d+)', node.metadata_props.get("pkg.torch.onnx.stack_trace", "")
-    )
+    """File and line of the innermost frame in the user's code, from torch's stack trace; of torch's own code where
+    there is no other, and not of code that it generates."""
+    trace = node.metadata_props.get("pkg.torch.onnx.stack_trace", "")
+    frames = re.findall(r'File "([^"<][^"]*)", line (\d+)', trace)
+    frames = [frame for frame in frames if TORCH not in frame[0].replace("\\", "/")] or frames
     return f"{frames[-1][0].rsplit('/', 1)[-1]}:{frames[-1][1]}" if frames else ""
 
 

@@ -1,3 +1,3 @@
-"""What a conversion says of itself: plain data, as text, JSON and HTML."""
+"""What a conversion says of itself: plain data, as text, Markdown, JSON and HTML."""
 
-SUFFIXES = (".html", ".json", ".txt")  # of the files that a report is written to
+SUFFIXES = (".html", ".json", ".md", ".txt")  # of the files that a report is written to

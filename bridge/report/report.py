@@ -16,11 +16,12 @@ from bridge.files.archives import BROKEN
 from bridge.files.atomic import write_atomically
 from bridge.report import SUFFIXES
 from bridge.report.records import Row, Untrained, Value, Variable
+from bridge.verification.bisect.origin import Origin
 from bridge.verification.checks import AFTER, Check, Gradient, all_pass, amplified, limit_of
 
-FORMAT = 3  # of the JSON
+FORMAT = 4  # of the JSON
 TOLD = ("verdict", "advice", "verified", "proved")  # of what follows from the fields, what the JSON says too
-READABLE = (2, FORMAT)  # a report of format 2 has fewer fields
+READABLE = (2, 3, FORMAT)  # earlier ones have fewer fields
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Report:
         untrained: the parameters that torch trains and the Keras model does not; the verdict names them.
         gradients: the relative error of the gradient of each torch parameter, if training was compared.
         first_mismatch: the leg and the first node that departs, if a check failed.
+        origin: the same as data: the first value that departs beyond its floor, its inputs' errors, and why.
         refusals: the nodes that cannot be built, a line each.
         seconds: the time of each stage.
         nodes: how many nodes the graph had behind each stage; behind "build", the operations of the Keras model.
@@ -67,6 +69,7 @@ class Report:
     custom_layers: tuple[str, ...] = ()  # layers that plain Keras cannot load
     custom_reasons: dict[str, str] = dataclasses.field(default_factory=dict)  # by layer, what Keras has not
     first_mismatch: str = ""  # leg and first node that departs, when a check failed
+    origin: Origin | None = None  # the same as data
     refusals: tuple[str, ...] = ()
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     nodes: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -170,6 +173,19 @@ class Report:
 
         return render(self)
 
+    def to_markdown(self) -> str:
+        """The report as a short summary in Markdown, as GitHub shows it beside a job or in a pull request.
+
+        Returns:
+            The Markdown.
+
+        Example:
+            >>> Path(os.environ["GITHUB_STEP_SUMMARY"]).write_text(report.to_markdown(), encoding="utf-8")
+        """
+        from bridge.report.markdown import render
+
+        return render(self)
+
     def to_json(self) -> str:
         """The report as JSON, which `from_json` reads: the number of the format, the verdict and what follows from it,
         and the fields by name; docs/report.md.
@@ -209,15 +225,14 @@ class Report:
         except BROKEN as error:
             raise SourceError(f"not a report: {short_message(error)}") from error
         which = "no format" if found is None else f"format {found}"
-        raise SourceError(
-            f"a report of {which}; this version of bridge reads {' and '.join(map(str, READABLE))}: convert again"
-        )
+        known = f"{', '.join(map(str, READABLE[:-1]))} and {FORMAT}"
+        raise SourceError(f"a report of {which}; this version of bridge reads {known}: convert again")
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the report in the format that the path's suffix names.
 
         Args:
-            path: ends in `.html`, `.json` or `.txt`.
+            path: ends in `.html`, `.json`, `.md` or `.txt`.
 
         Returns:
             The path.
@@ -231,7 +246,12 @@ class Report:
         path = Path(path)
         if path.suffix not in SUFFIXES:
             raise OutputError(f"{path}: a report is written as {', '.join(SUFFIXES)}")
-        forms = {".html": self.to_html, ".json": self.to_json, ".txt": lambda: self.to_text(full=True)}
+        forms = {
+            ".html": self.to_html,
+            ".json": self.to_json,
+            ".md": self.to_markdown,
+            ".txt": lambda: self.to_text(full=True),
+        }
         text = forms[path.suffix]()
         write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
         return path

@@ -14,6 +14,7 @@ from rich.text import Text
 from bridge.report.records import Row, Value
 from bridge.report.report import Report
 from bridge.report.tree import worst
+from bridge.verification.bisect.origin import Origin
 from bridge.verification.checks import Check, by_leg
 
 WIDTH = 110
@@ -45,6 +46,9 @@ def renderable(report: Report, full: bool = True) -> Group:
 def _sections(report: Report, full: bool) -> Iterator[RenderableType]:
     yield Rule(Text.assemble((report.source, "bold"), " → Keras"), align="left", style="dim")
     yield from _verdict(report)
+    if report.origin is not None:
+        yield Text()
+        yield from _origin(report.origin)
     if report.rows:
         yield Text()
         rows = _folded(report.rows, full)
@@ -90,6 +94,11 @@ def _worst(report: Report) -> str:
 def _verdict(report: Report) -> Iterator[Text]:
     yield Text(report.verdict, style=_verdict_style(report))
     yield Text(f"next: {report.advice}", style="dim")
+
+
+def _origin(origin: Origin) -> Iterator[Text]:
+    yield Text(f"departs first at {origin}", style="bold red")
+    yield from (Text(f"  {line}") for line in origin.told)
 
 
 def _verdict_style(report: Report) -> str:

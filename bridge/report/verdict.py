@@ -19,9 +19,10 @@ def advice(report: Report) -> str:
     if report.refusals:
         return "Each line below says what stands in the way, and the way out. bridge inspect asks again."
     if report.failed:
+        where = "Look at where it departs, below" if report.origin else "bridge.bisect looks where it departs"
         return (
-            "Look at the first node beyond the limit, below. Verify(float64=True) tells rounding from a wrong formula, "
-            "bridge reduce writes the smallest graph that shows the fault."
+            f"{where}. Verify(float64=True) tells rounding from a wrong formula, bridge reduce writes the smallest "
+            f"graph that shows the fault."
         )
     if not report.backend:
         return "Everything can be built: bridge convert builds and proves it."

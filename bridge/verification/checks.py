@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from bridge.verification.bisect.origin import Located
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -45,6 +47,9 @@ class Check:
     failure: str = ""  # what one of the two said instead of giving outputs
     values: str = ""  # what is odd about the values of the inputs: "large numbers"
     backend: str = ""  # of Keras, if in a process of its own on that one, from the saved file
+    part: str = (
+        ""  # of a failed one in training: the parameter, variable or torch module at which the two differ
+    )
 
     @property
     def name(self) -> str:
@@ -102,6 +107,7 @@ class Verification:
     unvaried: tuple[str, ...] = ()  # outputs that were one number at all inputs, and it: "features (0.0)"
     dtype: str = "float32"  # the coarsest precision of floating point that the source computes in
     first_mismatch: str = ""  # leg and first node that departs, when a check failed
+    located: Located | None = None  # the same as data, and by itself
 
     @property
     def verified(self) -> bool:
@@ -120,4 +126,5 @@ class Verification:
             gradients=(*self.gradients, *other.gradients),
             notes=(*self.notes, *(note for note in other.notes if note not in self.notes)),
             first_mismatch=self.first_mismatch or other.first_mismatch,
+            located=self.located or other.located,
         )

@@ -15,7 +15,8 @@ from bridge.graph.shapes import shape_of
 from bridge.ops.contract import Plan, Step
 from bridge.verification.inputs.sampler import Sizes
 from bridge.verification.metrics import Arrays, relative_error
-from bridge.verification.runners import in_order, keras_call, values_in
+from bridge.verification.reference.as_given import values_of
+from bridge.verification.runners import in_order, keras_call
 from bridge.verification.trials import Trial
 
 MAX_COMPARED_BYTES = 1 << 29  # bytes of the values between nodes that are compared in one run
@@ -27,7 +28,7 @@ def node_errors(plan: Plan, built: Built, trial: Trial) -> dict[ir.Node, float]:
     if not shown:
         return {}
     errors: dict[ir.Node, float] = {}
-    for portion in _portions(shown, trial.sizes):
+    for portion in portions(shown, trial.sizes):
         values = [value for _, value in portion]
         pairs = zip(keras_values(plan, built, values, trial), onnx_values(plan, values, trial), strict=True)
         for (node, value), (ours, theirs) in zip(portion, pairs, strict=True):
@@ -82,10 +83,10 @@ def keras_values(plan: Plan, built: Built, values: list[ir.Value], trial: Trial)
 
 
 def onnx_values(plan: Plan, values: list[ir.Value], trial: Trial) -> Arrays:
-    return values_in(plan.model, [str(value.name) for value in values], trial.inputs)
+    return values_of(plan.model, [value.name for value in values], trial.inputs, trial.dtype)
 
 
-def _portions(
+def portions(
     shown: Sequence[tuple[ir.Node, ir.Value]], sizes: Sizes
 ) -> Iterator[list[tuple[ir.Node, ir.Value]]]:
     """The values in runs that fit into memory together."""
@@ -102,7 +103,9 @@ def _portions(
 
 
 def _bytes(value: ir.Value, sizes: Sizes) -> int:
-    """How large `value` is; 0 where data decide."""
+    """How large `value` is; 0 where data decide, or nobody knows."""
+    if value.shape is None:
+        return 0
     shape = [dim if isinstance(dim, int) else dim.evaluate(sizes) for dim in shape_of(value)]
     known = [size for size in shape if isinstance(size, int)]
     return 8 * math.prod(known) if len(known) == len(shape) else 0

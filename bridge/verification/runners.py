@@ -56,7 +56,8 @@ class OnnxRuntime:
     def __call__(self, inputs: Arrays) -> Arrays:
         feeds = dict(zip(self._inputs, inputs, strict=True)) | self._weights
         with calling():
-            return [np.asarray(output) for output in self._session.run(None, feeds)]
+            made: Arrays = self._session.run(None, feeds)
+            return [x if isinstance(x, list) else np.asarray(x) for x in made]  # a sequence stays one
 
 
 def onnxruntime_at(model: ir.Model | bytes | str, examples: Arrays | None) -> OnnxRuntime:
@@ -69,11 +70,6 @@ def onnxruntime_at(model: ir.Model | bytes | str, examples: Arrays | None) -> On
         except NotRun as error:
             raise SourceError(f"onnxruntime does not run the model: {error}") from error
     return run
-
-
-def values_in(model: ir.Model, names: Sequence[str], inputs: Arrays) -> Arrays:
-    """What the values called `names` hold while onnxruntime runs `model`."""
-    return OnnxRuntime(with_outputs(model, names))(inputs) if names else []
 
 
 def with_outputs(model: ir.Model, names: Sequence[str | None]) -> ir.Model:

@@ -11,20 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from bridge.build.builder import build
 from bridge.errors import BridgeError, NotRun, SourceError
 from bridge.frontend.source import as_ir
-from bridge.graph.ranges import Ranges
-from bridge.graph.rewriting import numpy_type
-from bridge.keras_compat import TWINS, double_precision, rounds_double
-from bridge.passes import simplify
-from bridge.plan.planner import plan
+from bridge.keras_compat import rounds_double
 from bridge.verification import outputs
 from bridge.verification.backends.process import BackendProcess
 from bridge.verification.branches import branch_trials
-from bridge.verification.checks import BACK, LIMITS, ORT_KERAS, TORCH_KERAS, Check, Verification, all_pass
+from bridge.verification.checks import BACK, LIMITS, Check, Verification, all_pass
+from bridge.verification.double import float64_too, verify_float64
 from bridge.verification.doubt.departures import KERAS, Compared, judge_departures, ordinary_checks_pass
-from bridge.verification.inputs.odd import nudged
 from bridge.verification.inputs.sampler import Sampler
 from bridge.verification.metrics import Arrays, worst_error
 from bridge.verification.mismatch import failed_leg, first_mismatch, require_kernels
@@ -33,8 +28,7 @@ from bridge.verification.precision import precision
 from bridge.verification.reference.as_given import Evaluator, Runner, as_given, in_float64
 from bridge.verification.runners import OnnxRuntime, in_order, keras_call, onnxruntime_at
 from bridge.verification.trials import Run, Trial, odd_trials, smallest_sizes, trials, values_drawn, varies
-from bridge.verification.work import SLOWER
-from bridge.weights.weight_map import detach_from_source, split_by_parameters
+from bridge.weights.weight_map import split_by_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -43,11 +37,10 @@ if TYPE_CHECKING:
 
     from bridge.build.assembly import Built
     from bridge.frontend.source import Given, Source
-    from bridge.frontend.torch.module import Torch
     from bridge.graph.axes import Perm
     from bridge.ops.contract import Plan
     from bridge.verification.options import Verify
-    from bridge.verification.training.sides import ByName, Trainable
+    from bridge.verification.training.sides import Trainable
     from bridge.weights.weight_map import WeightMap
 
 
@@ -56,7 +49,6 @@ AMPLIFIES = (
     "the network amplifies rounding: {} was allowed to be off by what rounding makes of the source itself"
 )
 SINGLE = "the source computes in float64; Keras on {} rounds it to float32, and keeps it with KERAS_BACKEND=tensorflow"
-OTHERWISE = "in float64 other ways were compared than the model takes, where Keras rounds: {}"
 
 
 def verify_conversion(opened: Source, planned: Plan, built: Built, options: Verify) -> Verification:
@@ -73,10 +65,11 @@ def verify_conversion(opened: Source, planned: Plan, built: Built, options: Veri
     if options.float64 or options.training:
         found = found.joined(verify_float64(opened, planned, found.dtype, options.training))
     elif found.verified and (found.amplifies or found.dtype != "float32"):
-        found = found.joined(_float64_too(opened, planned, found.dtype))
+        found = found.joined(float64_too(opened, planned, found.dtype))
     if found.verified or found.first_mismatch:
         return found
-    return replace(found, first_mismatch="; ".join((failed_leg(found.checks), *opened.departs)))
+    first = failed_leg(found.checks) + (f"; first at {found.located.origin}" if found.located else "")
+    return replace(found, first_mismatch="; ".join((first, *opened.departs)))
 
 
 def _from_integers(integers: Given, call: Callable[[Arrays], Arrays], tried: list[Trial]) -> str:
@@ -137,8 +130,8 @@ def _in_own_precision(
     found = _rounding_as_keras(found).joined(Verification(checks=tuple(weights_not_back(built.weights))))
     if found.verified:
         return replace(found, errors=errors)
-    first = first_mismatch(found.checks, opened, compared, tried, reference)
-    return replace(found, errors=errors, first_mismatch=first)
+    first, located = first_mismatch(found.checks, opened, compared, tried, reference)
+    return replace(found, errors=errors, first_mismatch=first, located=located)
 
 
 def _is_rounded(value: np.ndarray) -> bool:
@@ -165,7 +158,12 @@ def weights_not_back(weights: WeightMap) -> Iterator[Check]:
             if state[name].dtype != value.dtype or state[name].tobytes() != value.tobytes():
                 rounded = f", as {SINGLE.format(rounds_double())}" if _is_rounded(value) else ""
                 yield Check(
-                    BACK, "as converted", math.inf, 0.0, failure=f"{name} does not come back{rounded}"
+                    BACK,
+                    "as converted",
+                    math.inf,
+                    0.0,
+                    failure=f"{name} does not come back{rounded}",
+                    part=name,
                 )
                 return
 
@@ -228,16 +226,12 @@ def _doubles(opened: Source) -> Iterator[tuple[str, Run]]:
     yield "onnx", in_float64(as_ir(opened.double.given))
 
 
-def _examples(opened: Source) -> list[np.ndarray] | None:
-    return opened.torch.examples if opened.torch else None
-
-
 def trials_of(opened: Source, simple: ir.Model) -> Trials:
     """What torch and the source as given say at several sizes, and at odd values; what there is to say of it; and what
     runs the source as given. `simple` is the source as the passes left it."""
-    sampler = Sampler.of(simple, _examples(opened), opened.asked)
+    sampler = Sampler.of(simple, opened.examples, opened.asked)
     budget = sampler.budget()
-    reference, reason = as_given(opened.given, _examples(opened))
+    reference, reason = as_given(opened.given, opened.examples)
     try:
         tried, refused = trials(sampler, reference, opened.torch, budget)
     except SourceError as error:  # as where a kernel says only when it runs that it has no float64
@@ -253,79 +247,6 @@ def trials_of(opened: Source, simple: ir.Model) -> Trials:
     refused += untaken
     by = [f"the source is run by {reference.name}: {reason}"] if reason else []
     return tried, [*by, *refused], reference
-
-
-def _rounding(opened: Source, dtype: str, double: Run) -> Run:
-    """What shows the rounding of a source that computes in `dtype`: itself on inputs in float64; or, of one that does
-    so in float64, `double` on inputs off by their last bit."""
-    if dtype == "float64":
-        return lambda inputs: double(nudged(inputs))
-    source: Run = opened.torch or as_given(opened.given)[0]
-    dtypes = [numpy_type(value) for value in opened.model.graph.inputs]
-    return lambda inputs: source([x.astype(dtype) for x, dtype in zip(inputs, dtypes, strict=True)])
-
-
-def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) -> Verification:
-    """The whole path of a source in `dtype` once more in float64: exported, built and compared; and the training
-    compared, if asked."""
-    from bridge.verification.training.parity import parity
-    from bridge.verification.training.sides import require_comparable
-
-    if training:
-        if opened.module is None:
-            raise SourceError("comparing in training needs the nn.Module itself: convert(module, args)")
-        require_comparable(opened.module.module)
-    double = opened.double_module if training else opened.double
-    run: Run = double.torch or in_float64(as_ir(double.given))
-    with double_precision():
-        simple = simplify(double.model)
-        Ranges.of(planned.model).enter(simple)
-        built = build(plan(simple))
-        sampler = Sampler.of(simple, _examples(double), opened.asked)
-        found = _outputs_in_float64(built, double, run, _rounding(opened, dtype, run), dtype, sampler)
-        # torch steps what its weights are read from
-        apart = replace(built, weights=detach_from_source(built.weights))
-        trained = parity(apart, double.torch, sampler) if training and double.torch else None
-    if double.torch is None:
-        found = found.joined(Verification(notes=double.notes))
-    if built.twins and dtype != "float64":
-        found = found.joined(Verification(notes=(OTHERWISE.format(_reasons(built.twins)),)))
-    if trained is None:
-        return found
-    if dtype == "float32" and opened.module is not None:
-        check = _float32_gradients(opened.module.copy(), opened, planned, trained.wanted)
-        found = found.joined(Verification((check,)))
-    return found.joined(Verification(trained.checks, gradients=trained.gradients, notes=trained.notes))
-
-
-def _reasons(twins: Sequence[str]) -> str:
-    return ", ".join(f"{name} ({TWINS[name]})" for name in twins)
-
-
-def _outputs_in_float64(
-    built: Built, double: Source, run: Run, single: Run, dtype: str, sampler: Sampler
-) -> Verification:
-    leg, refused = TORCH_KERAS if double.torch else ORT_KERAS, list[str]()
-    budget = sampler.budget(1 if double.torch else SLOWER, " in float64")
-    checks = outputs.compare_double(leg, built.model, double, run, single, dtype, sampler, budget, refused)
-    return Verification(tuple(checks), notes=tuple(refused))
-
-
-def _float32_gradients(module: Torch, opened: Source, planned: Plan, wanted: ByName) -> Check:
-    """Those of a model that is built once more, because it is trained, as `module` is."""
-    from bridge.verification.training.parity import single_precision
-
-    sampler = Sampler.of(planned.model, module.examples, opened.asked)
-    return single_precision(build(planned), module, sampler, wanted)
-
-
-def _float64_too(opened: Source, planned: Plan, dtype: str) -> Verification:
-    """`verify_float64` where rounding, of the precision or the network's, leaves room for a wrong formula; and what to
-    say where the source does not run in float64, as where forward names a dtype."""
-    try:
-        return verify_float64(opened, planned, dtype, training=False)
-    except BridgeError as error:
-        return Verification(notes=(f"compared in {dtype} alone: {error}",))
 
 
 def verify_gradients(trained: Trainable, opened: Source, simple: ir.Model) -> Verification:

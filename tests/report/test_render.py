@@ -12,6 +12,7 @@ import bridge
 from bridge.report import html, records, text
 from bridge.report.report import FORMAT, TOLD, Report
 from bridge.report.verdict import repeat
+from bridge.verification.bisect.origin import Handed, Origin
 from bridge.verification.checks import TORCH_KERAS, Check, Gradient
 
 DOCS = Path(bridge.__file__).parents[1] / "docs" / "report.md"
@@ -33,7 +34,7 @@ def test_json_round_trip(report):
     [
         (
             '{"source": "net"}',
-            "a report of no format; this version of bridge reads 2 and 3: convert again",
+            "a report of no format; this version of bridge reads 2, 3 and 4: convert again",
         ),
         ('{"format": 99, "source": "net"}', "a report of format 99"),
         ('{"format": 2, "source": 7}', "not a report"),
@@ -68,6 +69,8 @@ def test_the_schema_is_documented_whole():
         records.Value,
         Check,
         Gradient,
+        Origin,
+        Handed,
     )
     documented = DOCS.read_text(encoding="utf-8")
     assert [f.name for kind in kinds for f in fields(kind) if f"`{f.name}`" not in documented] == []
@@ -79,12 +82,13 @@ def test_a_report_is_saved_in_the_format_of_its_suffix(tmp_path):
     for suffix, written in {
         ".txt": str(REPORT),
         ".json": REPORT.to_json(),
+        ".md": REPORT.to_markdown(),
         ".html": REPORT.to_html(),
     }.items():
         assert REPORT.save(tmp_path / f"r{suffix}").read_text(encoding="utf-8") == written
-    with pytest.raises(bridge.OutputError, match=r"a report is written as \.html, \.json, \.txt"):
+    with pytest.raises(bridge.OutputError, match=r"a report is written as \.html, \.json, \.md, \.txt"):
         REPORT.save(tmp_path / "r.pdf")
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_notebook_shows_the_page_in_a_frame_of_its_own():
@@ -117,6 +121,30 @@ def test_verdict(report, says):
     assert report.verdict == says
     assert says in text.render(report)
     assert says in html.render(report)
+
+
+def test_where_it_departs_is_said_in_text_and_on_the_page():
+    for shown in (text.render(FAILED), html.render(FAILED)):
+        for said in (
+            "plan and build: Linear head.0 (net.py:9), which became head_0",
+            "a wrong formula",
+            "linear_1",
+        ):
+            assert said in shown
+    assert html.render(REPORT).count("Where it departs") == 0
+
+
+def test_markdown_is_a_summary_in_which_names_are_no_markup():
+    shown = FAILED.to_markdown()
+    assert shown.startswith("### ❌ TextClassifier → Keras\n")
+    assert "| onnxruntime ↔ Keras ❌ | float32 |" in shown
+    assert "Departs first at **plan and build: Linear head.0 \\(net.py:9\\), which became head\\_0**" in shown
+    assert (
+        "| head.0 | Linear | head\\_0 | 3.0e\\-03 |" in shown
+        or "| head.0 | Linear | head\\_0 | 3.0e-03 |" in shown
+    )
+    hostile = replace(REPORT, source="<img onerror=x> | `a` [b](c)\n# d").to_markdown()
+    assert hostile.startswith("### ✅ &lt;img onerror=x&gt; \\| \\`a\\` \\[b\\]\\(c\\) \\# d → Keras\n")
 
 
 # --- text ---------------------------------------------------------------------------------------------------

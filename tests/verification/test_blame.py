@@ -11,7 +11,7 @@ from keras.backend import backend
 
 import bridge
 from bridge import passes
-from bridge.conversion import smallest
+from bridge.diagnosis import smallest
 from bridge.frontend import source
 from bridge.frontend.onnx.adapters import ADAPTERS
 from bridge.verification.checks import ORT_KERAS, SIMPLIFIED, TORCH_ORT

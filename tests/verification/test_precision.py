@@ -228,7 +228,7 @@ def test_a_size_that_single_precision_does_not_run_at_is_noted(monkeypatch):
 
         return single
 
-    monkeypatch.setattr("bridge.verification.verify._rounding", rounding)
+    monkeypatch.setattr("bridge.verification.double._rounding", rounding)
     model = onnx.parser.parse_model(
         '<ir_version: 10, opset_import: ["": 23]> g (float[N] x) => (float[N] y) { y = Tanh (x) }'
     )

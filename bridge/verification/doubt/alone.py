@@ -3,12 +3,17 @@ something else; if none is, rounding decided (a tie that only rounding breaks, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import keras
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from bridge.build.assembly import Built
 from bridge.errors import NotRun, SourceError
+from bridge.frontend.source import as_ir
 from bridge.graph.rewriting import numpy_type
 from bridge.ops.contract import Plan
 from bridge.verification.doubt.steps import model_of_one_node, read_by, self_contained
@@ -18,8 +23,7 @@ from bridge.verification.inputs.odd import NUDGED, nudged
 from bridge.verification.metrics import Arrays, elements_at, worst_error
 from bridge.verification.nodes import keras_values, node_errors, onnx_values
 from bridge.verification.outputs import ROUNDING_FACTOR
-from bridge.verification.reference.as_given import Evaluator
-from bridge.verification.runners import OnnxRuntime
+from bridge.verification.reference.as_given import Evaluator, Runner, as_given, in_float64
 from bridge.verification.trials import Trial
 
 
@@ -30,19 +34,37 @@ def excused(plan: Plan, built: Built, trial: Trial, limit: float) -> bool:
     return bool(departed) and not any(_at_fault(plan, built, node, trial, limit) for node in departed)
 
 
+@dataclass(frozen=True)
+class Again:
+    """A node by itself, on what it is given in Keras: its model, what Keras makes of it, and onnxruntime."""
+
+    model: ir.Model | onnx.ModelProto
+    given: Sequence[ir.Value]
+    arrays: Arrays  # that they hold
+    ours: Arrays
+    theirs: Arrays
+    run: Runner
+
+    @classmethod
+    def of(cls, plan: Plan, built: Built, node: ir.Node, trial: Trial) -> Again:
+        """Raises `SourceError` and `NotRun` where nothing runs the node alone."""
+        given = list(dict.fromkeys(v for v in read_by(node) if v is not None and v.const_value is None))
+        made = [v for v in node.outputs if isinstance(built.tensors.get(v), keras.KerasTensor)]
+        arrays = _held(plan, built, given, trial)
+        ours = _as_stated(plan, made, keras_values(plan, built, made, trial))
+        types = {v: v.dtype for v in given if v.dtype is not None}
+        model = self_contained(model_of_one_node(plan.model, node, types, made))
+        run = as_given(model, arrays)[0] if trial.dtype != "float64" else in_float64(as_ir(model))
+        return cls(model, given, arrays, ours, run(arrays), run)
+
+
 def _at_fault(plan: Plan, built: Built, node: ir.Node, trial: Trial, limit: float) -> bool:
     """Whether onnxruntime gives something else than Keras for the inputs that `node` has in Keras."""
-    given = list(dict.fromkeys(v for v in read_by(node) if v is not None and v.const_value is None))
-    made = [v for v in node.outputs if isinstance(built.tensors.get(v), keras.KerasTensor)]
-    arrays = _held(plan, built, given, trial)
-    ours = _as_stated(plan, made, keras_values(plan, built, made, trial))
-    model = model_of_one_node(plan.model, node, {v: v.dtype for v in given if v.dtype is not None}, made)
-    alone = self_contained(model)
-    run = OnnxRuntime(alone if isinstance(alone, ir.Model) else alone.SerializeToString())
-    theirs = run(arrays)
+    again = Again.of(plan, built, node, trial)
+    arrays, ours, theirs = again.arrays, again.ours, again.theirs
     if trial.odd in NUDGED:
-        limit = max(limit, ROUNDING_FACTOR * worst_error(run(nudged(arrays)), theirs))
-    decided = _decided(node, given, arrays, run, theirs)
+        limit = max(limit, ROUNDING_FACTOR * worst_error(again.run(nudged(arrays)), theirs))
+    decided = _decided(node, again)
     if worst_error(elements_at(ours, decided), elements_at(theirs, decided)) <= limit:
         return False
     numbers = [np.abs(x).max(initial=0) for x in arrays if x.dtype.kind == "f"]  # NaN where there is one
@@ -50,28 +72,30 @@ def _at_fault(plan: Plan, built: Built, node: ir.Node, trial: Trial, limit: floa
         return True
     if all(np.isfinite(numbers)):
         return False
-    places = decided if trial.torch is not None else _defined(model, arrays, theirs, decided)
+    places = decided if trial.torch is not None else _defined(again, decided)
     return worst_error(elements_at(ours, places), elements_at(theirs, places)) > limit
 
 
-def _decided(node: ir.Node, given: list[ir.Value], arrays: Arrays, run: OnnxRuntime, made: Arrays) -> Arrays:
-    """Where what `node` made of `arrays` hangs on nothing that is left open."""
-    held = dict(zip(given, arrays, strict=True))
+def _decided(node: ir.Node, again: Again) -> Arrays:
+    """Where what `node` makes hangs on nothing that is left open."""
+    held = dict(zip(again.given, again.arrays, strict=True))
     read = read_by(node)
     places = {place: held[value] for place, value in enumerate(read) if value in held}
-    first = [read.index(value) for value in given]
-    others = choices(node, places, made, lambda inputs: run([inputs[place] for place in first]))
+    first = [read.index(value) for value in again.given]
+    made = again.theirs
+    others = choices(node, places, made, lambda inputs: again.run([inputs[place] for place in first]))
     decided = [np.ones(x.shape, bool) for x in made]
     for other in others:
         decided = still_decided(decided, made, other)
     return decided
 
 
-def _defined(model: ir.Model, arrays: Arrays, theirs: Arrays, decided: Arrays) -> Arrays:
+def _defined(again: Again, decided: Arrays) -> Arrays:
     """Where of what is `decided` ONNX's reference evaluator gives what onnxruntime does: what NaN and infinities make
     is there no choice of a library."""
+    proto = again.model if isinstance(again.model, onnx.ModelProto) else ir.to_proto(again.model)
     try:
-        return still_decided(decided, theirs, Evaluator(ir.to_proto(model))(arrays), jump=True)
+        return still_decided(decided, again.theirs, Evaluator(proto)(again.arrays), jump=True)
     except (SourceError, NotRun):  # the evaluator lacks the operator, or fails at such numbers
         return [np.zeros_like(places) for places in decided]
 

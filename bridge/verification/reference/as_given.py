@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -18,7 +19,7 @@ from bridge.graph.rewriting import is_onnx
 from bridge.graph.shapes import typed_by_onnx
 from bridge.verification.metrics import Arrays
 from bridge.verification.reference.node_kernels import node_kernels, with_outputs_named
-from bridge.verification.runners import OnnxRuntime, onnxruntime_at
+from bridge.verification.runners import OnnxRuntime, onnxruntime_at, with_outputs
 
 
 class Evaluator:
@@ -83,6 +84,14 @@ def as_given(model: ir.Model | onnx.ModelProto | str, examples: Arrays | None = 
 def in_float64(model: ir.Model) -> Runner:
     """A graph in float64, node by node: its attributes have 32 bits, and are what was meant by them."""
     return NodeByNode(without_unused_functions(model))
+
+
+def values_of(model: ir.Model, names: Sequence[str | None], inputs: Arrays, dtype: str) -> Arrays:
+    """What the values called `names` hold while a graph runs on `inputs`, in float64 where that is the `dtype`."""
+    if not names:
+        return []
+    shown = with_outputs(model, names)
+    return (in_float64(shown) if dtype == "float64" else as_given(shown)[0])(inputs)
 
 
 def _require_valid(model: onnx.ModelProto) -> None:

@@ -55,15 +55,17 @@ def check_dropout(built: Built, reference: Torch, inputs: Arrays) -> Check | Non
         return None
     missing, extra = want.rates - got.rates, got.rates - want.rates
     failures = [
-        f"{side} drops {', '.join(f'{rate:g} at {path}' for path, rate in sorted(rates))}, {other} does not"
+        (path, f"{side} drops {rate:g} at {path}, {other} does not")
         for side, rates, other in (("torch", missing, "Keras"), ("Keras", extra, "torch"))
-        if rates
+        for path, rate in sorted(rates)
     ]
     if not failures:
         left = want.decisions - got.decisions
-        failures = [f"torch decides {n} times at {path}, Keras does not" for path, n in sorted(left)]
-    error = float("inf") if failures else 0.0
-    return Check(DROPOUT, "in training mode", error, LIMIT, failure="; ".join(failures))
+        failures = [(path, f"torch decides {n} times at {path}, Keras does not") for path, n in sorted(left)]
+    if not failures:
+        return Check(DROPOUT, "in training mode", 0.0, LIMIT)
+    said = "; ".join(text for _, text in failures)
+    return Check(DROPOUT, "in training mode", math.inf, LIMIT, failure=said, part=failures[0][0])
 
 
 # --- Keras ---------------------------------------------------------------------------------------------------------

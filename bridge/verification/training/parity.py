@@ -71,7 +71,7 @@ class Departure:
         limits = {name: max(limit, ROUNDING_FACTOR * doubts.get(name, 0.0)) for name in names}
         worst = max(names, key=lambda name: self.errors[name] / limits[name], default="")
         check = Check(self.leg, self.at, self.errors.get(worst, 0.0), limits.get(worst, limit), dtype)
-        return check if check.passed else replace(check, sizes=f"{self.at}: {worst}")
+        return check if check.passed else replace(check, sizes=f"{self.at}: {worst}", part=worst)
 
 
 Batch = tuple[Arrays, Factors]

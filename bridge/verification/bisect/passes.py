@@ -1,0 +1,106 @@
+"""Which step made another graph of the source: the opset that was raised, or one of the passes, and at which node.
+
+Every graph between the source and the one that is built can be run, so the first one whose outputs depart names the
+step; the first value that both sides of it know by name, and that departs, names the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from bridge.errors import NotRun, SourceError
+from bridge.frontend.source import Given, as_ir
+from bridge.graph.provenance import source_line, torch_path
+from bridge.passes import simplify
+from bridge.verification.bisect.origin import RAISED, Handed, Located, Origin
+from bridge.verification.bisect.single import of_node
+from bridge.verification.bisect.why import rounding_of
+from bridge.verification.doubt.steps import read_by
+from bridge.verification.metrics import relative_error, worst_error
+from bridge.verification.nodes import portions
+from bridge.verification.reference.as_given import values_of
+from bridge.verification.runners import with_outputs
+from bridge.verification.trials import Trial
+
+
+@dataclass(frozen=True)
+class Departure:
+    """The first step after which the graph departs, why it does not run if it does not, and the node where it is
+    known."""
+
+    step: str
+    failure: str = ""
+    located: Located | None = None
+
+    def __str__(self) -> str:
+        if self.failure:
+            return f"{self.step}, after which the graph does not run: {self.failure}"
+        if self.located is None:
+            return self.step
+        origin = self.located.origin
+        return f"{self.step}, first at {origin.op} {origin.path or origin.output}"
+
+
+def departure(given: Given, raised: ir.Model, trial: Trial, limit: float) -> Departure | None:
+    """The first step after which the graph's outputs are off by more than `limit` from those of `given`, or after
+    which it does not run; None if there is none."""
+    before = given
+    for step, after in steps(given, raised):
+        try:
+            got = values_of(after, [v.name for v in after.graph.outputs], trial.inputs, trial.dtype)
+        except (SourceError, NotRun) as error:
+            return Departure(step, str(error))
+        if worst_error(got, trial.onnx) > limit:
+            return Departure(step, located=_first_node(step, as_ir(before), after, trial, limit))
+        before = after
+    return None
+
+
+def steps(given: Given, raised: ir.Model) -> Iterator[tuple[str, ir.Model]]:
+    """The graph after each step, with the name of the step."""
+    if raised is not given:
+        yield RAISED, raised
+    left: list[tuple[str, ir.Model]] = []
+    simplify(raised, after=lambda name, model: left.append((f"pass {name}", model.clone())))
+    yield from left
+
+
+def _first_node(step: str, before: ir.Model, after: ir.Model, trial: Trial, limit: float) -> Located | None:
+    """The first node of `after` whose output `before` knows too, and has otherwise; None if there is none or one of the
+    two cannot be run node by node."""
+    known = {value.name for node in before.graph for value in node.outputs}
+    shared = [(node, v) for node in after.graph for v in node.outputs if v.name and v.name in known]
+    errors: dict[str | None, float] = {value.name: 0.0 for value in after.graph.inputs}
+    try:
+        for portion in portions(shared, trial.sizes) if shared else ():
+            names = [str(value.name) for _, value in portion]
+            pairs = zip(
+                *(values_of(model, names, trial.inputs, trial.dtype) for model in (before, after)),
+                strict=True,
+            )
+            for (node, value), (want, got) in zip(portion, pairs, strict=True):
+                errors[value.name] = error = relative_error(got, want)
+                if error > limit:
+                    return _located(step, (before, after), (node, value), trial, limit, errors)
+    except (SourceError, NotRun):
+        return None
+    return None
+
+
+def _located(
+    step: str, graphs: tuple[ir.Model, ir.Model], at: tuple[ir.Node, ir.Value], trial: Trial, limit: float,
+    errors: dict[str | None, float],
+) -> Located:  # fmt: skip
+    (before, after), (node, value) = graphs, at
+    given = [v for v in dict.fromkeys(read_by(node)) if v is not None and v.const_value is None]
+    shown = with_outputs(before, [value.name])
+    origin = Origin(
+        step, node.op_type, str(value.name), torch_path(node) or node.name or "", source_line(node), (),
+        trial.check("", 0.0).at, errors[value.name], limit,
+        tuple(Handed(str(v.name), errors.get(v.name)) for v in given), rounding=rounding_of(shown, trial.inputs),
+    )  # fmt: skip
+    wanted = values_of(before, [value.name], trial.inputs, trial.dtype)
+    return Located(origin, of_node(after, node, trial, wanted))

@@ -1,0 +1,31 @@
+"""A node of a graph by itself, on what it is given there."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bridge.errors import BridgeError, NotRun
+from bridge.verification.bisect.reproducer import Reproducer
+from bridge.verification.doubt.steps import model_of_one_node, read_by, self_contained
+from bridge.verification.metrics import Arrays
+from bridge.verification.reference.as_given import as_given, values_of
+from bridge.verification.trials import Trial
+
+
+def of_node(model: ir.Model, node: ir.Node, trial: Trial, wanted: Arrays) -> Reproducer | None:
+    """A node of `model` on what it is given there, of which something else is `wanted`; None where it does not run by
+    itself."""
+    given = [v for v in dict.fromkeys(read_by(node)) if v is not None and v.const_value is None]
+    made = [value for value in node.outputs if value.name]
+    named = dict(zip((value.name for value in model.graph.inputs), trial.inputs, strict=False))
+    try:
+        inner = [str(value.name) for value in given if value.name not in named]
+        held = named | dict(zip(inner, values_of(model, inner, trial.inputs, trial.dtype), strict=True))
+        arrays = {str(value.name): held[value.name] for value in given}
+        types = {value: ir.DataType.from_numpy(arrays[str(value.name)].dtype) for value in given}
+        alone = self_contained(model_of_one_node(model, node, types, made))
+        got = as_given(alone)[0](list(arrays.values()))
+    except (BridgeError, NotRun):
+        return None
+    proto = ir.to_proto(alone) if isinstance(alone, ir.Model) else alone
+    return Reproducer(proto.SerializeToString(), arrays, wanted, got)

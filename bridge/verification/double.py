@@ -1,0 +1,136 @@
+"""The whole path of a source once more in float64, where a wrong formula cannot hide behind rounding; and training."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bridge.build.builder import build
+from bridge.errors import BridgeError, NotRun, SourceError
+from bridge.frontend.source import as_ir
+from bridge.graph.ranges import Ranges
+from bridge.graph.rewriting import numpy_type
+from bridge.keras_compat import TWINS, double_precision
+from bridge.passes import simplify
+from bridge.plan.planner import plan
+from bridge.verification import outputs
+from bridge.verification.bisect.training import first_in_training
+from bridge.verification.checks import ORT_KERAS, TORCH_KERAS, Check, Verification, all_pass
+from bridge.verification.inputs.odd import nudged
+from bridge.verification.inputs.sampler import Sampler
+from bridge.verification.mismatch import first_failed, first_in_float64
+from bridge.verification.reference.as_given import as_given, in_float64
+from bridge.verification.trials import Run, Trial, trials_that_run
+from bridge.verification.work import SLOWER
+from bridge.weights.weight_map import detach_from_source
+
+if TYPE_CHECKING:
+    from bridge.build.assembly import Built
+    from bridge.frontend.source import Source
+    from bridge.frontend.torch.module import Torch
+    from bridge.ops.contract import Plan
+    from bridge.verification.bisect.origin import Located
+    from bridge.verification.training.sides import ByName
+
+OTHERWISE = "in float64 other ways were compared than the model takes, where Keras rounds: {}"
+
+
+def _rounding(opened: Source, dtype: str, double: Run) -> Run:
+    """What shows the rounding of a source that computes in `dtype`: itself on inputs in float64; or, of one that does
+    so in float64, `double` on inputs off by their last bit."""
+    if dtype == "float64":
+        return lambda inputs: double(nudged(inputs))
+    source: Run = opened.torch or as_given(opened.given)[0]
+    dtypes = [numpy_type(value) for value in opened.model.graph.inputs]
+    return lambda inputs: source([x.astype(dtype) for x, dtype in zip(inputs, dtypes, strict=True)])
+
+
+def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) -> Verification:
+    """The whole path of a source in `dtype` once more in float64: exported, built and compared; and the training
+    compared, if asked."""
+    from bridge.verification.training.parity import parity
+    from bridge.verification.training.sides import require_comparable
+
+    if training:
+        if opened.module is None:
+            raise SourceError("comparing in training needs the nn.Module itself: convert(module, args)")
+        require_comparable(opened.module.module)
+    double = opened.double_module if training else opened.double
+    run: Run = double.torch or in_float64(as_ir(double.given))
+    with double_precision():
+        simple = simplify(double.model)
+        Ranges.of(planned.model).enter(simple)
+        made = plan(simple)
+        built = build(made)
+        sampler = Sampler.of(simple, double.examples, opened.asked)
+        single = _rounding(opened, dtype, run)
+        found = _outputs_in_float64(_Wide(double, made, built, run, sampler), single, dtype)
+        # torch steps what its weights are read from
+        apart = replace(built, weights=detach_from_source(built.weights))
+        trained = parity(apart, double.torch, sampler) if training and double.torch else None
+    if double.torch is None:
+        found = found.joined(Verification(notes=double.notes))
+    if built.twins and dtype != "float64":
+        found = found.joined(Verification(notes=(OTHERWISE.format(_reasons(built.twins)),)))
+    if trained is None:
+        return found
+    if dtype == "float32" and opened.module is not None:
+        check = _float32_gradients(opened.module.copy(), opened, planned, trained.wanted)
+        found = found.joined(Verification((check,)))
+    located = first_in_training(trained.checks, double, built)
+    return found.joined(
+        Verification(trained.checks, gradients=trained.gradients, notes=trained.notes, located=located)
+    )
+
+
+def _reasons(twins: Sequence[str]) -> str:
+    return ", ".join(f"{name} ({TWINS[name]})" for name in twins)
+
+
+@dataclass(frozen=True)
+class _Wide:
+    """A source in float64, what runs it, and what was made of it."""
+
+    source: Source
+    plan: Plan
+    built: Built
+    run: Run
+    sampler: Sampler
+
+    def departed(self, failed: Check) -> Located | None:
+        """Where it departs, at the first inputs."""
+        draw, wanted = next(trials_that_run(self.run, self.sampler, [], self.sampler.budget()))
+        torch, graph = (wanted, wanted) if self.source.torch is not None else (None, wanted)
+        with contextlib.suppress(SourceError, NotRun):  # of a graph that does not run node by node
+            graph = graph if torch is None else in_float64(as_ir(self.source.given))(draw.inputs)
+        trial = Trial(draw.sizes, draw.inputs, torch, graph, dtype="float64")
+        return first_in_float64(self.source, self.plan, self.built, trial, failed.limit)
+
+
+def _outputs_in_float64(wide: _Wide, single: Run, dtype: str) -> Verification:
+    leg, refused = TORCH_KERAS if wide.source.torch else ORT_KERAS, list[str]()
+    budget = wide.sampler.budget(1 if wide.source.torch else SLOWER, " in float64")
+    model, source = wide.built.model, wide.source
+    found = outputs.compare_double(leg, model, source, wide.run, single, dtype, wide.sampler, budget, refused)
+    checks = tuple(found)
+    located = None if all_pass(checks) else wide.departed(first_failed(checks))
+    return Verification(checks, notes=tuple(refused), located=located)
+
+
+def _float32_gradients(module: Torch, opened: Source, planned: Plan, wanted: ByName) -> Check:
+    """Those of a model that is built once more, because it is trained, as `module` is."""
+    from bridge.verification.training.parity import single_precision
+
+    sampler = Sampler.of(planned.model, module.examples, opened.asked)
+    return single_precision(build(planned), module, sampler, wanted)
+
+
+def float64_too(opened: Source, planned: Plan, dtype: str) -> Verification:
+    """`verify_float64` where rounding, of the precision or the network's, leaves room for a wrong formula; and what to
+    say where the source does not run in float64, as where forward names a dtype."""
+    try:
+        return verify_float64(opened, planned, dtype, training=False)
+    except BridgeError as error:
+        return Verification(notes=(f"compared in {dtype} alone: {error}",))

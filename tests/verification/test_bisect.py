@@ -1,0 +1,190 @@
+"""Faults put into the export, a pass, the build and into training are found at their node, with why and by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from keras import ops
+
+import bridge
+from bridge import passes
+from bridge.frontend import source
+from bridge.verification.bisect.origin import BUILD, EXPORT, FORMULA, Origin
+
+torch = pytest.importorskip("torch")
+
+
+class Net(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Dropout(0.25))
+        self.norm = torch.nn.BatchNorm1d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(self.first(x))
+        return torch.softmax(y, -1) + x
+
+
+@pytest.fixture(scope="module")
+def net() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+def set_attribute(name: str, attribute: ir.Attr) -> Callable[[ir.Model], None]:
+    def change(model: ir.Model) -> None:
+        for node in model.graph:
+            if node.op_type == name:
+                node.attributes.add(attribute)
+
+    return change
+
+
+AXIS = set_attribute("Softmax", ir.AttrInt64("axis", 0))
+
+
+@pytest.fixture
+def exported_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Another graph than torch exports."""
+    load = source.load_torch
+
+    def put(change: Callable[[ir.Model], None]) -> None:
+        def changed(*given: object) -> source.Source:
+            right = load(*given)
+            change(right.model)
+            return right
+
+        monkeypatch.setattr("bridge.frontend.source.load_torch", changed)
+
+    return put
+
+
+def departs(net: torch.nn.Module, **verify: bool) -> tuple[Origin, bridge.MismatchError]:
+    with pytest.raises(bridge.MismatchError) as caught:
+        bridge.convert(net, torch.randn(3, 4), verify=bridge.Verify(**verify))
+    assert caught.value.report.origin is not None
+    return caught.value.report.origin, caught.value
+
+
+def test_at_the_export(net, exported_with):
+    exported_with(AXIS)
+    found, error = departs(net)
+    assert (found.stage, found.op, found.why) == (EXPORT, "Softmax", FORMULA)
+    assert found.line.startswith("test_bisect.py:")
+    assert found.nodes == (found.output,)
+    assert [handed.error <= found.floor for handed in found.inputs] == [True]
+    assert error.reproducer is not None
+
+
+def test_at_a_pass(net, monkeypatch):
+    def spoil(model: ir.Model) -> None:
+        AXIS(model)
+
+    monkeypatch.setattr(passes, "PASSES", (*passes.PASSES[:5], spoil, *passes.PASSES[5:]))
+    found, _ = departs(net)
+    assert (found.stage, found.op, found.why) == ("pass spoil", "Softmax", FORMULA)
+
+
+def test_at_the_build_with_a_reproducer(net, build_with, tmp_path):
+    build_with("Softmax", lambda x, *, axis=-1: ops.softmax(x, axis=0))
+    found, error = departs(net)
+    assert (found.stage, found.op, found.why) == (BUILD, "Softmax", FORMULA)
+    assert found.alone > 0.01 > 1e-5 > found.rounding
+    assert found.sensitivity < 1e-5
+    folder = error.reproducer.save(tmp_path / "it")
+    node = onnx.load(folder / "node.onnx")
+    assert [one.op_type for one in node.graph.node] == ["Softmax"]
+    with (
+        np.load(folder / "inputs.npz", allow_pickle=False) as inputs,
+        np.load(folder / "outputs.npz") as outputs,
+    ):
+        run = onnxruntime.InferenceSession(node.SerializeToString())
+        np.testing.assert_allclose(run.run(None, dict(inputs))[0], outputs["wanted_0"], 1e-6)
+        assert np.abs(outputs["wanted_0"] - outputs["got_0"]).max() > 0.01
+    assert json.loads((folder / "keras.json").read_text()) == []
+
+
+def test_a_layer_comes_with_its_configuration(net, build_with, tmp_path):
+    build_with("Tanh", lambda x: ops.sin(x))
+    _, error = departs(net)
+    folder = error.reproducer.save(tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "inputs.npz",
+        "keras.json",
+        "node.onnx",
+        "outputs.npz",
+    ]
+
+
+def test_in_float64_alone(net, exported_with):
+    """What float32 does not show."""
+    exported_with(set_attribute("BatchNormalization", ir.AttrFloat32("epsilon", 1.1e-5)))
+    found, _ = departs(net, float64=True)
+    assert (found.stage, found.path, found.why) == (EXPORT, "norm", FORMULA)
+
+
+@pytest.mark.parametrize("stage", [EXPORT, "pass spoil"])
+def test_in_training(net, exported_with, monkeypatch, stage):
+    spoil = set_attribute("BatchNormalization", ir.AttrFloat32("momentum", 0.7))
+    spoil.__name__ = "spoil"
+    if stage == EXPORT:
+        exported_with(spoil)
+    else:
+        monkeypatch.setattr(passes, "PASSES", (*passes.PASSES, spoil))
+    found, _ = departs(net, training=True)
+    assert (found.stage, found.path, found.layers) == (stage, "norm", ("norm",))
+
+
+def test_a_rate_of_dropout(net, monkeypatch):
+    def spoil(model: ir.Model) -> None:
+        for node in model.graph:
+            if node.op_type == "Dropout":
+                node.inputs[1].const_value = ir.tensor(np.float32(0.5), name=node.inputs[1].name)
+
+    monkeypatch.setattr(passes, "PASSES", (*passes.PASSES, spoil))
+    found, _ = departs(net, training=True)
+    assert (found.stage, found.path) == ("pass spoil", "first.2")
+
+
+def test_what_is_equal_departs_nowhere(net):
+    report = bridge.bisect(net, torch.randn(3, 4))
+    assert report.verified
+    assert report.origin is None
+
+
+def test_a_saved_file_whose_weights_are_others(net, tmp_path):
+    given = torch.randn(3, 4)
+    made = bridge.convert(net, given, verify=False)
+    kernel = made.model.get_layer("first_0").kernel
+    kernel.assign(kernel.numpy() * 1.01)
+    made.model.save(tmp_path / "m.keras")
+    found = bridge.bisect(net, given, saved=tmp_path / "m.keras").origin
+    assert (found.stage, found.path, found.layers) == ("saved file", "first.0", ("first_0",))
+    assert [handed.name for handed in found.inputs if handed.error > 1e-3] == ["first_0/kernel"]
+
+
+def test_the_command_writes_what_departs_beside_the_model(net, build_with, tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from bridge.cli.commands import main
+
+    made = bridge.convert(net, torch.randn(3, 4), verify=False)
+    made.model.save(tmp_path / "m.keras")
+    build_with("Softmax", lambda x, *, axis=-1: ops.softmax(x, axis=0))
+    monkeypatch.setattr(
+        "bridge.cli.commands.read_source", lambda source, trust: (net, torch.randn(3, 4), None)
+    )
+    output = tmp_path / "n.keras"
+    ended = CliRunner().invoke(main, ["--debug", "convert", "net.py:made", "-o", str(output)])
+    assert ended.exit_code == 1
+    assert (tmp_path / "n.mismatch" / "node.onnx").is_file()
+    ended = CliRunner().invoke(
+        main, ["--debug", "verify", str(tmp_path / "m.keras"), "--against", "net.py:made"]
+    )
+    assert ended.exit_code == 0
