@@ -10,7 +10,7 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -192,10 +192,36 @@ def letting_go() -> Iterator[None]:
         Function._run_through_graph = keeping  # type: ignore[method-assign]
 
 
+def outputs_as_made(model: keras.Model, inputs: Sequence[np.ndarray]) -> Iterator[tuple[int, Any]]:
+    """The outputs of `model`, each with its place among them, as soon as it is there and in the order in which they
+    are made: nobody but the caller has all of them at once."""
+    given = [
+        keras.ops.convert_to_tensor(array, dtype=x.dtype)
+        for x, array in zip(model.inputs, inputs, strict=True)
+    ]
+    places: dict[int, list[int]] = {}
+    for place, x in enumerate(model.outputs):
+        places.setdefault(id(x), []).append(place)
+    with letting_go():
+        for x, value in _values(model, given):
+            for place in places.get(id(x), ()):
+                yield place, value
+
+
 def _run_letting_go(
     model: Any, inputs: Any, operation_fn: Callable[[Any], Any] = lambda step: step, call_fn: Any = None
 ) -> Any:
     """`Function._run_through_graph` of Keras: what the model's operations give, in the order of their depth."""
+    wanted = {id(x) for x in model.outputs}
+    values = {id(x): value for x, value in _values(model, inputs, operation_fn, call_fn) if id(x) in wanted}
+    return keras.tree.pack_sequence_as(model._outputs_struct, [values[id(x)] for x in model.outputs])
+
+
+def _values(
+    model: Any, inputs: Any, operation_fn: Callable[[Any], Any] = lambda step: step, call_fn: Any = None
+) -> Iterator[tuple[keras.KerasTensor, Any]]:
+    """The value of every tensor of the model, in the order of their depth; each is kept as long as somebody is left to
+    read it."""
     steps = [
         node
         for depth in sorted(model._nodes_by_depth, reverse=True)
@@ -203,24 +229,26 @@ def _run_letting_go(
         if node.operation and not node.is_input
     ]
     readers = Counter(id(x) for node in steps for x in node.input_tensors)
-    readers.update(id(x) for x in model.outputs)
-    values = {id(x): value for x, value in zip(model.inputs, keras.tree.flatten(inputs), strict=False)}
+    values = {}
 
-    def run(node: Any) -> None:
+    def made(tensors: Any, found: Any) -> Iterator[tuple[keras.KerasTensor, Any]]:
+        for x, value in zip(tensors, keras.tree.flatten(found), strict=True):
+            if readers[id(x)]:
+                values[id(x)] = value
+            yield x, value
+
+    def run(node: Any) -> Any:
         args, kwargs = node.arguments.fill_in(values)
         for x in node.input_tensors:
             readers[id(x)] -= 1
             if not readers[id(x)]:
                 del values[id(x)]
         step = operation_fn(node.operation)
-        found = step(*args, **kwargs) if call_fn is None else call_fn(step, *args, **kwargs)
-        for x, value in zip(node.outputs, keras.tree.flatten(found), strict=True):
-            if readers[id(x)]:
-                values[id(x)] = value
+        return step(*args, **kwargs) if call_fn is None else call_fn(step, *args, **kwargs)
 
+    yield from made(model.inputs, inputs)
     for node in steps:
-        run(node)
-    return keras.tree.pack_sequence_as(model._outputs_struct, [values[id(x)] for x in model.outputs])
+        yield from made(node.outputs, run(node))
 
 
 @contextlib.contextmanager

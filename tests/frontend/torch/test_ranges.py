@@ -149,6 +149,25 @@ def test_an_axis_that_is_squeezed_where_it_is_one_is_kept() -> None:
         np.testing.assert_allclose(outputs(conversion.model, x), want, rtol=1e-5, atol=1e-5)
 
 
+class Emptied(nn.Module):
+    """A sum of products of what holds nothing where its input is short, of which onnxruntime dies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.weight = nn.BatchNorm2d(4), nn.Parameter(torch.randn(4, 3))
+
+    def forward(self, x):
+        inside = self.norm(nn.functional.pad(x, (0, -1, -1, -1)))
+        return torch.einsum("bc...,cd->bd...", inside, self.weight)
+
+
+def test_sizes_at_which_something_is_empty_are_not_run() -> None:
+    shapes = ({0: "batch", 2: "height", 3: "width"},)
+    report = bridge.convert(Emptied().eval(), torch.randn(2, 4, 9, 7), dynamic_shapes=shapes).report
+    assert report.verified
+    assert "height: 2 or more" in str(report.inputs[0])
+
+
 REFUSED = [
     (cut, TIME, "time <= 50.*axis 1 .time. of input x.*Dim.'time', max=50."),
     (cut, ({1: Dim("time")},), "Dim.'time', max=50."),
