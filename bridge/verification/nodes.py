@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import keras
+import numpy as np
 import onnx_ir as ir
 
 from bridge.build.assembly import Built
@@ -16,9 +18,10 @@ from bridge.ops.contract import Plan, Step
 from bridge.verification.inputs.sampler import Sizes
 from bridge.verification.metrics import Arrays, relative_error
 from bridge.verification.reference.as_given import values_of
-from bridge.verification.runners import in_order, keras_call
+from bridge.verification.runners import keras_outputs, ordered
 from bridge.verification.trials import Trial
 
+Item = TypeVar("Item")
 MAX_COMPARED_BYTES = 1 << 29  # bytes of the values between nodes that are compared in one run
 
 
@@ -28,10 +31,11 @@ def node_errors(plan: Plan, built: Built, trial: Trial) -> dict[ir.Node, float]:
     if not shown:
         return {}
     errors: dict[ir.Node, float] = {}
-    for portion in portions(shown, trial.sizes):
-        values = [value for _, value in portion]
-        pairs = zip(keras_values(plan, built, values, trial), onnx_values(plan, values, trial), strict=True)
-        for (node, value), (ours, theirs) in zip(portion, pairs, strict=True):
+    turns = _as_made(plan, built, [value for _, value in shown], trial)
+    for made in _in_portions(turns, lambda turn: turn[1].nbytes):
+        reference = onnx_values(plan, [shown[place][1] for place, _ in made], trial)
+        for (place, ours), theirs in zip(made, reference, strict=True):
+            node, value = shown[place]
             errors[node] = max(errors.get(node, 0.0), relative_error(ours, plan.stored(value, theirs)))
     return errors
 
@@ -75,11 +79,19 @@ def first_unrun(plan: Plan, built: Built, trial: Trial) -> Step | None:
 
 def keras_values(plan: Plan, built: Built, values: list[ir.Value], trial: Trial) -> Arrays:
     """What `values` hold in Keras, in the order of axes in which it is stored there."""
+    made = dict(_as_made(plan, built, values, trial))
+    return [made[place] for place in range(len(values))]
+
+
+def _as_made(
+    plan: Plan, built: Built, values: list[ir.Value], trial: Trial
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The same one after the other, each with its place, in the order in which Keras computes them."""
     if not values:
-        return []
+        return
     model = keras.Model(built.model.inputs, [built.tensors[value] for value in values])
     perms = [plan.signature_perms.get(value) for value in plan.model.graph.inputs]
-    return in_order(keras_call(model), perms)(trial.inputs)
+    yield from keras_outputs(model, ordered(trial.inputs, perms))
 
 
 def onnx_values(plan: Plan, values: list[ir.Value], trial: Trial) -> Arrays:
@@ -90,16 +102,20 @@ def portions(
     shown: Sequence[tuple[ir.Node, ir.Value]], sizes: Sizes
 ) -> Iterator[list[tuple[ir.Node, ir.Value]]]:
     """The values in runs that fit into memory together."""
-    portion: list[tuple[ir.Node, ir.Value]] = []
-    room = MAX_COMPARED_BYTES
-    for node, value in shown:
-        size = _bytes(value, sizes)
-        if portion and size > room:
+    return _in_portions(shown, lambda pair: _bytes(pair[1], sizes))
+
+
+def _in_portions(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """The items as they come, as many together as fit into memory, and one that does not fit alone."""
+    portion, room = list[Item](), MAX_COMPARED_BYTES
+    for item in items:
+        if portion and size(item) > room:
             yield portion
             portion, room = [], MAX_COMPARED_BYTES
-        portion.append((node, value))
-        room -= size
-    yield portion
+        portion.append(item)
+        room -= size(item)
+    if portion:
+        yield portion
 
 
 def _bytes(value: ir.Value, sizes: Sizes) -> int:

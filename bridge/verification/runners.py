@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 
 import keras
@@ -17,7 +17,7 @@ from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import RECURRENT
 from bridge.graph.rewriting import Emitter, all_nodes, input_of, is_onnx, sizes
 from bridge.graph.session import session
-from bridge.keras_compat import being_compared, to_numpy
+from bridge.keras_compat import being_compared, outputs_as_made, to_numpy
 from bridge.verification.metrics import Arrays
 
 MAX_INLINE_BYTES = 1 << 10  # bytes of an initializer that onnxruntime gets within the model
@@ -165,10 +165,23 @@ def in_order(
     (`given`) and outputs (`made`), which is the source's where left out."""
 
     def call(inputs: Arrays) -> Arrays:
-        outputs = run([x if p is None else x.transpose(p) for x, p in zip_longest(inputs, given)])
+        outputs = run(ordered(inputs, given))
         return [y if p is None else y.transpose(np.argsort(p)) for y, p in zip_longest(outputs, made)]
 
     return call
+
+
+def ordered(arrays: Arrays, perms: Sequence[Perm]) -> Arrays:
+    """Each of the arrays with its axes in that order; as it is where there is none."""
+    return [x if p is None else x.transpose(p) for x, p in zip_longest(arrays, perms)]
+
+
+def keras_outputs(model: keras.Model, inputs: Arrays) -> Iterator[tuple[int, np.ndarray]]:
+    """The outputs of a Keras model, each with its place among them, one after the other as they are made. Raises
+    `NotRun`."""
+    with calling(), being_compared():
+        for place, output in outputs_as_made(model, inputs):
+            yield place, to_numpy(output)
 
 
 def keras_call(model: keras.Model, outputs: Sequence[structure.Path] = ()) -> Callable[[Arrays], Arrays]:
