@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import onnx_ir as ir
 from bridge.errors import MismatchError, NotRun, SourceError
 from bridge.verification.checks import Check, limit_of
 from bridge.verification.inputs.odd import nudged
+from bridge.verification.inputs.sizes import Sizes, sizes_text
 from bridge.verification.metrics import Arrays, worst_error
 from bridge.verification.mismatch import failed_leg
 from bridge.verification.runners import keras_call
@@ -30,7 +31,10 @@ SCALES = {
 ROUNDING_FACTOR = (
     10  # times what the last bits of the inputs change, by which a network that amplifies them may be off
 )
-SOME = 3  # of a free axis, where the model was compared at no sizes
+ROWS, SIDES = (
+    2,
+    (32, 64, 128, 256),
+)  # of the first free axis and of others, where the model was compared at no sizes
 
 
 def checks(model: keras.Model, leg: str, served: Run, report: Report) -> Iterator[Check]:
@@ -56,7 +60,7 @@ def require_equal(report: Report, found: Sequence[Check]) -> None:
 
 def trials(model: keras.Model, report: Report) -> Iterator[tuple[str, str, Arrays]]:
     """Inputs, with their sizes and what is odd about their values in words."""
-    tried = _sizes(report)
+    tried = _compared(report) or _first_that_runs(model, report)
     odd = [(list(tried)[-1], values) for values in SCALES if values]
     for number, (text, values) in enumerate([*((text, "") for text in tried), *odd]):
         rng = np.random.default_rng([report.seed, number])
@@ -72,23 +76,35 @@ def flat(model: keras.Model) -> keras.Model:
     return keras.Model(model.inputs, model.outputs if len(model.outputs) > 1 else model.outputs[0])
 
 
-def _sizes(report: Report) -> dict[str, dict[str, int]]:
+def _compared(report: Report) -> dict[str, Sizes]:
     """The sizes of the free axes at which the model was compared, by what the report calls them."""
     texts = dict.fromkeys(check.sizes for check in report.checks if "=" in check.sizes)
-    tried = {text: dict(pair.split("=") for pair in text.split(", ")) for text in texts}
-    names = {
-        name for value in report.inputs for axis in value.axes if axis.size is None for name in _names(axis)
-    }
-    found = {text: {name: int(size) for name, size in sizes.items()} for text, sizes in tried.items()}
-    return found or {"as exported" if not names else f"{SOME} along free axes": dict.fromkeys(names, SOME)}
+    pairs = {text: [pair.split("=") for pair in text.split(", ")] for text in texts}
+    return {text: {name: int(size) for name, size in sizes} for text, sizes in pairs.items()}
 
 
-def _names(axis: Axis) -> set[str]:
-    return set(ir.SymbolicDim(axis.name).free_symbols())
+def _first_that_runs(model: keras.Model, report: Report) -> dict[str, Sizes]:
+    """Likewise of a model that was compared at none, with rows and sides that are not small: of what is empty kernels
+    may die. Raises `SourceError` where it runs at none of them."""
+    names = list(dict.fromkeys(n for value in report.inputs for axis in value.axes for n in _names(axis)))
+    failure = ""
+    for side in SIDES if names else SIDES[:1]:
+        sizes = {name: ROWS if place == 0 else side for place, name in enumerate(names)}
+        try:
+            flat_call(model)(_drawn(model, report, sizes, 1.0, np.random.default_rng(report.seed)))
+        except NotRun as error:
+            failure = failure or f"at {sizes_text(sizes)}: {error}"
+        else:
+            return {sizes_text(sizes): sizes}
+    raise SourceError(f"no sizes found at which the model runs; convert with verify=True; {failure}")
+
+
+def _names(axis: Axis) -> Sequence[str]:
+    return sorted(ir.SymbolicDim(axis.name).free_symbols()) if axis.size is None else []
 
 
 def _drawn(
-    model: keras.Model, report: Report, sizes: Mapping[str, int], scale: float, rng: np.random.Generator
+    model: keras.Model, report: Report, sizes: Sizes, scale: float, rng: np.random.Generator
 ) -> Arrays:
     """Numbers for each input; integers and truth values of either kind, which every table has."""
     arrays = []
@@ -100,12 +116,12 @@ def _drawn(
     return arrays
 
 
-def _shape(given: Sequence[int | None], axes: Sequence[Axis], sizes: Mapping[str, int]) -> list[int]:
+def _shape(given: Sequence[int | None], axes: Sequence[Axis], sizes: Sizes) -> list[int]:
     """Of an input whose axes are `given` in the order of the report, or with its channels last."""
     told = [
         axis.size if axis.size is not None else ir.SymbolicDim(axis.name).evaluate(sizes) for axis in axes
     ]
-    shape = [size if isinstance(size, int) else SOME for size in told]
+    shape = [size if isinstance(size, int) else ROWS for size in told]
     if any(size not in (None, one) for size, one in zip(given, shape, strict=True)):
         shape = [*shape[:1], *shape[2:], shape[1]]
     return shape
