@@ -110,13 +110,13 @@ class Source:
 
     @property
     def _widened(self) -> Source:
-        """The graph as it was given, or, with onnxruntime's own operators, which have 32 bits, written out."""
+        """The graph as it was given, or, with operators of domains whose kernels have 32 bits, written out."""
         from bridge.frontend.onnx.double import in_double
         from bridge.frontend.onnx.load import load
-        from bridge.frontend.onnx.lowered import MICROSOFT
+        from bridge.frontend.onnx.lowered import SINGLE
 
         given = as_ir(self.given)
-        wide = in_double(load(self.given) if MICROSOFT in given.opset_imports else given)
+        wide = in_double(load(self.given) if SINGLE & set(given.opset_imports) else given)
         return replace(self, model=load(wide), given=wide, torch=None)
 
 

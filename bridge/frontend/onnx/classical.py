@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from bridge.frontend.onnx.lowered import Writer, lowers
+from bridge.frontend.onnx.lowered import ML, Writer, lowers
 
-ML = "ai.onnx.ml"
 FLOAT, INT64 = ir.DataType.FLOAT, ir.DataType.INT64
 NO_STRINGS = "it reads or gives strings, which Keras has not; encode them as numbers before the model"
 TRANSFORMS = {"NONE": "", "SOFTMAX": "Softmax", "LOGISTIC": "Sigmoid"}

@@ -25,6 +25,8 @@ from bridge.graph.provenance import NO_BUILDER
 from bridge.graph.rewriting import owner_graph, replace
 
 MICROSOFT = "com.microsoft"
+ML = "ai.onnx.ml"
+SINGLE = {MICROSOFT, ML}  # domains whose kernels compute in 32 bits
 Expression = Callable[..., Any]
 # By the tensor that is stored, what it is made into, and the graph of the node
 Weights = dict[tuple[ir.Value, Hashable, Hashable], ir.Value]

@@ -149,3 +149,11 @@ def test_a_forest_is_proved():
     report = bridge.convert(proto).report
     assert report.verified
     assert not report.custom_layers
+
+
+def test_they_are_proved_in_float64_too():
+    """Where the kernels of their domain have 32 bits."""
+    proto = onnx.parser.parse_model(HEADER + ROWS["linear"])
+    report = bridge.convert(proto, verify=bridge.Verify(float64=True)).report
+    assert report.verified
+    assert any(check.dtype == "float64" for check in report.checks)
