@@ -124,6 +124,8 @@ def _in_keras(model: keras.Model, inputs: list[Any], device: str) -> dict[str, C
     if backend == "tensorflow":
         import tensorflow as tf
 
+        from bridge.serving import saved_model
+
         forms = {}
         for name, xla in (("tf.function", False), ("tf.function, XLA", True)):
             x = tf.constant(given)
@@ -131,7 +133,8 @@ def _in_keras(model: keras.Model, inputs: list[Any], device: str) -> dict[str, C
                 x
             )
             forms[name] = lambda function=function, x=x: function(x).numpy()
-        return forms
+        serve = saved_model.forms(model)[saved_model.FROZEN]
+        return forms | {"SavedModel, frozen": lambda: [y.numpy() for y in serve(tf.constant(given)).values()]}
     if backend == "jax":
         import jax
 

@@ -51,12 +51,12 @@ def export(model: keras.Model, path: Path, report: Report) -> Report:
         raise OutputError(f"{path}: there is something already; a SavedModel is a new folder")
     import tensorflow as tf
 
-    forms = {name: _served(model, form) for name, form in _forms(model).items()}
-    seconds = _measured(forms, next(trials(model, report))[2])
+    made = forms(model)
+    seconds = _measured(made, next(trials(model, report))[2])
     fastest = min(seconds, key=lambda name: seconds[name])
     module = tf.Module()
-    module.serve = forms[fastest]
-    if fastest == PLAIN or FROZEN not in forms:
+    module.serve = made[fastest]
+    if fastest == PLAIN or FROZEN not in made:
         module.model = model  # which has the variables
     with private_folder(path) as room:
         tf.saved_model.save(module, str(room / path.name), signatures={SIGNATURE: module.serve})
@@ -69,8 +69,12 @@ def export(model: keras.Model, path: Path, report: Report) -> Report:
     return told
 
 
-def _forms(model: keras.Model) -> dict[str, Function]:
-    """The model as functions of TensorFlow, by the names of the forms."""
+def forms(model: keras.Model) -> dict[str, Function]:
+    """The model as functions of TensorFlow with named inputs and outputs, by the names of the forms."""
+    return {name: _served(model, form) for name, form in _bare_forms(model).items()}
+
+
+def _bare_forms(model: keras.Model) -> dict[str, Function]:
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
