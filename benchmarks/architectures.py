@@ -287,9 +287,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         "Mask2FormerConfig",
         image,
         {
-            "feature_size": 16,
-            "mask_feature_size": 16,
-            "hidden_dim": 16,
+            "feature_size": 32,
+            "mask_feature_size": 32,
+            "hidden_dim": 32,
             "encoder_feedforward_dim": 24,
             "encoder_layers": 1,
             "decoder_layers": 2,

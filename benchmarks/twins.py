@@ -91,7 +91,7 @@ def bert(config: Any, write: Writer) -> keras.Model:
     words, places, kinds = (
         write.table(f"embeddings.{part}_embeddings") for part in ("word", "position", "token_type")
     )
-    x = words(ids) + places(ops.arange(ops.shape(ids)[1])) + kinds(ops.zeros_like(ids))
+    x = words(ids) + places(ops.cumsum(ops.ones_like(ids), axis=1) - 1) + kinds(ops.zeros_like(ids))
     x = write.norm("embeddings.LayerNorm", config.layer_norm_eps)(x)
     seen = ops.cast(mask, "bool")[:, None, :]
     for number in range(config.num_hidden_layers):
@@ -117,7 +117,7 @@ def gpt2(config: Any, write: Writer) -> keras.Model:
     ids = Input((None,), dtype="int32", name="input_ids")
     words = write.table("transformer.wte", "ReversibleEmbedding")
     places = write.table("transformer.wpe")
-    x = words(ids) + places(ops.arange(ops.shape(ids)[1]))
+    x = words(ids) + places(ops.cumsum(ops.ones_like(ids), axis=1) - 1)
     for number in range(config.n_layer):
         at = f"transformer.h.{number}"
         y = write.norm(f"{at}.ln_1", config.layer_norm_epsilon)(x)

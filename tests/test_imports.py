@@ -37,7 +37,7 @@ SANCTIONED = {  # a report prints and judges itself
     ("report.report", f"report.{form}") for form in ("text", "html", "markdown", "verdict")
 }
 FRAMEWORKS = {
-    "torch": "frontend.source frontend.torch.* files.checkpoints weights.weight_map handwritten.* keras_compat "
+    "torch": "frontend.source frontend.torch.* files.checkpoints weights.tensors weights.weight_map handwritten.* keras_compat "
     "verification.bisect.seen_by_torch verification.training.*",
     "onnxscript": "frontend.source frontend.torch.*",
     "onnxruntime": "graph.session",

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -16,6 +16,7 @@ from bridge.errors import SourceError, short_message
 from bridge.files.archives import read_array, read_arrays, reading
 from bridge.graph.rewriting import numpy_type
 from bridge.graph.shapes import shape_of
+from bridge.weights.tensors import array_of
 
 MAX_BYTES = 1 << 30  # of a file of arrays
 
@@ -147,8 +148,8 @@ def _require_one_size(values: Sequence[ir.Value], arrays: Sequence[np.ndarray]) 
                 raise SourceError(f"inputs: {dim} is {before} in {where} and {size} in {value.name}")
 
 
-def _array(given: object) -> np.ndarray:
-    return given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
+def _array(given: Any) -> np.ndarray:
+    return array_of(given) if hasattr(given, "detach") else np.asarray(given)
 
 
 def _fit(array: np.ndarray, value: ir.Value) -> np.ndarray:

@@ -188,11 +188,11 @@ def load_torch(
 
 def _load_program(program: ExportedProgram) -> Source:
     from bridge.frontend.torch.export import export_program
-    from bridge.frontend.torch.given import require_numbers
+    from bridge.frontend.torch.given import require_plain
     from bridge.frontend.torch.module import Torch
     from bridge.frontend.torch.trees import output_names, paths
 
-    require_numbers("program", program.example_inputs, {**program.state_dict, **program.constants})
+    require_plain(program.example_inputs)
     exported = export_program(program)
     module = program.module()
     module.training = False  # an exported program has one mode, and refuses eval()
@@ -211,7 +211,7 @@ def _load_program(program: ExportedProgram) -> Source:
 def _load_module(
     module: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, object], dynamic_shapes: object
 ) -> Source:
-    from bridge.frontend.torch.given import placed, require_example, require_numbers, result_of, without_cache
+    from bridge.frontend.torch.given import placed, require_example, require_plain, result_of, without_cache
     from bridge.frontend.torch.module import Torch
     from bridge.frontend.torch.trees import in_forward_order, paths, register
 
@@ -219,7 +219,7 @@ def _load_module(
     require_example(module, args, kwargs)
     args, kwargs = placed(module, (args, in_forward_order(module, kwargs)))
     title = type(module).__name__
-    require_numbers(title, (args, kwargs), module.state_dict())
+    require_plain((args, kwargs))
     given, told = without_cache(Torch(module, args, kwargs))
     result = result_of(given)
     exported, example = _exported(given, dynamic_shapes)

@@ -39,6 +39,7 @@ from bridge.verification.work import Budget
 if TYPE_CHECKING:
     from bridge.frontend.source import Source
 
+NAMED = "in float64 too the source computes in {} where it names that type, which bounds what is shown there"
 LOST = 0.5  # of the largest magnitude, by which values are off that have no digit left
 ROUNDING_FACTOR = (
     10  # times the source's own rounding, by which values may be off where a network amplifies it
@@ -98,11 +99,14 @@ def compare_double(
     budget: Budget, refused: list[str],
 ) -> Iterator[Check]:  # fmt: skip
     """A `source` in float64, which `double` runs, against the Keras model made from it, at the sizes that `trials`
-    takes, as far as the budget goes; why not at others goes to `refused`. `single` runs it on them in the precision
-    `dtype`: where rounding is so large there that a part of it shows in float64 too, it may. What differs counts where
-    the source is sure of it, which at the first sizes has to be something."""
-    call, finer, alone = keras_call(model), step_of("float64") / step_of(dtype), Alone(source)
+    takes, as far as the budget goes; why not at others, or not in float64, goes to `refused`. `single` runs it on them
+    in the precision `dtype`: where rounding is so large there that a part of it shows in float64 too, or in the
+    precision that the source names in its place, it may. What differs counts where the source is sure of it, which at
+    the first sizes has to be something."""
+    call, finer, alone = keras_call(model), step_of(sampler.precision) / step_of(dtype), Alone(source)
     shapes = Shapes.of(sampler.graph)
+    if sampler.precision != "float64":
+        refused.append(NAMED.format(sampler.precision))
     for place, (draw, want) in enumerate(trials_that_run(double, sampler, refused, budget)):
         trial = Trial(draw.sizes, draw.inputs, None, want, dtype="float64")
         try:

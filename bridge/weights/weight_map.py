@@ -12,6 +12,7 @@ import numpy as np
 from bridge.errors import WeightsError, imported
 from bridge.weights.parted import parted_parameters, require_together
 from bridge.weights.recipes import Scale, Sum
+from bridge.weights.tensors import tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -178,8 +179,8 @@ class WeightMap:
         Example:
             >>> module.load_state_dict(bridge.load("model.keras").weights.to_torch())
         """
-        torch = imported("torch", "a state_dict", "torch")
-        return {name: torch.from_numpy(np.asarray(value, order="C")) for name, value in self.pull().items()}
+        imported("torch", "a state_dict", "torch")
+        return {name: tensor_of(value) for name, value in self.pull().items()}
 
     def load_torch(self, state_dict: Mapping[str, torch.Tensor]) -> None:
         """Fill the Keras model from a newer state_dict of the same network.

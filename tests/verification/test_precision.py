@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -32,6 +33,18 @@ class Mixed(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.after(self.norm(self.before(x).float()).half())
+
+
+class Named(nn.Module):
+    """Whatever it is given in, it takes a root in single precision, as many normalisations do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.before(x).float()
+        return self.after((y * torch.rsqrt((y * y).mean(-1, keepdim=True) + 1e-3)).to(x.dtype))
 
 
 class Each(nn.Module):
@@ -74,6 +87,15 @@ def test_a_precision_is_proved_and_named(make, shape, dtype, said) -> None:
     for name, tensor in module.state_dict().items():
         assert back[name].dtype == tensor.dtype
         assert torch.equal(back[name], tensor)
+
+
+@pytest.mark.parametrize("dtype", [HALF, BRAIN])
+def test_a_source_that_names_a_precision_is_held_to_that(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    report = bridge.convert(Named().to(dtype).eval(), torch.randn(2, 8, dtype=dtype)).report
+    assert report.proved
+    assert "in float64 too the source computes in float32" in str(report)
+    assert all(check.limit < 1e-5 for check in report.checks if check.dtype == "float64")
 
 
 def test_a_report_names_the_precision(tmp_path) -> None:
@@ -167,14 +189,31 @@ def test_a_wrong_formula_in_half_is_caught_in_double(build_with) -> None:
         bridge.convert(module, torch.randn(2, 8).half())
 
 
-def test_bfloat16_is_refused_with_the_way_out() -> None:
-    module = nn.Linear(8, 4).bfloat16()
-    with pytest.raises(
-        bridge.SourceError, match=r"bfloat16 \(weight\).*convert copy\.deepcopy\(module\)\.float\(\)"
-    ):
-        bridge.convert(module, torch.randn(2, 8))
-    result = bridge.convert(nn.Linear(8, 4).bfloat16().float(), torch.randn(2, 8))
-    assert result.report.dtype == "float32"
+class Brain(nn.Module):
+    """Each of what computes in bfloat16 in its own way: lookups, products, attention, a normalisation, steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.norm, self.parts = nn.Embedding(20, 8), nn.LayerNorm(8), nn.Linear(8, 24)
+        self.steps = nn.GRU(8, 6, batch_first=True)
+
+    def forward(self, ids: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(self.words(ids) + x).unsqueeze(1)
+        query, key, value = self.parts(y).split(8, -1)
+        y = nn.functional.scaled_dot_product_attention(query, key, value).squeeze(1)
+        return self.steps(y)[0].softmax(-1)
+
+
+def test_bfloat16_is_proved_in_float64_and_comes_back(tmp_path: Path) -> None:
+    module = Brain().to(BRAIN).eval()
+    args = torch.randint(0, 20, (2, 5)), torch.randn(2, 5, 8, dtype=BRAIN)
+    result = bridge.convert(module, args, verify=bridge.Verify(training=True))
+    assert result.report.dtype == "bfloat16"
+    assert "proved equal in float64" in result.report.verdict
+    state = bridge.load(result.save(tmp_path / "model.keras")).weights.to_torch()
+    for name, held in module.state_dict().items():
+        assert state[name].dtype == BRAIN
+        assert torch.equal(state[name], held)
 
 
 def test_a_cell_gives_a_tuple_while_torch_traces() -> None:

@@ -23,6 +23,7 @@ from bridge.frontend.torch.module import Torch
 from bridge.frontend.torch.names import called
 from bridge.frontend.torch.shapes import Axes, as_torch_takes_them, free_axes
 from bridge.graph.shapes import shape_of
+from bridge.weights.tensors import BRAIN
 
 Found = TypeVar("Found")
 
@@ -218,6 +219,8 @@ def _grown(before: np.ndarray, after: np.ndarray) -> bool | None:
     pairs = [(a, b) for a, b in zip(before.shape, after.shape, strict=True) if a != b]
     if any(pair != (1, REPEATS) for pair in pairs):
         return None
+    if after.dtype == BRAIN:
+        before, after = before.astype(np.float32), after.astype(np.float32)
     wide = np.broadcast_to(before, after.shape)
     if not np.issubdtype(after.dtype, np.floating):
         return bool(pairs) if np.array_equal(wide, after) else None

@@ -38,6 +38,7 @@ from bridge.graph.functions import OPSET, add_functions
 from bridge.graph.gradients import reached_by_gradient
 from bridge.graph.ranges import Range
 from bridge.graph.shapes import Dim, shape_of
+from bridge.weights.tensors import array_of
 from bridge.weights.weight import State
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ def _with_weights(model: ir.Model, tensors: dict[str, torch.Tensor]) -> ir.Model
     owners: dict[tuple[int, tuple[int, ...]], str] = {}
     for name, tensor in tensors.items():
         key = (tensor.data_ptr(), tuple(tensor.shape))
-        state.values[name] = tensor.detach().cpu().numpy()
+        state.values[name] = array_of(tensor)
         if tensor.numel() and key in owners:
             state.aliases[name] = owners[key]
         owners.setdefault(key, name)

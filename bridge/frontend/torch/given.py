@@ -17,6 +17,7 @@ from bridge.frontend.torch.module import Torch
 from bridge.frontend.torch.objects import objects
 from bridge.frontend.torch.trees import in_forward_order, paths, register
 from bridge.graph.structure import label
+from bridge.weights.tensors import tensor_of
 
 Inputs = TypeVar("Inputs")
 
@@ -118,7 +119,7 @@ def placed(module: torch.nn.Module, inputs: Inputs) -> Inputs:
     seen: dict[int, torch.Tensor] = {}
 
     def tensor(leaf: object) -> object:
-        x = torch.from_numpy(leaf.copy()) if isinstance(leaf, np.ndarray) else leaf
+        x = tensor_of(leaf.copy()) if isinstance(leaf, np.ndarray) else leaf
         if not isinstance(x, torch.Tensor):
             return x
         x = x.clone() if id(x) in seen else x
@@ -182,15 +183,8 @@ def _is_quantised(part: torch.nn.Module) -> bool:
     return _full_name(type(part)).startswith(QUANTISED)
 
 
-def require_numbers(title: str, inputs: object, state: Mapping[str, object]) -> None:
-    """Raise `SourceError` where one of the tensors is of a type that numpy and onnxruntime do not compute in."""
-    for path, leaf in (*_leaves(inputs), *state.items()):
-        if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.bfloat16:
-            raise SourceError(
-                f"{title} computes in bfloat16 ({path}), in which onnxruntime does not: convert "
-                f"copy.deepcopy(module).float(), as float() changes the module itself, with inputs in float32; its "
-                f"numbers are the same, and what comes back loads into the module in bfloat16"
-            )
+def require_plain(inputs: object) -> None:
+    """Raise `SourceError` where one of the inputs holds no numbers, or none that a Keras model takes."""
     for path, leaf in _leaves(inputs):
         if isinstance(leaf, torch.Tensor) and (
             leaf.is_meta or leaf.is_nested or leaf.layout != torch.strided

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bridge.errors import SourceError, calling, short_message
+from bridge.weights.tensors import array_of, tensor_of
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +70,7 @@ class Torch:
         self._torch = torch
         self.module = module
         self._leaves, self._spec = torch.utils._pytree.tree_flatten((args, kwargs or {}))
-        self.examples = [x.detach().cpu().numpy() for x in self._leaves if isinstance(x, torch.Tensor)]
+        self.examples = [array_of(x) for x in self._leaves if isinstance(x, torch.Tensor)]
 
     @property
     def arguments(self) -> tuple[tuple[object, ...], dict[str, object]]:
@@ -117,7 +118,7 @@ class Torch:
         """The arguments of a call, with copies of `inputs` for tensors: the module may write into them."""
         torch, given = self._torch, iter(inputs)
         leaves = [
-            torch.tensor(next(given), device=x.device) if isinstance(x, torch.Tensor) else x
+            tensor_of(next(given)).to(x.device, copy=True) if isinstance(x, torch.Tensor) else x
             for x in self._leaves
         ]
         return torch.utils._pytree.tree_unflatten(leaves, self._spec)
@@ -149,7 +150,7 @@ class Torch:
 
     def __call__(self, inputs: Arrays) -> Arrays:
         with self.evaluating() as module:
-            return [x.detach().cpu().numpy() for x in self.outputs(inputs, module)]
+            return [array_of(x) for x in self.outputs(inputs, module)]
 
     def called_with(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Torch:
         """The same module with other examples."""

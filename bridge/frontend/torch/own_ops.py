@@ -19,7 +19,7 @@ def own_op(name: str, inputs: str, outputs: str, **attributes: str) -> onnxscrip
         inputs=[formal(i, "L" if i == "lens" else "T", param_option=optional) for i in inputs.split()],
         outputs=[formal(o, "T") for o in outputs.split()],
         type_constraints=[
-            ("T", ["tensor(float)", "tensor(double)", "tensor(float16)"], ""),
+            ("T", ["tensor(float)", "tensor(double)", "tensor(float16)", "tensor(bfloat16)"], ""),
             ("L", ["tensor(int32)"], ""),
         ],
         attributes=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,18 @@ def _onnx_rms_norm(x, normalized_shape, weight=None, eps=None):
     return op.RMSNormalization(x, weight, axis=-len(normalized_shape), epsilon=eps)
 
 
+def _onnx_split(x, sizes, dim=0):
+    """As the stock one has it; of bfloat16, of which ONNX has no sequences, part by part."""
+    length = x.shape[dim]
+    parts = [sizes] if isinstance(sizes, int) else sizes
+    if x.dtype != ir.DataType.BFLOAT16 or not all(isinstance(size, int) for size in (length, *parts)):
+        return op.SplitToSequence(x, sizes, axis=dim)
+    ends = (
+        range(sizes, length + sizes, sizes) if isinstance(sizes, int) else list(itertools.accumulate(sizes))
+    )
+    return [op.Slice(x, ints(a), ints(min(b, length)), ints(dim)) for a, b in itertools.pairwise([0, *ends])]
+
+
 TRANSLATIONS: Translations = {
     **FORMULAS,
     **SPECIAL,
@@ -187,6 +200,8 @@ TRANSLATIONS: Translations = {
         for rank in (1, 2, 3)
     },
     torch.ops.aten.celu.default: _onnx_celu,
+    torch.ops.aten.split.Tensor: _onnx_split,
+    torch.ops.aten.split_with_sizes.default: _onnx_split,
     torch.ops.aten.rms_norm.default: _onnx_rms_norm,
     torch.ops.aten.scalar_tensor.default: _onnx_scalar,
     torch.ops.aten.conv3d.default: _onnx_conv3d,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,6 +24,7 @@ from bridge.verification.reference.pools import POOLS
 from bridge.verification.reference.recurrent import STEPS, recurrent
 from bridge.verification.reference.transposed import conv_transpose
 from bridge.verification.runners import OnnxRuntime
+from bridge.weights.tensors import BRAIN
 
 IR_VERSION = 10
 PLAIN = "biufcO"  # kinds of arrays that onnxruntime takes from numpy
@@ -194,7 +196,20 @@ class _Kernel(OpRun):
             self._runs[key] = kernel or self._own(node, version, given, attributes | meant)
         for place in IN_SINGLE.get(self.op_type, ()) if np.float64 in dtypes else ():
             given[place : place + 1] = [_wide(x) for x in given[place : place + 1]]
-        return tuple(self._runs[key](given))
+        return tuple(self._declared(given, self._runs[key](given)))
+
+    def _declared(self, given: Arrays, made: Arrays) -> Arrays:
+        """`made` in the types of the schema where these are bfloat16, of which numpy has the products in float32."""
+        schema = onnx.defs.get_schema(self.op_type, self._version, "")
+        types = {
+            formal.type_str: getattr(x, "dtype", None)
+            for formal, x in zip(schema.inputs, given, strict=False)
+        }
+        outputs = itertools.chain(schema.outputs, itertools.repeat(schema.outputs[-1]))
+        return [
+            y.astype(BRAIN) if types.get(formal.type_str) == BRAIN and isinstance(y, np.ndarray) else y
+            for formal, y in zip(outputs, made, strict=False)
+        ]
 
     def _own(
         self, node: onnx.NodeProto, version: int, inputs: Sequence[np.ndarray | None], attributes: Attributes

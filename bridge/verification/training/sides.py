@@ -11,7 +11,7 @@ import contextlib
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 import numpy as np
@@ -30,6 +30,7 @@ from bridge.keras_compat import (
 from bridge.verification.metrics import Arrays
 from bridge.verification.training.dropout import attending
 from bridge.verification.training.statistics import Batches, batch_norm_inputs
+from bridge.weights.tensors import array_of, tensor_of
 from bridge.weights.weight_map import WeightMap
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class TorchSide:
 
     def start(self, state: ByName, training: bool) -> None:
         """Begin with the parameters `state`, in training mode or not."""
-        self.module.load_state_dict({name: self._torch.from_numpy(value) for name, value in state.items()})
+        self.module.load_state_dict({name: tensor_of(value) for name, value in state.items()})
         self.training = training
 
     def check_deterministic(self, inputs: Arrays) -> bool:
@@ -166,7 +167,7 @@ class TorchSide:
         return self.training
 
     def state(self) -> ByName:
-        return {name: value.detach().cpu().numpy().copy() for name, value in self.module.state_dict().items()}
+        return {name: array_of(value).copy() for name, value in self.module.state_dict().items()}
 
     def held(self, weights: WeightMap) -> list[np.ndarray]:
         """What the variables of `weights` would hold, were they made of the module as it is now."""
@@ -182,8 +183,8 @@ class TorchSide:
             batch_norm_inputs(self.module) as self.normalised,
         ):  # fmt: skip
             outputs = self.reference.outputs(inputs)
-            loss = sum(
-                (y * (1 + y / 2) * torch.from_numpy(r).to(y.device)).sum()
+            loss: Any = sum(
+                (y * (1 + y / 2) * tensor_of(r).to(y.device)).sum()
                 for y, r in zip(outputs, factors, strict=True)
                 if r is not None
             )
@@ -195,7 +196,7 @@ class TorchSide:
                 if parameter.requires_grad:
                     gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
                     gradient = gradient.to_dense() if gradient.is_sparse else gradient
-                    gradients[name] = gradient.cpu().numpy().copy()
+                    gradients[name] = array_of(gradient).copy()
                     parameter.sub_(RATE * gradient)
         self.first = self.first or gradients
         return gradients

@@ -113,14 +113,6 @@ def test_a_cell_gives_a_tuple_while_torch_traces() -> None:
     assert bridge.convert(Cell().eval(), torch.randn(2, 4)).report.verified
 
 
-def test_bfloat16_is_refused_with_the_way_out() -> None:
-    with pytest.raises(
-        bridge.SourceError,
-        match=r"bfloat16 \(weight\).*convert copy\.deepcopy\(module\)\.float\(\), .*changes",
-    ):
-        bridge.convert(nn.Linear(8, 4).bfloat16(), torch.randn(2, 8))
-
-
 def test_training_without_parameters_compares_what_there_is() -> None:
     module = nn.Sequential(nn.Dropout(0.3), nn.BatchNorm1d(4, affine=False)).eval()
     report = bridge.convert(module, torch.randn(6, 4), verify=bridge.Verify(training=True)).report
