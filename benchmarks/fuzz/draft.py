@@ -228,12 +228,12 @@ class Draft:
             self.computed.update(name for name in outputs if name)
         return outputs
 
-    def through_bfloat16(self, name: str) -> str:
-        """`name`, cast to bfloat16 and back."""
+    def through(self, name: str, kind: int) -> str:
+        """`name`, cast to a type of fewer bits and back."""
         short, back = (f"v{len(self.values) + k}" for k in range(2))
-        for old, new, to in ((name, short, TensorProto.BFLOAT16), (short, back, TensorProto.FLOAT)):
+        for old, new, to in ((name, short, kind), (short, back, TensorProto.FLOAT)):
             self.nodes.append(helper.make_node("Cast", [old], [new], f"n{len(self.nodes)}", to=to))
-        self.values[short] = self.values[name].astype(helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16))
+        self.values[short] = self.values[name].astype(helper.tensor_dtype_to_np_dtype(kind))
         self.values[back] = self.values[short].astype("float32")
         self.computed.update({short, back} if name in self.computed else ())
         return back

@@ -19,6 +19,7 @@ import benchmarks.fuzz.bodies
 import benchmarks.fuzz.classical
 import benchmarks.fuzz.fused
 import benchmarks.fuzz.indexing
+import benchmarks.fuzz.lists
 import benchmarks.fuzz.networks
 import benchmarks.fuzz.quantized
 import benchmarks.fuzz.shapes  # noqa: F401 - draw their operators

@@ -196,19 +196,17 @@ def reverse_sequence(d: Draft) -> None:
 
 @draws("Compress")
 def compress(d: Draft) -> None:
-    """By a condition that is known, for the most part: of another the result has a size that no Keras model has."""
     x = d.tensor(rank=(1, 4), least=1)
     axis = d.axis(x) if d.chance(0.7) else None
     size = d.values[x].size if axis is None else d.values[x].shape[axis]
     count = d.random.randint(1, size) if d.chance(0.2) else size
-    d.node([x, d.leaf("bool", (count,), roles="wwwwwwwwccccccccci")], axis=axis)
+    d.node([x, d.leaf("bool", (count,), roles="wwccii")], axis=axis)
 
 
 @draws("NonZero")
 def non_zero(d: Draft) -> None:
-    """The places of a known mask are picked; at those of another, what stands there is changed and put back. Else the
-    result has a size that no Keras model has."""
-    if d.chance(0.1):
+    """The places of any numbers, or of a mask: there something is picked, and changed and put back."""
+    if d.chance(0.4):
         d.node([d.tensor(rank=(1, 3))])
         return
     if d.opset < 12:
@@ -228,9 +226,11 @@ def _then(d: Draft, op: str, *inputs: str, **attributes: object) -> str:
 
 @draws("Unique")
 def unique(d: Draft) -> None:
-    """Of a constant, for the most part, by which something is picked."""
-    if d.chance(0.1):
-        d.node([d.tensor(rank=(1, 3), least=1)], [True, d.chance(0.3)])
+    """Of any numbers, or of a constant by which something is picked."""
+    if d.chance(0.5):
+        x = d.tensor(rank=(1, 3), least=1)
+        axis = d.axis(x) if d.chance(0.4) else None
+        d.node([x], [True, *(d.chance(0.4) for _ in range(3))], axis=axis, sorted=d.pick([0, 1, None]))
         return
     x = d.tensor(rank=(1, 4), least=1)
     axis = d.random.randrange(d.values[x].ndim)

@@ -183,6 +183,18 @@ def grid_sample(d: Draft) -> None:
     )  # fmt: skip
 
 
+@draws("NonMaxSuppression")
+def boxes(d: Draft) -> None:
+    batch, classes, count = d.pick([1, 1, 2]), d.pick([1, 2]), d.random.randint(1, 9)
+    corners = d.leaf("float32", (batch, count, 4), (0, 1), "i")
+    scores = d.leaf("float32", (batch, classes, count), (0, 1), "i")
+    most = d.ints([d.random.randint(1, 6)])
+    limits = [
+        d.given(np.array([d.pick([0.0, 0.3, 0.6])], "float32")) if d.chance(0.7) else "" for _ in range(2)
+    ]
+    d.node([corners, scores, most, *limits], center_point_box=d.pick([0, 0, 1]))
+
+
 @draws("RoiAlign")
 def roi_align(d: Draft) -> None:
     x, boxes = _image(d, dims=(2, 2)), d.random.randint(1, 4)

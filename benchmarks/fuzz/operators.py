@@ -7,9 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from benchmarks.fuzz.draft import Draft
 
+SHORT = (  # types of few bits, the first of which came before the others
+    TensorProto.BFLOAT16, TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLOAT8E5M2,
+    TensorProto.FLOAT8E5M2FNUZ,
+)  # fmt: skip
 DRAWS: dict[str, Callable[[Draft], Any]] = {}
 
 
@@ -151,8 +156,9 @@ def dropout(d: Draft) -> None:
 @draws("Cast CastLike")
 def cast(d: Draft) -> None:
     """A number of floating point becomes an integer only where the integer is defined."""
-    if d.op == "Cast" and d.opset >= 13 and d.chance(0.1):
-        d.through_bfloat16(d.tensor(["float32"]))
+    if d.op == "Cast" and d.opset >= 13 and d.chance(0.2):
+        kinds = SHORT if d.opset >= 19 else SHORT[:1]
+        d.through(d.tensor(["float32"]), d.pick(kinds))
         return
     to = d.dtype(["float32", "int64", "int32", "bool", "float64", "float16", "uint8", "int8"])
     if np.dtype(to).kind in "iu":

@@ -15,6 +15,7 @@ from keras import ops
 from bridge.errors import Refusal
 from bridge.graph.axes import Perm, elements_move
 from bridge.graph.decimals import number
+from bridge.graph.few_bits import CARRIERS, carried
 from bridge.graph.shapes import Dim, rank, shape_of
 from bridge.keras_compat import has_long_integers, made_by, read_by
 from bridge.layers import Shared
@@ -94,11 +95,12 @@ class Assembly:
     def float_type(self, dtype: ir.DataType | None) -> str:
         if dtype is None or (dtype.is_floating_point() and self.dtype):
             return self.dtype or "float32"
-        name = "bool" if dtype == ir.DataType.BOOL else dtype.numpy().name
+        name = "bool" if dtype == ir.DataType.BOOL else CARRIERS.get(dtype) or dtype.numpy().name
         return name if has_long_integers() else name.replace("int64", "int32")
 
     def array(self, value: np.ndarray) -> np.ndarray:
         """A constant in the dtype of this build."""
+        value = carried(value)
         if not np.issubdtype(value.dtype, np.floating):
             return value
         dtype = self.dtype or value.dtype

@@ -17,6 +17,7 @@ from bridge.ops import (  # noqa: F401
     reduction,
     resize,
     sampling,
+    selection,
     shape,
 )
 from bridge.ops.registry import builders, find

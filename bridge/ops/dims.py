@@ -84,6 +84,11 @@ def size(site: Site, dim: Dim, dtype: str = "int32") -> Tensor | int:
         return _number(site, _expression(dim), dtype)
 
 
+def places(x: Tensor) -> Tensor:
+    """Where the elements of x, in a row, are not zero. With torch Keras gives what it says is a tuple as a matrix."""
+    return ops.reshape(ops.nonzero(ops.reshape(x, (-1,)))[0], (-1,))
+
+
 def unknown_channels(step: Step) -> str | None:
     """Why what needs to know the number of channels refuses `step`."""
     channels = step.shape()[1]

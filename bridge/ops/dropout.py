@@ -15,10 +15,9 @@ SPATIAL_DROPOUT = {3: layers.SpatialDropout1D, 4: layers.SpatialDropout2D, 5: la
 
 
 def _check_dropout(step: Step) -> str | None:
-    training = step.argument("training_mode")
-    return (
-        None if training is None or not np.any(training) else "training_mode is true: every run drops others"
-    )
+    training, rate = step.argument("training_mode"), step.argument("ratio")
+    drops = training is not None and np.any(training) and (rate is None or np.any(rate))
+    return "training_mode is true: every run drops others" if drops else None
 
 
 @op("Dropout", layout=ANY, check=_check_dropout, makes=(layers.Dropout,))

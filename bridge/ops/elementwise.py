@@ -9,11 +9,13 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from bridge.graph.few_bits import CARRIERS
 from bridge.graph.functions import DOMAIN
 from bridge.graph.rewriting import input_of
 from bridge.keras_compat import rounds_double
-from bridge.ops.contract import TYPES, Refused, Site, Step, Tensor
+from bridge.ops.contract import Refused, Site, Step, Tensor
 from bridge.ops.dims import add, cast
+from bridge.ops.few_bits import lacking, narrowed
 from bridge.ops.layouts import ANY, FIRST_INPUT
 from bridge.ops.registry import op
 
@@ -258,24 +260,32 @@ def _is_scalar(value: Tensor, number: float | None = None) -> bool:
 
 
 def _check_type(step: Step) -> str | None:
-    dtype = step.node.outputs[0].dtype
-    return None if dtype is not None and dtype.numpy().name in TYPES else f"Keras has no type {dtype}"
+    return lacking(step.node.outputs[0].dtype)
 
 
 @op("Cast", layout=ANY, check=_check_type)
 def cast_(site: Site, x, *, to, saturate=1, round_mode="up"):
-    """`saturate` and `round_mode` say how to cast to types of 8 bits and less, which Keras lacks."""
-    return cast(x, site.dtype)
+    """`saturate` and `round_mode` say how to cast to types of 8 bits and less, which others carry."""
+    return _cast(site, x, saturate, round_mode)
 
 
 @op("CastLike", layout=FIRST_INPUT, check=_check_type)
 def cast_like(site: Site, x, like, *, saturate=1, round_mode="up"):
+    return _cast(site, x, saturate, round_mode)
+
+
+def _cast(site: Site, x: Tensor, saturate: int, round_mode: str) -> Tensor:
+    source, target = input_of(site.node, 0).dtype, site.node.outputs[0].dtype
+    if target in CARRIERS and source != target:
+        x = narrowed(x, target, saturate, round_mode)
     return cast(x, site.dtype)
 
 
 @op("BitCast", layout=ANY, check=_check_type)
 def bit_cast(site: Site, x, *, to):
     given = input_of(site.node, 0).dtype
+    if given in CARRIERS or site.node.outputs[0].dtype in CARRIERS:
+        raise Refused(f"Keras has no type of so few bits as {given}, and so not the bits")
     if given is None or x.dtype != given.numpy().name:
         raise Refused(f"the bits are those of {given}, in which this build does not compute")
     return ops.cast(x, site.dtype) if x.dtype == "bool" else ops.view(x, site.dtype)

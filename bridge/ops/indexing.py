@@ -172,7 +172,7 @@ def _inside(site: Site, dim: Dim, start: Dim, end: Dim) -> Tensor:
     place = dims.positions(site, dim)
     first, last = (dims.size(site, bound) for bound in (start, end))
     inside = ops.logical_and(ops.greater_equal(place, first), ops.less(place, last))
-    return ops.nonzero(inside)[0]
+    return dims.places(inside)
 
 
 def _tensor(site: Site, x: Weight | Tensor) -> Tensor:
@@ -331,19 +331,3 @@ def eye_like(site: Site, x, *, dtype=None, k=0):
         return ops.cast(x, site.dtype)
     rows, columns = (dims.positions(site, dim) for dim in site.shape())
     return ops.cast(ops.equal(ops.expand_dims(rows, 1) + k, columns), site.dtype)
-
-
-def _data_dependent(step: Step) -> str:
-    return "the size of its output depends on the numbers in its input, and a Keras model has no such sizes"
-
-
-@op("NonZero", check=_data_dependent)
-def non_zero(x): ...
-
-
-@op("Unique", check=_data_dependent)
-def unique(x, *, axis=None, sorted=1): ...
-
-
-@op("Compress", check=_data_dependent)
-def compress(x, condition, *, axis=None): ...

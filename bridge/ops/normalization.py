@@ -73,14 +73,8 @@ def _is_constant(value: Weight | Tensor | None, number: float) -> bool:
     return isinstance(value, np.ndarray) and bool(np.all(value == number))
 
 
-def _check_batch(step: Step) -> str | None:
-    if step.argument("training_mode"):
-        return "training_mode=1, statistics of the batch; export the module in eval mode, with running statistics"
-    return None
-
-
 @op(
-    "BatchNormalization", layout=FIRST_INPUT, check=_check_batch,
+    "BatchNormalization", layout=FIRST_INPUT,
     features={"scale": 0, "b": 0, "input_mean": 0, "input_var": 0}, feature_axis=1, makes=(layers.BatchNormalization,),
 )  # fmt: skip
 def batch_normalization(
@@ -89,15 +83,38 @@ def batch_normalization(
 ):  # fmt: skip
     """Statistics that the graph computes (of the batch, in a module that keeps none) are no layer's."""
     axis = _position(site, 1)
-    if not (isinstance(input_mean, Weight) and isinstance(input_var, Weight)):
+    if training_mode or not (isinstance(input_mean, Weight) and isinstance(input_var, Weight)):
         given = (input_mean, input_var, b, scale)
         mean, variance, offset, gamma = (site.tensor(v) if isinstance(v, Weight) else v for v in given)
+        if training_mode:
+            return _of_this_batch(x, mean, variance, axis, offset, gamma, epsilon, momentum)
         return ops.batch_normalization(x, mean, variance, axis, offset, gamma, epsilon)
     statistics = {"moving_mean": input_mean, "moving_variance": input_var}
     return _normalised(
         site, layers.BatchNormalization, x, [axis], scale, b, statistics,
         axis=axis, epsilon=epsilon, momentum=momentum,
     )  # fmt: skip
+
+
+def _of_this_batch(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    axis: int,
+    offset: Tensor,
+    gamma: Tensor,
+    epsilon: float,
+    momentum: float,
+) -> tuple[Tensor, ...]:
+    """Normalised by its own statistics, and the running ones that follow from them."""
+    others = [place for place in range(len(x.shape)) if place != axis % len(x.shape)]
+    found = ops.mean(x, axis=others), ops.var(x, axis=others)
+    y = ops.batch_normalization(x, *found, axis, offset, gamma, epsilon)
+    running = (
+        ops.add(ops.multiply(ops.cast(now, old.dtype), 1 - momentum), ops.multiply(old, momentum))
+        for old, now in zip((mean, variance), found, strict=True)
+    )
+    return y, *running
 
 
 @op(

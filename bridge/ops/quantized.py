@@ -9,9 +9,11 @@ import numpy as np
 import onnx_ir as ir
 from keras import ops
 
-from bridge.graph.rewriting import input_of, numpy_type
-from bridge.ops.contract import TYPES, Site, Step, Tensor
-from bridge.ops.dims import add
+from bridge.graph.few_bits import limits
+from bridge.graph.rewriting import input_of
+from bridge.ops.contract import Site, Step, Tensor
+from bridge.ops.dims import add, positions
+from bridge.ops.few_bits import lacking, narrowed
 from bridge.ops.layouts import FIRST_INPUT
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
@@ -20,8 +22,8 @@ from bridge.weights.weight import Weight
 def _check_types(step: Step) -> str | None:
     x, y = input_of(step.node, 0), step.node.outputs[0]
     for value in (x, y):
-        if value.dtype is not None and value.dtype.numpy().name not in TYPES:
-            return f"Keras has no type {value.dtype}; such numbers can be weights, which are dequantised"
+        if value.dtype is not None and (reason := lacking(value.dtype)):
+            return reason
     if step.argument("precision") not in (None, 0, x.dtype):
         return f"it divides in {ir.DataType(step.argument('precision'))}; leave precision out"
     return None
@@ -34,10 +36,13 @@ def quantize_linear(
 ):  # fmt: skip
     scale, zero = (_along(site, value, axis, block_size) for value in (y_scale, y_zero_point))
     x = x if "float" in str(x.dtype) else ops.cast(x, scale.dtype)
-    y = ops.round(ops.divide(x, scale))
+    y, target = ops.divide(x, scale), site.node.outputs[0].dtype or ir.DataType.UINT8
+    if target.is_floating_point():
+        y = y if zero is None else add(y, ops.cast(zero, y.dtype))
+        return ops.cast(narrowed(y, target, saturate), site.dtype)
+    y = ops.round(y)
     y = y if zero is None else add(y, ops.cast(zero, y.dtype))
-    limits = np.iinfo(numpy_type(site.node.outputs[0]))
-    return ops.cast(ops.clip(y, limits.min, limits.max), site.dtype)
+    return ops.cast(ops.clip(y, *limits(target)), site.dtype)
 
 
 @op("DequantizeLinear", layout=FIRST_INPUT, axes="axis", check=_check_types)
@@ -45,7 +50,9 @@ def dequantize_linear(
     site: Site, x, x_scale: Weight | Tensor, x_zero_point=None, *, axis=1, block_size=0, output_dtype=0
 ):
     scale, zero = (_along(site, value, axis, block_size) for value in (x_scale, x_zero_point))
-    x = x if zero is None else ops.subtract(ops.cast(x, "int32"), ops.cast(zero, "int32"))
+    if zero is not None:
+        wide = "int32" if "int" in str(x.dtype) else x.dtype
+        x = ops.subtract(ops.cast(x, wide), ops.cast(zero, wide))
     return ops.cast(ops.multiply(ops.cast(x, scale.dtype), scale), site.dtype)
 
 
@@ -60,7 +67,10 @@ def _along(site: Site, value: Weight | Tensor | None, axis: int, block_size: int
     if block_size:
         stored = here.transpose(value, site.perm())
         size = site.shape()[axis]
-        return here.repeat(stored, block_size, axis=axis)[(slice(None),) * axis + (slice(size),)]
+        repeated = here.repeat(stored, block_size, axis=axis)
+        if not isinstance(size, int):
+            return ops.take(repeated, positions(site, size), axis=axis)
+        return repeated[(slice(None),) * axis + (slice(size),)]
     if not len(value.shape):
         return value
     if tuple(value.shape) == (1,):

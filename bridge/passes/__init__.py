@@ -65,16 +65,24 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
 
 
 LOWERED = {  # operators that nothing is built of, and what the passes make of them where they can
-    "Compress": "Gather",
     "Constant": "a weight or a constant",
     "GRU": "bridge.GRU",
     "Gemm": "bridge.Linear",
     "LSTM": "bridge.LSTM",
-    "NonZero": "Where",
     "RNN": "bridge.RNN",
-    "SequenceAt": "Split",
+    "ConcatFromSequence": "Concat",
+    "MelWeightMatrix": "a constant",
+    "Optional": "what it holds",
+    "OptionalGetElement": "what is held",
+    "OptionalHasElement": "a constant",
+    "SequenceAt": "a part",
+    "SequenceConstruct": "its parts",
+    "SequenceEmpty": "its parts",
+    "SequenceErase": "its parts",
+    "SequenceInsert": "its parts",
+    "SequenceLength": "a constant",
+    "SequenceMap": "its body for each part",
     "SplitToSequence": "Split",
-    "Unique": "a constant",
 }
 
 

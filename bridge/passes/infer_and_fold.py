@@ -12,6 +12,7 @@ from bridge.passes.fold_constants import fold_constants
 from bridge.passes.infer_shapes import infer_shapes
 from bridge.passes.resolve_branches import resolve_branches
 from bridge.passes.resolve_casts import resolve_casts
+from bridge.passes.resolve_sequences import resolve_sequences
 from bridge.passes.sequence_to_split import sequence_to_split
 
 
@@ -25,6 +26,7 @@ def _learn(model: ir.Model) -> set[ir.Node]:
     before = set(all_nodes(model))
     infer_shapes(model)  # shapes, and the symbolic contents of shape arithmetic
     sequence_to_split(model)  # needs the size that is split
+    resolve_sequences(model)  # as this does, and places that are folded
     resolve_casts(model)  # CastLike names its type, so that constants behind it fold; needs the types
     fold_constants(model)  # needs the shapes, for Reshape and Slice
     resolve_branches(model)  # needs the condition folded

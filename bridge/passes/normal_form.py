@@ -23,9 +23,15 @@ def plain_symbol(dim: Dim) -> Dim:
     if not any(function in dim.value for function in ROUNDING):
         return dim
     try:
-        return ir.SymbolicDim(normal(formula(dim)))
+        return _written(formula(dim))
     except ValueError:  # text that has lost its expression, and that the library cannot read
         return dim
+
+
+@functools.cache
+def _written(expression: sympy.Expr) -> ir.SymbolicDim:
+    """Kept, as writing it takes longer than all else that is done with it."""
+    return ir.SymbolicDim(normal(expression))
 
 
 @functools.cache

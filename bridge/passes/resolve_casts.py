@@ -18,4 +18,5 @@ def resolve_casts(model: ir.Model) -> None:
         if source.dtype == wanted and not out.is_graph_output():
             replace(out, source)
         elif node.op_type == "CastLike":
-            replace(out, Emitter(node)("Cast", source, to=int(wanted)))
+            how = {name: given.value for name, given in node.attributes.items()}
+            replace(out, Emitter(node)("Cast", source, to=int(wanted), **how))

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from bridge.errors import Refusal
 from bridge.graph.axes import Perm, channels_behind
+from bridge.graph.few_bits import CARRIERS
 from bridge.graph.shapes import rank, shape_of
 from bridge.ops.contract import TYPES, Plan, Step
 from bridge.plan.operands import needed_steps
@@ -47,6 +48,11 @@ def plan_graph(graph: ir.Graph, scope: Scope, *, channels_last: bool = False) ->
     if refusals:
         return Plan(scope.model, graph, refusals=refusals)
     needed = needed_steps(graph, refusals)
+    refusals += [
+        Refusal("output", str(value.name), f"Keras has no type {value.dtype}; cast it before it is given")
+        for value in graph.outputs
+        if value.dtype in CARRIERS
+    ]
     if not all(map(_is_known, needed)):
         return Plan(scope.model, graph, needed, refusals=refusals or [_unknown(needed)])
     misplaced = [

@@ -330,10 +330,6 @@ def test_mask(row):
 
 
 REFUSED = {
-    "non-zero": (
-        "g (float[N, 3] x) => (int64[2, M] y) { y = NonZero (x) }",
-        "NonZero.*depends on the numbers",
-    ),
     "unequal-split": (
         "g (float[N, T] x) => (float[N, A] a, float[N, B] b) { a, b = Split <axis = 1, num_outputs = 2> (x) }",
         "unknown size, T, is split",

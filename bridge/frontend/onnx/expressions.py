@@ -2,10 +2,12 @@
 
 from bridge.frontend.onnx import (  # noqa: F401 - each enters its own
     attention,
+    boxes,
     classical,
     integers,
     microsoft,
     qlinear,
+    training,
     trees,
 )
 from bridge.frontend.onnx.lowered import LOWERINGS, MICROSOFT, lower

@@ -113,21 +113,23 @@ class Requirements:
 
 def _evaluate(expressions: Sequence[Size], names: Sequence[str], rows: np.ndarray) -> np.ndarray:
     """The value of every expression at every row; NaN where it has none, or none that is whole."""
-    plain = [sympy.Dummy() for _ in names]
-    by_name = dict(zip(names, plain, strict=True))
-    columns = rows.T.astype(np.float64)
-    found = np.full((len(expressions), len(rows)), np.nan)
+    columns = dict(zip(names, rows.T.astype(np.float64), strict=True))
+    formulas = list(dict.fromkeys(e for e in expressions if not isinstance(e, int)))
+    symbols = sorted({s for formula in formulas for s in formula.free_symbols}, key=str)
+    twice = len(set(map(str, symbols))) < len(symbols)
+    compiled = sympy.lambdify(symbols, formulas, [{"floor": _floor}, "numpy"], dummify=twice)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for index, expression in enumerate(expressions):
-            if isinstance(expression, int):
-                found[index] = expression
-                continue
-            renamed = expression.xreplace({s: by_name[str(s)] for s in expression.free_symbols})
-            renamed = renamed.replace(sympy.floor, lambda x: sympy.floor(x + SLACK))
-            found[index] = sympy.lambdify(plain, renamed, "numpy")(*columns)
+        values = dict(zip(formulas, compiled(*(columns[str(s)] for s in symbols)), strict=True))
+    found = np.full((len(expressions), len(rows)), np.nan)
+    for index, expression in enumerate(expressions):
+        found[index] = expression if isinstance(expression, int) else values[expression]
     whole = np.rint(found)
     return np.where(np.abs(found - whole) < SLACK, whole, np.nan)
+
+
+def _floor(x: np.ndarray) -> np.ndarray:
+    return np.floor(x + SLACK)
 
 
 def left_in_table(node: ir.Node) -> Iterator[Size]:

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from checking import HEADER, check, parse, planned, refuses
+from checking import HEADER, check, parse, planned
 
 EVERY = {"x": (0, 256), "w": (-128, 128), "s": (0.01, 0.03), "b": (-3000, 3000)}
 ROWS = {
@@ -59,11 +59,3 @@ def test_large_sums_take_two_parts_only_where_they_need_them():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(kernel, "w"))
         steps = planned(proto).require().steps
         assert [step.node.op_type for step in steps].count("MatMul") == parts
-
-
-def test_types_that_keras_lacks():
-    refuses(
-        """g (float[N] x) => (float[N] y) <float s = {0.5}, int4 z = {1}>
-           { q = QuantizeLinear (x, s, z)  y = DequantizeLinear (q, s, z) }""",
-        "Keras has no type INT4",
-    )
