@@ -41,7 +41,7 @@ def compress(site: Site, x, condition, *, axis=None):
     )
     x, axis = (ops.reshape(x, (-1,)), 0) if axis is None else (x, axis)
     if isinstance(dim, int) and isinstance(asked, int):
-        condition = condition[:dim]
+        condition = condition[(slice(dim),)] if asked > dim else condition
     elif dim != asked:  # which may ask for more than there are
         condition = ops.logical_and(condition, ops.less(dims.positions(site, asked), dims.size(site, dim)))
     _require_counting()

@@ -62,10 +62,13 @@ def _speaks_of(pattern, key):
 
 
 def _parameters():
-    """Each run with its marks; the bodies of functions, written out, are the slow half."""
+    """Each run with its marks; the bodies of functions, written out, are the slow half, and casts by another's type are
+    casts."""
     for key, run in IDS.items():
         marks = [mark for pattern, mark in PATTERNS.items() if _speaks_of(pattern, key)][:1]
-        yield pytest.param(*run, id=key, marks=marks + [pytest.mark.slow] * ("expanded" in key))
+        yield pytest.param(
+            *run, id=key, marks=marks + [pytest.mark.slow] * ("expanded" in key or "castlike" in key)
+        )
 
 
 @pytest.mark.filterwarnings("ignore")
