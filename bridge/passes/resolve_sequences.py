@@ -36,7 +36,7 @@ def resolve_sequences(model: ir.Model) -> None:
             value = READERS[node.op_type](node, held)
             if value is not None:
                 replace(node.outputs[0], value)
-        if is_onnx(node) and node.op_type in LEFT:
+        if is_onnx(node) and node.op_type in SEQUENCES:
             node.meta[NO_BUILDER] = UNKNOWN
     for value, parts in held.items():
         maker = value.producer()
@@ -175,4 +175,4 @@ def _place(node: ir.Node, index: int, default: int | None = None) -> int | None:
     return found[0] if found is not None and len(found) == 1 else None
 
 
-LEFT = {*MAKERS, *READERS} - {"Identity"}  # of which those are refused that are there in the end
+SEQUENCES = {*MAKERS, *READERS} - {"Identity"}  # of which those are refused that are there in the end

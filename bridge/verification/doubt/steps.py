@@ -11,7 +11,9 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedFunctionsPass
 
-from bridge.graph.rewriting import read_inside
+from bridge.errors import NotRun
+from bridge.graph.rewriting import is_onnx, read_inside
+from bridge.passes.resolve_sequences import SEQUENCES
 from bridge.verification.metrics import Arrays
 from bridge.verification.reference.as_given import Runner, as_given
 
@@ -48,6 +50,8 @@ class Steps:
     def _alone(self, node: ir.Node, given: dict[int, np.ndarray]) -> Arrays:
         read = read_by(node)
         arrays = {value: array for place, array in given.items() if (value := read[place]) is not None}
+        if is_onnx(node) and node.op_type in SEQUENCES:
+            raise NotRun(f"{node.op_type} is of sequences, which are no arrays")
         if node not in self.sessions:
             types = {value: ir.DataType.from_numpy(array.dtype) for value, array in arrays.items()}
             alone = model_of_one_node(self.model, node, types, _named(node))
