@@ -29,7 +29,7 @@ from bridge.build.builder import raised_recursion_limit
 from bridge.errors import BridgeError
 from bridge.frontend.asked import Asked
 from bridge.frontend.source import Source, load_source
-from bridge.keras_compat import double_precision
+from bridge.keras_compat import all_layers, double_precision
 from bridge.passes import simplify
 from bridge.plan import planner
 from bridge.verification import double
@@ -85,6 +85,7 @@ def run(name: str, seed: int) -> Outcome | None:
 
 
 def ended(right: Source, fault: Fault) -> tuple[str, str]:
+    learns = _learns(right) if fault.trains else []
     with fault.put(right) as source:
         try:
             found = _proof(source, fault.trains)
@@ -92,7 +93,9 @@ def ended(right: Source, fault: Fault) -> tuple[str, str]:
             return REFUSED, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         if not found.verified:
             return (LOCATED if _is_located(found, fault) else FOUND), _said(found)
-        return (MISSED, wrong) if (wrong := _difference(source, right, fault)) else (HARMLESS, "")
+        if fault.trains:
+            return (MISSED, "it trains otherwise") if _learns(source) != learns else (HARMLESS, "")
+        return (MISSED, wrong) if (wrong := _difference(source, right)) else (HARMLESS, "")
 
 
 def _proof(source: Source, trains: bool, seed: int = 0) -> Verification:
@@ -113,11 +116,18 @@ def _apart(source: Source, seed: int) -> Source:
     return made
 
 
-def _difference(source: Source, right: Source, fault: Fault) -> str:
-    """What other inputs in float64 show of a fault that the proof did not find; of one that only training shows, that
-    it is there."""
-    if fault.trains:
-        return "what trains otherwise passed the proof in training"
+def _learns(source: Source) -> list[object]:
+    """What is trained of the Keras model of a source, and how: its variables, and the numbers of its layers."""
+    model = builder.build(planner.plan(simplify(source.model)), name="mutant").model
+    numbers = [
+        layer.get_config().get(key) for layer in all_layers(model) for key in ("rate", "dropout", "momentum")
+    ]
+    variables = (variable for variable in model.variables if "seed_generator" not in variable.path)
+    return [*((variable.path, variable.trainable) for variable in variables), *numbers]
+
+
+def _difference(source: Source, right: Source) -> str:
+    """What other inputs in float64 show of a fault that the proof did not find."""
     with double_precision():
         planned = planner.plan(simplify(source.double.model))
         call = keras_call(double.build(planned).model)
