@@ -116,8 +116,8 @@ def _evaluate(expressions: Sequence[Size], names: Sequence[str], rows: np.ndarra
     columns = dict(zip(names, rows.T.astype(np.float64), strict=True))
     formulas = list(dict.fromkeys(e for e in expressions if not isinstance(e, int)))
     symbols = sorted({s for formula in formulas for s in formula.free_symbols}, key=str)
-    twice = len(set(map(str, symbols))) < len(symbols)
-    compiled = sympy.lambdify(symbols, formulas, [{"floor": _floor}, "numpy"], dummify=twice)
+    # An axis may be called as a function is
+    compiled = sympy.lambdify(symbols, formulas, [{"floor": _floor}, "numpy"], dummify=True)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         values = dict(zip(formulas, compiled(*(columns[str(s)] for s in symbols)), strict=True))

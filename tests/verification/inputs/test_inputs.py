@@ -396,6 +396,12 @@ def test_sizes_that_are_not_compared(row):
     assert any(note in line for line in report.notes)
 
 
+@pytest.mark.parametrize("name", ["floor", "numpy", "Max", "lambda"])
+def test_an_axis_may_be_called_as_a_function_is(name):
+    text = f"g (float[n, 2, {name}] x) => (float[n, 2, m] y) {{ y = AveragePool <kernel_shape = [3], strides = [2]> (x) }}"
+    assert converted(text).report.verified
+
+
 # --- odd values ---------------------------------------------------------------------------------------------------
 
 UNARY = "g (float[n,9] x) => (float[n,9] y) {{ y = {} (x) }}"
