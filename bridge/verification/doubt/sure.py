@@ -26,6 +26,7 @@ from bridge.graph.decimals import fraction
 from bridge.graph.shapes import typed_by_onnx
 from bridge.passes.common import drop_unused
 from bridge.passes.infer_shapes import infer_shapes
+from bridge.passes.resolve_sequences import resolve_sequences
 from bridge.passes.sequence_to_split import sequence_to_split
 from bridge.verification.checks import LIMIT
 from bridge.verification.doubt.steps import Ran, Steps
@@ -321,6 +322,7 @@ def _for_single_nodes(model: ir.Model) -> ir.Model:
     except SourceError:
         return model
     sequence_to_split(copied)
+    resolve_sequences(copied)
     drop_unused(copied)
     return copied
 

@@ -258,6 +258,12 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[[[1.0, 2.0]]], [[[1.0, 2.0], [3.0, 4.0]]], [[[1.0, 2.0], [3.0, np.inf]]]],
         [[[False, False]]],
     ),
+    "what is beside a sequence": (
+        "g (float[2] x, float[2] z) => (float[4] y, float u) { s = SequenceConstruct (x, x) "
+        "y = ConcatFromSequence <axis = 0> (s)  u = ReduceMin <keepdims = 0> (z) }",
+        [[1.0, 2.0], [np.nan, 1.0]],
+        False,
+    ),
     "what is beside numbers that numpy lacks": (
         "g (float[1] x, float[2] z) => (float[1] y, float u) "
         "{ b = Cast <to = 16> (x)  y = Cast <to = 1> (b)  u = ReduceMin <keepdims = 0> (z) }",
