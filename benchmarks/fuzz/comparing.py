@@ -96,7 +96,9 @@ def unsure(model: onnx.ModelProto, call: Run, feed: Feed, want: Arrays) -> bool:
     limit = ROUNDING * _rounding(model, feed, want, known)
     if any(node.op_type in FORMULAS for node in model.graph.node):  # that decides nothing of those within
         limit = max(limit, known.limit)
-    pairs = zip(elements_at(got, known.decided), elements_at(want, known.decided), strict=True)
+    some = [index for index, places in enumerate(known.decided) if not places.size or places.any()]
+    got, want, decided = ([arrays[index] for index in some] for arrays in (got, want, known.decided))
+    pairs = zip(elements_at(got, decided), elements_at(want, decided), strict=True)
     return all(
         _typed(a, b) and relative_error(a, b) <= max(LIMITS.get(b.dtype.name, 0), limit) for a, b in pairs
     )

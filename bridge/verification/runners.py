@@ -13,6 +13,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from bridge.errors import MissingPackageError, NotRun, SourceError, calling, short_message
 from bridge.graph import structure
 from bridge.graph.axes import Perm
+from bridge.graph.few_bits import CARRIERS
 from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import RECURRENT
 from bridge.graph.rewriting import Emitter, all_nodes, input_of, is_onnx, sizes
@@ -88,11 +89,15 @@ def _is_recurrent(node: ir.Node) -> bool:
 
 
 def _readable(graph: ir.Graph, value: ir.Value) -> ir.Value:
-    """`value`, in single precision where numpy has no such numbers."""
-    if value.dtype != ir.DataType.BFLOAT16:
+    """`value`, in a type that has all of its numbers where numpy has not its own."""
+    carrier = None if value.dtype is None else CARRIERS.get(value.dtype)
+    if value.dtype == ir.DataType.BFLOAT16:
+        carrier = "float32"
+    if carrier is None:
         return value
-    cast = ir.node("Cast", [value], {"to": ir.DataType.FLOAT.value})
-    cast.outputs[0].name, cast.outputs[0].dtype = f"{value.name}_as_float32", ir.DataType.FLOAT
+    dtype = ir.DataType.from_numpy(np.dtype(carrier))
+    cast = ir.node("Cast", [value], {"to": dtype.value})
+    cast.outputs[0].name, cast.outputs[0].dtype = f"{value.name}_as_{carrier}", dtype
     graph.append(cast)
     return cast.outputs[0]
 

@@ -1,9 +1,11 @@
 """Numbers of few bits inside of a graph, which others carry, against onnxruntime."""
 
 import numpy as np
-import onnx
+import onnx.parser
 import pytest
 from checking import check, refuses
+
+import bridge
 
 HEADER = '<ir_version: 12, opset_import: ["": 24]>\n'
 KINDS = {"float8e4m3fn": 17, "float8e4m3fnuz": 18, "float8e5m2": 19, "float8e5m2fnuz": 20}
@@ -58,3 +60,11 @@ def test_at_the_ends_of_a_graph_they_are_refused():
         HEADER + "g (float8e5m2[N, 4] x) => (float[N, 4] y) { y = Cast <to = 1> (x) }", "no type FLOAT8E5M2"
     )
     refuses(HEADER + "g (float[N, 4] x) => (float8e5m2[N, 4] y) { y = Cast <to = 19> (x) }", "cast it before")
+
+
+@pytest.mark.parametrize("dtype", KINDS.values(), ids=KINDS)
+def test_numbers_that_numpy_lacks_are_compared_between_nodes(dtype):
+    text = f"g (float[N, 3] x) => (float[N, 3] y) {{ a = Cast <to = {dtype}> (x) b = Cast <to = 1> (a) y = Neg (b) }}"
+    report = bridge.convert(onnx.parser.parse_model(HEADER + text)).report
+    assert report.verified
+    assert all(row.error is not None for row in report.rows)

@@ -125,6 +125,8 @@ OPEN = (
         "how NaN compares, where the largest or smallest is kept",
         compares=True,
     ),
+    Open("Unique", _nan, "whether NaN is equal to itself", reach=ALL),
+    Open("NonMaxSuppression", _endless, "which box NaN is before, and what it overlaps", reach=ALL),
     Open("ReduceProd", _more_than_fits(lambda x: np.maximum(x, 1).prod()), WRAPS, (0,), (0,), kinds="iu"),
     Open("ReduceSum ReduceMean", _more_than_fits(np.sum), WRAPS, (0,), (0,), kinds="iu"),
     Open("ReduceSumSquare", _more_than_fits(lambda x: (x * x).sum()), WRAPS, (0,), (0,), kinds="iu"),
@@ -238,7 +240,7 @@ def _hanging(
     )
     reach = any(k in row.reach for k in found)
     hang = [
-        _differ(one) | _differ(other) | reach
+        _either(_differ(one), _differ(other)) | reach
         for one, other in zip(zip(*filled, strict=True), zip(*cleared, strict=True), strict=True)
     ]
     if row.ranks:  # a number alone along the axis may have no rank at all
@@ -302,10 +304,19 @@ def _filled(array: np.ndarray, places: np.ndarray | None, fill: Fill, clear: boo
 
 
 def _differ(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Where the arrays are not all the same."""
+    """Where the arrays are not all the same: everywhere, where they are not as long."""
     first, *others = arrays
-    return np.logical_or.reduce([~same(first, other) for other in others])
+    return np.logical_or.reduce(
+        [
+            ~same(first, other) if other.shape == first.shape else np.ones(first.shape, bool)
+            for other in others
+        ]
+    )
+
+
+def _either(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return one | other if one.shape == other.shape else np.ones(one.shape, bool)
 
 
 def _put(mask: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
-    return np.where(mask, theirs, ours) if mask.shape == ours.shape else theirs
+    return np.where(mask, theirs, ours) if mask.shape == ours.shape == theirs.shape else theirs

@@ -258,6 +258,16 @@ UNDECIDED = {  # the graph, what it is given, and of what of its output it is su
         [[[[1.0, 2.0]]], [[[1.0, 2.0], [3.0, 4.0]]], [[[1.0, 2.0], [3.0, np.inf]]]],
         [[[False, False]]],
     ),
+    "what is there once": (
+        "g (float[4] x) => (float[N] y) { y = Unique <sorted = 1> (x) }",
+        [[1.0, np.nan, np.nan, 2.0]],
+        [False, False],  # of onnxruntime, which finds two
+    ),
+    "boxes beside NaN": (
+        "g (float[1,3,4] b, float[1,1,3] s) => (int64[N, 3] y) <int64 n = {5}> { y = NonMaxSuppression (b, s, n) }",
+        [[[[0.0, 0, 1, 1], [0, 2, 1, 3], [0, 4, 1, 5]]], [[[0.5, np.nan, 0.7]]]],
+        [[True, True, False]] * 3,
+    ),
     "what is beside a sequence": (
         "g (float[2] x, float[2] z) => (float[4] y, float u) { s = SequenceConstruct (x, x) "
         "y = ConcatFromSequence <axis = 0> (s)  u = ReduceMin <keepdims = 0> (z) }",
