@@ -53,9 +53,9 @@ def same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def error_where(got: Arrays, want: Arrays, room: Arrays | None) -> float:
     """`worst_error` of the elements that count, whose `room` is 0; of all where another one is off by more than its
-    room, which may be infinite: an output of which nothing counts may be as long as it likes."""
+    room, which may be infinite. An output of which nothing counts may be of another length."""
     if room is not None and len(got) == len(want):
-        counting = [i for i, x in enumerate(room) if not x.size or not np.isinf(x).all()]
+        counting = [i for i, x in enumerate(room) if x.shape == got[i].shape or not x.all()]
         got, want, room = ([arrays[i] for i in counting] for arrays in (got, want, room))
     if room is None or [x.shape for x in got] != [x.shape for x in room]:
         return worst_error(got, want)

@@ -71,6 +71,12 @@ def _lowest(node: ir.Node, given: dict[int, np.ndarray], made: Arrays) -> list[n
     return [~(x > np.finfo(x.dtype).min) if x.dtype.kind == "f" else np.zeros(x.shape, bool) for x in made]
 
 
+def _anything(node: ir.Node, given: dict[int, np.ndarray], made: Arrays) -> list[np.ndarray]:
+    """All of it, where a number that it was given has no end: how many there are hangs on that, too."""
+    endless = any(not np.isfinite(x).all() for x in given.values() if x.dtype.kind == "f")
+    return [np.full(x.shape, endless) for x in made]
+
+
 def _no_integer(node: ir.Node, given: dict[int, np.ndarray], made: Arrays) -> list[np.ndarray]:
     """Where an integer to a power is none of its type."""
     with np.errstate(all="ignore"):
@@ -125,8 +131,14 @@ OPEN = (
         "how NaN compares, where the largest or smallest is kept",
         compares=True,
     ),
-    Open("Unique", _nan, "whether NaN is equal to itself", reach=ALL),
-    Open("NonMaxSuppression", _endless, "which box NaN is before, and what it overlaps", reach=ALL),
+    Open("Unique", _nan, "whether NaN is equal to itself", reach=ALL, leaves=_anything),
+    Open(
+        "NonMaxSuppression",
+        _endless,
+        "which box NaN is before, and what it overlaps",
+        reach=ALL,
+        leaves=_anything,
+    ),
     Open("ReduceProd", _more_than_fits(lambda x: np.maximum(x, 1).prod()), WRAPS, (0,), (0,), kinds="iu"),
     Open("ReduceSum ReduceMean", _more_than_fits(np.sum), WRAPS, (0,), (0,), kinds="iu"),
     Open("ReduceSumSquare", _more_than_fits(lambda x: (x * x).sum()), WRAPS, (0,), (0,), kinds="iu"),
@@ -220,7 +232,7 @@ def choices(
         return
     for other, fill in zip(others or [made] * CHOICES, (*row.fills, *PUT), strict=True):
         yield [
-            _filled(x, places & same(x, y), fill, clear=False)
+            _filled(x, places & same(x, y), fill, clear=False) if x.shape == y.shape else x
             for x, y, places in zip(other, made, apart, strict=True)
         ]
 
