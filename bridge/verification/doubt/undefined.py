@@ -209,7 +209,8 @@ UNSIGNED = frozenset(  # of them, those that may give a zero of either sign
     Sign""".split()
 )
 SATURATING = frozenset(  # those exact to so many places after the point, however small the number is
-    "Attention BiasGelu Celu Elu Erf FastGelu GRU Gelu HardSwish LSTM Mish QuickGelu RNN Selu Sigmoid Softmax Softplus Swish Tanh".split()
+    """Attention BiasGelu Celu Elu Erf FastGelu GRU Gelu HardSwish LSTM Mish QuickGelu RNN Selu Sigmoid Softmax Softplus
+    Swish Tanh""".split()
 )
 
 
