@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
-import onnx_ir as ir
 
 from bridge import saving
-from bridge.conversion import Attempt, attempt, convert
-from bridge.errors import BridgeError, SourceError
-from bridge.frontend.source import as_ir, load_source
+from bridge.conversion import Attempt, attempt, convert, verify_saved
+from bridge.errors import BridgeError, MismatchError, SourceError
+from bridge.frontend.source import as_proto, load_source
 from bridge.graph.reduce import reduce
 from bridge.report.report import Report
 from bridge.stages import Progress, Stopwatch
@@ -67,6 +66,34 @@ def bisect(
     return replace(report, origin=origin)
 
 
+def verify_located(
+    path: str | os.PathLike[str],
+    source: object,
+    args: object = None,
+    kwargs: Mapping[str, object] | None = None,
+    *,
+    dynamic_shapes: object = None,
+    options: Verify,
+    folder: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """As `verify_saved`; where the two differ, the `MismatchError` has a report that says where first, as `bisect`
+    does."""
+    given = source, args, kwargs
+    try:
+        return verify_saved(path, *given, dynamic_shapes=dynamic_shapes, options=options, progress=progress)
+    except MismatchError as error:
+        found = bisect(
+            *given,
+            dynamic_shapes=dynamic_shapes,
+            verify=options,
+            saved=path,
+            folder=folder,
+            progress=progress,
+        )
+        raise MismatchError(str(error), replace(error.report, origin=found.origin)) from error
+
+
 def _in_file(path: Path, made: Attempt) -> Located | None:
     """The first operation of a saved model that gives something else than that of the same name in what was made."""
     from bridge.verification.bisect.saved import first_in_file
@@ -91,7 +118,7 @@ def smallest(
     Raises `SourceError` where the graph of `source` converts and is proved.
     """
     given = load_source(source, args, kwargs, dynamic_shapes).given
-    model = given if isinstance(given, onnx.ModelProto) else ir.to_proto(as_ir(given))
+    model = as_proto(given)
     failure = _failure(model)
     if failure is None:
         raise SourceError("the graph converts and is proved equal: there is nothing to make smaller")

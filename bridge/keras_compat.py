@@ -11,7 +11,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -195,10 +195,8 @@ def letting_go() -> Iterator[None]:
 def outputs_as_made(model: keras.Model, inputs: Sequence[np.ndarray]) -> Iterator[tuple[int, Any]]:
     """The outputs of `model`, each with its place among them, as soon as it is there and in the order in which they
     are made: nobody but the caller has all of them at once."""
-    given = [
-        keras.ops.convert_to_tensor(array, dtype=x.dtype)
-        for x, array in zip(model.inputs, inputs, strict=True)
-    ]
+    pairs = zip(model.inputs, inputs, strict=True)
+    given = [keras.ops.convert_to_tensor(array, dtype=x.dtype) for x, array in pairs]
     places: dict[int, list[int]] = {}
     for place, x in enumerate(model.outputs):
         places.setdefault(id(x), []).append(place)
@@ -222,14 +220,8 @@ def _values(
 ) -> Iterator[tuple[keras.KerasTensor, Any]]:
     """The value of every tensor of the model, in the order of their depth; each is kept as long as somebody is left to
     read it."""
-    steps = [
-        node
-        for depth in sorted(model._nodes_by_depth, reverse=True)
-        for node in model._nodes_by_depth[depth]
-        if node.operation and not node.is_input
-    ]
+    steps, values = _nodes(model), dict[int, Any]()
     readers = Counter(id(x) for node in steps for x in node.input_tensors)
-    values = {}
 
     def made(tensors: Any, found: Any) -> Iterator[tuple[keras.KerasTensor, Any]]:
         for x, value in zip(tensors, keras.tree.flatten(found), strict=True):
@@ -299,11 +291,23 @@ def made_by(tensor: object) -> tuple[keras.Layer, int] | None:
     return None if history is None or operation is None else (operation, history.node_index)
 
 
-def calls(model: keras.Model) -> list[tuple[str, list[keras.KerasTensor]]]:
-    """Every call of an operation in `model`, in an order in which they run: its name, and what it gives."""
-    depths = sorted(model._nodes_by_depth, reverse=True)
-    nodes = [node for depth in depths for node in model._nodes_by_depth[depth]]
-    return [(node.operation.name, list(node.output_tensors)) for node in nodes if not node.is_input]
+def _nodes(model: Any) -> list[Any]:
+    """The calls of a model as Keras has them, in the order of their depth, in which they run."""
+    depths = sorted(model._nodes_by_depth.items(), reverse=True)
+    return [node for _, nodes in depths for node in nodes if not node.is_input]
+
+
+class Call(NamedTuple):
+    """A call of a layer, or of an operation in the place of one."""
+
+    operation: keras.Layer
+    reads: list[keras.KerasTensor]
+    gives: list[keras.KerasTensor]
+
+
+def calls(model: keras.Model) -> list[Call]:
+    """Every call in `model`, in an order in which they run."""
+    return [Call(n.operation, list(n.input_tensors), list(n.output_tensors)) for n in _nodes(model)]
 
 
 def read_by(operation: keras.Operation, call: int) -> list[keras.KerasTensor]:

@@ -77,23 +77,21 @@ def assert_equal_models(
     Example:
         >>> assert_equal_models("model.keras", module, args)
     """
-    import bridge
+    from bridge.diagnosis import verify_located
+    from bridge.verification.options import Verify
 
-    chosen = options or bridge.Verify()
+    chosen = options or Verify()
     if seed is not None or options is None:
         chosen = replace(chosen, seed=SEED.get() if seed is None else seed)
     with TemporaryDirectory() as folder:
         path = _on_disk(model, Path(folder))
         try:
-            return bridge.verify(path, source, args, kwargs, dynamic_shapes=dynamic_shapes, options=chosen)
+            return verify_located(path, source, args, kwargs, dynamic_shapes=dynamic_shapes, options=chosen)
         except MismatchError as error:
-            found = bridge.bisect(
-                source, args, kwargs, dynamic_shapes=dynamic_shapes, verify=chosen, saved=path
-            )
-            report = replace(error.report, origin=found.origin)
-            told = [] if found.origin is None else [str(found.origin), *found.origin.told]
+            origin = error.report.origin
+            told = [] if origin is None else [str(origin), *origin.told]
             lines = [f"{error} (seed {chosen.seed})", *told]
-            raise ModelsDiffer("\n".join(lines), report) from None
+            raise ModelsDiffer("\n".join(lines), error.report) from None
 
 
 def _on_disk(model: keras.Model | Conversion | str | os.PathLike[str], folder: Path) -> Path:

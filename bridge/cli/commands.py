@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -179,19 +180,12 @@ def verify(
 
     def work(progress: Progress) -> Report:
         given = read_source(source, trust)
-        from bridge import MismatchError, Verify, bisect, verify
+        from bridge import Verify, verify
+        from bridge.diagnosis import verify_located
 
         options = Verify(dict(sizes), inputs, seed, training=training, backends=backends)
-        try:
-            return verify(model, *given[:2], dynamic_shapes=given[2], options=options, progress=progress)
-        except MismatchError as error:
-            if not bisected:
-                raise
-            found = bisect(
-                *given[:2], dynamic_shapes=given[2], verify=options, saved=model, folder=_apart(model),
-                progress=progress,
-            )  # fmt: skip
-            raise MismatchError(str(error), replace(error.report, origin=found.origin)) from error
+        prove = partial(verify_located, folder=_apart(model)) if bisected else verify
+        return prove(model, *given[:2], dynamic_shapes=given[2], options=options, progress=progress)
 
     answer(work, debug, report, quiet, as_json)
 

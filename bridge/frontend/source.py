@@ -44,6 +44,11 @@ def as_ir(given: Given) -> ir.Model:
     return ir.from_proto(given) if isinstance(given, onnx.ModelProto) else ir.load(given)
 
 
+def as_proto(given: Given) -> onnx.ModelProto:
+    """The same as a message."""
+    return given if isinstance(given, onnx.ModelProto) else ir.to_proto(as_ir(given))
+
+
 @dataclass(frozen=True)
 class Source:
     """A source as ONNX IR, with the torch side where there is one."""

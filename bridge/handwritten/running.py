@@ -28,7 +28,7 @@ from bridge.handwritten.torch_parts import array_of
 from bridge.keras_compat import full_precision
 from bridge.verification.checks import limit_of
 from bridge.verification.metrics import Arrays, cast, relative_error, worst_error
-from bridge.verification.outputs import ROUNDING_FACTOR
+from bridge.verification.precision import ROUNDING_FACTOR
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ The layers that stay are the model's own, so that a weight is held once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from bridge.keras_compat import made_by, read_by, weights_to_come
+from bridge.keras_compat import calls, weights_to_come
 
 # Layers that a scale and shift of their features folds into: which axes of the kernel are the features
 FOLDS: dict[type[keras.Layer], tuple[int, ...]] = {
@@ -51,9 +51,8 @@ class Served:
 
 def served_of(model: keras.Model) -> Served:
     """`model` with the same inputs and outputs, without what only training needs."""
-    calls = list(_calls(model))
-    pairs = dict(reversed(list(_pairs(model, calls))))
-    idle = [layer for layer, _ in dict(calls).items() if isinstance(layer, TRAINING)]
+    pairs = dict(_pairs(model))
+    idle = [layer for layer in model.layers if isinstance(layer, TRAINING)]
     gone = {id(layer) for layer in (*pairs.values(), *idle)}
     made = {id(before): _with_bias(before) for before in pairs}
 
@@ -74,31 +73,18 @@ def served_of(model: keras.Model) -> Served:
     )
 
 
-def _calls(model: keras.Model) -> Iterator[tuple[keras.Layer, int]]:
-    """The calls of layers and operations that `model` is made of, each once."""
-    waiting, seen = list(model.outputs), set()
-    while waiting:
-        call = made_by(waiting.pop())
-        if call is None or call in seen:
-            continue
-        seen.add(call)
-        yield call
-        waiting += read_by(*call)
-
-
-def _pairs(
-    model: keras.Model, calls: Sequence[tuple[keras.Layer, int]]
-) -> Iterator[tuple[keras.Layer, keras.Layer]]:
+def _pairs(model: keras.Model) -> Iterator[tuple[keras.Layer, keras.Layer]]:
     """The layers into which a normalisation folds, and it: nobody else reads what they give, or calls either."""
-    times = Counter(id(layer) for layer, _ in calls)
-    readers = Counter(id(tensor) for call in calls for tensor in read_by(*call))
+    made = calls(model)
+    times = Counter(id(call.operation) for call in made)
+    readers = Counter(id(tensor) for call in made for tensor in call.reads)
     readers.update(id(tensor) for tensor in model.outputs)
-    for norm, call in calls:
+    makers = {id(tensor): call.operation for call in made for tensor in call.gives}
+    for norm, reads, _ in made:
         if type(norm) is not layers.BatchNormalization or times[id(norm)] > 1:
             continue
-        (given,) = read_by(norm, call)
-        maker = made_by(given)
-        before = None if maker is None else maker[0]
+        (given,) = reads
+        before = makers.get(id(given))
         if before is not None and readers[id(given)] == 1 == times[id(before)] and _fits(before, norm, given):
             yield before, norm
 

@@ -16,6 +16,7 @@ from bridge.verification.inputs.odd import nudged
 from bridge.verification.inputs.sizes import Sizes, sizes_text
 from bridge.verification.metrics import Arrays, worst_error
 from bridge.verification.mismatch import failed_leg
+from bridge.verification.precision import ROUNDING_FACTOR
 from bridge.verification.runners import keras_call
 from bridge.verification.trials import Run
 
@@ -23,18 +24,10 @@ if TYPE_CHECKING:
     from bridge.report.records import Axis
     from bridge.report.report import Report
 
-SCALES = {
-    "": 1.0,
-    "large numbers": 30.0,
-    "tiny numbers": 1e-3,
-}  # of the numbers drawn, by what is odd about them
-ROUNDING_FACTOR = (
-    10  # times what the last bits of the inputs change, by which a network that amplifies them may be off
-)
-ROWS, SIDES = (
-    2,
-    (32, 64, 128, 256),
-)  # of the first free axis and of others, where the model was compared at no sizes
+# Of the numbers drawn, by what is odd about them
+SCALES = {"": 1.0, "large numbers": 30.0, "tiny numbers": 1e-3}
+# Of the first free axis and of others, where the model was compared at no sizes
+ROWS, SIDES = 2, (32, 64, 128, 256)
 
 
 def checks(model: keras.Model, leg: str, served: Run, report: Report) -> Iterator[Check]:

@@ -31,7 +31,7 @@ from bridge.verification.doubt.sure import Alone, elements_sure
 from bridge.verification.inputs.odd import Odd
 from bridge.verification.inputs.sampler import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, error_where, worst_error
-from bridge.verification.precision import step_of
+from bridge.verification.precision import ROUNDING_FACTOR, step_of
 from bridge.verification.runners import OnnxRuntime, keras_call
 from bridge.verification.trials import Run, Shapes, Trial, as_long_as_the_graph, trials_that_run
 from bridge.verification.work import Budget
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 
 NAMED = "in float64 too the source computes in {} where it names that type, which bounds what is shown there"
 LOST = 0.5  # of the largest magnitude, by which values are off that have no digit left
-ROUNDING_FACTOR = (
-    10  # times the source's own rounding, by which values may be off where a network amplifies it
-)
 
 
 def checks(call: Run, tried: Sequence[Trial], simple: OnnxRuntime | None = None) -> Iterator[Check]:

@@ -12,6 +12,9 @@ STEPS = {  # from 1 to the next larger number; the coarsest type first
     ir.DataType.FLOAT: 2.0**-23,
     ir.DataType.DOUBLE: 2.0**-52,
 }
+ROUNDING_FACTOR = (
+    10  # times its own rounding, by which something may be off; what is off by more is another formula
+)
 
 
 def precision(graph: ir.Graph) -> str:

@@ -73,16 +73,12 @@ def find_ranges(opened: Source, simple: ir.Model) -> None:
 
         sampler = Sampler.of(simple, opened.torch.examples, opened.asked)
         base, shapes = sampler.exported(), Shapes.of(simple.graph)
-        found = {
-            assumption: probe.beyond(assumption)
-            for graph, assumptions in (
-                (opened.model, opened.assumptions),
-                (simple, map(larger_than_one, squeezed)),
-            )
-            for probe in [_Probe(opened.torch, graph, shapes, sampler)]
-            for assumption in assumptions
-            if set(assumption.sizes) <= set(base)
-        }
+        found: dict[Assumption, Beyond] = {}
+        several = tuple(map(larger_than_one, squeezed))
+        for graph, assumptions in ((opened.model, opened.assumptions), (simple, several)):
+            if known := [a for a in assumptions if set(a.sizes) <= set(base)]:
+                probe = _Probe(opened.torch, graph, shapes, sampler)
+                found |= {assumption: probe.beyond(assumption) for assumption in known}
         told = _ranges([a for a, beyond in found.items() if beyond is not Beyond.EQUAL], base, told)
         enforced = _ranges(_enforced(opened, found), base, {})
         for assumption, beyond in found.items():

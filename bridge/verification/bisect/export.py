@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,12 +19,14 @@ import onnx_ir as ir
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.source import as_ir
 from bridge.graph.provenance import SCOPES, source_line, torch_path
-from bridge.verification.bisect.origin import EXPORT, FACTOR, Handed, Located, Origin
+from bridge.verification.bisect.origin import EXPORT, Located, Origin, handed
 from bridge.verification.bisect.single import of_node
 from bridge.verification.bisect.why import rounding_of
+from bridge.verification.doubt.steps import given_to
 from bridge.verification.inputs.odd import nudged
 from bridge.verification.metrics import Arrays, relative_error
-from bridge.verification.nodes import portions as parted
+from bridge.verification.nodes import portions
+from bridge.verification.precision import ROUNDING_FACTOR
 from bridge.verification.reference.as_given import values_of
 from bridge.verification.runners import with_outputs
 from bridge.verification.trials import varies
@@ -66,7 +68,7 @@ def first_in_export(opened: Source, trial: Trial, limit: float) -> Located | Non
     try:
         sought = [
             found
-            for portion in _portions(graph, trial)
+            for portion in portions(_handed_on(graph), trial.sizes)
             for found in _looked_for(opened, graph, portion, trial, limit)
         ]
     except (SourceError, NotRun):
@@ -75,17 +77,16 @@ def first_in_export(opened: Source, trial: Trial, limit: float) -> Located | Non
     return None if first is None else _located(graph, first, sought, trial)
 
 
-def _portions(graph: ir.Model, trial: Trial) -> Iterator[Sequence[tuple[ir.Node, ir.Value]]]:
-    """The values that calls hand on."""
+def _handed_on(graph: ir.Model) -> list[tuple[ir.Node, ir.Value]]:
+    """The values that calls hand on, with their nodes."""
     call_of = {node: _call(node) for node in graph.graph}
-    handed = [
+    return [
         (node, value)
         for node in graph.graph
         for value in node.outputs
         if not isinstance(value.type, ir.SequenceType | ir.OptionalType)
         if value.is_graph_output() or any(call_of.get(user) != call_of[node] for user in value.consumers())
     ]
-    yield from parted(handed, trial.sizes) if handed else ()
 
 
 def _call(node: ir.Node) -> str:
@@ -109,7 +110,7 @@ def _looked_for(
             node,
             value,
             x,
-            max(limit, FACTOR * error) if math.isfinite(error := relative_error(y, x)) else limit,
+            max(limit, ROUNDING_FACTOR * error) if math.isfinite(error := relative_error(y, x)) else limit,
         )
         for (node, value), x, y in zip(portion, held, moved, strict=True)
         if x.dtype.kind == "f" and (varies(x) or x.size == 1)
@@ -142,13 +143,11 @@ def _located(graph: ir.Model, first: Sought, sought: Sequence[Sought], trial: Tr
     node, call = first.node, _call(first.node)
     of_call = [other for other in graph.graph if _call(other) == call]
     errors = {one.value: one.error for one in sought} | dict.fromkeys(graph.graph.inputs, 0.0)
-    given = dict.fromkeys(
-        v for other in of_call for v in other.inputs if v is not None and v.producer() not in of_call
-    )
+    read = dict.fromkeys(v for other in of_call for v in given_to(other) if v.producer() not in of_call)
     shown = with_outputs(graph, [first.value.name])
     origin = Origin(
         EXPORT, node.op_type, str(first.value.name), torch_path(node), source_line(node), (), trial.check("", 0.0).at,
-        first.error, first.floor, tuple(Handed(str(v.name), errors.get(v)) for v in given if v.const_value is None),
+        first.error, first.floor, handed(read, errors.get),
         tuple(str(other.outputs[0].name) for other in of_call), rounding=rounding_of(shown, trial.inputs),
     )  # fmt: skip
     wanted: Arrays = [] if first.nearest is None else [first.nearest]

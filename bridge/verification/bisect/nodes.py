@@ -4,19 +4,20 @@ about what it is given; where none is, the first that departs, which is rounding
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
 import onnx_ir as ir
 
 from bridge.errors import BridgeError, NotRun
+from bridge.frontend.source import as_ir, as_proto
 from bridge.graph.provenance import source_line
-from bridge.verification.bisect.origin import BUILD, FORMULA, Handed, Located, Origin
+from bridge.verification.bisect.origin import BUILD, FORMULA, Located, Origin, handed
 from bridge.verification.bisect.reproducer import Reproducer
 from bridge.verification.bisect.why import rounding_of
 from bridge.verification.doubt.alone import Again
-from bridge.verification.doubt.steps import read_by
+from bridge.verification.doubt.steps import given_to
 from bridge.verification.metrics import worst_error
 from bridge.verification.nodes import first_unrun, node_errors
 
@@ -64,26 +65,22 @@ def _examined(
     plan: Plan, built: Built, step: Step, trial: Trial, limit: float, errors: Mapping[ir.Node, float]
 ) -> Located:
     """A node that departs, as far as it can be run by itself."""
-    inputs = tuple(_handed(step.node, errors))
+    inputs = handed(given_to(step.node), lambda read: _error(read, errors))
     try:
         again = Again.of(plan, built, step.node, trial)
     except (BridgeError, NotRun):
         return Located(_origin(built, step, trial, errors[step.node], limit, inputs=inputs))
-    model = again.model if isinstance(again.model, ir.Model) else ir.from_proto(again.model)
     alone = worst_error(again.ours, again.theirs)
-    own = rounding_of(model, again.arrays)
+    own = rounding_of(as_ir(again.model), again.arrays)
     origin = _origin(built, step, trial, errors[step.node], limit, inputs=inputs, alone=alone, rounding=own)
     arrays = {str(value.name): x for value, x in zip(again.given, again.arrays, strict=True)}
     layers = [layer for layer in built.model.layers if layer.name in origin.layers]
     configs = tuple(keras.saving.serialize_keras_object(layer) for layer in layers)
-    node = ir.to_proto(model).SerializeToString()
+    node = as_proto(again.model).SerializeToString()
     return Located(origin, Reproducer(node, arrays, again.theirs, again.ours, configs))
 
 
-def _handed(node: ir.Node, errors: Mapping[ir.Node, float]) -> Iterator[Handed]:
-    """How far what a node is given is off; constants are not."""
-    for value in dict.fromkeys(read_by(node)):
-        if value is None or value.const_value is not None:
-            continue
-        producer = value.producer()
-        yield Handed(str(value.name), 0.0 if producer is None else errors.get(producer))
+def _error(value: ir.Value, errors: Mapping[ir.Node, float]) -> float | None:
+    """That of the node that makes a value; an input has none."""
+    producer = value.producer()
+    return 0.0 if producer is None else errors.get(producer)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from bridge.verification.bisect.reproducer import Reproducer
+import onnx_ir as ir
 
-FACTOR = 10  # times what rounding makes of a node, from which on its formula is another one
+from bridge.verification.bisect.reproducer import Reproducer
+from bridge.verification.precision import ROUNDING_FACTOR
 
 EXPORT, RAISED, BUILD = "export", "raising the opset", "plan and build"
 FORMULA, ROUNDING, UNKNOWN = "a wrong formula", "rounding", "not told from rounding"
@@ -18,6 +20,11 @@ class Handed:
 
     name: str
     error: float | None
+
+
+def handed(given: Iterable[ir.Value], error: Callable[[ir.Value], float | None]) -> tuple[Handed, ...]:
+    """Of the values `given`, with the `error` of each."""
+    return tuple(Handed(str(value.name), error(value)) for value in given)
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Origin:
         if self.rounding is None:
             return UNKNOWN
         own = self.error if self.alone is None else self.alone
-        return ROUNDING if own <= max(FACTOR * self.rounding, self.floor) else FORMULA
+        return ROUNDING if own <= max(ROUNDING_FACTOR * self.rounding, self.floor) else FORMULA
 
     def __str__(self) -> str:
         where = " ".join(part for part in (self.op, self.path or self.output) if part)

@@ -15,10 +15,10 @@ from bridge.errors import NotRun, SourceError
 from bridge.frontend.source import Given, as_ir
 from bridge.graph.provenance import source_line, torch_path
 from bridge.passes import simplify
-from bridge.verification.bisect.origin import RAISED, Handed, Located, Origin
+from bridge.verification.bisect.origin import RAISED, Located, Origin, handed
 from bridge.verification.bisect.single import of_node
 from bridge.verification.bisect.why import rounding_of
-from bridge.verification.doubt.steps import read_by
+from bridge.verification.doubt.steps import given_to
 from bridge.verification.metrics import relative_error, worst_error
 from bridge.verification.nodes import portions
 from bridge.verification.reference.as_given import values_of
@@ -75,7 +75,7 @@ def _first_node(step: str, before: ir.Model, after: ir.Model, trial: Trial, limi
     shared = [(node, v) for node in after.graph for v in node.outputs if v.name and v.name in known]
     errors: dict[str | None, float] = {value.name: 0.0 for value in after.graph.inputs}
     try:
-        for portion in portions(shared, trial.sizes) if shared else ():
+        for portion in portions(shared, trial.sizes):
             names = [str(value.name) for _, value in portion]
             pairs = zip(
                 *(values_of(model, names, trial.inputs, trial.dtype) for model in (before, after)),
@@ -95,12 +95,12 @@ def _located(
     errors: dict[str | None, float],
 ) -> Located:  # fmt: skip
     (before, after), (node, value) = graphs, at
-    given = [v for v in dict.fromkeys(read_by(node)) if v is not None and v.const_value is None]
+    given = handed(given_to(node), lambda read: errors.get(read.name))
     shown = with_outputs(before, [value.name])
     origin = Origin(
         step, node.op_type, str(value.name), torch_path(node) or node.name or "", source_line(node), (),
         trial.check("", 0.0).at, errors[value.name], limit,
-        tuple(Handed(str(v.name), errors.get(v.name)) for v in given), rounding=rounding_of(shown, trial.inputs),
+        given, rounding=rounding_of(shown, trial.inputs),
     )  # fmt: skip
     wanted = values_of(before, [value.name], trial.inputs, trial.dtype)
     return Located(origin, of_node(after, node, trial, wanted))

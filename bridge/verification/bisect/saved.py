@@ -47,8 +47,9 @@ def first_in_file(saved: keras.Model, known: Built, trial: Trial) -> Located | N
 def _given(model: keras.Model) -> Given:
     counted = Counter[str]()
     found: Given = {}
-    for name, tensors in calls(model):
-        found[name, counted[name]] = tensors[0]
+    for call in calls(model):
+        name = call.operation.name
+        found[name, counted[name]] = call.gives[0]
         counted[name] += 1
     return found
 
@@ -57,9 +58,7 @@ def _values(model: keras.Model, tensors: Sequence[keras.KerasTensor], trial: Tri
     return keras_call(keras.Model(model.inputs, list(tensors)))(trial.inputs) if tensors else []
 
 
-def _located(
-    saved: keras.Model, known: Built, call: Call, trial: Trial, off: tuple[float, float]
-) -> Located:  # fmt: skip
+def _located(saved: keras.Model, known: Built, call: Call, trial: Trial, off: tuple[float, float]) -> Located:
     name, _ = call
     node = _node(known, name)
     at, variables = trial.check("", 0.0).at, tuple(_variables(saved, known, name))

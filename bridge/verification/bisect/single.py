@@ -5,8 +5,9 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bridge.errors import BridgeError, NotRun
+from bridge.frontend.source import as_proto
 from bridge.verification.bisect.reproducer import Reproducer
-from bridge.verification.doubt.steps import model_of_one_node, read_by, self_contained
+from bridge.verification.doubt.steps import given_to, model_of_one_node, self_contained
 from bridge.verification.metrics import Arrays
 from bridge.verification.reference.as_given import as_given, values_of
 from bridge.verification.trials import Trial
@@ -15,7 +16,7 @@ from bridge.verification.trials import Trial
 def of_node(model: ir.Model, node: ir.Node, trial: Trial, wanted: Arrays) -> Reproducer | None:
     """A node of `model` on what it is given there, of which something else is `wanted`; None where it does not run by
     itself."""
-    given = [v for v in dict.fromkeys(read_by(node)) if v is not None and v.const_value is None]
+    given = given_to(node)
     made = [value for value in node.outputs if value.name]
     named = dict(zip((value.name for value in model.graph.inputs), trial.inputs, strict=False))
     try:
@@ -27,5 +28,4 @@ def of_node(model: ir.Model, node: ir.Node, trial: Trial, wanted: Arrays) -> Rep
         got = as_given(alone)[0](list(arrays.values()))
     except (BridgeError, NotRun):
         return None
-    proto = ir.to_proto(alone) if isinstance(alone, ir.Model) else alone
-    return Reproducer(proto.SerializeToString(), arrays, wanted, got)
+    return Reproducer(as_proto(alone).SerializeToString(), arrays, wanted, got)

@@ -13,16 +13,16 @@ import onnx_ir as ir
 
 from bridge.build.assembly import Built
 from bridge.errors import NotRun, SourceError
-from bridge.frontend.source import as_ir
+from bridge.frontend.source import as_ir, as_proto
 from bridge.graph.rewriting import numpy_type
 from bridge.ops.contract import Plan
-from bridge.verification.doubt.steps import model_of_one_node, read_by, self_contained
+from bridge.verification.doubt.steps import given_to, model_of_one_node, read_by, self_contained
 from bridge.verification.doubt.sure import HUGE, still_decided
 from bridge.verification.doubt.undefined import choices
 from bridge.verification.inputs.odd import NUDGED, nudged
 from bridge.verification.metrics import Arrays, elements_at, worst_error
 from bridge.verification.nodes import keras_values, node_errors, onnx_values
-from bridge.verification.outputs import ROUNDING_FACTOR
+from bridge.verification.precision import ROUNDING_FACTOR
 from bridge.verification.reference.as_given import Evaluator, Runner, as_given, in_float64
 from bridge.verification.trials import Trial
 
@@ -48,7 +48,7 @@ class Again:
     @classmethod
     def of(cls, plan: Plan, built: Built, node: ir.Node, trial: Trial) -> Again:
         """Raises `SourceError` and `NotRun` where nothing runs the node alone."""
-        given = list(dict.fromkeys(v for v in read_by(node) if v is not None and v.const_value is None))
+        given = given_to(node)
         made = [v for v in node.outputs if isinstance(built.tensors.get(v), keras.KerasTensor)]
         arrays = _held(plan, built, given, trial)
         ours = _as_stated(plan, made, keras_values(plan, built, made, trial))
@@ -93,9 +93,9 @@ def _decided(node: ir.Node, again: Again) -> Arrays:
 def _defined(again: Again, decided: Arrays) -> Arrays:
     """Where of what is `decided` ONNX's reference evaluator gives what onnxruntime does: what NaN and infinities make
     is there no choice of a library."""
-    proto = again.model if isinstance(again.model, onnx.ModelProto) else ir.to_proto(again.model)
     try:
-        return still_decided(decided, again.theirs, Evaluator(proto)(again.arrays), jump=True)
+        made = Evaluator(as_proto(again.model))(again.arrays)
+        return still_decided(decided, again.theirs, made, jump=True)
     except (SourceError, NotRun):  # the evaluator lacks the operator, or fails at such numbers
         return [np.zeros_like(places) for places in decided]
 

@@ -100,6 +100,11 @@ def model_of_one_node(
     return found
 
 
+def given_to(node: ir.Node) -> list[ir.Value]:
+    """What a node reads, once each, that is no constant."""
+    return [v for v in dict.fromkeys(read_by(node)) if v is not None and v.const_value is None]
+
+
 def self_contained(alone: ir.Model) -> ir.Model | onnx.ModelProto:
     """What `model_of_one_node` gives; written out where graphs inside its node read values of the model that it was
     taken from."""

@@ -33,7 +33,7 @@ from bridge.verification.checks import (
 )
 from bridge.verification.inputs.sampler import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, relative_error
-from bridge.verification.outputs import ROUNDING_FACTOR
+from bridge.verification.precision import ROUNDING_FACTOR
 from bridge.verification.training.dropout import check_dropout
 from bridge.verification.training.sides import ByName, Factors, KerasSide, TorchSide, Trainable, loss_factors
 from bridge.verification.training.statistics import biased_variance
