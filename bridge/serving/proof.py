@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.errors import MismatchError, NotRun, SourceError
-from bridge.verification.checks import Check, limit_of
+from bridge.verification.checks import LEGS, Check, limit_of
 from bridge.verification.inputs.odd import nudged
 from bridge.verification.inputs.sizes import Sizes, sizes_text
 from bridge.verification.metrics import Arrays, worst_error
@@ -71,7 +71,8 @@ def flat(model: keras.Model) -> keras.Model:
 
 def _compared(report: Report) -> dict[str, Sizes]:
     """The sizes of the free axes at which the model was compared, by what the report calls them."""
-    texts = dict.fromkeys(check.sizes for check in report.checks if "=" in check.sizes)
+    outputs = (check.sizes for check in report.checks if check.leg in LEGS)
+    texts = dict.fromkeys(text for text in outputs if "=" in text)
     pairs = {text: [pair.split("=") for pair in text.split(", ")] for text in texts}
     return {text: {name: int(size) for name, size in sizes} for text, sizes in pairs.items()}
 

@@ -58,8 +58,14 @@ def export(model: keras.Model, path: Path, report: Report) -> Report:
     module.serve = made[fastest]
     if fastest == PLAIN or FROZEN not in made:
         module.model = model  # which has the variables
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    # What is served has no gradients; those of SiLU and its kin hang on variables, which a frozen form has not
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     with private_folder(path) as room:
-        tf.saved_model.save(module, str(room / path.name), signatures={SIGNATURE: module.serve})
+        tf.saved_model.save(module, str(room / path.name), {SIGNATURE: module.serve}, options)
         found = tuple(checks(model, EXPORTED, _loaded(model, room / path.name), report))
         told = replace(
             report, checks=(*report.checks, *found), notes=(*report.notes, _note(seconds, fastest))

@@ -12,7 +12,7 @@ from torch import nn
 
 import bridge
 from bridge.serving import folding
-from bridge.verification.checks import SERVED
+from bridge.verification.checks import LEGS, SERVED
 
 torch.set_num_threads(1)
 
@@ -119,6 +119,15 @@ def test_it_is_compared_at_the_sizes_of_the_proof_and_weights_are_held_once() ->
     shared = {id(variable) for variable in result.model.variables} & {id(v) for v in served.model.variables}
     assert len(shared) == 2
     assert served.report.trainable == sum(p.numel() for p in module.parameters()) - 12
+
+
+def test_of_a_model_whose_training_was_compared() -> None:
+    """Whose comparisons have more to say than sizes."""
+    module = chain(nn.Linear(6, 3), nn.BatchNorm1d(3))
+    verify = bridge.Verify(training=True)
+    served = bridge.convert(module, torch.randn(4, 6), verify=verify).for_inference()
+    sizes = {check.sizes for check in served.report.checks if check.leg in LEGS}
+    assert {check.sizes for check in served.report.checks if check.leg == SERVED} == sizes
 
 
 def test_channels_last_and_recurrent_models_are_served_too() -> None:

@@ -77,6 +77,15 @@ def test_every_form_is_timed_and_the_fastest_written(tmp_path: Path) -> None:
     assert set(served(x=tf.ones((2, 5)))) == {"output_0", "output_1"}
 
 
+def test_activations_with_gradients_of_their_own_are_frozen_too(tmp_path: Path) -> None:
+    """SiLU's are TensorFlow's; in a folder that is not there yet."""
+    module = nn.Sequential(nn.Linear(5, 3), nn.SiLU(), nn.Linear(3, 2), nn.Hardswish(), nn.GELU()).eval()
+    conversion = bridge.convert(module, torch.randn(2, 5), verify=False)
+    conversion.export(tmp_path / "served" / "1")
+    found = tf.saved_model.load(tmp_path / "served" / "1").signatures["serving_default"]
+    assert set(found(tf.ones((2, 5)))) == {"output"}
+
+
 def test_what_is_wrong_is_not_written(tagger, tmp_path: Path, monkeypatch) -> None:
     loaded = saved_model._loaded
     monkeypatch.setattr(
