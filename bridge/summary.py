@@ -23,6 +23,7 @@ from bridge.graph.structure import label
 from bridge.passes.settle_branches import SETTLED
 from bridge.report.records import Axis, Row, Untrained, Value, Variable
 from bridge.report.report import Report
+from bridge.report.tree import worst
 from bridge.verification.checks import Verification
 from bridge.verification.precision import precision
 from bridge.weights.normed import Normed
@@ -134,9 +135,10 @@ def _ends(opened: Source, found: Verification = NOTHING, givers: Sequence[int | 
 
 
 def _row(made: LayerRecord, found: Verification, reads: tuple[int, ...]) -> Row:
-    error = found.errors.get(made.node)
+    errors = dict(found.errors.get(made.node, {}))
+    named = made.path, made.op, made.layer, made.name, made.parameters
     where = source_line(made.node), _shape(made.node)
-    return Row(made.path, made.op, made.layer, made.name, made.parameters, error, *where, reads)
+    return Row(*named, worst(errors.values()), *where, reads, errors)
 
 
 def _shape(node: ir.Node) -> str:

@@ -21,7 +21,16 @@ REPORT = Report(
         ),
         Row("encoder", "BiLSTM", "Bidirectional", "encoder", 2496, 1.2e-7, reads=(0,)),
         Row("", "Concat", "Concatenate", "concat", 0, 2.1e-7, reads=(0, 1)),
-        Row("head.0", "Linear", "Dense", "head_0", 459, 2.4e-6, reads=(2,)),
+        Row(
+            "head.0",
+            "Linear",
+            "Dense",
+            "head_0",
+            459,
+            2.4e-6,
+            reads=(2,),
+            errors=dict.fromkeys(SIZES, 2.4e-6),
+        ),
         Row("head.1", "Linear", "Dense", "head_0", 459, 3.1e-7, reads=(3,)),
         Row("head.1", "Reshape", "keras.ops", "", 0, reads=(4,)),
     ),
@@ -90,9 +99,8 @@ def long(count: int, *, flat: bool = False) -> Report:
         skip = (place - 4,) if part == 9 else ()
         error = 10.0 ** -(6.2 + place * 7 % 10 / 5)
         shape, line = "(batch, 49, 96)", f"swin.py:{place}"
-        rows.append(
-            Row(path, "Linear", "Dense", f"dense_{place}", 9216, error, line, shape, (place - 1, *skip))
-        )
+        named = path, "Linear", "Dense", f"dense_{place}", 9216
+        rows.append(Row(*named, error, line, shape, (place - 1, *skip), dict.fromkeys(SIZES, error)))
         recipe = f"{path}.weight: o i -> i o"
         variables.append(Variable(f"dense_{place}/kernel", (96, 96), True, recipe, layer=f"dense_{place}"))
     calls = {row.name: 'Dense(units=96, activation="gelu")' for row in rows}

@@ -62,10 +62,13 @@ def in_a_frame(report: Report) -> str:
 def data(report: Report, root: Branch) -> dict[str, Any]:
     """What the script draws: every row, the modules that they are in, layers, variables, inputs and outputs."""
     modules, homes = _modules(root)
+    sizes = list(dict.fromkeys(at for row in report.rows for at in row.errors))
     return {
+        "sizes": [cut(at) for at in sizes],
         "rows": [
             [cut(row.path), cut(row.op), cut(row.layer), cut(row.name), row.parameters, number(row.error),
-             level(row.error, report.limit), cut(row.line), cut(row.shape), row.reads, homes[place]]
+             level(row.error, report.limit), cut(row.line), cut(row.shape), row.reads, homes[place],
+             [number(row.errors.get(at)) for at in sizes]]
             for place, row in enumerate(report.rows)
         ],
         "modules": modules,

@@ -3,8 +3,8 @@
 (() => {
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent);
-  const rows = data.rows.map(([path, op, layer, name, parameters, error, level, line, shape, reads, module], place) =>
-    ({ path, op, layer, name, parameters, error, level, line, shape, reads, module, place, readers: [] }));
+  const rows = data.rows.map(([path, op, layer, name, parameters, error, level, line, shape, reads, module, errors], place) =>
+    ({ path, op, layer, name, parameters, error, level, line, shape, reads, module, errors, place, readers: [] }));
   rows.forEach((row) => row.reads.forEach((place) => place >= 0 && rows[place].readers.push(row.place)));
   const variables = new Map();
   for (const [layer, ...rest] of data.variables) variables.set(layer, [...(variables.get(layer) ?? []), rest]);
@@ -49,6 +49,7 @@
     const list = make("dl");
     const add = (term, ...values) => values.length && list.append(make("dt", {}, term), ...values.map((v) => v.tagName === "DD" ? v : make("dd", {}, v)));
     add("error", make("span", { class: `error ${row.level}` }, row.error));
+    if (row.errors.length > 1) add("at", ...row.errors.map((error, place) => `${data.sizes[place]}: ${error}`));
     if (row.path) add("torch module", row.path);
     if (row.line) add("source line", row.line);
     add("ONNX", row.op);

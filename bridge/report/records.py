@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """What one ONNX node became. `error` is the relative error of its output against onnxruntime, if compared."""
+    """What one ONNX node became. `error` is the largest relative error of its output against onnxruntime, if compared,
+    and `errors` are those at each choice of sizes, by these."""
 
     path: str  # of the torch module, or the node's name
     op: str
@@ -19,6 +20,7 @@ class Row:
     line: str = ""  # of the source code that asked for it: "model.py:12"
     shape: str = ""  # of its first output, as the graph states it: "(batch, 10, 32)"
     reads: tuple[int, ...] = ()  # places of the rows that it reads; of the inputs of the model -1, -2, …
+    errors: dict[str, float] = dataclasses.field(default_factory=dict)  # by "batch=3, time=7"
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from bridge.report.records import Row, Untrained, Value, Variable
 from bridge.verification.bisect.origin import Origin
 from bridge.verification.checks import AFTER, Check, Gradient, all_pass, amplified, limit_of
 
-FORMAT = 4  # of the JSON
+FORMAT = 5  # of the JSON
 TOLD = ("verdict", "advice", "verified", "proved")  # of what follows from the fields, what the JSON says too
-READABLE = (2, 3, FORMAT)  # earlier ones have fewer fields
+READABLE = (2, 3, 4, FORMAT)  # earlier ones have fewer fields
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Report:
         inputs: of every input, which axes are free, within which range, and which are fixed.
         outputs: of every output, how it is called in what the model gives, and its axes.
         notes: conditions that hold beyond the checks, such as a simplification that is exact only for valid input.
-        rows: what every node of the graph became; `error` is that of its output, relative to the largest magnitude.
+        rows: what every node of the graph became; `error` is the largest of its output, by its magnitude.
         checks: the comparisons, each with its error, its limit (both relative) and the sizes it was made at.
         variables: the Keras variables, and the torch parameters that each is made from.
         untrained: the parameters that torch trains and the Keras model does not; the verdict names them.

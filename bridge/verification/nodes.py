@@ -15,7 +15,7 @@ from bridge.build.assembly import Built
 from bridge.errors import NotRun
 from bridge.graph.shapes import shape_of
 from bridge.ops.contract import Plan, Step
-from bridge.verification.inputs.sampler import Sizes
+from bridge.verification.inputs.sampler import Sizes, sizes_text
 from bridge.verification.metrics import Arrays, relative_error
 from bridge.verification.reference.as_given import values_of
 from bridge.verification.runners import keras_outputs, ordered
@@ -40,15 +40,14 @@ def node_errors(plan: Plan, built: Built, trial: Trial) -> dict[ir.Node, float]:
     return errors
 
 
-def light_trial(plan: Plan, built: Built, tried: Sequence[Trial]) -> Trial:
-    """The first of the trials, or where its values do not fit into memory together, so that each run for a part of them
-    computes what is before them again, the one that has least."""
-
-    def size(trial: Trial) -> int:
-        return sum(_bytes(value, trial.sizes) for _, value in _shown(plan, built))
-
-    usual = [trial for trial in tried if trial.odd is None]
-    return tried[0] if size(tried[0]) <= MAX_COMPARED_BYTES else min(usual, key=size)
+def node_trials(plan: Plan, built: Built, tried: Sequence[Trial]) -> list[Trial]:
+    """Those at which nodes are compared: of each choice of sizes one, as far as its values fit into memory together.
+    Where those of the first do not, so that each run for a part of them computes what is before them again, the one
+    that has least."""
+    shown, usual = _shown(plan, built), {sizes_text(t.sizes): t for t in reversed(tried) if t.odd is None}
+    taken = {at: sum(_bytes(value, trial.sizes) for _, value in shown) for at, trial in usual.items()}
+    fit = [trial for at, trial in usual.items() if taken[at] <= MAX_COMPARED_BYTES]
+    return list(reversed(fit)) or [usual[min(taken, key=lambda at: taken[at])]]
 
 
 def _shown(plan: Plan, built: Built) -> list[tuple[ir.Node, ir.Value]]:

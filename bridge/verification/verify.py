@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,10 +21,10 @@ from bridge.verification.branches import branch_trials
 from bridge.verification.checks import BACK, LIMITS, Check, Verification, all_pass
 from bridge.verification.double import float64_too, verify_float64
 from bridge.verification.doubt.departures import KERAS, Compared, judge_departures, ordinary_checks_pass
-from bridge.verification.inputs.sampler import Sampler
+from bridge.verification.inputs.sampler import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, worst_error
 from bridge.verification.mismatch import failed_leg, first_mismatch, require_kernels
-from bridge.verification.nodes import light_trial, node_errors
+from bridge.verification.nodes import node_errors, node_trials
 from bridge.verification.precision import precision
 from bridge.verification.reference.as_given import Evaluator, Runner, as_given, in_float64
 from bridge.verification.runners import OnnxRuntime, in_order, keras_call, onnxruntime_at
@@ -125,13 +126,22 @@ def _in_own_precision(
     require_kernels(checks, planned, built, tried[0])
     runs = simple is not None and not any(check.failure for check in checks)
     compared = Compared(call, simple, *((planned, built) if simple is not None else ()))
-    errors = node_errors(planned, built, light_trial(planned, built, tried)) if runs else {}
+    errors = _errors(planned, built, tried) if runs else {}
     found = _judged(checks, tried, opened, compared, (*refused, *unrun))
     found = _rounding_as_keras(found).joined(Verification(checks=tuple(weights_not_back(built.weights))))
     if found.verified:
         return replace(found, errors=errors)
     first, located = first_mismatch(found.checks, opened, compared, tried, reference)
     return replace(found, errors=errors, first_mismatch=first, located=located)
+
+
+def _errors(planned: Plan, built: Built, tried: list[Trial]) -> dict[ir.Node, dict[str, float]]:
+    """Of every node its errors by the sizes at which it was compared."""
+    found = defaultdict[ir.Node, dict[str, float]](dict)
+    for trial in node_trials(planned, built, tried):
+        for node, error in node_errors(planned, built, trial).items():
+            found[node][sizes_text(trial.sizes)] = error
+    return found
 
 
 def _is_rounded(value: np.ndarray) -> bool:

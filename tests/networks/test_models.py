@@ -49,6 +49,7 @@ def test_proved_three_ways_at_three_sizes_and_in_double(name: str) -> None:
     assert len({check.sizes for check in report.checks}) >= 3
     assert max(check.error for check in report.checks if check.dtype == "float64") <= 1e-10
     assert max(row.error or 0 for row in report.rows) <= 1e-3  # at every node
+    assert all(len(row.errors) >= 3 for row in report.rows if row.error is not None)
 
 
 @pytest.mark.parametrize("name", MODELS)

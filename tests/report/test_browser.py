@@ -102,6 +102,13 @@ def test_a_long_report_opens_short_and_at_once(visit):
         assert page.is_visible(f"#panel-{tab}")
 
 
+def test_a_node_shows_its_error_at_every_size(visit):
+    page = visit(REPORT)
+    page.click("[data-row='3']")
+    for at, error in REPORT.rows[3].errors.items():
+        playwright.expect(page.locator("#detail")).to_contain_text(f"{at}: {error:.1e}")
+
+
 def test_search(visit):
     page = visit(long(120))
     page.fill("#search", "blocks.3 dense")

@@ -34,7 +34,7 @@ def test_json_round_trip(report):
     [
         (
             '{"source": "net"}',
-            "a report of no format; this version of bridge reads 2, 3 and 4: convert again",
+            "a report of no format; this version of bridge reads 2, 3, 4 and 5: convert again",
         ),
         ('{"format": 99, "source": "net"}', "a report of format 99"),
         ('{"format": 2, "source": 7}', "not a report"),
