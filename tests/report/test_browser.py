@@ -104,7 +104,8 @@ def test_a_long_report_opens_short_and_at_once(visit):
 
 def test_a_node_shows_its_error_at_every_size(visit):
     page = visit(REPORT)
-    page.click("[data-row='3']")
+    page.click("#tab-order")
+    page.click("#panel-order [data-row='3']")
     for at, error in REPORT.rows[3].errors.items():
         playwright.expect(page.locator("#detail")).to_contain_text(f"{at}: {error:.1e}")
 

@@ -37,9 +37,9 @@ def first_in_training(checks: Sequence[Check], source: Source, built: Built) -> 
     made, shown = _made(built, names), (failed.at, failed.error, failed.limit)
     if made is None:
         return Located(Origin(EXPORT, "", failed.part, failed.part, "", (), *shown))
+    stage, node = (BUILD, made.node) if failed.leg == BACK else _stage(source, built, made, names)
     where = made.path, source_line(made.node), layers_of(built, made.node)
-    stage = BUILD if failed.leg == BACK else _stage(source, built, made, names)
-    return Located(Origin(stage, made.op, str(made.node.outputs[0].name), *where, *shown))
+    return Located(Origin(stage, made.op, str(node.outputs[0].name), *where, *shown))
 
 
 def _made(built: Built, names: set[str]) -> LayerRecord | None:
@@ -51,27 +51,36 @@ def _made(built: Built, names: set[str]) -> LayerRecord | None:
     return next((row for row in rows if layers or _rates(built, row)), rows[0] if rows else None)
 
 
-def _stage(source: Source, built: Built, made: LayerRecord, names: set[str]) -> str:
-    """The step that made another number of one that the node has, or that froze a parameter: a pass, or the build where
-    Keras has another one than the node. What is the same from the export on came wrong out of that."""
-    output, before = made.node.outputs[0].name, None
-    for step, after in steps(source.given, source.model):
+def _stage(source: Source, built: Built, made: LayerRecord, names: set[str]) -> tuple[str, ir.Node]:
+    """The step that made another number of one that the node has, or that froze a parameter, and the node as it is
+    there: a pass, or the build where Keras has another one than the node. What is the same from the export on came
+    wrong out of that."""
+    output, before, frozen = made.node.outputs[0].name, set[float](), None
+    for place, (step, after) in enumerate(steps(source.given, source.model)):
         node = next((node for node in after.graph for v in node.outputs if v.name == output), None)
-        told = None if node is None else (set(_numbers(node).values()), _frozen(after, names))
-        if before is not None and told is not None and before != told:
-            return step
+        told, held = set() if node is None else set(_numbers(node).values()), _frozen(after, names)
+        if place == 0:
+            frozen = held
+        elif held is not None and frozen is None:
+            return step, held
+        elif node is not None and before and told != before:
+            return step, node
         before = told
     known = set(_numbers(made.node).values()) | {0.0}
     as_told = all(float(np.float32(x)) in known for x in _rates(built, made).values())
     entries = [entry for entry in built.weights if names.intersection(entry.recipe.names)]
-    return EXPORT if as_told and all(e.weight.trainable == e.variable.trainable for e in entries) else BUILD
+    as_told = as_told and all(e.weight.trainable == e.variable.trainable for e in entries)
+    return EXPORT if as_told else BUILD, frozen or made.node
 
 
-def _frozen(model: ir.Model, names: set[str]) -> bool:
-    """Whether some of these parameters do not train in a graph."""
-    held = (ir.convenience.get_const_tensor(v) for node in model.graph for v in node.inputs if v is not None)
-    weights = (weight for weight in held if isinstance(weight, Weight))
-    return any(names.intersection(weight.recipe.names) and not weight.trainable for weight in weights)
+def _frozen(model: ir.Model, names: set[str]) -> ir.Node | None:
+    """The first node of a graph that reads one of these parameters where it does not train."""
+    for node in model.graph:
+        held = (ir.convenience.get_const_tensor(v) for v in node.inputs if v is not None)
+        weights = (weight for weight in held if isinstance(weight, Weight))
+        if any(names.intersection(weight.recipe.names) and not weight.trainable for weight in weights):
+            return node
+    return None
 
 
 def _numbers(node: ir.Node) -> Numbers:

@@ -260,9 +260,6 @@ class KerasSide:
         if not training:
             given = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in self.model.inputs]
             self.model = keras.Model(given, self.model(given, training=False))
-        for layer in all_layers(self.model):
-            if isinstance(getattr(layer, "rate", None), float):
-                layer.rate = 0.0
         self.model.compile(
             self.optimizer,
             loss=[_WeightedSum(dtype) for _ in outputs],
@@ -277,7 +274,7 @@ class KerasSide:
         """One step of SGD; gives the gradients by torch's names, and steps as torch does where a variable is a sum."""
         before, gradients = self.held(self.weights), self._zeros()
         targets = [factors[i] for i in self.floats]
-        with _exact(), warnings.catch_warnings():
+        with _exact(), _dropping_nothing(self.model), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The model does not have any trainable weights")
             warnings.filterwarnings("ignore", "Gradients do not exist")  # of what is detached
             self.model.train_on_batch(list(inputs), targets)
@@ -293,6 +290,20 @@ class KerasSide:
     def _zeros(self) -> ByName:
         values = self.weights.state.values.items()
         return {name: np.zeros_like(value) for name, value in values if value.dtype.kind == "f"}
+
+
+@contextlib.contextmanager
+def _dropping_nothing(model: keras.Model) -> Iterator[None]:
+    """Each dropout at a rate of zero."""
+    layers = [layer for layer in all_layers(model) if isinstance(getattr(layer, "rate", None), float)]
+    rates = [layer.rate for layer in layers]
+    for layer in layers:
+        layer.rate = 0.0
+    try:
+        yield
+    finally:
+        for layer, rate in zip(layers, rates, strict=True):
+            layer.rate = rate
 
 
 def loss_factors(reference: Torch, inputs: Arrays, dtype: str, seed: int) -> Factors:
