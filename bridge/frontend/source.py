@@ -85,13 +85,13 @@ class Source:
     def with_fixed_axes(self) -> Source:
         """The same, traced with its example as it was given. Raises `SourceError` where what is asked of the inputs of
         the proof does not fit that."""
-        from bridge.frontend.torch.examples import STAYS
+        from bridge.frontend.torch.examples import OTHERWISE, STAYS
 
         assert self.unrepeated is not None
         args, kwargs = self.unrepeated.arguments
         traced = load_torch(self.unrepeated.module, args, kwargs, {})
         self.asked.require(traced.model.graph.inputs)
-        return replace(traced, notes=(*traced.notes, STAYS), asked=self.asked)
+        return replace(traced, notes=(*traced.notes, STAYS.format(OTHERWISE)), asked=self.asked)
 
     @cached_property
     def double(self) -> Source:

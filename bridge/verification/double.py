@@ -64,7 +64,7 @@ def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) ->
         Ranges.of(planned.model).enter(simple)
         made = plan(simple)
         built = build(made)
-        sampler = Sampler.of(simple, double.examples, opened.asked)
+        sampler = Sampler.of(simple, double.examples, opened.asked, double.model)
         single = _rounding(opened, dtype, run)
         found = _outputs_in_float64(_Wide(double, made, built, run, sampler), single, dtype)
         # torch steps what its weights are read from
@@ -123,7 +123,7 @@ def _float32_gradients(module: Torch, opened: Source, planned: Plan, wanted: ByN
     """Those of a model that is built once more, because it is trained, as `module` is."""
     from bridge.verification.training.parity import single_precision
 
-    sampler = Sampler.of(planned.model, module.examples, opened.asked)
+    sampler = Sampler.of(planned.model, module.examples, opened.asked, opened.model)
     return single_precision(build(planned), module, sampler, wanted)
 
 

@@ -42,6 +42,8 @@ def first_mismatch(
     unrun = compared.simple is None and isinstance(reference, OnnxRuntime)  # which may be what a pass did
     if failed.leg == SIMPLIFIED or unrun and failed.leg != TORCH_ORT:
         step = departure(opened.given, opened.model, trial, failed.limit)
+        if step is not None and step.failure in leg:  # which is said already
+            step = replace(step, failure="")
         text, found = leg + (f": {step}" if step else ""), step.located if step else None
     elif failed.leg == TORCH_ORT:
         text, found = "; ".join((leg, *opened.departs)), first_in_export(opened, trial, failed.limit)

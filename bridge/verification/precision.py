@@ -6,6 +6,8 @@ import itertools
 
 import onnx_ir as ir
 
+from bridge.graph.rewriting import all_nodes
+
 STEPS = {  # from 1 to the next larger number; the coarsest type first
     ir.DataType.BFLOAT16: 2.0**-7,
     ir.DataType.FLOAT16: 2.0**-10,
@@ -17,11 +19,32 @@ ROUNDING_FACTOR = (
 )
 
 
-def precision(graph: ir.Graph) -> str:
-    """The coarsest type of floating point that goes in or is computed, by numpy's name; "float32" without one."""
+def precision(graph: ir.Graph, source: ir.Model | None = None) -> str:
+    """The coarsest type of floating point that goes in or is computed, by numpy's name; "float32" without one. In a
+    graph that was made of `source` one that this has too: what is computed in another is wrong."""
     values = itertools.chain(graph.inputs, (value for node in graph for value in node.outputs))
     found = {value.dtype for value in values}
+    if source is not None:
+        found &= _named(source)
     return next((dtype.numpy().name for dtype in STEPS if dtype in found), "float32")
+
+
+def _named(model: ir.Model) -> set[ir.DataType | None]:
+    """The types that a model names: of its values as far as they are known, and in attributes."""
+    nodes = [*all_nodes(model), *(node for function in model.functions.values() for node in function)]
+    held = (
+        *model.graph.inputs,
+        *model.graph.initializers.values(),
+        *(v for node in nodes for v in node.outputs),
+    )
+    attributes = (attribute for node in nodes for attribute in node.attributes.values())
+    return {value.dtype for value in held} | {_type_of(attribute) for attribute in attributes}
+
+
+def _type_of(attribute: ir.Attr) -> ir.DataType | None:
+    if attribute.type == ir.AttributeType.TENSOR:
+        return attribute.as_tensor().dtype
+    return ir.DataType(attribute.as_int()) if attribute.name in ("to", "dtype", "output_dtype") else None
 
 
 def step_of(dtype: str) -> float:

@@ -71,7 +71,7 @@ def find_ranges(opened: Source, simple: ir.Model) -> None:
     if opened.torch is not None and (opened.assumptions or squeezed):
         from bridge.frontend.torch.ranges import larger_than_one
 
-        sampler = Sampler.of(simple, opened.torch.examples, opened.asked)
+        sampler = Sampler.of(simple, opened.torch.examples, opened.asked, opened.model)
         base, shapes = sampler.exported(), Shapes.of(simple.graph)
         found: dict[Assumption, Beyond] = {}
         several = tuple(map(larger_than_one, squeezed))

@@ -18,7 +18,7 @@ from bridge.keras_compat import rounds_double
 from bridge.verification import outputs
 from bridge.verification.backends.process import BackendProcess
 from bridge.verification.branches import branch_trials
-from bridge.verification.checks import BACK, LIMITS, Check, Verification, all_pass
+from bridge.verification.checks import BACK, LEGS, LIMITS, Check, Verification, all_pass
 from bridge.verification.double import float64_too, verify_float64
 from bridge.verification.doubt.departures import KERAS, Compared, judge_departures, ordinary_checks_pass
 from bridge.verification.inputs.sampler import Sampler, sizes_text
@@ -64,13 +64,28 @@ def verify_conversion(opened: Source, planned: Plan, built: Built, options: Veri
         call = in_order(keras_call(built.model), *orders)
         found = found.joined(Verification(notes=(_from_integers(opened.integers, call, trials[0]),)))
     if options.float64 or options.training:
-        found = found.joined(verify_float64(opened, planned, found.dtype, options.training))
-    elif found.verified and (found.amplifies or found.dtype != "float32"):
-        found = found.joined(float64_too(opened, planned, found.dtype))
+        found = _joined(found, verify_float64(opened, planned, found.dtype, options.training))
+    elif _departs(found.checks) or found.verified and (found.amplifies or found.dtype != "float32"):
+        found = _joined(found, float64_too(opened, planned, found.dtype))
     if found.verified or found.first_mismatch:
         return found
     first = failed_leg(found.checks) + (f"; first at {found.located.origin}" if found.located else "")
     return replace(found, first_mismatch="; ".join((first, *opened.departs)))
+
+
+def _departs(checks: Sequence[Check]) -> bool:
+    """Whether outputs were given, and others than the source gives."""
+    return any(check.leg in LEGS and not check.passed and not check.failure for check in checks)
+
+
+def _joined(found: Verification, wide: Verification) -> Verification:
+    """With what was found in float64, where no rounding hides the first node that departs."""
+    joined = found.joined(wide)
+    if not (_departs(found.checks) and _departs(wide.checks)) or wide.located is None:
+        return joined
+    moves = found.located and found.located.origin.sensitivity
+    origin = replace(wide.located.origin, sensitivity=moves)
+    return replace(joined, located=replace(wide.located, origin=origin), first_mismatch="")
 
 
 def _from_integers(integers: Given, call: Callable[[Arrays], Arrays], tried: list[Trial]) -> str:
@@ -239,7 +254,7 @@ def _doubles(opened: Source) -> Iterator[tuple[str, Run]]:
 def trials_of(opened: Source, simple: ir.Model) -> Trials:
     """What torch and the source as given say at several sizes, and at odd values; what there is to say of it; and what
     runs the source as given. `simple` is the source as the passes left it."""
-    sampler = Sampler.of(simple, opened.examples, opened.asked)
+    sampler = Sampler.of(simple, opened.examples, opened.asked, opened.model)
     budget = sampler.budget()
     reference, reason = as_given(opened.given, opened.examples)
     try:

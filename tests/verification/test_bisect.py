@@ -15,7 +15,7 @@ from keras import ops
 import bridge
 from bridge import passes
 from bridge.frontend import source
-from bridge.verification.bisect.origin import BUILD, EXPORT, FORMULA, Origin
+from bridge.verification.bisect.origin import BUILD, EXPORT, FORMULA, UNKNOWN, Origin
 
 torch = pytest.importorskip("torch")
 
@@ -129,25 +129,95 @@ def test_in_float64_alone(net, exported_with):
     assert (found.stage, found.path, found.why) == (EXPORT, "norm", FORMULA)
 
 
+class Recurrent(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.lstm = torch.nn.BatchNorm1d(4), torch.nn.LSTM(4, 4, batch_first=True)
+        self.head = torch.nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.lstm(self.norm(x).reshape(-1, 1, 4))[0].reshape(-1, 4))
+
+
+def spoil_behind(monkeypatch: pytest.MonkeyPatch, change: Callable[[ir.Model], None]) -> None:
+    """A pass behind all others."""
+
+    def spoil(model: ir.Model) -> None:
+        change(model)
+
+    monkeypatch.setattr(passes, "PASSES", (*passes.PASSES, spoil))
+
+
+def in_halves(model: ir.Model) -> None:
+    [norm] = [node for node in model.graph if node.op_type == "BatchNormalization"]
+    value, users = norm.outputs[0], list(norm.outputs[0].consumers())
+    down = ir.node("Cast", [value], {"to": ir.DataType.FLOAT16.value})
+    up = ir.node("Cast", [down.outputs[0]], {"to": value.dtype.value})
+    for name, node in (("low", down), ("high", up)):
+        node.outputs[0].name = name
+    down.outputs[0].type, up.outputs[0].type = ir.TensorType(ir.DataType.FLOAT16), value.type
+    down.outputs[0].shape = up.outputs[0].shape = value.shape
+    model.graph.insert_after(norm, [down, up])
+    for user in users:
+        user.replace_input_with(list(user.inputs).index(value), up.outputs[0])
+
+
+def three_rows(model: ir.Model) -> None:
+    for node in model.graph:
+        if node.op_type == "Reshape":
+            three = ir.val("three", const_value=ir.tensor(np.array([3, 1, 4]), name="three"))
+            model.graph.register_initializer(three)
+            node.replace_input_with(1, three)
+            return
+
+
+RECURRENT = {  # what is wrong behind the passes of a recurrent network, and the node that is named
+    "in float64 alone": (set_attribute("BatchNormalization", ir.AttrFloat32("epsilon", 1.1e-5)), "BatchNormalization", FORMULA),
+    "in halves": (in_halves, "Reshape", FORMULA),
+    "does not run at other sizes": (three_rows, "Reshape", UNKNOWN),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "op", "why"), RECURRENT.values(), ids=RECURRENT)
+def test_in_a_recurrent_network(monkeypatch, change, op, why):
+    spoil_behind(monkeypatch, change)
+    found, _ = departs(Recurrent().eval(), float64=True)
+    assert (found.stage, found.op, found.why) == ("pass spoil", op, why)
+    assert found.nodes[1:] == (("high", "low") if change is in_halves else ())
+
+
+def test_where_rounding_hides_the_first_node(monkeypatch):
+    """The output is off by just more than the limit, and the node at fault by less."""
+
+    class Cancelling(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = torch.nn.BatchNorm1d(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(x) - 0.8 * x
+
+    spoil_behind(monkeypatch, set_attribute("BatchNormalization", ir.AttrFloat32("epsilon", 2.2e-5)))
+    found, error = departs(Cancelling().eval())
+    assert (found.stage, found.path, found.why) == ("pass spoil", "norm", FORMULA)
+    assert found.error < 1e-5 < error.report.checks[1].error
+
+
 @pytest.mark.parametrize("stage", [EXPORT, "pass spoil"])
 def test_in_training(net, exported_with, monkeypatch, stage):
-    spoil = set_attribute("BatchNormalization", ir.AttrFloat32("momentum", 0.7))
-    spoil.__name__ = "spoil"
-    if stage == EXPORT:
-        exported_with(spoil)
-    else:
-        monkeypatch.setattr(passes, "PASSES", (*passes.PASSES, spoil))
+    change = set_attribute("BatchNormalization", ir.AttrFloat32("momentum", 0.7))
+    exported_with(change) if stage == EXPORT else spoil_behind(monkeypatch, change)
     found, _ = departs(net, training=True)
     assert (found.stage, found.path, found.layers) == (stage, "norm", ("norm",))
 
 
 def test_a_rate_of_dropout(net, monkeypatch):
-    def spoil(model: ir.Model) -> None:
+    def half(model: ir.Model) -> None:
         for node in model.graph:
             if node.op_type == "Dropout":
                 node.inputs[1].const_value = ir.tensor(np.float32(0.5), name=node.inputs[1].name)
 
-    monkeypatch.setattr(passes, "PASSES", (*passes.PASSES, spoil))
+    spoil_behind(monkeypatch, half)
     found, _ = departs(net, training=True)
     assert (found.stage, found.path) == ("pass spoil", "first.2")
 

@@ -28,10 +28,11 @@ from bridge.weights.tensors import BRAIN
 Found = TypeVar("Found")
 
 STAYS = (
-    "the example holds one along its first axis, which stays fixed: with more of it the module does not run, takes "
-    "another branch or gives other axes, or torch does not trace it; name the axis in dynamic_shapes, or give an "
+    "the example holds one along its first axis, which stays fixed: {}; name the axis in dynamic_shapes, or give an "
     "example of more"
 )
+OTHERWISE = "with one of it the module computes something else than with more"
+NOT_TRACED = "with more of it the module takes another branch, or torch does not trace it"
 REPEATS = 3  # of a batch of one
 MAX_RUNS = 27  # of the module, to find out which axes are its batch
 TOLERANCE = 1e-3  # of the largest magnitude: other kernels are at work for another batch
@@ -46,7 +47,7 @@ class Example:
     axes: tuple[Axes, ...] | None = None  # of each leaf
     repeated: tuple[tuple[int, ...], ...] = ()  # for each leaf the axes along which it is repeated
     asked: bool = False  # whether the user named the axes
-    stays: bool = False  # whether one of an axis was given that may be the batch, and is not taken for it
+    stays: str = ""  # why one of an axis was given that may be the batch, and is not taken for it
     guessed: bool = False  # whether no output shows that it is repeated along its batch
 
     @classmethod
@@ -64,15 +65,14 @@ class Example:
         ]
         if own and shapes[0][-1] != 1:
             yield of_several.pop(0)
-        found = _axes_of_one(given, leaves, spec)
-        if found is not None:
-            ones, sure = found
+        ones, sure, why = _axes_of_one(given, leaves, spec)
+        if ones:
             more = _as_long(leaves, own) if leading > 1 else [()] * len(leaves)
             axes = _automatic([(*batch, *time) for batch, time in zip(ones, more, strict=True)])
             args, kwargs = pytree.tree_unflatten(_repeated(leaves, ones), spec)
             yield cls(args, kwargs, axes, tuple(ones), guessed=not sure)
         yield from of_several
-        yield replace(cls(*given.arguments), stays=next(_choices(leaves), None) is not None)
+        yield replace(cls(*given.arguments), stays=why)
 
     @classmethod
     def with_axes(cls, given: Torch, shapes: object) -> Iterator[Example]:
@@ -147,7 +147,7 @@ class Example:
     def notes(self) -> tuple[str, ...]:
         """What a report says of it."""
         if not self.repeated:
-            return (STAYS,) if self.stays else ()
+            return (STAYS.format(self.stays),) if self.stays else ()
         if self.asked:
             return (f"the example is one long where axes are named: traced with {REPEATS} of it there",)
         return (f"the example holds one of a batch: traced with {REPEATS} of it, so that the batch is free",)
@@ -171,24 +171,34 @@ def _automatic(chosen: Sequence[tuple[int, ...]]) -> tuple[Axes, ...]:
 
 def _axes_of_one(
     given: Torch, leaves: list[object], spec: pytree.TreeSpec
-) -> tuple[list[tuple[int, ...]], bool] | None:
+) -> tuple[list[tuple[int, ...]], bool, str]:
     """For each leaf the axis of length one that is the batch, if it has one, and whether that is sure: the first choice
     under which the module gives what it gives for the example, as often as the example is repeated; or else the first
-    under which it gives anything of as many axes, as a sum over the batch."""
+    under which it gives anything of as many axes, as a sum over the batch. Also why none is, or may not be."""
     wanted = given(given.examples)
-    ranks, runs = [x.ndim for x in wanted], None
+    runs, why = list[tuple[int, ...]](), ""
     for choice in itertools.islice(_choices(leaves), MAX_RUNS):
         repeated = given.called_with(*pytree.tree_unflatten(_repeated(leaves, choice), spec))
         try:
             got = repeated(repeated.examples)
-        except NotRun:  # sizes that are not meant
+        except NotRun as error:  # sizes that are not meant
+            why = why or f"with {REPEATS} of it the module does not run: {error}"
             continue
-        if [x.ndim for x in got] != ranks:
+        if other := _other_axes(wanted, got):
+            why = why or f"with {REPEATS} of it {other} with one"
             continue
         if _is_repeated(wanted, got):
-            return choice, True
+            return choice, True, NOT_TRACED
         runs = runs or choice
-    return None if runs is None else (runs, False)
+    return runs, False, NOT_TRACED if runs else why
+
+
+def _other_axes(one: list[np.ndarray], more: list[np.ndarray]) -> str:
+    """What a module gives otherwise for more of an example than for one, if not as many outputs of as many axes."""
+    if len(one) != len(more):
+        return f"the module gives {len(more)} outputs, and {len(one)}"
+    shapes = [(x.shape, y.shape) for x, y in zip(one, more, strict=True) if x.ndim != y.ndim]
+    return f"an output has the shape {shapes[0][1]}, and {shapes[0][0]}" if shapes else ""
 
 
 def _choices(leaves: list[object]) -> Iterator[list[tuple[int, ...]]]:

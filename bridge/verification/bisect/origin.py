@@ -41,7 +41,8 @@ class Origin:
     error: float = 0.0
     floor: float = 0.0  # the error up to which it would be none
     inputs: tuple[Handed, ...] = ()
-    nodes: tuple[str, ...] = ()  # outputs of all nodes that the exporter wrote for the one call of torch
+    # Outputs of all nodes that the exporter wrote for the one call of torch, or that a pass put in for this one
+    nodes: tuple[str, ...] = ()
     alone: float | None = None  # its error where both sides are given the same inputs
     rounding: float | None = None  # what the last bits and float64 make of it
     sensitivity: float | None = None  # of the network's outputs, to the last bits of its inputs

@@ -6,6 +6,8 @@ step; the first value that both sides of it know by name, and that departs, name
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -36,12 +38,10 @@ class Departure:
     located: Located | None = None
 
     def __str__(self) -> str:
-        if self.failure:
-            return f"{self.step}, after which the graph does not run: {self.failure}"
-        if self.located is None:
-            return self.step
-        origin = self.located.origin
-        return f"{self.step}, first at {origin.op} {origin.path or origin.output}"
+        origin = self.located.origin if self.located else None
+        first = f", first at {origin.op} {origin.path or origin.output}" if origin else ""
+        why = f", after which the graph does not run: {self.failure}" if self.failure else ""
+        return f"{self.step}{first}{why}"
 
 
 def departure(given: Given, raised: ir.Model, trial: Trial, limit: float) -> Departure | None:
@@ -52,7 +52,7 @@ def departure(given: Given, raised: ir.Model, trial: Trial, limit: float) -> Dep
         try:
             got = values_of(after, [v.name for v in after.graph.outputs], trial.inputs, trial.dtype)
         except (SourceError, NotRun) as error:
-            return Departure(step, str(error))
+            return Departure(step, str(error), _first_unrun(step, after, trial))
         if worst_error(got, trial.onnx) > limit:
             return Departure(step, located=_first_node(step, as_ir(before), after, trial, limit))
         before = after
@@ -66,6 +66,25 @@ def steps(given: Given, raised: ir.Model) -> Iterator[tuple[str, ir.Model]]:
     left: list[tuple[str, ir.Model]] = []
     simplify(raised, after=lambda name, model: left.append((f"pass {name}", model.clone())))
     yield from left
+
+
+def _first_unrun(step: str, model: ir.Model, trial: Trial) -> Located | None:
+    """The first node of a graph that does not run at a trial, given what is before it."""
+    pairs = [(node, value) for node in model.graph for value in node.outputs if value.name]
+
+    def fails(count: int) -> bool:
+        try:
+            values_of(model, [value.name for _, value in pairs[:count]], trial.inputs, trial.dtype)
+        except (SourceError, NotRun):
+            return True
+        return False
+
+    place = bisect_left(range(len(pairs) + 1), True, key=fails)
+    if not 0 < place <= len(pairs):
+        return None
+    node, value = pairs[place - 1]
+    where = torch_path(node) or node.name or "", source_line(node), (), trial.check("", 0.0).at
+    return Located(Origin(step, node.op_type, str(value.name), *where, math.inf))
 
 
 def _first_node(step: str, before: ir.Model, after: ir.Model, trial: Trial, limit: float) -> Located | None:
@@ -100,7 +119,24 @@ def _located(
     origin = Origin(
         step, node.op_type, str(value.name), torch_path(node) or node.name or "", source_line(node), (),
         trial.check("", 0.0).at, errors[value.name], limit,
-        given, rounding=rounding_of(shown, trial.inputs),
+        given, _put_in(node, before), rounding=rounding_of(shown, trial.inputs),
     )  # fmt: skip
     wanted = values_of(before, [value.name], trial.inputs, trial.dtype)
     return Located(origin, of_node(after, node, trial, wanted))
+
+
+def _put_in(node: ir.Node, before: ir.Model) -> tuple[str, ...]:
+    """Its own output, and those of the nodes that a graph did not have `before` and it is computed of, any of which may
+    be what is wrong."""
+    known, found, looked_at = (
+        {value.name for other in before.graph for value in other.outputs},
+        [node],
+        [node],
+    )
+    while looked_at:
+        makers = [value.producer() for value in looked_at.pop().inputs if value is not None]
+        new = [maker for maker in makers if maker is not None and maker.outputs[0].name not in known]
+        fresh = [maker for maker in dict.fromkeys(new) if maker not in found]
+        found += fresh
+        looked_at += fresh
+    return tuple(str(one.outputs[0].name) for one in found)

@@ -44,11 +44,10 @@ def first_in_training(checks: Sequence[Check], source: Source, built: Built) -> 
 
 def _made(built: Built, names: set[str]) -> LayerRecord | None:
     """What a part of a model became: that of a torch module that drops, or the layer of a parameter."""
-    layers = [e.layer for e in built.weights if names.intersection(e.recipe.names)]
-    rows = [
-        row for row in built.made if row.name and (row.name in layers or not layers and row.path in names)
-    ]
-    return next((row for row in rows if layers or _rates(built, row)), rows[0] if rows else None)
+    if layers := {e.layer for e in built.weights if names.intersection(e.recipe.names)}:
+        return next((row for row in built.made if row.name in layers), None)
+    rows = [row for row in built.made if row.name and row.path in names]
+    return max(rows, key=lambda row: (any(_rates(built, row).values()), row.op == "Dropout"), default=None)
 
 
 def _stage(source: Source, built: Built, made: LayerRecord, names: set[str]) -> tuple[str, ir.Node]:

@@ -33,7 +33,7 @@ from bridge.verification.doubt.steps import Ran, Steps
 from bridge.verification.doubt.undefined import CHOICES, EXACT, SATURATING, UNSIGNED, choices
 from bridge.verification.inputs.odd import NUDGED
 from bridge.verification.metrics import Arrays, cast, distance, elements_at, same, worst_error
-from bridge.verification.reference.as_given import in_float64, without_unused_functions
+from bridge.verification.reference.as_given import in_float64, without_our_functions
 from bridge.verification.reference.node_kernels import IN_SINGLE
 from bridge.verification.trials import Run, Trial, as_long_as_the_graph
 
@@ -294,7 +294,7 @@ def _written_out(model: ir.Model) -> ir.Model:
     """`model` with some operators as the formulas that define them, whose means, deviations and sums are rounded."""
     if not any(node.op_type in (*FORMULAS, "InstanceNormalization") for node in model.graph):
         return model
-    proto = without_unused_functions(model)
+    proto = without_our_functions(model)
     version = model.graph.opset_imports[""]
     sizes = {value.name: value.shape for node in model.graph for value in node.inputs if value is not None}
     for node in proto.graph.node:

@@ -57,21 +57,22 @@ class Sampler:
     asked: Asked
     ranges: Mapping[str, Range]  # of free axes
     room: Room | None = None
+    precision: str = "float32"  # in which the source computes
 
     @classmethod
-    def of(cls, model: ir.Model, examples: Arrays | None = None, asked: Asked | None = None) -> Sampler:
-        """For `model` as `passes.simplify` left it. Raises `SourceError` where what was asked for does not fit."""
+    def of(
+        cls, model: ir.Model, examples: Arrays | None = None, asked: Asked | None = None,
+        source: ir.Model | None = None,
+    ) -> Sampler:  # fmt: skip
+        """For `model` as `passes.simplify` left `source`. Raises `SourceError` where what was asked for does not
+        fit."""
         asked = asked or Asked()
         if not asked.sized:
             examples = asked.arrays(model.graph.inputs, {}) or examples
         room = None if examples or asked.sizes or asked.sized else model.meta.get(ROOM)
         ranges = Ranges.of(model).told
-        return cls(model.graph, slots(model.graph, examples), examples, asked, ranges, room)
-
-    @property
-    def precision(self) -> str:
-        """In which the graph computes."""
-        return precision(self.graph)
+        computed = precision(model.graph, source)
+        return cls(model.graph, slots(model.graph, examples), examples, asked, ranges, room, computed)
 
     @property
     def inputs(self) -> Sequence[ir.Value]:

@@ -11,10 +11,11 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from onnx_ir.passes.common import RemoveUnusedFunctionsPass, RemoveUnusedNodesPass
+from onnx_ir.passes.common import InlinePass, RemoveUnusedFunctionsPass, RemoveUnusedNodesPass
 
 from bridge.errors import SourceError, calling, short_message
 from bridge.frontend.source import as_ir
+from bridge.graph.functions import DOMAIN
 from bridge.graph.rewriting import is_onnx
 from bridge.graph.shapes import typed_by_onnx
 from bridge.verification.metrics import Arrays
@@ -73,7 +74,7 @@ def as_given(model: ir.Model | onnx.ModelProto | str, examples: Arrays | None = 
         with contextlib.suppress(SourceError):
             return onnxruntime_at(ir.external_data.load_to_model(whole), examples), ""
     proto = onnx.load(model) if isinstance(model, str) else model
-    proto = without_unused_functions(proto) if isinstance(proto, ir.Model) else proto
+    proto = without_our_functions(proto) if isinstance(proto, ir.Model) else proto
     try:
         _require_valid(proto)
         return NodeByNode(proto), reason
@@ -83,7 +84,7 @@ def as_given(model: ir.Model | onnx.ModelProto | str, examples: Arrays | None = 
 
 def in_float64(model: ir.Model) -> Runner:
     """A graph in float64, node by node: its attributes have 32 bits, and are what was meant by them."""
-    return NodeByNode(without_unused_functions(model))
+    return NodeByNode(without_our_functions(model))
 
 
 def values_of(model: ir.Model, names: Sequence[str | None], inputs: Arrays, dtype: str) -> Arrays:
@@ -102,8 +103,10 @@ def _require_valid(model: onnx.ModelProto) -> None:
         raise SourceError(f"{Evaluator.name} refuses the model: {short_message(error)}") from error
 
 
-def without_unused_functions(model: ir.Model) -> onnx.ModelProto:
-    """The evaluator reads the bodies of all functions, and not every one without the attributes of a call."""
-    lean = model.clone()
-    RemoveUnusedFunctionsPass()(lean)
-    return ir.to_proto(lean)
+def without_our_functions(model: ir.Model) -> onnx.ModelProto:
+    """With the operators of ours written out, whose bodies the evaluator reads whether they are called or not, and not
+    without every attribute that a call may leave away."""
+    plain = model.clone()
+    InlinePass(criteria=lambda function: function.domain == DOMAIN)(plain)
+    RemoveUnusedFunctionsPass()(plain)
+    return ir.to_proto(plain)
