@@ -186,6 +186,14 @@ def test_in_a_recurrent_network(monkeypatch, change, op, why):
     assert found.nodes[1:] == (("high", "low") if change is in_halves else ())
 
 
+def test_what_keras_does_not_run_in_float64(build_with):
+    build_with("Softmax", lambda x, *, axis=-1: ops.reshape(ops.softmax(x, axis=axis), (3, 4)))
+    found, error = departs(Net().eval(), float64=True)
+    assert (found.stage, found.op) == (BUILD, "Softmax")
+    failed = [check for check in error.report.checks if check.failure]
+    assert {check.dtype for check in failed} == {"float32", "float64"}
+
+
 def test_where_rounding_hides_the_first_node(monkeypatch):
     """The output is off by just more than the limit, and the node at fault by less."""
 
