@@ -80,12 +80,13 @@ def _departs(checks: Sequence[Check]) -> bool:
 
 def _joined(found: Verification, wide: Verification) -> Verification:
     """With what was found in float64, where no rounding hides the first node that departs."""
-    joined = found.joined(wide)
-    if not (_departs(found.checks) and _departs(wide.checks)) or wide.located is None:
+    joined, own, finer = found.joined(wide), found.located, wide.located
+    both_depart = _departs(found.checks) and _departs(wide.checks)
+    if not both_depart or finer is None or own and own.origin.node == finer.origin.node:
         return joined
-    moves = found.located and found.located.origin.sensitivity
-    origin = replace(wide.located.origin, sensitivity=moves)
-    return replace(joined, located=replace(wide.located, origin=origin), first_mismatch="")
+    moves = own and own.origin.sensitivity
+    finer = replace(finer, origin=replace(finer.origin, sensitivity=moves))
+    return replace(joined, located=finer, first_mismatch="")
 
 
 def _from_integers(integers: Given, call: Callable[[Arrays], Arrays], tried: list[Trial]) -> str:

@@ -49,6 +49,11 @@ class Origin:
     reproducer: str = ""  # the folder in which it is
 
     @property
+    def node(self) -> tuple[str, str]:
+        """The stage, and the name of the node's first output."""
+        return self.stage, self.output
+
+    @property
     def why(self) -> str:
         """A wrong formula, or rounding."""
         if self.rounding is None:

@@ -40,8 +40,9 @@ class Departure:
     def __str__(self) -> str:
         origin = self.located.origin if self.located else None
         first = f", first at {origin.op} {origin.path or origin.output}" if origin else ""
-        why = f", after which the graph does not run: {self.failure}" if self.failure else ""
-        return f"{self.step}{first}{why}"
+        if self.failure:
+            return f"{self.step}, after which the graph does not run{first}: {self.failure}"
+        return f"{self.step}{first}"
 
 
 def departure(given: Given, raised: ir.Model, trial: Trial, limit: float) -> Departure | None:
