@@ -84,7 +84,7 @@ def _joined(found: Verification, wide: Verification) -> Verification:
     both_depart = _departs(found.checks) and _departs(wide.checks)
     if not both_depart or finer is None or own and own.origin.node == finer.origin.node:
         return joined
-    moves = own and own.origin.sensitivity
+    moves = own.origin.sensitivity if own else None
     finer = replace(finer, origin=replace(finer.origin, sensitivity=moves))
     return replace(joined, located=finer, first_mismatch="")
 
