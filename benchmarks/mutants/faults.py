@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -71,12 +72,10 @@ def drawn(stage: str, right: Source, draw: random.Random) -> Fault | None:
     if stage == EXPORT:
         return _of_graph(right.model, stage, "", origin.EXPORT, seed, draw, _sizes(right))
     if stage == PASS:
-        place, left = draw.randrange(2, len(passes.PASSES) - 3), list[ir.Model]()
-        simplify(
-            right.model, after=lambda name, model: left.append(_copy(model)) if len(left) <= place else None
-        )
+        place = draw.randrange(2, len(passes.PASSES) - 3)
+        _, left = next(itertools.islice(passes.simplifying(right.model), place, None))
         named = f"pass {passes.PASSES[place].__name__}"
-        return _of_graph(left[place], stage, str(place), named, seed, draw, _sizes(right))
+        return _of_graph(left, stage, str(place), named, seed, draw, _sizes(right))
     planned = planner.plan(simplify(right.model))
     if stage == PLAN:
         steps = [step for step in planned.steps if any(_step(step, kind, seed) for kind in STEPS)]

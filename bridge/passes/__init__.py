@@ -32,7 +32,7 @@ from bridge.passes.tie_embedding import tie_embedding
 from bridge.passes.unroll_loops import unroll_loops
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 PASSES: tuple[Callable[[ir.Model], None], ...] = (
@@ -86,11 +86,15 @@ LOWERED = {  # operators that nothing is built of, and what the passes make of t
 }
 
 
-def simplify(model: ir.Model, after: Callable[[str, ir.Model], None] | None = None) -> ir.Model:
-    """A copy of `model` that all passes have seen; the weights are shared, `model` stays what it was.
+def simplify(model: ir.Model) -> ir.Model:
+    """A copy of `model` that all passes have seen; the weights are shared, `model` stays what it was."""
+    *_, (_, simple) = simplifying(model)
+    add_functions(simple)
+    return simple
 
-    `after` is called with the name of each pass that has run, and the graph as it left it.
-    """
+
+def simplifying(model: ir.Model) -> Iterator[tuple[str, ir.Model]]:
+    """The name of each pass that has run, and the one copy of `model` that all of them change, as it left it."""
     simple = model.clone()
     simple.meta.update(model.meta)
     for run in PASSES:
@@ -99,8 +103,4 @@ def simplify(model: ir.Model, after: Callable[[str, ir.Model], None] | None = No
         except Exception as error:
             error.add_note(f"pass {run.__name__}")
             raise
-        if after is not None:
-            add_functions(simple)
-            after(run.__name__, simple)
-    add_functions(simple)
-    return simple
+        yield run.__name__, simple

@@ -23,6 +23,7 @@ from bridge.verification.trials import Trial
 
 Item = TypeVar("Item")
 MAX_COMPARED_BYTES = 1 << 29  # bytes of the values between nodes that are compared in one run
+SIDES = 2  # of a comparison, each with these values
 
 
 def node_errors(plan: Plan, built: Built, trial: Trial) -> dict[ir.Node, float]:
@@ -32,7 +33,7 @@ def node_errors(plan: Plan, built: Built, trial: Trial) -> dict[ir.Node, float]:
         return {}
     errors: dict[ir.Node, float] = {}
     turns = _as_made(plan, built, [value for _, value in shown], trial)
-    for made in _in_portions(turns, lambda turn: turn[1].nbytes):
+    for made in _in_portions(turns, lambda turn: SIDES * turn[1].nbytes):
         reference = onnx_values(plan, [shown[place][1] for place, _ in made], trial)
         for (place, ours), theirs in zip(made, reference, strict=True):
             node, value = shown[place]
@@ -101,7 +102,7 @@ def portions(
     shown: Sequence[tuple[ir.Node, ir.Value]], sizes: Sizes
 ) -> Iterator[list[tuple[ir.Node, ir.Value]]]:
     """The values in runs that fit into memory together."""
-    return _in_portions(shown, lambda pair: _bytes(pair[1], sizes))
+    return _in_portions(shown, lambda pair: SIDES * _bytes(pair[1], sizes))
 
 
 def _in_portions(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:

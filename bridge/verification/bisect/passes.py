@@ -15,8 +15,9 @@ import onnx_ir as ir
 
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.source import Given, as_ir
+from bridge.graph.functions import add_functions
 from bridge.graph.provenance import source_line, torch_path
-from bridge.passes import simplify
+from bridge.passes import simplifying
 from bridge.verification.bisect.origin import RAISED, Located, Origin, handed
 from bridge.verification.bisect.single import of_node
 from bridge.verification.bisect.why import rounding_of
@@ -64,9 +65,10 @@ def steps(given: Given, raised: ir.Model) -> Iterator[tuple[str, ir.Model]]:
     """The graph after each step, with the name of the step."""
     if raised is not given:
         yield RAISED, raised
-    left: list[tuple[str, ir.Model]] = []
-    simplify(raised, after=lambda name, model: left.append((f"pass {name}", model.clone())))
-    yield from left
+    for name, model in simplifying(raised):
+        after = model.clone()
+        add_functions(after)
+        yield f"pass {name}", after
 
 
 def _first_unrun(step: str, model: ir.Model, trial: Trial) -> Located | None:
