@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import onnx
@@ -45,7 +45,21 @@ class Steps:
             given = {place: held[value] for place, value in enumerate(read_by(node)) if value is not None}
             ran = Ran(node, given, self._alone(node, given), partial(self._alone, node))
             held |= dict(zip(_named(node), changed(ran), strict=True))
+            for value in self._read_last[node]:
+                held.pop(value, None)
         return [held[value] for value in graph.outputs]
+
+    @cached_property
+    def _read_last(self) -> dict[ir.Node, list[ir.Value]]:
+        """For each node the values that nobody reads behind it."""
+        readers = {
+            value: node for node in self.model.graph for value in (*read_by(node), *node.outputs) if value
+        }
+        found: dict[ir.Node, list[ir.Value]] = {node: [] for node in self.model.graph}
+        for value, node in readers.items():
+            if value not in self.model.graph.outputs:
+                found[node].append(value)
+        return found
 
     def _alone(self, node: ir.Node, given: dict[int, np.ndarray]) -> Arrays:
         read = read_by(node)
