@@ -77,7 +77,7 @@ def _in_keras(compared: Compared, trial: Trial, failed: Check) -> Located | None
     if compared.plan is None or compared.built is None:
         return None
     if failed.failure:
-        return unrun_in_keras(compared.plan, compared.built, trial)
+        return unrun_in_keras(compared.plan, compared.built, trial, failed.limit)
     return first_in_keras(compared.plan, compared.built, trial, failed.limit)
 
 

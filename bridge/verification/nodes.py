@@ -26,9 +26,11 @@ MAX_COMPARED_BYTES = 1 << 29  # bytes of the values between nodes that are compa
 SIDES = 2  # of a comparison, each with these values
 
 
-def node_errors(plan: Plan, built: Built, trial: Trial) -> dict[ir.Node, float]:
-    """The largest relative error of every step's used outputs against onnxruntime on the same (simplified) graph."""
-    shown = _shown(plan, built)
+def node_errors(plan: Plan, built: Built, trial: Trial, before: Step | None = None) -> dict[ir.Node, float]:
+    """The largest relative error of every step's used outputs against onnxruntime on the same (simplified) graph; of
+    those `before` one if that does not run."""
+    steps = plan.steps if before is None else plan.steps[: plan.steps.index(before)]
+    shown = _shown(steps, built)
     if not shown:
         return {}
     errors: dict[ir.Node, float] = {}
@@ -45,17 +47,20 @@ def node_trials(plan: Plan, built: Built, tried: Sequence[Trial]) -> list[Trial]
     """Those at which nodes are compared: of each choice of sizes one, as far as its values fit into memory together.
     Where those of the first do not, so that each run for a part of them computes what is before them again, the one
     that has least."""
-    shown, usual = _shown(plan, built), {sizes_text(t.sizes): t for t in reversed(tried) if t.odd is None}
+    shown, usual = (
+        _shown(plan.steps, built),
+        {sizes_text(t.sizes): t for t in reversed(tried) if t.odd is None},
+    )
     taken = {at: sum(_bytes(value, trial.sizes) for _, value in shown) for at, trial in usual.items()}
     fit = [trial for at, trial in usual.items() if taken[at] <= MAX_COMPARED_BYTES]
     return list(reversed(fit)) or [usual[min(taken, key=lambda at: taken[at])]]
 
 
-def _shown(plan: Plan, built: Built) -> list[tuple[ir.Node, ir.Value]]:
+def _shown(steps: Sequence[Step], built: Built) -> list[tuple[ir.Node, ir.Value]]:
     """The used outputs of every step, with its node."""
     return [
         (step.node, value)
-        for step in plan.steps
+        for step in steps
         for index, value in enumerate(step.node.outputs)
         if step.used(index) and isinstance(built.tensors.get(value), keras.KerasTensor)
     ]

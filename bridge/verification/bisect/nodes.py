@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 LOOKED_AT = 8  # nodes that depart, each run by itself
 
 
-def first_in_keras(plan: Plan, built: Built, trial: Trial, limit: float) -> Located | None:
-    """The node with its reproducer; None where none departs by more than `limit`. Raises `SourceError` where nothing
-    runs the graph."""
-    errors = node_errors(plan, built, trial)
+def first_in_keras(
+    plan: Plan, built: Built, trial: Trial, limit: float, before: Step | None = None
+) -> Located | None:
+    """The node with its reproducer; None where none departs by more than `limit`, of those `before` one if that does
+    not run. Raises `SourceError` where nothing runs the graph."""
+    errors = node_errors(plan, built, trial, before)
     departed = [step for step in plan.steps if not errors.get(step.node, 0.0) <= limit]
     first: Located | None = None
     for step in departed[:LOOKED_AT]:
@@ -43,10 +45,13 @@ def first_in_keras(plan: Plan, built: Built, trial: Trial, limit: float) -> Loca
     return first
 
 
-def unrun_in_keras(plan: Plan, built: Built, trial: Trial) -> Located | None:
-    """The first node that Keras does not run."""
+def unrun_in_keras(plan: Plan, built: Built, trial: Trial, limit: float) -> Located | None:
+    """The first node that Keras does not run, or which departs before that."""
     step = first_unrun(plan, built, trial)
-    return None if step is None else Located(_origin(built, step, trial, math.inf, 0.0))
+    if step is None:
+        return None
+    departs = first_in_keras(plan, built, trial, limit, step)
+    return departs or Located(_origin(built, step, trial, math.inf, 0.0))
 
 
 def layers_of(built: Built, node: ir.Node) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -48,15 +48,19 @@ class Departure:
 
 def departure(given: Given, raised: ir.Model, trial: Trial, limit: float) -> Departure | None:
     """The first step after which the graph's outputs are off by more than `limit` from those of `given`, or after
-    which it does not run; None if there is none."""
+    which onnxruntime does not run it; None if there is none."""
     before = given
     for step, after in steps(given, raised):
         try:
             got = values_of(after, [v.name for v in after.graph.outputs], trial.inputs, trial.dtype)
         except (SourceError, NotRun) as error:
-            return Departure(step, str(error), _first_unrun(step, after, trial))
+            if trial.dtype == "float64":  # node by node, which the graph as given may not do either
+                continue
+            return Departure(step, str(error), _before_it_stops(step, as_ir(before), after, trial, limit))
         if worst_error(got, trial.onnx) > limit:
-            return Departure(step, located=_first_node(step, as_ir(before), after, trial, limit))
+            return Departure(
+                step, located=_first_node(step, as_ir(before), after, trial, limit, _named(after))
+            )
         before = after
     return None
 
@@ -71,13 +75,16 @@ def steps(given: Given, raised: ir.Model) -> Iterator[tuple[str, ir.Model]]:
         yield f"pass {name}", after
 
 
-def _first_unrun(step: str, model: ir.Model, trial: Trial) -> Located | None:
-    """The first node of a graph that does not run at a trial, given what is before it."""
-    pairs = [(node, value) for node in model.graph for value in node.outputs if value.name]
+def _before_it_stops(
+    step: str, before: ir.Model, after: ir.Model, trial: Trial, limit: float
+) -> Located | None:
+    """Of a graph that does not run at a trial the first node that is to blame: one whose output `before` has otherwise,
+    or the one that does not run."""
+    pairs = _named(after)
 
     def fails(count: int) -> bool:
         try:
-            values_of(model, [value.name for _, value in pairs[:count]], trial.inputs, trial.dtype)
+            values_of(after, [value.name for _, value in pairs[:count]], trial.inputs, trial.dtype)
         except (SourceError, NotRun):
             return True
         return False
@@ -86,15 +93,23 @@ def _first_unrun(step: str, model: ir.Model, trial: Trial) -> Located | None:
     if not 0 < place <= len(pairs):
         return None
     node, value = pairs[place - 1]
+    departs = _first_node(step, before, after, trial, limit, pairs[: place - 1])
     where = torch_path(node) or node.name or "", source_line(node), (), trial.check("", 0.0).at
-    return Located(Origin(step, node.op_type, str(value.name), *where, math.inf))
+    return departs or Located(Origin(step, node.op_type, str(value.name), *where, math.inf))
 
 
-def _first_node(step: str, before: ir.Model, after: ir.Model, trial: Trial, limit: float) -> Located | None:
-    """The first node of `after` whose output `before` knows too, and has otherwise; None if there is none or one of the
-    two cannot be run node by node."""
-    known = {value.name for node in before.graph for value in node.outputs}
-    shared = [(node, v) for node in after.graph for v in node.outputs if v.name and v.name in known]
+def _named(model: ir.Model) -> list[tuple[ir.Node, ir.Value]]:
+    return [(node, value) for node in model.graph for value in node.outputs if value.name]
+
+
+def _first_node(
+    step: str, before: ir.Model, after: ir.Model, trial: Trial, limit: float,
+    among: Sequence[tuple[ir.Node, ir.Value]],
+) -> Located | None:  # fmt: skip
+    """The first node of `after`, `among` some with their outputs, whose output `before` knows too, and has otherwise;
+    None if there is none or one of the two cannot be run node by node."""
+    known = {value.name for _, value in _named(before)}
+    shared = [(node, value) for node, value in among if value.name in known]
     errors: dict[str | None, float] = {value.name: 0.0 for value in after.graph.inputs}
     try:
         for portion in portions(shared, trial.sizes):

@@ -18,6 +18,7 @@ from onnx.reference.ops import load_op, op_loop
 from bridge.errors import NotRun, SourceError
 from bridge.graph.decimals import number
 from bridge.graph.walk import graphs, nodes_in
+from bridge.passes.resolve_sequences import SEQUENCES
 from bridge.verification.metrics import Arrays, Attributes, worst_error
 from bridge.verification.reference.old_forms import AS_NEWER, NEWER, old_forms
 from bridge.verification.reference.pools import POOLS
@@ -37,11 +38,11 @@ GRAPHS = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
 
 def node_kernels(model: onnx.ModelProto) -> list[type[OpRun]]:
     """What runs each of ONNX's operators in `model`: as an old schema says, or a kernel. The evaluator keeps what
-    walks through graphs itself."""
+    walks through graphs and what is of sequences itself."""
     version = next((entry.version for entry in model.opset_import if entry.domain == ""), NEWER)
     nodes = list(nodes_in(model.graph))
     walks = {node.op_type for node in nodes if any(a.type in GRAPHS for a in node.attribute)}
-    names = {node.op_type for node in nodes if not node.domain} - walks - {"Constant"}
+    names = {node.op_type for node in nodes if not node.domain} - walks - SEQUENCES - {"Constant"}
     kernels = [type(name, (_Kernel,), {}) for name in sorted(names)]
     return [*old_forms(version), Loop, *kernels]  # of two of one name the evaluator takes the first
 
