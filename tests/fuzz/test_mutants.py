@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+from typing import Any
 
 import pytest
 
@@ -26,19 +27,22 @@ def drawn(stage: str, kind: str) -> Fault:
     return next(one for one in found if one is not None and one.kind == kind)
 
 
-@pytest.mark.slow
+def slow(stage: str, kind: str) -> Any:
+    return pytest.param(stage, kind, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("stage", "kind"),
     [
-        (EXPORT, "half"),
-        (EXPORT, "dropout rate"),
+        slow(EXPORT, "half"),
+        slow(EXPORT, "dropout rate"),
         (PASS, "lost bias"),
-        (PLAN, "lost bias"),
-        (BUILD, "weight"),
+        slow(PLAN, "lost bias"),
+        slow(BUILD, "weight"),
         (BUILD, "frozen parameter"),
     ],
 )
-def test_a_fault_is_located(stage, kind):
+def test_a_fault_is_located(stage: str, kind: str) -> None:
     from benchmarks.mutants.__main__ import LOCATED, ended
 
     assert ended(network(), drawn(stage, kind))[0] == LOCATED
