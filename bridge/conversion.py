@@ -119,9 +119,11 @@ def attempt(
     require_keras()
     opened = _opened(watch, given, options, dequantize)
     planned = _planned(opened, watch, channels_last)
-    opened.model.meta["state"].require_memory(opened.title)
     from bridge.build.builder import build, raised_recursion_limit
+    from bridge.verification.fits import require_fit
 
+    if not planned.refusals:
+        require_fit(opened, planned, proof=options is not None)
     with watch.stage("build"), raised_recursion_limit(planned):
         built = build(planned, name=opened.title, outputs=opened.outputs)
     if options is None:

@@ -48,30 +48,6 @@ def channels_last() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def weights_to_come() -> Iterator[None]:
-    """Keras making layers whose weights are about to be given: what an initializer would draw is zeros. The layers
-    keep the initializer in their configs.
-
-    The matrix of an orthogonal one is decomposed, which takes longer than all else for large layers, and is not there
-    for halves on an accelerator.
-    """
-    from keras.src.initializers.random_initializers import RandomInitializer
-
-    add_weight = keras.Layer.add_weight
-
-    def add_zeros(layer: keras.Layer, *args: Any, initializer: Any = None, **settings: Any) -> Any:
-        if isinstance(keras.initializers.get(initializer), RandomInitializer):
-            initializer = "zeros"
-        return add_weight(layer, *args, initializer=initializer, **settings)
-
-    keras.Layer.add_weight = add_zeros  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        keras.Layer.add_weight = add_weight  # type: ignore[method-assign]
-
-
-@contextlib.contextmanager
 def double_precision() -> Iterator[None]:
     """Keras computing in float64 on every backend, left afterwards as it was found.
 
@@ -142,6 +118,11 @@ def ranks_by_place() -> bool:
 def counts_while_running() -> bool:
     """Whether `keras.ops.nonzero` may give as many indices as its numbers say."""
     return keras.backend.backend() != "jax"
+
+
+def copies_arrays() -> bool:
+    """Whether a tensor of an array is a copy, in memory that the backend never gives back."""
+    return keras.backend.backend() == "tensorflow"
 
 
 @contextlib.contextmanager

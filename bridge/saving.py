@@ -89,8 +89,11 @@ def save(path: Path, model: keras.Model, weights: WeightMap, report: Report) -> 
 
 def _write_model(path: Path, model: keras.Model, mark: str) -> None:
     """The model as Keras writes it, with `mark` as the archive's comment, which Keras neither reads nor keeps."""
+    from bridge.keras_memory import weights_written_one_by_one
+
     try:
-        model.save(path)
+        with weights_written_one_by_one():
+            model.save(path)
     except RuntimeError as error:  # h5py's, where the disk is full
         raise OSError(None, short_message(error)) from error
     with zipfile.ZipFile(path, "a") as archive:

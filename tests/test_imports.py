@@ -30,6 +30,7 @@ LAW = """
     ops
     frontend | passes | layers
     weights | files
+    keras_memory
     graph | keras_compat
     errors
 """
@@ -41,11 +42,11 @@ FRAMEWORKS = {
     "verification.bisect.seen_by_torch verification.training.*",
     "onnxscript": "frontend.source frontend.torch.*",
     "onnxruntime": "graph.session",
-    "keras": "testing layers.* ops.* build.* keras_compat files.keras_file saving serving.* summary generation backend conversion converted "
+    "keras": "testing layers.* ops.* build.* keras_compat keras_memory files.keras_file saving serving.* summary generation backend conversion converted "
     "verification.bisect.nodes verification.bisect.saved verification.doubt.alone verification.nodes verification.outputs "
     "verification.runners verification.saved verification.training.* verification.verify",
     "jax": "keras_compat",
-    "tensorflow": "keras_compat serving.saved_model",
+    "tensorflow": "keras_compat keras_memory serving.saved_model",
     "sympy": "graph.shapes frontend.torch.ranges passes.infer_shapes passes.normal_form passes.*_shapes ops.dims "
     "verification.inputs.requirements verification.inputs.sizes",
     "safetensors": "files.checkpoints",
@@ -57,6 +58,7 @@ FRAMEWORKS = {
 }
 PRIVATES = {  # what of others a module reads although they keep it to themselves: `_name`, and Keras's source
     "keras_compat": "*",
+    "keras_memory": "*",
     "graph.shapes": "_expr",
     "passes.infer_shapes": "_context",
     "passes.broadcast_shapes": "_broadcast _broadcast_dim",

@@ -16,7 +16,8 @@ from bridge.build.assembly import Assembly, Built, Frame, PendingLayer
 from bridge.build.site import assemble, stored_dims
 from bridge.graph import structure
 from bridge.graph.ranges import FREE, Ranges
-from bridge.keras_compat import channels_last, weights_to_come
+from bridge.keras_compat import channels_last
+from bridge.keras_memory import handed_over, weights_to_come
 from bridge.ops.contract import Plan, Tensor
 from bridge.ops.dims import require_size
 from bridge.weights.entry import Entry
@@ -120,7 +121,7 @@ def _filled(pending: PendingLayer, dtype: str | None) -> list[Entry]:
         if tuple(variable.shape) != weight.dims:
             shape = tuple(variable.shape)
             raise ValueError(f"{variable.path} has shape {shape}, its weight {weight.dims}: {weight.recipe}")
-        variable.assign(weight.copy() if dtype is None else weight.numpy(dtype))
+        variable.assign(handed_over(weight.copy()) if dtype is None else weight.numpy(dtype))
         if not weight.trainable:
             variable.trainable = False
         entries.append(Entry(variable, weight, pending.layer.name, path))

@@ -99,10 +99,17 @@ class Member(io.RawIOBase):
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         view = memoryview(buffer).cast("B")
         self._file.seek(self._start + self._at)
-        data = self._file.read(max(0, min(len(view), self._size - self._at)))
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+        count = self._file.readinto(view[: max(0, self._size - self._at)])  # type: ignore[attr-defined]
+        self._at += count
+        return int(count)
+
+
+def unpacked(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    """A member of an archive, read where it lies, or in memory if it is packed."""
+    member = archive.getinfo(name)
+    if member.compress_type != zipfile.ZIP_STORED:
+        return io.BytesIO(archive.read(member))
+    return Member(archive, member)  # type: ignore[return-value]
 
 
 Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | float | bool | None"

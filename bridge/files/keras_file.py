@@ -6,14 +6,13 @@ tensor to wait for while it reads, and has layers that read files or run other p
 
 from __future__ import annotations
 
-import io
 import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bridge.files.archives import SLACK, Json, Member, entries, open_measured, read_json, require_printable
+from bridge.files.archives import SLACK, Json, entries, open_measured, read_json, require_printable, unpacked
 
 if TYPE_CHECKING:
     import h5py
@@ -138,9 +137,7 @@ def _stored(archive: zipfile.ZipFile) -> int:
     member = archive.getinfo(WEIGHTS)
     if member.compress_type != zipfile.ZIP_STORED and member.file_size > MAX_LOOSE:
         raise ValueError("its weights are packed, which Keras does not do")
-    stored = member.compress_type == zipfile.ZIP_STORED
-    loose = Member(archive, member) if stored else io.BytesIO(archive.read(member))
-    with h5py.File(loose, "r") as file:
+    with h5py.File(unpacked(archive, WEIGHTS), "r") as file:
         total = sum(map(_bytes, _datasets(file)))
     if total > 4 * member.file_size + SLACK:
         raise ValueError(f"its weights have {member.file_size:,} bytes and claim to unpack to {total:,}")

@@ -41,7 +41,11 @@ def as_ir(given: Given) -> ir.Model:
     """ONNX IR of exactly what was given."""
     if isinstance(given, ir.Model):
         return given
-    return ir.from_proto(given) if isinstance(given, onnx.ModelProto) else ir.load(given)
+    if isinstance(given, onnx.ModelProto):
+        return ir.from_proto(given)
+    from bridge.frontend.onnx.mapped import load_mapped
+
+    return load_mapped(Path(given))
 
 
 def as_proto(given: Given) -> onnx.ModelProto:

@@ -6,16 +6,16 @@ import functools
 from typing import Any
 
 
-def session(model: bytes | str) -> Any:
-    """An `InferenceSession` of a serialised model, or of the path of one. Raises `ImportError` where onnxruntime is not
-    installed, and what it raises of a model that it refuses."""
+def session(model: bytes, folder: str | None = None) -> Any:
+    """An `InferenceSession` of a serialised model, whose external data lie in `folder`. Raises `ImportError` where
+    onnxruntime is not installed, and what it raises of a model that it refuses."""
     import onnxruntime
 
-    return onnxruntime.InferenceSession(model, _options(), providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, _options(folder), providers=["CPUExecutionProvider"])
 
 
-@functools.cache
-def _options() -> Any:
+@functools.lru_cache(maxsize=8)
+def _options(folder: str | None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -24,4 +24,6 @@ def _options() -> Any:
     options.add_session_config_entry("session.disable_prepacking", "1")  # which copies every weight
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.enable_cpu_mem_arena = False  # memory goes back at once
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     return options

@@ -38,7 +38,7 @@ class Filling:
 
     def assign(self) -> None:
         for entry in self.entries:
-            entry.variable.assign(entry.weight.copy())
+            entry.fill()
 
 
 def filling(pairs: Sequence[Pair], orders: Mapping[int, Orders]) -> Filling:
@@ -153,7 +153,7 @@ class _Keras2Variable:
         return bool(self.inner.trainable)
 
     def assign(self, value: np.ndarray) -> object:
-        return self.inner.assign(value)
+        return self.inner.assign(np.asarray(value))  # of Keras 2 only an array may be of another type
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.inner.numpy(), dtype, copy=copy)

@@ -14,7 +14,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from bridge.keras_compat import calls, weights_to_come
+from bridge.keras_compat import calls
+from bridge.keras_memory import weights_to_come
 
 # Layers that a scale and shift of their features folds into: which axes of the kernel are the features
 FOLDS: dict[type[keras.Layer], tuple[int, ...]] = {

@@ -18,6 +18,7 @@ from bridge.plan.planner import plan
 from bridge.verification import outputs
 from bridge.verification.bisect.training import first_in_training
 from bridge.verification.checks import ORT_KERAS, TORCH_KERAS, Check, Verification, all_pass
+from bridge.verification.fits import require_fit_in_float64
 from bridge.verification.inputs.odd import nudged
 from bridge.verification.inputs.sampler import Sampler
 from bridge.verification.mismatch import first_failed, first_in_float64
@@ -57,6 +58,7 @@ def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) ->
         if opened.module is None:
             raise SourceError("comparing in training needs the nn.Module itself: convert(module, args)")
         require_comparable(opened.module.module)
+    require_fit_in_float64(opened)
     double = opened.double_module if training else opened.double
     run: Run = double.torch or in_float64(as_ir(double.given))
     with double_precision():

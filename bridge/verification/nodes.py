@@ -103,6 +103,12 @@ def onnx_values(plan: Plan, values: list[ir.Value], trial: Trial) -> Arrays:
     return values_of(plan.model, [value.name for value in values], trial.inputs, trial.dtype)
 
 
+def room_for_values(plan: Plan, sizes: Sizes) -> float:
+    """The bytes of the values between nodes that a comparison has at once, of both sides, at these sizes."""
+    made = [_bytes(value, sizes) for step in plan.steps for value in step.node.outputs]
+    return 2.0 * max(min(sum(made), MAX_COMPARED_BYTES), max(made, default=0))
+
+
 def portions(
     shown: Sequence[tuple[ir.Node, ir.Value]], sizes: Sizes
 ) -> Iterator[list[tuple[ir.Node, ir.Value]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,17 +12,18 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from bridge.errors import MissingPackageError, NotRun, SourceError, calling, short_message
+from bridge.frontend.onnx.mapped import read_mapped
 from bridge.graph import structure
 from bridge.graph.axes import Perm
 from bridge.graph.few_bits import CARRIERS
 from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import RECURRENT
-from bridge.graph.rewriting import Emitter, all_nodes, input_of, is_onnx, sizes
+from bridge.graph.rewriting import Emitter, all_nodes, input_of, is_onnx
 from bridge.graph.session import session
 from bridge.keras_compat import being_compared, outputs_as_made, to_numpy
 from bridge.verification.metrics import Arrays
+from bridge.verification.weights_apart import without_weights
 
-MAX_INLINE_BYTES = 1 << 10  # bytes of an initializer that onnxruntime gets within the model
 FLOATS = {ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE}
 
 
@@ -33,15 +35,19 @@ class OnnxRuntime:
 
     def __init__(self, model: ir.Model | bytes | str):
         self.is_recurrent = isinstance(model, ir.Model) and any(map(_is_recurrent, all_nodes(model)))
+        self._weights: dict[str, np.ndarray] = {}
+        folder = str(Path(model).resolve().parent) if isinstance(model, str) else None
         if isinstance(model, ir.Model):
-            light, self._weights = _without_weights(model)
+            light, self._weights = without_weights(model)
             _fit_masks(light)
             _forget_shapes(light)
-            source: bytes | str = ir.to_proto(light).SerializeToString()
+            serialised = ir.to_proto(light).SerializeToString()
+        elif isinstance(model, str):
+            serialised = read_mapped(Path(model)).SerializeToString()
         else:
-            source, self._weights = model, {}
+            serialised = model
         try:
-            self._session = session(source)
+            self._session = session(serialised, folder)
         except ImportError as error:
             raise MissingPackageError("the proof needs onnxruntime: pip install onnxruntime") from error
         except Exception as error:
@@ -100,26 +106,6 @@ def _readable(graph: ir.Graph, value: ir.Value) -> ir.Value:
     cast.outputs[0].name, cast.outputs[0].dtype = f"{value.name}_as_{carrier}", dtype
     graph.append(cast)
     return cast.outputs[0]
-
-
-def _without_weights(model: ir.Model) -> tuple[ir.Model, dict[str, np.ndarray]]:
-    """The model with its larger initializers as inputs, which onnxruntime reads where they lie: of an initializer it
-    makes a copy."""
-    light, arrays = model.clone(), dict[str, np.ndarray]()
-    for name, value in list(light.graph.initializers.items()):
-        tensor = value.const_value
-        if tensor is not None and tensor.nbytes > MAX_INLINE_BYTES and _is_numpy(tensor.dtype):
-            arrays[name] = np.ascontiguousarray(tensor.numpy())
-            value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(sizes(tensor))
-            value.const_value = None
-            del light.graph.initializers[name]
-            light.graph.inputs.append(value)
-    return light, arrays
-
-
-def _is_numpy(dtype: ir.DataType) -> bool:
-    """Whether numpy has numbers of this type, and not somebody beside it."""
-    return dtype != ir.DataType.STRING and dtype.numpy().isbuiltin == 1
 
 
 def _forget_shapes(model: ir.Model) -> None:

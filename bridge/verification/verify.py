@@ -29,7 +29,8 @@ from bridge.verification.precision import precision
 from bridge.verification.reference.as_given import Evaluator, Runner, as_given, in_float64
 from bridge.verification.runners import OnnxRuntime, in_order, keras_call, onnxruntime_at
 from bridge.verification.trials import Run, Trial, odd_trials, smallest_sizes, trials, values_drawn, varies
-from bridge.weights.weight_map import split_by_parameters
+from bridge.weights.memory import same_bits
+from bridge.weights.weight_map import pulled_to_read, split_by_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -179,9 +180,9 @@ def weights_not_back(weights: WeightMap) -> Iterator[Check]:
     if weights.one_way:
         return
     for part in split_by_parameters(weights):  # the whole of them takes as much memory again
-        state = part.pull()
+        state = pulled_to_read(part)
         for name, value in part.state.values.items():
-            if state[name].dtype != value.dtype or state[name].tobytes() != value.tobytes():
+            if state[name].dtype != value.dtype or not same_bits(state[name], value):
                 rounded = f", as {SINGLE.format(rounds_double())}" if _is_rounded(value) else ""
                 yield Check(
                     BACK,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol, TypedDict
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bridge.weights.recipes import Recipe, Written
     from bridge.weights.weight import Weight
 
@@ -48,6 +50,14 @@ class Entry:
     def recipe(self) -> Recipe:
         return self.weight.recipe
 
+    def fill(self, values: Mapping[str, np.ndarray] | None = None) -> None:
+        """Give the variable what the recipe makes of the weight's own values, or of others."""
+        from bridge.keras_memory import handed_over  # Keras is loaded by those who have a variable
+
+        self.variable.assign(handed_over(self.weight.copy(values)))
+
     def pull(self, into: dict[str, np.ndarray]) -> None:
         """Write the variable's value back into the parameters `into`."""
-        self.recipe.pull(np.asarray(self.variable, self.weight.dtype.numpy()), into)
+        from bridge.keras_memory import numbers
+
+        self.recipe.pull(np.asarray(numbers(self.variable), self.weight.dtype.numpy()), into)

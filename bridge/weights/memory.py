@@ -4,7 +4,6 @@ processor's caches."""
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,16 +14,8 @@ if TYPE_CHECKING:
 WINDOW_SIZES = 32  # sizes below are taken for those of a kernel's window
 ROWS = 512  # of a block copied at once: how many elements lie side by side where it goes
 BLOCK = 3 << 15  # its elements in all: the processor's second cache holds them
+PORTION = 1 << 20  # bytes compared at once
 LINE = 64  # bytes of a cache line
-
-
-def available() -> float:
-    """The bytes of memory that may be taken without others being pushed out; infinitely many where nothing says it."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return math.inf
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), math.inf)
 
 
 def aligned_empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
@@ -38,6 +29,15 @@ def aligned_empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
 def placeholder(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
     """An array that takes no room, for its shape and type: that of a value which is held elsewhere."""
     return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays of one shape and type are the same, NaN and the sign of zeros too, whatever the orders in
+    which they lie; compared in portions."""
+    one, other = (array.reshape(1) if array.ndim == 0 else array for array in (one, other))
+    rows = max(1, PORTION * len(one) // max(one.nbytes, 1))
+    portions = (slice(start, start + rows) for start in range(0, len(one), rows))
+    return all(one[portion].tobytes() == other[portion].tobytes() for portion in portions)
 
 
 def copy_in_blocks(value: np.ndarray, into: np.ndarray) -> None:

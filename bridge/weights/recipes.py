@@ -104,6 +104,11 @@ class Recipe(ABC):
         return all(source.linear for source in self.sources)
 
     @cached_property
+    def moves(self) -> bool:
+        """Whether it holds all numbers of its parameters, in other places, as they are."""
+        return self.linear and not self.contains(Narrow, Sum, Scale)
+
+    @cached_property
     def depth(self) -> int:
         """How many recipes stand above one another."""
         return 1 + max((source.depth for source in self.sources), default=0)
@@ -174,7 +179,7 @@ class Param(Recipe, kind="param"):
         return state[self.name]
 
     def view(self, into):
-        return into[self.name]
+        return into.get(self.name)
 
     def put(self, value, into):
         into[self.name] = value

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from bridge.errors import SourceError
 from bridge.weights.algebra import concat, narrow, reshape, transpose
-from bridge.weights.memory import aligned_empty, available, placeholder
+from bridge.weights.memory import aligned_empty, placeholder
 from bridge.weights.normed import SpectralNorm, WeightNorm
 from bridge.weights.recipes import Fill, Param, Recipe, Scale, Sum
 
@@ -58,19 +58,8 @@ class State:
     def only(self, names: Set[str]) -> State:
         """What of the state is called `names`, or is one with what is."""
         aliases = {alias: name for alias, name in self.aliases.items() if name in names}
-        values = {name: value for name, value in self.values.items() if name in names or name in aliases}
+        values = {name: self.values[name] for name in sorted({*names, *aliases})}
         return replace(self, values=values, aliases=aliases)
-
-    def require_memory(self, title: str) -> None:
-        """Raise `SourceError` where Keras's variables, which are a copy of what is read, cannot fit beside it."""
-        sizes = [self.values[name].nbytes for name in self.read]
-        copies, largest, free = sum(sizes), max(sizes, default=0), available()
-        if copies + largest > free:
-            raise SourceError(
-                f"{title}: Keras's copy of its weights takes {copies / 1e9:.3g} GB, and the largest of them "
-                f"{largest / 1e9:.3g} GB on its way; {free / 1e9:.3g} GB of memory are free: free more, or "
-                f"convert it on a machine that has more"
-            )
 
     def settled(self, kept: Set[str]) -> State:
         """The same, with a copy of the values that are `kept`, and of the others what shape and type they have."""
@@ -128,6 +117,10 @@ class Weight(ir.LazyTensor):
             held = np.asarray(self.recipe.push(self.state.values), self.dtype.numpy(), order="C")
             self._seen = weakref.ref(held)
         return held
+
+    def view(self) -> np.ndarray | None:
+        """The value where it lies in its parameter, or None if it does not."""
+        return self.recipe.view(self.state.values)
 
     def copy(self, values: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
         """The value, or what it is of other `values`, in memory of its own: Keras may keep what it is given."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from bridge.weights.recipes import Scale, Sum
 from bridge.weights.tensors import tensor_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
     import torch
 
@@ -72,11 +73,18 @@ class WeightMap:
     def kept(self) -> frozenset[str]:
         """The entries of the state that variables alone do not give back: those that no recipe uses or uses in part,
         and those that are summed, scaled or computed with."""
-        covered = {name: np.zeros(value.shape, bool) for name, value in self.state.values.items()}
-        for entry in self:
-            if entry.recipe.linear and not entry.recipe.contains(Sum, Scale):
-                entry.recipe.adjoint(np.ones(entry.recipe.shape, bool), covered)
-        return frozenset(n for n, seen in covered.items() if not seen.all() and n not in self.state.aliases)
+        left = self.state.values.keys() - self.state.aliases.keys()
+        left.difference_update(*(entry.recipe.names for entry in self if entry.recipe.moves))
+        moved = [e for e in self if e.recipe.linear and not e.recipe.contains(Sum, Scale)]
+        narrowed = WeightMap([e for e in moved if left.intersection(e.recipe.names)], self.state)
+        for part in split_by_parameters(
+            narrowed
+        ):  # all that is covered of the whole of them takes a quarter of it
+            covered = {name: np.zeros(value.shape, bool) for name, value in part.state.values.items()}
+            for entry in part:
+                entry.recipe.adjoint(np.broadcast_to(True, entry.recipe.shape), covered)
+            left.difference_update(name for name, seen in covered.items() if seen.all())
+        return frozenset(left)
 
     @cached_property
     def constants(self) -> frozenset[str]:
@@ -101,11 +109,15 @@ class WeightMap:
         Example:
             >>> np.savez("weights.npz", **result.weights.pull())
         """
+        return self._pulled(set())
+
+    def _pulled(self, lying: Set[str]) -> dict[str, np.ndarray]:
+        """`pull`, without memory for what is `lying` in a variable."""
         if self.one_way:
             raise WeightsError(
                 f"cannot go back to torch: {', '.join(self.one_way)} were folded into other weights"
             )
-        values = self.state.values.items()
+        values = ((name, value) for name, value in self.state.values.items() if name not in lying)
         state = {
             name: np.array(value) if name in self.kept else np.empty(value.shape, value.dtype)
             for name, value in values
@@ -141,7 +153,7 @@ class WeightMap:
         for entry in self:
             if not entry.recipe.invertible:
                 continue
-            entry.variable.assign(entry.weight.copy(state))
+            entry.fill(state)
         values = self.state.values
         values.update(
             {name: np.array(state[name], values[name].dtype) for name in self.kept if name in state}
@@ -229,6 +241,14 @@ def split_by_parameters(weights: WeightMap) -> Iterator[WeightMap]:
         parts.update((name, merged) for each in merged for name in each.recipe.names)
     for part in {id(part): part for part in parts.values()}.values():
         yield WeightMap(part, weights.state.only({name for entry in part for name in entry.recipe.names}))
+
+
+def pulled_to_read(weights: WeightMap) -> dict[str, np.ndarray]:
+    """What `WeightMap.pull` gives, to be read and not kept: a parameter whose numbers are all in one variable lies
+    there. Raises what that does."""
+    users = Counter(name for entry in weights for name in entry.recipe.names)
+    moved = {name for entry in weights if entry.recipe.moves for name in entry.recipe.names}
+    return weights._pulled({name for name in moved if users[name] == 1})
 
 
 def detach_from_source(weights: WeightMap) -> WeightMap:

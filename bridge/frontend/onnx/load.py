@@ -17,6 +17,7 @@ from bridge.errors import SourceError, short_message
 from bridge.frontend.onnx.defined import define
 from bridge.frontend.onnx.dequantized import dequantize
 from bridge.frontend.onnx.expressions import lower
+from bridge.frontend.onnx.mapped import without_mapped
 from bridge.frontend.onnx.names import drop_hints, name_sizes
 from bridge.frontend.onnx.opsets import raise_opset
 from bridge.frontend.onnx.read import check_in_memory, read
@@ -60,13 +61,11 @@ def _raised(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
         source = ir.to_proto(source)
     if isinstance(source, str | Path):
         proto, where = read(Path(source)), str(source)
-        subject: onnx.ModelProto | str = str(source)
     else:
         proto, where = source, "the model given"
-        subject = proto
         check_in_memory(proto, where)
     try:
-        onnx.checker.check_model(subject)
+        onnx.checker.check_model(without_mapped(proto))
     except Exception as error:
         raise SourceError(f"{where}: not a valid ONNX model: {short_message(error)}") from error
     try:
@@ -107,7 +106,7 @@ def _with_weights(model: ir.Model) -> ir.Model:
             tensor = value.const_value
             if tensor is None or not tensor.dtype.is_floating_point():
                 continue
-            array = np.require(tensor.numpy(), requirements="A")
+            array = tensor.numpy()  # of a file perhaps unaligned
             if value in stored and not _is_empty_state(value, array) or _is_learnt(array):
                 value.name = name = unused(str(value.name), state.values)
                 state.values[name] = array

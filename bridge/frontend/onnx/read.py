@@ -20,13 +20,13 @@ from bridge.errors import CONTROLS, SourceError, readable, short_message
 from bridge.files.atomic import require_file
 from bridge.frontend.onnx.attributes import check_attributes
 from bridge.frontend.onnx.functions import check_functions
+from bridge.frontend.onnx.mapped import MIN_MAPPED_BYTES, read_mapped
 from bridge.graph.axes import MAX_RANK
 from bridge.graph.walk import Graph, graphs, tensors
 
 MAX_BYTES = 8 << 30  # of the file together with its external data
 # By which tensors may exceed the files that they are read from, where they overlap
 MAX_SHARED_BYTES = 256 << 20
-MIN_MAPPED_BYTES = 1 << 20  # of a tensor that stays in the file that it lies in
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -37,7 +37,7 @@ def read(path: Path) -> onnx.ModelProto:
     if size > MAX_BYTES:
         raise SourceError(f"{path}: larger than {MAX_BYTES >> 30} GiB")
     try:
-        proto = onnx.load(path, load_external_data=False)
+        proto = read_mapped(path)
     except (DecodeError, onnx.onnx_cpp2py_export.checker.ValidationError) as error:
         raise SourceError(f"{path}: not an ONNX file, or a truncated one ({short_message(error)})") from error
     except OSError as error:
@@ -205,7 +205,7 @@ def _read_external(proto: onnx.ModelProto, path: Path, size: int) -> None:
     files = {
         name: _external_file(path, folder, name) for name in {_information(path, t).location for t in outside}
     }
-    total = size + sum(file.stat().st_size for file in files.values())
+    total = size + sum(file.stat().st_size for file in {*files.values()} - {path.resolve()})
     if total > MAX_BYTES:
         raise SourceError(f"{path}: larger than {MAX_BYTES >> 30} GiB with its external data")
     if sum(map(_bytes, outside)) > total + MAX_SHARED_BYTES:
