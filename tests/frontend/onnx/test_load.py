@@ -15,7 +15,7 @@ import pytest
 
 import bridge
 from bridge.frontend.onnx.load import load
-from bridge.frontend.onnx.mapped import MIN_MAPPED_BYTES
+from bridge.frontend.onnx.mapped import MIN_MAPPED_BYTES, read_mapped
 
 ROWS = MIN_MAPPED_BYTES // 4 // 64 + 1
 TEXT = f"""<ir_version: 10, opset_import: ["" : 20]>
@@ -56,6 +56,22 @@ def test_large_weights_are_mapped(path: Path) -> None:
     values = load(path).meta["state"].values
     assert isinstance(_holder(values["w"]), mmap.mmap)
     assert not isinstance(_holder(values["b"]), mmap.mmap)
+
+
+def test_a_file_is_read_without_its_large_weights(path: Path) -> None:
+    light, whole = read_mapped(path), onnx.load(path)
+    assert light.ByteSize() < MIN_MAPPED_BYTES
+    onnx.load_external_data_for_model(light, str(path.parent))
+    for proto in (light, whole):
+        for tensor in proto.graph.initializer:
+            tensor.ClearField("data_location")
+    assert light == whole
+
+
+def test_a_file_that_is_cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(bridge.SourceError, match="not an ONNX file"):
+        load(path)
 
 
 def test_they_convert_and_are_let_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
