@@ -107,9 +107,10 @@ def weights_read_one_by_one(opened: Callable[[zipfile.ZipFile, str], IO[bytes]])
 
         def __getitem__(self, key: str) -> Any:
             found = self._h5_entry_group[key]
-            if found.nbytes < LARGE or found.dtype.isbuiltin != 1:
+            dtype = np.dtype(found.dtype.str)  # one of numpy's own, as those of h5py are not
+            if found.nbytes < LARGE or dtype.kind not in "iufc" or not dtype.isnative:
                 return super().__getitem__(key)
-            array = _mapped(found.shape, found.dtype)
+            array = _mapped(found.shape, dtype)
             found.read_direct(array)
             return handed_over(array)
 

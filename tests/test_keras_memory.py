@@ -13,6 +13,7 @@ import pytest
 from keras import layers
 from keras.src.saving import saving_lib
 
+from bridge import keras_memory
 from bridge.files.archives import unpacked
 from bridge.keras_memory import (
     LARGE,
@@ -87,11 +88,15 @@ def test_keras_asks_whether_all_weights_fit_into_memory_once_more(tmp_path, monk
     assert len(asked) == 2
     with weights_written_one_by_one():
         model.save(tmp_path / "n.keras")
-    opened = []
+    opened, given = [], []
+    monkeypatch.setattr(
+        keras_memory, "handed_over", lambda array: given.append(array.shape) or handed_over(array)
+    )
     with weights_read_one_by_one(lambda *member: opened.append(member) or unpacked(*member)):
         again = keras.saving.load_model(tmp_path / "n.keras")
     assert len(asked) == 2
     assert len(opened) == 1
+    assert given == [(ROWS, 64)]
     np.testing.assert_array_equal(np.asarray(again.layers[0].kernel), np.asarray(model.layers[0].kernel))
     assert sorted(os.listdir(tmp_path)) == ["m.keras", "n.keras"]
     with zipfile.ZipFile(tmp_path / "n.keras") as archive:
