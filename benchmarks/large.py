@@ -1,8 +1,9 @@
-"""Memory and time of large decoders: `python -m benchmarks.large [module|file] [millions of parameters ...]`.
+"""Memory and time of large decoders: `python -m benchmarks.large [module|file|inside] [millions of parameters ...]`.
 
 The decoder (GPT-2's form, random weights) is converted and saved, converted with its proof, and loaded, each in a
-process of its own. Memory is the peak of anonymous memory above what the process held before, in units of the weights;
-beside it, what writing and reading the bytes of the weights once takes.
+process of its own: from a module, a file with its weights beside it, or one with them inside. Memory is the peak of
+anonymous memory above what the process held before, in units of the weights; beside it, what writing and reading the
+bytes of the weights once takes.
 """
 
 from __future__ import annotations
@@ -110,10 +111,13 @@ def measure(step: str, kind: str, millions: float, folder: Path) -> None:
     module = decoder(millions)
     weights = sum(value.nbytes for value in module.parameters())
     source: nn.Module | Path = module
-    if kind == "file":
+    if kind != "module":
         source = folder / "decoder.onnx"
         if not source.exists():
-            torch.onnx.export(module, (TOKENS,), source, dynamic_shapes=SHAPES, dynamo=True, verbose=False)
+            torch.onnx.export(
+                module, (TOKENS,), source, dynamic_shapes=SHAPES, dynamo=True, verbose=False,
+                external_data=kind == "file",
+            )  # fmt: skip
     del module
     match step:
         case "convert":
