@@ -105,8 +105,8 @@ def onnx_values(plan: Plan, values: list[ir.Value], trial: Trial) -> Arrays:
 
 def room_for_values(plan: Plan, sizes: Sizes) -> float:
     """The bytes of the values between nodes that a comparison has at once, of both sides, at these sizes."""
-    made = [_bytes(value, sizes) for step in plan.steps for value in step.node.outputs]
-    return 2.0 * max(min(sum(made), MAX_COMPARED_BYTES), max(made, default=0))
+    both = [_bytes(value, sizes) for step in plan.steps for value in step.node.outputs]  # of 4 bytes each
+    return float(max(min(sum(both), 2 * MAX_COMPARED_BYTES), max(both, default=0)))
 
 
 def portions(

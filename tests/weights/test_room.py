@@ -59,7 +59,7 @@ WEIGHTS = 4 * (100 * 300 + 300)
         (
             3 * WEIGHTS,
             True,
-            r"0.32 GB for the values of its proof, .* are free; convert it with verify=False, compare at smaller sizes "
+            r"0.16 GB for the values of its proof, .* are free; convert it with verify=False, compare at smaller sizes "
             r"\(Verify\(sizes=…\)\), give it in float16 or convert it where there is more",
         ),
         (3 * WEIGHTS, False, ""),
