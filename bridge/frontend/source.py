@@ -102,12 +102,12 @@ class Source:
         """The same in float64: a module exported again, or else a graph with all its numbers widened, which where
         forward names a dtype is the one that torch exported. Raises one of `bridge`'s errors where it is none."""
         if self.module is None:
-            return self._widened
+            return self.widened
         try:
             return self.double_module
         except (ExportError, SourceError) as error:
             note = f"in float64 the graph that torch exported stands for the module, which does not run there: {error}"
-            return replace(self._widened, notes=(note,), retraceable=False)
+            return replace(self.widened, notes=(note,), retraceable=False)
 
     @cached_property
     def double_module(self) -> Source:
@@ -118,13 +118,16 @@ class Source:
         return replace(load_torch(double.module, args, kwargs, self.dynamic_shapes), asked=self.asked)
 
     @property
-    def _widened(self) -> Source:
+    def widened(self) -> Source:
         """The graph as it was given, or, with operators of domains whose kernels have 32 bits, written out."""
         from bridge.frontend.onnx.double import in_double
         from bridge.frontend.onnx.load import load
         from bridge.frontend.onnx.lowered import SINGLE
 
         given = as_ir(self.given)
+        if self.torch is not None:
+            wide = in_double(given, exported=True)
+            return replace(self, model=wide, given=wide, torch=None)
         wide = in_double(load(self.given) if SINGLE & set(given.opset_imports) else given)
         return replace(self, model=load(wide), given=wide, torch=None)
 

@@ -21,7 +21,9 @@ from bridge.verification.checks import ORT_KERAS, TORCH_KERAS, Check, Verificati
 from bridge.verification.fits import require_fit_in_float64
 from bridge.verification.inputs.odd import nudged
 from bridge.verification.inputs.sampler import Sampler
+from bridge.verification.metrics import cast
 from bridge.verification.mismatch import first_failed, first_in_float64
+from bridge.verification.precision import precision
 from bridge.verification.reference.as_given import as_given, in_float64
 from bridge.verification.trials import Run, Trial, trials_that_run
 from bridge.verification.work import SLOWER
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from bridge.verification.bisect.origin import Located
     from bridge.verification.training.sides import ByName
 
+NAMED = "in float64 the graph that torch exported stands for the module, which computes in {} where it names that type"
 OTHERWISE = "in float64 other ways were compared than the model takes, where Keras rounds: {}"
 
 
@@ -59,32 +62,39 @@ def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) ->
             raise SourceError("comparing in training needs the nn.Module itself: convert(module, args)")
         require_comparable(opened.module.module)
     require_fit_in_float64(opened)
-    double = opened.double_module if training else opened.double
-    run: Run = double.torch or in_float64(as_ir(double.given))
+    double = _in_double(opened)
     with double_precision():
-        simple = simplify(double.model)
-        Ranges.of(planned.model).enter(simple)
-        made = plan(simple)
-        built = build(made)
-        sampler = Sampler.of(simple, double.examples, opened.asked, double.model)
-        single = _rounding(opened, dtype, run)
-        found = _outputs_in_float64(_Wide(double, made, built, run, sampler), single, dtype)
-        # torch steps what its weights are read from
-        apart = replace(built, weights=detach_from_source(built.weights))
-        trained = parity(apart, double.torch, sampler) if training and double.torch else None
+        wide = _Wide.of(double, opened, planned)
+        found = _outputs_in_float64(wide, _rounding(opened, dtype, wide.run), dtype)
+        learning = None
+        if training:
+            learning = wide if double.torch else _Wide.of(opened.double_module, opened, planned)
+            # torch steps what its weights are read from
+            apart = replace(learning.built, weights=detach_from_source(learning.built.weights))
+            assert learning.source.torch is not None
+            trained = parity(apart, learning.source.torch, learning.sampler)
     if double.torch is None:
         found = found.joined(Verification(notes=double.notes))
-    if built.twins and dtype != "float64":
-        found = found.joined(Verification(notes=(OTHERWISE.format(_reasons(built.twins)),)))
-    if trained is None:
+    if wide.built.twins and dtype != "float64":
+        found = found.joined(Verification(notes=(OTHERWISE.format(_reasons(wide.built.twins)),)))
+    if learning is None:
         return found
     if dtype == "float32" and opened.module is not None:
         check = _float32_gradients(opened.module.copy(), opened, planned, trained.wanted)
         found = found.joined(Verification((check,)))
-    located = first_in_training(trained.checks, double, built)
+    located = first_in_training(trained.checks, learning.source, learning.built)
     return found.joined(
         Verification(trained.checks, gradients=trained.gradients, notes=trained.notes, located=located)
     )
+
+
+def _in_double(opened: Source) -> Source:
+    """A source in float64. Where torch computes in another type there, because forward names it, the graph that torch
+    exported is, with all its numbers widened."""
+    double = opened.double
+    if double.torch is None or (named := precision(double.model.graph)) == "float64":
+        return double
+    return replace(opened.widened, notes=(NAMED.format(named),), retraceable=False)
 
 
 def _reasons(twins: Sequence[str]) -> str:
@@ -100,6 +110,15 @@ class _Wide:
     built: Built
     run: Run
     sampler: Sampler
+
+    @classmethod
+    def of(cls, double: Source, opened: Source, planned: Plan) -> _Wide:
+        simple = simplify(double.model)
+        Ranges.of(planned.model).enter(simple)
+        made = plan(simple)
+        examples = double.examples or opened.examples and cast(opened.examples, "float64")
+        sampler = Sampler.of(simple, examples, opened.asked, double.model)
+        return cls(double, made, build(made), double.torch or in_float64(as_ir(double.given)), sampler)
 
     def departed(self, failed: Check) -> Located | None:
         """Where it departs, at the first inputs."""

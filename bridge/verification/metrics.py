@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from bridge.weights.tensors import BRAIN
+
 Arrays = list[np.ndarray]
 Attributes = dict[str, Any]  # of a node by name, as plain Python: numbers, texts and lists of either
 
@@ -85,4 +87,4 @@ def elements_at(arrays: Arrays, places: Arrays | None) -> Arrays:
 
 def cast(inputs: Arrays, dtype: str) -> Arrays:
     """The inputs of floating point in `dtype`."""
-    return [x.astype(dtype) if x.dtype.kind == "f" else x for x in inputs]
+    return [x.astype(dtype) if x.dtype.kind == "f" or x.dtype == BRAIN else x for x in inputs]

@@ -39,7 +39,6 @@ from bridge.verification.work import Budget
 if TYPE_CHECKING:
     from bridge.frontend.source import Source
 
-NAMED = "in float64 too the source computes in {} where it names that type, which bounds what is shown there"
 LOST = 0.5  # of the largest magnitude, by which values are off that have no digit left
 
 
@@ -102,8 +101,6 @@ def compare_double(
     the first sizes has to be something."""
     call, finer, alone = keras_call(model), step_of(sampler.precision) / step_of(dtype), Alone(source)
     shapes = Shapes.of(sampler.graph)
-    if sampler.precision != "float64":
-        refused.append(NAMED.format(sampler.precision))
     for place, (draw, want) in enumerate(trials_that_run(double, sampler, refused, budget)):
         trial = Trial(draw.sizes, draw.inputs, None, want, dtype="float64")
         try:

@@ -90,12 +90,12 @@ def test_a_precision_is_proved_and_named(make, shape, dtype, said) -> None:
 
 
 @pytest.mark.parametrize("dtype", [HALF, BRAIN])
-def test_a_source_that_names_a_precision_is_held_to_that(dtype: torch.dtype) -> None:
+def test_a_source_that_names_a_precision_is_proved_by_its_graph(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     report = bridge.convert(Named().to(dtype).eval(), torch.randn(2, 8, dtype=dtype)).report
     assert report.proved
-    assert "in float64 too the source computes in float32" in str(report)
-    assert all(check.limit < 1e-5 for check in report.checks if check.dtype == "float64")
+    assert any("stands for the module, which computes in float32" in note for note in report.notes)
+    assert {check.limit for check in report.checks if check.dtype == "float64"} == {1e-10}
 
 
 def test_a_report_names_the_precision(tmp_path) -> None:

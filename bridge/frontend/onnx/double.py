@@ -27,11 +27,12 @@ DTYPES = frozenset({"to", "dtype", "output_dtype", "output_datatype"})  # attrib
 DOUBLE, SINGLE = "tensor(double)", "tensor(float)"
 
 
-def in_double(given: ir.Model) -> ir.Model:
+def in_double(given: ir.Model, exported: bool = False) -> ir.Model:
     """A copy of `given` in float64. Where an operator takes or gives 32 bits only (the scales of a Resize), casts
-    stand around it, or its definition in its place."""
+    stand around it, or its definition in its place. Of a graph that torch `exported` sizes are no strangers' words."""
     model = given.clone()
-    name_sizes(model)  # of which a definition may need the algebra
+    if not exported:
+        name_sizes(model)  # of which a definition may need the algebra
     define(model, SINGLE_ONLY)
     held = [
         *(value for graph in model.graphs() for value in graph.inputs),
