@@ -19,6 +19,8 @@ import numpy as np
 from bridge.keras_compat import copies_arrays
 
 LARGE = 1 << 20  # bytes of an array for which a copy is worth avoiding
+# Of a mapping that a process has for itself and no child of it writes into, where systems tell them apart
+OWN: dict[str, Any] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
 @contextlib.contextmanager
@@ -54,7 +56,7 @@ def _zeros(shape: Sequence[int], dtype: str) -> Any:
 
 def _mapped(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
     """Zeros in a mapping of their own: they begin a page, take room where they are written, and give it back."""
-    return np.frombuffer(mmap.mmap(-1, math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
+    return np.frombuffer(mmap.mmap(-1, math.prod(shape) * dtype.itemsize, **OWN), dtype).reshape(shape)
 
 
 def handed_over(array: np.ndarray) -> Any:

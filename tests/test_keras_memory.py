@@ -81,6 +81,17 @@ def test_a_variable_copies_what_is_not_handed_over():
     assert np.asarray(kernel).ctypes.data != numbers(kernel).ctypes.data
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no children")
+def test_what_a_child_writes_is_its_own():
+    array = keras_memory._mapped((LARGE,), np.dtype("uint8"))
+    child = os.fork()
+    if child == 0:
+        array[0] = 1
+        os._exit(int(array[0]))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert array[0] == 0
+
+
 def test_keras_asks_whether_all_weights_fit_into_memory_once_more(tmp_path, monkeypatch):
     """It does in both directions, and where it is told that they do not, both go on without."""
     model, asked = keras.Sequential([keras.Input((ROWS,)), layers.Dense(64)]), []
@@ -151,4 +162,4 @@ def test_weights_are_held_once(tmp_path):
     assert converted < 1.4, (converted, saved, proved, loaded)
     assert saved < 0.4, (converted, saved, proved, loaded)
     assert proved < 1.6, (converted, saved, proved, loaded)
-    assert loaded < 1.4, (converted, saved, proved, loaded)
+    assert 0.9 < loaded < 1.4, (converted, saved, proved, loaded)
