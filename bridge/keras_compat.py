@@ -29,11 +29,11 @@ TWINS = {
     "MultiHeadAttention": "TensorFlow rounds the scale of its scores",
     "pooling of three axes": "TensorFlow has none",
 }
+ITEMSIZE = 4  # bytes of a number, as good as any
 NO_KERNEL = re.compile(  # as TensorFlow says of arrays that have more axes than its kernels take
     r"is not supported yet|Unhandled input dimensions|rank not in|Input dims must be|only support up to|"
     r"not implemented for tensors of rank|Rank of output tensor must be"
 )
-ITEMSIZE = 4  # bytes of a number, as good as any
 
 
 @contextlib.contextmanager
@@ -75,8 +75,7 @@ def double_precision() -> Iterator[None]:
 
 
 def rounds_double() -> str:
-    """The backend with which Keras rounds to float32 what is said to be in float64, or makes it of numbers that it
-    rounds; "" for the one that does not."""
+    """The backend with which Keras rounds what is said to be in float64, or the numbers it is made of, if it does."""
     backend = keras.backend.backend()
     return "" if backend == "tensorflow" else backend
 
@@ -152,8 +151,7 @@ def full_precision() -> Iterator[None]:
 
 @contextlib.contextmanager
 def being_compared() -> Iterator[None]:
-    """Keras in `full_precision`, which keeps no more than it needs (`letting_go`), silent where a softmax is over an
-    axis of 1, as sizes of 1 are tried too."""
+    """Keras in `full_precision` and `letting_go`, silent where a softmax is over an axis of 1: such sizes are tried."""
     with full_precision(), letting_go(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You are using a softmax over axis")
         yield
@@ -174,8 +172,7 @@ def letting_go() -> Iterator[None]:
 
 
 def outputs_as_made(model: keras.Model, inputs: Sequence[np.ndarray]) -> Iterator[tuple[int, Any]]:
-    """The outputs of `model`, each with its place among them, as soon as it is there and in the order in which they
-    are made: nobody but the caller has all of them at once."""
+    """The outputs of `model`, each with its place among them, as soon as it is made: only the caller keeps them."""
     pairs = zip(model.inputs, inputs, strict=True)
     given = [keras.ops.convert_to_tensor(array, dtype=x.dtype) for x, array in pairs]
     places: dict[int, list[int]] = {}
@@ -199,8 +196,7 @@ def _run_letting_go(
 def _values(
     model: Any, inputs: Any, operation_fn: Callable[[Any], Any] = lambda step: step, call_fn: Any = None
 ) -> Iterator[tuple[keras.KerasTensor, Any]]:
-    """The value of every tensor of the model, in the order of their depth; each is kept as long as somebody is left to
-    read it."""
+    """The value of every tensor of the model, in the order of their depth, kept as long as somebody will read it."""
     steps, values = _nodes(model), dict[int, Any]()
     readers = Counter(id(x) for node in steps for x in node.input_tensors)
 
@@ -265,8 +261,7 @@ def depth(model: keras.Model) -> int:
 
 
 def made_by(tensor: object) -> tuple[keras.Layer, int] | None:
-    """The layer, or operation in the place of one, that a symbolic tensor comes from, and which of its calls; None if
-    it comes from none, or is one of Keras 2."""
+    """The layer, or operation, that a symbolic tensor comes from, and which of its calls; None if it has none."""
     history = getattr(tensor, "_keras_history", None)
     operation = getattr(history, "operation", None)
     return None if history is None or operation is None else (operation, history.node_index)
@@ -305,6 +300,11 @@ def with_exact_scale(attention: keras.layers.MultiHeadAttention) -> keras.layers
 def place_of(variable: object, optimizer: keras.optimizers.Optimizer) -> int:
     """Which of the variables that `optimizer` was built with `variable` is, be it TensorFlow's own in a step."""
     return int(optimizer._get_variable_index(variable))
+
+
+def stepped(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """The variables that `optimizer` was built with, in their order."""
+    return list(optimizer._trainable_variables)
 
 
 def largest_bytes(model: keras.Model) -> int:

@@ -30,7 +30,7 @@ from bridge.weights.memory import placeholder
 from bridge.weights.recipes import Recipe
 from bridge.weights.soundness import require_sound
 from bridge.weights.weight import State, Weight
-from bridge.weights.weight_map import WeightMap
+from bridge.weights.weight_map import WeightMap, in_order
 
 if TYPE_CHECKING:
     import keras
@@ -171,7 +171,7 @@ def _weight_map(path: Path, model: keras.Model, header: Header, arrays: dict[str
         dtype = ir.DataType.from_numpy(np.dtype(state.values[recipe.names[0]].dtype))
         variable.trainable = bool(row["trainable"])
         entries.append(Entry(variable, Weight(recipe, state, dtype), row["layer"], row["attribute"]))
-    return WeightMap(entries, state)
+    return WeightMap(in_order(entries, model.variables), state)
 
 
 def _filled(path: Path, model: keras.Model, rows: list[Row]) -> Iterator[tuple[Row, Recipe, keras.Variable]]:

@@ -30,19 +30,20 @@ LAW = """
     ops
     frontend | passes | layers
     weights | files
-    keras_memory
+    keras_memory | optimizers
     graph | keras_compat
+    package
     errors
 """
 SANCTIONED = {  # a report prints and judges itself
     ("report.report", f"report.{form}") for form in ("text", "html", "markdown", "verdict")
 }
 FRAMEWORKS = {
-    "torch": "frontend.source frontend.torch.* files.checkpoints weights.tensors weights.weight_map handwritten.* keras_compat "
+    "torch": "frontend.source frontend.torch.* files.checkpoints weights.moments weights.tensors weights.weight_map handwritten.* keras_compat "
     "verification.bisect.seen_by_torch verification.training.*",
     "onnxscript": "frontend.source frontend.torch.*",
     "onnxruntime": "graph.session",
-    "keras": "testing layers.* ops.* build.* keras_compat keras_memory files.keras_file saving serving.* summary generation backend conversion converted "
+    "keras": "testing layers.* optimizers.* ops.* build.* keras_compat keras_memory files.keras_file saving serving.* summary generation backend conversion converted "
     "verification.bisect.nodes verification.bisect.saved verification.doubt.alone verification.nodes verification.outputs "
     "verification.runners verification.saved verification.training.* verification.verify",
     "jax": "keras_compat",

@@ -22,7 +22,7 @@ from bridge.ops.contract import Plan, Tensor
 from bridge.ops.dims import require_size
 from bridge.weights.entry import Entry
 from bridge.weights.weight import State
-from bridge.weights.weight_map import WeightMap
+from bridge.weights.weight_map import WeightMap, in_order
 
 OPERATIONS = 20  # of Keras, at most, in a row for one node
 
@@ -66,7 +66,7 @@ def _build(plan: Plan, assembly: Assembly, name: str, places: Sequence[structure
     state = plan.model.meta.get("state") or State()
     return Built(
         model,
-        WeightMap(entries, state),
+        WeightMap(in_order(entries, model.variables), state),
         assembly.made,
         frame.tensors,
         assembly.transposes,

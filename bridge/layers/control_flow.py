@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from bridge.keras_compat import Config
-from bridge.layers.package import PACKAGE
+from bridge.package import PACKAGE
 
 Tensors = Sequence[keras.KerasTensor]
 

@@ -11,8 +11,8 @@ from keras import ops
 
 from bridge.errors import SourceError
 from bridge.keras_compat import Config
-from bridge.layers.package import PACKAGE
 from bridge.layers.prompts import noise_of, rows_of
+from bridge.package import PACKAGE
 
 Tensor = keras.KerasTensor
 Tensors = Sequence[Tensor]

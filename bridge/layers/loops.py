@@ -10,7 +10,7 @@ from keras import ops
 
 from bridge.keras_compat import Config
 from bridge.layers.control_flow import OverModels, Tensors, outputs_of
-from bridge.layers.package import PACKAGE
+from bridge.package import PACKAGE
 
 # Limit, whether it goes on, states, others
 Given: TypeAlias = tuple[keras.KerasTensor, keras.KerasTensor, Tensors, Tensors]

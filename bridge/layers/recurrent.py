@@ -13,7 +13,7 @@ import keras
 from keras import ops
 
 from bridge.graph.recurrent import STATES, gate_order
-from bridge.layers.package import PACKAGE
+from bridge.package import PACKAGE
 
 Settings: TypeAlias = dict[str, Any]  # of a layer, as its config has them
 Function = tuple[str, float, float]  # an activation of ONNX in lower case, its alpha and its beta

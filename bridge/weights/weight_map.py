@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,11 +16,12 @@ from bridge.weights.recipes import Scale, Sum
 from bridge.weights.tensors import tensor_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
     import torch
 
-    from bridge.weights.entry import Entry, Row
+    from bridge.optimizers.rules import Optimizer
+    from bridge.weights.entry import Entry, Row, Variable
     from bridge.weights.weight import State
 
 
@@ -176,8 +177,12 @@ class WeightMap:
             elif name in aliases and not np.array_equal(state[name], state.get(aliases[name], state[name])):
                 yield f"{name} differs from {aliases[name]}, with which it is one weight in this model"
 
-    def to_torch(self) -> dict[str, torch.Tensor]:
+    def to_torch(self, optimizer: Optimizer | None = None) -> dict[str, torch.Tensor]:
         """Take the weights, trained or not, back to torch.
+
+        Args:
+            optimizer: of Keras, that `optimizer_from_torch` gave. Of two parameters that are summed in Keras it knows
+                what each has become; without it the change of the sum goes to the first.
 
         Returns:
             A state_dict of torch tensors that `module.load_state_dict(strict=True)` takes: every entry of the module,
@@ -192,7 +197,12 @@ class WeightMap:
             >>> module.load_state_dict(bridge.load("model.keras").weights.to_torch())
         """
         imported("torch", "a state_dict", "torch")
-        return {name: tensor_of(value) for name, value in self.pull().items()}
+        state = self.pull()
+        if optimizer is not None:
+            from bridge.weights import moments
+
+            moments.take_apart(self, optimizer, state)
+        return {name: tensor_of(value) for name, value in state.items()}
 
     def load_torch(self, state_dict: Mapping[str, torch.Tensor]) -> None:
         """Fill the Keras model from a newer state_dict of the same network.
@@ -208,6 +218,63 @@ class WeightMap:
             >>> result.weights.load_torch(torch.load("newer.pt"))
         """
         self.push({name: _numbers(name, value) for name, value in state_dict.items()})
+
+    def optimizer_from_torch(
+        self,
+        optimizer: torch.optim.Optimizer,
+        scheduler: Any = None,
+        *,
+        module: torch.nn.Module | None = None,
+        steps_per_call: int = 1,
+    ) -> Optimizer:
+        """An optimizer of Keras that goes on where one of torch stands: docs/training.md.
+
+        Args:
+            optimizer: torch's SGD, Adam, AdamW or RMSprop on the parameters of the module that was converted.
+            scheduler: torch's learning-rate scheduler of it, which becomes a schedule of Keras.
+            module: whose parameters those are, where the optimizer does not know their names and has them in another
+                order than the module.
+            steps_per_call: the steps of the optimizer between two calls of `scheduler.step()`.
+
+        Returns:
+            An optimizer that is built for the trained variables of the model, with torch's moments, count of steps and
+            settings. It is Keras's own where that takes the same steps.
+
+        Raises:
+            WeightsError: the two do not fit, with all that does not; or Keras has nothing that takes the same steps.
+
+        Example:
+            >>> result.model.compile(result.weights.optimizer_from_torch(optimizer), loss)
+        """
+        from bridge.weights import moments
+
+        return moments.from_torch(self, optimizer, module, scheduler, steps_per_call)
+
+    def optimizer_to_torch(
+        self,
+        optimizer: Optimizer,
+        into: torch.optim.Optimizer,
+        *,
+        module: torch.nn.Module | None = None,
+    ) -> None:
+        """Take what Keras's optimizer holds back to one of torch.
+
+        Args:
+            optimizer: of this model, as `optimizer_from_torch` gave it, or Keras's SGD.
+            into: torch's, of the same kind, on the parameters of the module. It gets moments, counts of steps and
+                settings, the current learning rate among them.
+            module: as for `optimizer_from_torch`.
+
+        Raises:
+            WeightsError: the two do not fit; nothing is changed then.
+
+        Example:
+            >>> module.load_state_dict(result.weights.to_torch())
+            >>> result.weights.optimizer_to_torch(result.model.optimizer, optimizer)
+        """
+        from bridge.weights import moments
+
+        moments.to_torch(self, optimizer, into, module)
 
     def to_json(self) -> list[Row]:
         """What every variable is made of.
@@ -255,3 +322,9 @@ def detach_from_source(weights: WeightMap) -> WeightMap:
     """The map apart from the source, whose memory it no longer reads."""
     state = weights.state.settled(weights.kept)
     return WeightMap([replace(entry, weight=entry.weight.of(state)) for entry in weights], state)
+
+
+def in_order(entries: Iterable[Entry], variables: Sequence[Variable]) -> list[Entry]:
+    """The entries as a model has its variables, which is how its optimizer knows them."""
+    places = {id(variable): place for place, variable in enumerate(variables)}
+    return sorted(entries, key=lambda entry: places.get(id(entry.variable), len(places)))

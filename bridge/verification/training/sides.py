@@ -139,7 +139,9 @@ def _refuse(module: torch.nn.Module, differs: Callable[[object], bool], why: str
 
 
 class TorchSide:
-    """A copy of the module that is stepped with plain SGD."""
+    """A copy of the module that is stepped with plain SGD, or by `optimizer`."""
+
+    optimizer: torch.optim.Optimizer | None = None
 
     def __init__(self, reference: Torch, shaken: int | None = None):
         """With a seed for `shaken`, what torch rounds is off by its last bits in the steps."""
@@ -197,7 +199,10 @@ class TorchSide:
                     gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
                     gradient = gradient.to_dense() if gradient.is_sparse else gradient
                     gradients[name] = array_of(gradient).copy()
-                    parameter.sub_(RATE * gradient)
+                    if self.optimizer is None:
+                        parameter.sub_(RATE * gradient)
+        if self.optimizer is not None:
+            self.optimizer.step()
         self.first = self.first or gradients
         return gradients
 
@@ -250,9 +255,15 @@ class Recording(keras.optimizers.SGD):
 
 
 class KerasSide:
-    """The converted model under SGD, whatever the backend."""
+    """The converted model under SGD, whatever the backend, or under another optimizer, with which it is `run`."""
 
-    def __init__(self, built: Trainable, dtype: str, training: bool = True):
+    def __init__(
+        self,
+        built: Trainable,
+        dtype: str,
+        training: bool = True,
+        optimizer: keras.optimizers.Optimizer | None = None,
+    ):
         self.weights, self.optimizer = built.weights, Recording(RATE)
         self.floats = [i for i, y in enumerate(built.model.outputs) if "float" in y.dtype]
         outputs = [built.model.outputs[i] for i in self.floats]
@@ -261,7 +272,7 @@ class KerasSide:
             given = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in self.model.inputs]
             self.model = keras.Model(given, self.model(given, training=False))
         self.model.compile(
-            self.optimizer,
+            optimizer or self.optimizer,
             loss=[_WeightedSum(dtype) for _ in outputs],
             jit_compile=compiles_soon(),
         )
@@ -270,14 +281,18 @@ class KerasSide:
         """What the variables of `weights`, its own, hold."""
         return [np.array(entry.variable) for entry in weights]
 
-    def step(self, inputs: Arrays, factors: Factors) -> ByName:
-        """One step of SGD; gives the gradients by torch's names, and steps as torch does where a variable is a sum."""
-        before, gradients = self.held(self.weights), self._zeros()
+    def run(self, inputs: Arrays, factors: Factors) -> None:
+        """One step of the optimizer."""
         targets = [factors[i] for i in self.floats]
         with _exact(), _dropping_nothing(self.model), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The model does not have any trainable weights")
             warnings.filterwarnings("ignore", "Gradients do not exist")  # of what is detached
             self.model.train_on_batch(list(inputs), targets)
+
+    def step(self, inputs: Arrays, factors: Factors) -> ByName:
+        """One step of SGD; gives the gradients by torch's names, and steps as torch does where a variable is a sum."""
+        before, gradients = self.held(self.weights), self._zeros()
+        self.run(inputs, factors)
         for entry, old in zip(self.weights, before, strict=True):
             if entry.variable.trainable:
                 gradient = to_numpy(self.optimizer.recorded(entry.variable))
