@@ -112,6 +112,8 @@ def schedule_of(scheduler: Any, rate: float, steps_per_call: int) -> Schedule:
     name = type(scheduler).__name__
     if name not in SCHEDULES or not type(scheduler).__module__.startswith("torch.optim"):
         raise WeightsError(f"Keras has no schedule that is torch's {name}: {WAY_OUT}")
+    if not rate:
+        raise WeightsError(f"{name} starts from a rate of 0, of which Keras makes no other: {WAY_OUT}")
     if len(set(scheduler.base_lrs)) > 1 and getattr(scheduler, "eta_min", None):
         raise WeightsError(
             f"{name} leads groups of different rates to one eta_min, and Keras has one schedule: {WAY_OUT}"

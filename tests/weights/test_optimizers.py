@@ -262,14 +262,37 @@ def test_what_keras_cannot_step_is_refused_by_name(name: str) -> None:
         result.weights.optimizer_from_torch(of(module), module=module)
 
 
-def test_variables_that_torch_steps_otherwise_are_all_named() -> None:
+class Joined(nn.Module):
+    """A kernel of two parameters, and one of a length and a direction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.above, self.below = nn.Parameter(torch.randn(2, 3)), nn.Parameter(torch.randn(4, 3))
+        self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(6, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.normed(nn.functional.linear(x, torch.cat([self.above, self.below])))
+
+
+def test_all_variables_that_keras_cannot_step_are_named() -> None:
+    result, module = started(Joined)
+    others = [p for name, p in module.named_parameters() if name != "above"]
+    theirs = SGD([{"params": [module.above]}, {"params": others, "lr": 0.5}])
+    with pytest.raises(bridge.WeightsError) as refused:
+        result.weights.optimizer_from_torch(theirs, module=module)
+    lines = str(refused.value).splitlines()
+    assert any("above, below in torch: one variable of parameters that" in line for line in lines)
+    assert any(
+        "normed.parametrizations.weight.original0" in line and "torch computes it" in line for line in lines
+    )
+
+
+def test_what_torch_trains_and_keras_does_not_is_named() -> None:
     result, module = started(Small)
     result.model.get_layer("head").trainable = False
-    rows = [module.attention.in_proj_weight, module.attention.in_proj_bias]
-    theirs = Adam([{"params": rows, "lr": 0.1}, {"params": [module.head.weight]}])
     try:
         with pytest.raises(bridge.WeightsError, match="head.weight: torch trains it, and Keras has it fixed"):
-            result.weights.optimizer_from_torch(theirs, module=module)
+            result.weights.optimizer_from_torch(Adam(module.parameters()))
     finally:
         result.model.get_layer("head").trainable = True
 
