@@ -30,7 +30,7 @@ class Reading:
     def rates(self, scheduled: bool) -> list[float]:
         """Of each group, now or where a scheduler began."""
         key = "initial_lr" if scheduled else "lr"
-        return [float(group.get(key, group["lr"])) for group in self.groups]
+        return [float(group[key if key in group else "lr"]) for group in self.groups]
 
 
 def read(optimizer: Any) -> Reading:
