@@ -98,6 +98,43 @@ class Conversion:
 
         return export(self.model, Path(path), self.report)
 
+    def to_source(self) -> str:
+        """The model as source: what one would write for it in Keras, a function for every torch module; docs/source.md.
+
+        Returns:
+            The text of a Python file. It was run, and makes this model: the same calls of the same layers.
+
+        Raises:
+            UnsupportedError: a layer cannot be written, such as one that somebody else registered.
+
+        Example:
+            >>> print(result.to_source())
+        """
+        from bridge.source.writing import to_source
+
+        return to_source(self.model, self.weights, self.report)
+
+    def save_source(self, path: str | os.PathLike[str]) -> Path:
+        """Write the source and, beside it, the weights that it loads: `net.py` and `net.weights.h5`.
+
+        Args:
+            path: of the source, ending in `.py`.
+
+        Returns:
+            The path of the source.
+
+        Raises:
+            UnsupportedError: as `to_source`.
+            OutputError: a file cannot be written there.
+
+        Example:
+            >>> result.save_source("net.py")
+        """
+        from bridge.source.writing import save_source
+
+        save_source(Path(path), self.model, self.weights, self.report)
+        return Path(path)
+
     def generator(self, *, max_length: int, end: int | Sequence[int] = (), **settings: Any) -> Generator:
         """The loop that continues sequences of tokens with this model, a causal decoder; docs/generation.md.
 

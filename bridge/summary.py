@@ -15,7 +15,7 @@ import onnx_ir as ir
 from bridge.build.flow import flow
 from bridge.files.archives import entries
 from bridge.graph.gradients import reached_by_gradient
-from bridge.graph.provenance import source_line
+from bridge.graph.provenance import source_line, torch_classes
 from bridge.graph.ranges import FREE, Ranges
 from bridge.graph.rewriting import constant, is_onnx
 from bridge.graph.shapes import shape_of, written
@@ -62,6 +62,7 @@ def summarize(
         notes=(*told, *found.notes),
         rows=tuple(_row(made, found, reads) for made, reads in zip(built.made, flows.reads, strict=True)),
         variables=variables(built.weights),
+        modules={path: kind for made in built.made for path, kind in torch_classes(made.node).items()},
         untrained=tuple(_untrained(opened, planned, built.weights)),
         transposes=built.transposes,
         **_with_nodes(stages, plan=len(planned.steps), build=len(built.model.operations)),

@@ -21,7 +21,7 @@ LAW = """
     diagnosis
     conversion | backend | handwritten
     converted
-    serving
+    serving | source
     summary | saving | stages | generation
     report
     verification | faults
@@ -43,7 +43,7 @@ FRAMEWORKS = {
     "verification.bisect.seen_by_torch verification.training.*",
     "onnxscript": "frontend.source frontend.torch.*",
     "onnxruntime": "graph.session",
-    "keras": "testing layers.* optimizers.* ops.* build.* keras_compat keras_memory files.keras_file saving serving.* summary generation backend conversion converted "
+    "keras": "testing layers.* optimizers.* ops.* build.* keras_compat keras_memory files.keras_file saving serving.* source.* summary generation backend conversion converted "
     "verification.bisect.nodes verification.bisect.saved verification.doubt.alone verification.nodes verification.outputs "
     "verification.runners verification.saved verification.training.* verification.verify",
     "jax": "keras_compat",
@@ -72,6 +72,7 @@ PRIVATES = {  # what of others a module reads although they keep it to themselve
     "frontend.torch.refusals": "_update_var_to_range",
     "frontend.torch.registry": "_constants _export _internal _materialize_cpp_cia_ops _opset_version _registration",
     "frontend.torch.untranslated": "_dispatching _internal",
+    "source.calls": "_inbound_nodes _inputs_struct _outputs_struct",
     "verification.*": "_BatchNorm _InstanceNorm _VF _python_dispatch _pytree _schema",
 }
 

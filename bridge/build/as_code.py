@@ -18,16 +18,22 @@ def as_code(layer: keras.Layer) -> str:
 
 
 def _call(name: str, kind: type | None, config: Mapping[str, Any]) -> str:
-    defaults = {} if kind is None else _defaults(kind)
-    settings = (
-        f"{key}={_value(value)}"
+    written = (f"{key}={_value(value)}" for key, value in settings(kind, config).items())
+    return f"{name}({', '.join(written)})"
+
+
+def settings(kind: type | None, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a layer of class `kind` that are not as Keras has them anyway."""
+    known = {} if kind is None else defaults(kind)
+    return {
+        key: value
         for key, value in config.items()
-        if key not in OUR_OWN and not _is_default(value, defaults.get(key, inspect.Parameter.empty))
-    )
-    return f"{name}({', '.join(settings)})"
+        if key not in OUR_OWN and not _is_default(value, known.get(key, inspect.Parameter.empty))
+    }
 
 
-def _defaults(kind: type) -> dict[str, object]:
+def defaults(kind: type) -> dict[str, object]:
+    """What a class has for the settings that it is not given; `inspect.Parameter.empty` for those it needs."""
     parameters: dict[str, object] = {}
     for base in reversed(kind.__mro__):
         own = inspect.signature(base).parameters if "__init__" in vars(base) and base is not object else {}

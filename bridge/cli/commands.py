@@ -74,6 +74,9 @@ def main(context: click.Context, debug: bool) -> None:
 @click.option(
     "-o", "--output", type=file_type, required=True, metavar="FILE.keras", help="The file to write."
 )
+@click.option(
+    "--source", "written", type=file_type, metavar="FILE.py", help="Write the model as Keras source too."
+)
 @report_option
 @click.option(
     "--verify/--no-verify", default=True, help="Compare torch, onnxruntime and Keras (the default)."
@@ -93,7 +96,7 @@ def main(context: click.Context, debug: bool) -> None:
 @trust_option
 @click.pass_obj
 def convert(
-    debug: bool, source: str, trust: bool, output: Path, report: Path | None, inputs: Path | None,
+    debug: bool, source: str, trust: bool, output: Path, written: Path | None, report: Path | None, inputs: Path | None,
     sizes: Sequence[tuple[str, tuple[int, ...]]], seed: int, channels_last: bool, dequantize: bool,
     verify: bool, float64: bool, training: bool, backends: tuple[str, ...], quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
@@ -101,12 +104,17 @@ def convert(
 
     Beside FILE.keras goes FILE.bridge.npz, from which bridge.load finds the way back to torch. When the
     proof fails, the report is written and the model is not; FILE.mismatch has the first node that departs by itself.
+    Beside the FILE.py of --source go its weights, FILE.weights.h5.
     """
     if output.suffix != ".keras":
         raise click.UsageError(f"{output}: a Keras model is saved as .keras")
+    if written is not None and written.suffix != ".py":
+        raise click.UsageError(f"{written}: a source is written as .py")
 
     def work(progress: Progress) -> Report:
         check_writable(output)
+        if written is not None:
+            check_writable(written)
         given = read_source(source, trust)
         from bridge import Verify, convert
 
@@ -119,6 +127,8 @@ def convert(
             progress=progress,
         )
         result.save(output)
+        if written is not None:
+            result.save_source(written)
         return result.report
 
     answer(work, debug, report, quiet, as_json, _apart(output))

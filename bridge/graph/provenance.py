@@ -11,6 +11,7 @@ from bridge.errors import Refusal
 from bridge.graph.rewriting import is_onnx
 
 SCOPES = "pkg.torch.onnx.name_scopes"  # of a node's metadata: the modules around it, and the call it is of
+CLASSES = "pkg.torch.onnx.class_hierarchy"  # likewise, of what class each is
 TORCH = "site-packages/torch/"  # within the path of a file of torch itself
 NO_BUILDER = "no builder"  # in a node's meta: why it has none, where that is known before the plan
 UNKNOWN = "no builder for this operator (`bridge ops` lists what there is)"
@@ -23,6 +24,12 @@ def torch_path(node: ir.Node) -> str:
         return node.name or ""
     names = [name for name in ast.literal_eval(scopes)[:-1] if name and not name.startswith("_")]
     return names[-1] if names else ""
+
+
+def torch_classes(node: ir.Node) -> dict[str, str]:
+    """The classes of the torch modules around `node` by their paths: {"encoder": "torch.nn.modules.rnn.LSTM"}."""
+    found = [ast.literal_eval(node.metadata_props.get(key, "[]"))[:-1] for key in (SCOPES, CLASSES)]
+    return dict(zip(*found, strict=False))
 
 
 def source_line(node: ir.Node) -> str:

@@ -43,6 +43,7 @@ class Report:
         seconds: the time of each stage.
         nodes: how many nodes the graph had behind each stage; behind "build", the operations of the Keras model.
         layers: every layer by its name, as the call that one would write.
+        modules: the class of every torch module by its path, as far as nodes came of it.
         command: the command line that made it; empty where a program did.
 
     Example:
@@ -74,6 +75,7 @@ class Report:
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     nodes: dict[str, int] = dataclasses.field(default_factory=dict)
     layers: dict[str, str] = dataclasses.field(default_factory=dict)
+    modules: dict[str, str] = dataclasses.field(default_factory=dict)
     command: str = ""
     seed: int = 0  # of the inputs that were drawn
     unvaried: tuple[str, ...] = ()  # outputs that were one number at all inputs, and it: "features (0.0)"

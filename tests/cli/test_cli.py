@@ -104,6 +104,7 @@ def test_version(run):
     [
         (["convert", "model.onnx"], "Missing option '-o'"),
         (["convert", "model.onnx", "-o", "out.h5"], "saved as .keras"),
+        (["convert", "model.onnx", "-o", "out.keras", "--source", "net.txt"], "a source is written as .py"),
         (["convert", "model.onnx", "-o", "out.keras", "--report", "r.pdf"], "a report is written as .html"),
         (
             ["verify", "model.keras", "model.onnx"],
@@ -143,6 +144,12 @@ def test_convert_prints_json_and_nothing_else(run, model):
     code, out, err = run("convert", model, "-o", "out.keras", "--json")
     assert (code, err) == (0, "")
     assert Report.from_json(out).verified
+
+
+def test_convert_writes_the_source_too(run, model, tmp_path):
+    assert run("convert", model, "-o", "out.keras", "-q", "--no-verify", "--source", "net.py")[0] == 0
+    assert {"net.py", "net.weights.h5", "out.keras"} <= set(names(tmp_path))
+    compile((tmp_path / "net.py").read_text(), "net.py", "exec")
 
 
 def test_convert_quietly(run, model):
