@@ -1,9 +1,11 @@
-"""Arrays in memory: where a new one begins, and a copy across the order in which another lies, in blocks that fit the
-processor's caches."""
+"""Arrays in memory: where a new one begins, what becomes of the room of old ones, and a copy across the order in which
+another lies, in blocks that fit the processor's caches."""
 
 from __future__ import annotations
 
+import ctypes
 import math
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,3 +80,10 @@ def _fastest(array: np.ndarray, least: int = 2) -> int:
     least = min(least, max(array.shape))
     axes = [axis for axis, size in enumerate(array.shape) if size >= least]
     return min(axes, key=lambda axis: abs(array.strides[axis]))
+
+
+def give_back_freed() -> None:
+    """What was freed goes back to the system, where glibc would keep it: it holds on to what lies between smaller
+    things that stay."""
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -16,6 +16,7 @@ from bridge.graph.rewriting import is_onnx, read_inside
 from bridge.passes.resolve_sequences import SEQUENCES
 from bridge.verification.metrics import Arrays
 from bridge.verification.reference.as_given import Runner, as_given
+from bridge.weights.memory import give_back_freed
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Steps:
             types = {value: ir.DataType.from_numpy(array.dtype) for value, array in arrays.items()}
             alone = model_of_one_node(self.model, node, types, _named(node))
             self.sessions[node] = as_given(self_contained(alone), list(arrays.values()))[0]
+            give_back_freed()  # which lies in holes between the sessions
         return self.sessions[node](list(arrays.values()))
 
 
