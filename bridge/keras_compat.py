@@ -279,16 +279,30 @@ class Call(NamedTuple):
     operation: keras.Layer
     reads: list[keras.KerasTensor]
     gives: list[keras.KerasTensor]
+    args: tuple[Any, ...]  # what stands in its brackets
+    kwargs: dict[str, Any]
+
+    @classmethod
+    def at(cls, node: Any) -> Call:
+        given = node.arguments
+        return cls(
+            node.operation, list(node.input_tensors), list(node.output_tensors), given.args, given.kwargs
+        )
 
 
 def calls(model: keras.Model) -> list[Call]:
     """Every call in `model`, in an order in which they run."""
-    return [Call(n.operation, list(n.input_tensors), list(n.output_tensors)) for n in _nodes(model)]
+    return [Call.at(node) for node in _nodes(model)]
 
 
-def read_by(operation: keras.Operation, call: int) -> list[keras.KerasTensor]:
-    """The tensors that a call of `operation` reads."""
-    return list(operation._inbound_nodes[call].input_tensors)
+def call_of(operation: keras.Operation, place: int) -> Call:
+    """A call of `operation`, one of several."""
+    return Call.at(operation._inbound_nodes[place])
+
+
+def ends(model: Any) -> tuple[Any, Any]:
+    """What a model takes and what it gives, in the lists and dicts in which it does."""
+    return model._inputs_struct, model._outputs_struct
 
 
 def with_exact_scale(attention: keras.layers.MultiHeadAttention) -> keras.layers.MultiHeadAttention:

@@ -167,8 +167,8 @@ def test_operations_are_found_from_tensors():
     x = keras.Input((3,))
     y = ops.exp(ops.abs(x))
     operation, call = keras_compat.made_by(y)
-    (between,) = keras_compat.read_by(operation, call)
-    assert keras_compat.read_by(*keras_compat.made_by(between)) == [x]
+    (between,) = keras_compat.call_of(operation, call).reads
+    assert keras_compat.call_of(*keras_compat.made_by(between)).reads == [x]
     assert keras_compat.depth(keras.Model(x, y)) == 3
     assert keras_compat.made_by(np.zeros(3)) is None
 

@@ -17,7 +17,7 @@ from bridge.graph.axes import Perm, elements_move
 from bridge.graph.decimals import number
 from bridge.graph.few_bits import CARRIERS, carried
 from bridge.graph.shapes import Dim, rank, shape_of
-from bridge.keras_compat import has_long_integers, made_by, read_by
+from bridge.keras_compat import call_of, has_long_integers, made_by
 from bridge.layers import Shared
 from bridge.ops.contract import Plan, Refused, Tensor
 from bridge.weights.weight import Weight
@@ -89,7 +89,7 @@ class Assembly:
         if not isinstance(operation, keras.layers.Layer):
             kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(operation).__name__).lower()
             operation.name = self.name(f"{path}_{kind}")
-        for source in read_by(*call):
+        for source in call_of(*call).reads:
             self.name_operations(source, path)
 
     def float_type(self, dtype: ir.DataType | None) -> str:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from bridge.graph.axes import FactorOrder
 from bridge.handwritten.keras_slots import Layer, nearest
-from bridge.keras_compat import made_by, read_by
+from bridge.keras_compat import call_of, made_by
 
 IMAGES = {  # layers that read and give channels where their `data_format` says
     f"{name}{rank}D"
@@ -94,7 +94,7 @@ def _unfolded(layer: Layer) -> Iterator[tuple[Layer, FactorOrder]]:
 def _source(tensor: Tensor) -> tuple[Layer, Tensor] | None:
     """The layer that gives `tensor`, and what it reads first; None at an input."""
     made = made_by(tensor)
-    read = read_by(*made) if made else []
+    read = call_of(*made).reads if made else []
     return (made[0], read[0]) if made and read else None
 
 

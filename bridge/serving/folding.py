@@ -81,7 +81,7 @@ def _pairs(model: keras.Model) -> Iterator[tuple[keras.Layer, keras.Layer]]:
     readers = Counter(id(tensor) for call in made for tensor in call.reads)
     readers.update(id(tensor) for tensor in model.outputs)
     makers = {id(tensor): call.operation for call in made for tensor in call.gives}
-    for norm, reads, _ in made:
+    for norm, reads, *_ in made:
         if type(norm) is not layers.BatchNormalization or times[id(norm)] > 1:
             continue
         (given,) = reads

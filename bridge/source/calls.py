@@ -4,39 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 
-from bridge.keras_compat import calls, made_by
+from bridge.keras_compat import Call, call_of, calls, made_by
 from bridge.layers import Shared
 from bridge.source.expressions import Expression, Literal, Nested, Node, Ref
 
 UNSAID = {"training": (None, False), "mask": (None,)}  # of a layer's call, what it is without a word
 SCALARS = (str, int, float, bool, type(None), type(Ellipsis))
-
-
-class Call(NamedTuple):
-    """A call of a layer, or of an operation in the place of one, with what stands in its brackets."""
-
-    operation: Any
-    reads: list[keras.KerasTensor]
-    gives: list[keras.KerasTensor]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-
-def call_of(operation: Any, place: int) -> Call:
-    """A call of `operation`, one of several."""
-    node = operation._inbound_nodes[place]
-    given = node.arguments
-    return Call(operation, list(node.input_tensors), list(node.output_tensors), given.args, given.kwargs)
-
-
-def ends(model: Any) -> tuple[Any, Any]:
-    """What a model takes and what it gives, in the lists and dicts in which it does."""
-    return model._inputs_struct, model._outputs_struct
 
 
 def lists(given: Any) -> Nested:

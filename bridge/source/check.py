@@ -11,9 +11,9 @@ import keras
 import numpy as np
 
 from bridge.errors import BridgeError, InternalError, short_message
-from bridge.keras_compat import channels_last, made_by, to_numpy
+from bridge.keras_compat import Call, call_of, channels_last, ends, made_by, to_numpy
 from bridge.keras_memory import weights_to_come
-from bridge.source.calls import Call, call_of, ends, said
+from bridge.source.calls import said
 from bridge.source.reading import TABLE
 
 DEEP = 50  # of Python's frames, at most, for an operation

@@ -13,16 +13,14 @@ import keras
 import numpy as np
 
 from bridge.errors import Refusal, UnsupportedError
-from bridge.keras_compat import all_layers, made_by, to_numpy
+from bridge.keras_compat import Call, all_layers, ends, made_by, to_numpy
 from bridge.layers import Shared
 from bridge.source import constants
 from bridge.source.calls import (
     SCALARS,
-    Call,
     are_plain,
     behind,
     bound,
-    ends,
     in_order,
     is_default,
     is_operation,

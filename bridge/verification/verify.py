@@ -30,7 +30,7 @@ from bridge.verification.reference.as_given import Evaluator, Runner, as_given, 
 from bridge.verification.runners import OnnxRuntime, in_order, keras_call, onnxruntime_at
 from bridge.verification.trials import Run, Trial, odd_trials, smallest_sizes, trials, values_drawn, varies
 from bridge.weights.memory import same_bits
-from bridge.weights.weight_map import pulled_to_read, split_by_parameters
+from bridge.weights.weight_map import seen_unchanged, split_by_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -180,7 +180,7 @@ def weights_not_back(weights: WeightMap) -> Iterator[Check]:
     if weights.one_way:
         return
     for part in split_by_parameters(weights):  # the whole of them takes as much memory again
-        state = pulled_to_read(part)
+        state = part.state.values if seen_unchanged(part) else part.pull()
         for name, value in part.state.values.items():
             if state[name].dtype != value.dtype or not same_bits(state[name], value):
                 rounded = f", as {SINGLE.format(rounds_double())}" if _is_rounded(value) else ""

@@ -56,8 +56,13 @@ class Entry:
 
         self.variable.assign(handed_over(self.weight.copy(values)))
 
-    def pull(self, into: dict[str, np.ndarray]) -> None:
-        """Write the variable's value back into the parameters `into`."""
+    @property
+    def held(self) -> np.ndarray:
+        """The variable's value, where it lies if that is possible, in the type of the weight."""
         from bridge.keras_memory import numbers
 
-        self.recipe.pull(np.asarray(numbers(self.variable), self.weight.dtype.numpy()), into)
+        return np.asarray(numbers(self.variable), self.weight.dtype.numpy())
+
+    def pull(self, into: dict[str, np.ndarray]) -> None:
+        """Write the variable's value back into the parameters `into`."""
+        self.recipe.pull(self.held, into)

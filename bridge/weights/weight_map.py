@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bridge.errors import WeightsError, imported
+from bridge.weights.memory import same_bits
 from bridge.weights.parted import parted_parameters, require_together
 from bridge.weights.recipes import Scale, Sum
 from bridge.weights.tensors import tensor_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import torch
 
@@ -110,18 +110,13 @@ class WeightMap:
         Example:
             >>> np.savez("weights.npz", **result.weights.pull())
         """
-        return self._pulled(set())
-
-    def _pulled(self, lying: Set[str]) -> dict[str, np.ndarray]:
-        """`pull`, without memory for what is `lying` in a variable."""
         if self.one_way:
             raise WeightsError(
                 f"cannot go back to torch: {', '.join(self.one_way)} were folded into other weights"
             )
-        values = ((name, value) for name, value in self.state.values.items() if name not in lying)
         state = {
             name: np.array(value) if name in self.kept else np.empty(value.shape, value.dtype)
-            for name, value in values
+            for name, value in self.state.values.items()
         }
         for entry in self:
             if entry.recipe.invertible:  # what does not train otherwise is as it was
@@ -310,12 +305,15 @@ def split_by_parameters(weights: WeightMap) -> Iterator[WeightMap]:
         yield WeightMap(part, weights.state.only({name for entry in part for name in entry.recipe.names}))
 
 
-def pulled_to_read(weights: WeightMap) -> dict[str, np.ndarray]:
-    """What `WeightMap.pull` gives, to be read and not kept: a parameter whose numbers are all in one variable lies
-    there. Raises what that does."""
-    users = Counter(name for entry in weights for name in entry.recipe.names)
-    moved = {name for entry in weights if entry.recipe.moves for name in entry.recipe.names}
-    return weights._pulled({name for name in moved if users[name] == 1})
+def seen_unchanged(weights: WeightMap) -> bool:
+    """Whether a map of one variable is seen to be as it was without memory for it: the place that `pull` writes it to,
+    among the numbers that were given, is all of them and holds the same."""
+    first, *others = weights
+    place = None if others or not first.recipe.moves else first.recipe.view(weights.state.values)
+    if place is None or place.size != sum(value.size for value in weights.state.values.values()):
+        return False
+    held = first.held
+    return held.dtype == place.dtype and held.shape == place.shape and same_bits(held, place)
 
 
 def detach_from_source(weights: WeightMap) -> WeightMap:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import torch
-from test_models import outputs, require_clean, run
+from test_source_of_models import outputs, require_clean, run
 from torch import nn
 
 import bridge

@@ -464,7 +464,8 @@ def test_odd_values_show_what_random_ones_do_not(name, build_with):
     build_with(name, function)
     with pytest.raises(bridge.MismatchError, match=f"; {kind.value}; first at {name}") as caught:
         converted(text)
-    assert all(check.passed for check in caught.value.report.checks if not check.values)
+    ordinary = [c for c in caught.value.report.checks if not c.values and c.dtype != "float64"]
+    assert all(check.passed for check in ordinary)
 
 
 def test_a_saved_model_is_tried_at_odd_values_too(build_with, tmp_path):
