@@ -338,6 +338,10 @@ class Concat(Recipe, kind="concat"):
             part.adjoint(piece, into)
 
     def __str__(self) -> str:
+        parts = [part for part in self.sources if isinstance(part, Narrow) and part.axis == self.axis]
+        if len(parts) == len(self.sources) and len({part.source for part in parts}) == 1:  # gates, reordered
+            rows = ", ".join(f"{part.start}:{part.stop}" for part in parts)
+            return f"{parts[0].source}[{':, ' * self.axis}r_[{rows}]]"
         return f"[{', '.join(map(str, self.sources))}]"
 
 
