@@ -71,9 +71,12 @@ class State:
 
     def _refuse_nan(self) -> None:
         """Raise `SourceError` naming the weights that hold NaN: no proof can be had of such a model."""
-        counts = {
-            name: int(np.isnan(v).sum()) for name, v in self.values.items() if v.dtype.kind not in "biuOSU"
-        }
+        with np.errstate(invalid="ignore"):  # of a NaN that signals
+            counts = {
+                name: int(np.isnan(v).sum())
+                for name, v in self.values.items()
+                if v.dtype.kind not in "biuOSU"
+            }
         bad = [f"{name} ({count} of {self.values[name].size})" for name, count in counts.items() if count]
         if bad:
             more = f" and {len(bad) - 3} more weights hold NaN" if len(bad) > 3 else " holds NaN"
