@@ -82,11 +82,17 @@ def test_at_the_export(net, exported_with):
     assert error.reproducer is not None
 
 
-def test_at_a_pass(net, monkeypatch):
-    def spoil(model: ir.Model) -> None:
-        AXIS(model)
+def spoil_before(monkeypatch: pytest.MonkeyPatch, change: Callable[[ir.Model], None]) -> None:
+    """A pass before most others."""
 
-    monkeypatch.setattr(passes, "PASSES", (*passes.PASSES[:5], spoil, *passes.PASSES[5:]))
+    def spoil(model: ir.Model) -> None:
+        change(model)
+
+    monkeypatch.setattr(passes, "PASSES", (passes.PASSES[0], spoil, *passes.PASSES[1:]))
+
+
+def test_at_a_pass(net, monkeypatch):
+    spoil_before(monkeypatch, AXIS)
     found, _ = departs(net)
     assert (found.stage, found.op, found.why) == ("pass spoil", "Softmax", FORMULA)
 
@@ -192,6 +198,21 @@ def test_what_keras_does_not_run_in_float64(build_with):
     assert (found.stage, found.op) == (BUILD, "Softmax")
     failed = [check for check in error.report.checks if check.failure]
     assert {check.dtype for check in failed} == {"float32", "float64"}
+
+
+class Split(torch.nn.Module):
+    """Whose graph has a sequence."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        one, three = torch.split(x, [1, 3], -1)
+        return torch.softmax(one * three, -1)
+
+
+@pytest.mark.parametrize("stage", [EXPORT, "pass spoil"])
+def test_beside_a_sequence(exported_with, monkeypatch, stage):
+    exported_with(AXIS) if stage == EXPORT else spoil_before(monkeypatch, AXIS)
+    found, _ = departs(Split().eval())
+    assert (found.stage, found.op, found.why) == (stage, "Softmax", FORMULA)
 
 
 def test_where_rounding_hides_the_first_node(monkeypatch):

@@ -113,7 +113,7 @@ def _looked_for(
             max(limit, ROUNDING_FACTOR * error) if math.isfinite(error := relative_error(y, x)) else limit,
         )
         for (node, value), x, y in zip(portion, held, moved, strict=True)
-        if x.dtype.kind == "f" and (varies(x) or x.size == 1)
+        if isinstance(x, np.ndarray) and x.dtype.kind == "f" and (varies(x) or x.size == 1)
     ]
     by_shape: dict[tuple[int, ...], list[Sought]] = {}
     for one in sought:
