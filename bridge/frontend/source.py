@@ -125,9 +125,6 @@ class Source:
         from bridge.frontend.onnx.lowered import SINGLE
 
         given = as_ir(self.given)
-        if self.torch is not None:
-            wide = in_double(given, exported=True)
-            return replace(self, model=wide, given=wide, torch=None)
         wide = in_double(load(self.given) if SINGLE & set(given.opset_imports) else given)
         return replace(self, model=load(wide), given=wide, torch=None)
 

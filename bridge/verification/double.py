@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from bridge.verification.bisect.origin import Located
     from bridge.verification.training.sides import ByName
 
-NAMED = "in float64 the graph that torch exported stands for the module, which computes in {} where it names that type"
+NAMED = (
+    "in float64 too the source computes in {} where it names that type, which bounds what is shown there; the graph "
+    "that torch exported is compared in float64 throughout"
+)
 OTHERWISE = "in float64 other ways were compared than the model takes, where Keras rounds: {}"
 
 
@@ -62,39 +65,32 @@ def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) ->
             raise SourceError("comparing in training needs the nn.Module itself: convert(module, args)")
         require_comparable(opened.module.module)
     require_fit_in_float64(opened)
-    double = _in_double(opened)
+    double = opened.double_module if training else opened.double
     with double_precision():
-        wide = _Wide.of(double, opened, planned)
+        wide, trained = _Wide.of(double, opened, planned), None
         found = _outputs_in_float64(wide, _rounding(opened, dtype, wide.run), dtype)
-        learning = None
+        if double.torch is not None and (named := precision(double.model.graph)) != "float64":
+            graph = _Wide.of(replace(opened.widened, retraceable=False), opened, planned)
+            exact = _outputs_in_float64(graph, _rounding(opened, dtype, graph.run), dtype)
+            found = found.joined(exact).joined(Verification(notes=(NAMED.format(named),)))
         if training:
-            learning = wide if double.torch else _Wide.of(opened.double_module, opened, planned)
             # torch steps what its weights are read from
-            apart = replace(learning.built, weights=detach_from_source(learning.built.weights))
-            assert learning.source.torch is not None
-            trained = parity(apart, learning.source.torch, learning.sampler)
+            apart = replace(wide.built, weights=detach_from_source(wide.built.weights))
+            assert double.torch is not None
+            trained = parity(apart, double.torch, wide.sampler)
     if double.torch is None:
         found = found.joined(Verification(notes=double.notes))
     if wide.built.twins and dtype != "float64":
         found = found.joined(Verification(notes=(OTHERWISE.format(_reasons(wide.built.twins)),)))
-    if learning is None:
+    if trained is None:
         return found
     if dtype == "float32" and opened.module is not None:
         check = _float32_gradients(opened.module.copy(), opened, planned, trained.wanted)
         found = found.joined(Verification((check,)))
-    located = first_in_training(trained.checks, learning.source, learning.built)
+    located = first_in_training(trained.checks, double, wide.built)
     return found.joined(
         Verification(trained.checks, gradients=trained.gradients, notes=trained.notes, located=located)
     )
-
-
-def _in_double(opened: Source) -> Source:
-    """A source in float64. Where torch computes in another type there, because forward names it, the graph that torch
-    exported is, with all its numbers widened."""
-    double = opened.double
-    if double.torch is None or (named := precision(double.model.graph)) == "float64":
-        return double
-    return replace(opened.widened, notes=(NAMED.format(named),), retraceable=False)
 
 
 def _reasons(twins: Sequence[str]) -> str:

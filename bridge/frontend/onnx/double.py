@@ -27,12 +27,11 @@ DTYPES = frozenset({"to", "dtype", "output_dtype", "output_datatype"})  # attrib
 DOUBLE, SINGLE = "tensor(double)", "tensor(float)"
 
 
-def in_double(given: ir.Model, exported: bool = False) -> ir.Model:
+def in_double(given: ir.Model) -> ir.Model:
     """A copy of `given` in float64. Where an operator takes or gives 32 bits only (the scales of a Resize), casts
-    stand around it, or its definition in its place. Of a graph that torch `exported` sizes are no strangers' words."""
+    stand around it, or its definition in its place."""
     model = given.clone()
-    if not exported:
-        name_sizes(model)  # of which a definition may need the algebra
+    name_sizes(model)  # of which a definition may need the algebra
     define(model, SINGLE_ONLY)
     held = [
         *(value for graph in model.graphs() for value in graph.inputs),
