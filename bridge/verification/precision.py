@@ -6,6 +6,7 @@ import itertools
 
 import onnx_ir as ir
 
+from bridge.frontend.onnx.double import DTYPES
 from bridge.graph.rewriting import all_nodes
 
 STEPS = {  # from 1 to the next larger number; the coarsest type first
@@ -42,9 +43,11 @@ def _named(model: ir.Model) -> set[ir.DataType | None]:
 
 
 def _type_of(attribute: ir.Attr) -> ir.DataType | None:
-    if attribute.type == ir.AttributeType.TENSOR:
+    """The type of floating point that an attribute names, which may be that of a function's call."""
+    if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
         return attribute.as_tensor().dtype
-    return ir.DataType(attribute.as_int()) if attribute.name in ("to", "dtype", "output_dtype") else None
+    named = attribute.value if attribute.name in DTYPES else None
+    return next((dtype for dtype in STEPS if named in (dtype.value, dtype.name)), None)
 
 
 def step_of(dtype: str) -> float:

@@ -99,6 +99,13 @@ def test_a_source_that_names_a_precision_is_proved_by_its_graph(dtype: torch.dty
     assert limits[ORT_KERAS] == 1e-10 < limits[TORCH_KERAS] < 1e-5
 
 
+def test_a_file_whose_function_is_told_the_type() -> None:
+    """And a node of a domain that nobody knows has an attribute of that name."""
+    text = """<ir_version: 10, opset_import: ["": 21, "f": 1]> g (float[n,4] x) => (float[n,4] y) { y = f.rounded <to = 1> (x) }
+        <domain: "f", opset_import: ["": 21]> rounded <to> (x) => (y) { h = Cast <to = 10> (x)  z = Tanh (h)  y = Cast <to: int = @to> (z) }"""
+    assert bridge.convert(onnx.parser.parse_model(text)).report.dtype == "float16"
+
+
 def test_a_report_names_the_precision(tmp_path) -> None:
     torch.manual_seed(0)
     module, x = nn.Linear(8, 4).half().eval(), torch.randn(2, 8).half()
