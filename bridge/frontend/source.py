@@ -107,7 +107,7 @@ class Source:
             return self.double_module
         except (ExportError, SourceError) as error:
             note = f"in float64 the graph that torch exported stands for the module, which does not run there: {error}"
-            return replace(self.widened, notes=(note,), retraceable=False)
+            return replace(self.widened, notes=(note,))
 
     @cached_property
     def double_module(self) -> Source:
@@ -126,7 +126,7 @@ class Source:
 
         given = as_ir(self.given)
         wide = in_double(load(self.given) if SINGLE & set(given.opset_imports) else given)
-        return replace(self, model=load(wide), given=wide, torch=None)
+        return replace(self, model=load(wide), given=wide, torch=None, retraceable=False)
 
 
 def load_source(

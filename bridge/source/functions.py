@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bridge.source.expressions import (
@@ -25,7 +25,7 @@ from bridge.source.expressions import (
     signature,
 )
 from bridge.source.heads import free, identifier, snake
-from bridge.source.loops import Default, default_literal, folded, joined
+from bridge.source.loops import Default, alike, default_literal, folded, joined
 from bridge.source.modules import CONTAINERS, Module, parted
 from bridge.source.places import WEIGHT, Path, Places, plain
 from bridge.source.reading import Graph
@@ -45,7 +45,6 @@ class Function:
     body: Body
     outputs: Expression
     kind: str = ""  # the torch class
-    path: Path = ()
     hints: tuple[str, ...] = ()  # of names for the inputs
     defaults: dict[str, Literal] = field(default_factory=dict)  # of parameters
 
@@ -97,7 +96,7 @@ class Functions:
         outside = tuple(graph.outside)
         hints = tuple(uses.hint([key]) for key in outside)
         body = _used(body, wanted | set(refs(graph.inputs)))
-        self.made.append(Function(f"build_{graph.name}", outside, (), body, model, kind, (), hints))
+        self.made.append(Function(f"build_{graph.name}", outside, (), body, model, kind, hints))
 
     def _level(self, calls: Sequence[_Call], made: dict[int, Body], uses: _Uses) -> None:
         alike: dict[Hashable, list[_Call]] = {}
@@ -128,8 +127,8 @@ class Functions:
         hints = tuple(uses.hint(keys) for keys in zip(*(one.inputs for one in group), strict=True))
         if hints and not isinstance(first.inputs[0], tuple):
             hints = ("x", *hints[1:])
-        kind, path = first.module.kind, first.module.path
-        self.made.append(Function(name, inputs, parameters, body, result, kind, path, hints, defaults))
+        kind = first.module.kind
+        self.made.append(Function(name, inputs, parameters, body, result, kind, hints, defaults))
         self.defaults[name] = defaults
         for place, one in enumerate(group):
             given = {key: Literal(settings.value(key, place)) for key in parameters}
@@ -227,8 +226,6 @@ def _used(body: Body, wanted: set[Key]) -> Body:
 
 
 def _without(line: Any, read: set[Key]) -> Any:
-    from dataclasses import replace
-
     if isinstance(line, Loop):
         kept = read | {value.then for value in line.carried}
         return replace(line, body=tuple(_without(inner, kept) for inner in line.body))
@@ -299,7 +296,7 @@ class _Parameters:
                 self.is_named = True
                 return joined([Name("name"), Literal(end)]) if end else Name("name")
         for name, column in self.columns.items():
-            if list(map(repr, column)) == list(map(repr, values)):
+            if alike(column, values):
                 return Name(name)
         name = free(identifier(hint or "value"), self.taken)
         self.taken.add(name)

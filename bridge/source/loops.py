@@ -212,7 +212,7 @@ class _Table:
             return number
         if all(type(value) is str for value in values) and (text := self._text(values)) is not None:
             return text
-        known = next((name for name, column in self.columns.items() if _alike(column, values)), None)
+        known = next((name for name, column in self.columns.items() if alike(column, values)), None)
         if known is None:
             known = free(identifier(hint or "value"), self.columns)
             self.columns[known] = tuple(values)
@@ -259,5 +259,5 @@ def joined(parts: Sequence[Expression]) -> Node:
     return Node("text", "", tuple(made))
 
 
-def _alike(column: Sequence[Any], values: Sequence[Any]) -> bool:
+def alike(column: Sequence[Any], values: Sequence[Any]) -> bool:
     return [repr(value) for value in column] == [repr(value) for value in values]

@@ -110,9 +110,6 @@ class Reader:
         """Whether a layer is called more than once, so that it needs a name."""
         return self._uses[id(layer)] > 1 or id(layer) in self._shares
 
-    def is_elsewhere(self, layer: object) -> bool:
-        return id(layer) in self._shares
-
     def calls_in(self, model: keras.Model) -> list[Call]:
         return self._calls[id(model)]
 

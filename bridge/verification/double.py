@@ -70,7 +70,7 @@ def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) ->
         wide, trained = _Wide.of(double, opened, planned), None
         found = _outputs_in_float64(wide, _rounding(opened, dtype, wide.run), dtype)
         if double.torch is not None and (named := precision(double.model.graph)) != "float64":
-            graph = _Wide.of(replace(opened.widened, retraceable=False), opened, planned)
+            graph = _Wide.of(opened.widened, opened, planned)
             exact = _outputs_in_float64(graph, _rounding(opened, dtype, graph.run), dtype)
             found = found.joined(exact).joined(Verification(notes=(NAMED.format(named),)))
         if training:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.build.assembly import Built
-from bridge.errors import NotRun
+from bridge.errors import NotRun, SourceError
 from bridge.graph.shapes import shape_of
 from bridge.ops.contract import Plan, Step
 from bridge.verification.inputs.sampler import Sizes, sizes_text
@@ -47,10 +47,8 @@ def node_trials(plan: Plan, built: Built, tried: Sequence[Trial]) -> list[Trial]
     """Those at which nodes are compared: of each choice of sizes one, as far as its values fit into memory together.
     Where those of the first do not, so that each run for a part of them computes what is before them again, the one
     that has least."""
-    shown, usual = (
-        _shown(plan.steps, built),
-        {sizes_text(t.sizes): t for t in reversed(tried) if t.odd is None},
-    )
+    shown = _shown(plan.steps, built)
+    usual = {sizes_text(trial.sizes): trial for trial in reversed(tried) if trial.odd is None}
     taken = {at: sum(_bytes(value, trial.sizes) for _, value in shown) for at, trial in usual.items()}
     fit = [trial for at, trial in usual.items() if taken[at] <= MAX_COMPARED_BYTES]
     return list(reversed(fit)) or [usual[min(taken, key=lambda at: taken[at])]]
@@ -70,16 +68,23 @@ def first_unrun(plan: Plan, built: Built, trial: Trial) -> Step | None:
     """The first step whose value Keras does not compute at a trial at which its model does not run."""
     steps = [(step, value) for step in plan.steps for value in step.node.outputs if value in built.tensors]
     shown = [(step, value) for step, value in steps if isinstance(built.tensors[value], keras.KerasTensor)]
+    place = first_stop([value for _, value in shown], lambda some: keras_values(plan, built, some, trial))
+    return None if place is None else shown[place][0]
+
+
+def first_stop(values: Sequence[ir.Value], run: Callable[[list[ir.Value]], object]) -> int | None:
+    """The place of the first of some values in order that `run`, asked for it and those before it, does not give; None
+    where it gives all of them, or fails at none."""
 
     def fails(count: int) -> bool:
         try:
-            keras_values(plan, built, [value for _, value in shown[:count]], trial)
-        except NotRun:
+            run(list(values[:count]))
+        except (SourceError, NotRun):
             return True
         return False
 
-    place = bisect_left(range(len(shown) + 1), True, key=fails)
-    return shown[place - 1][0] if 0 < place <= len(shown) else None
+    place = bisect_left(range(len(values) + 1), True, key=fails)
+    return place - 1 if 0 < place <= len(values) else None
 
 
 def keras_values(plan: Plan, built: Built, values: list[ir.Value], trial: Trial) -> Arrays:

@@ -6,12 +6,12 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from bridge.frontend.onnx.lowered import MICROSOFT
 from bridge.graph.functions import DOMAIN
 from bridge.graph.rewriting import Emitter, attribute, input_of, is_onnx, replace, sizes
 from bridge.weights.weight import Weight
 
 MAX_INLINE_BYTES = 1 << 10  # bytes of an initializer that onnxruntime gets within the model
-MICROSOFT = "com.microsoft"  # the domain of onnxruntime's own operators
 
 
 def without_weights(model: ir.Model) -> tuple[ir.Model, dict[str, np.ndarray]]:

@@ -179,7 +179,7 @@ class Param(Recipe, kind="param"):
         return state[self.name]
 
     def view(self, into):
-        return into.get(self.name)
+        return into[self.name]
 
     def put(self, value, into):
         into[self.name] = value

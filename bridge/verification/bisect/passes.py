@@ -7,7 +7,6 @@ step; the first value that both sides of it know by name, and that departs, name
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,8 +21,8 @@ from bridge.verification.bisect.origin import RAISED, Located, Origin, handed
 from bridge.verification.bisect.single import of_node
 from bridge.verification.bisect.why import rounding_of
 from bridge.verification.doubt.steps import given_to
-from bridge.verification.metrics import relative_error, worst_error
-from bridge.verification.nodes import portions
+from bridge.verification.metrics import Arrays, relative_error, worst_error
+from bridge.verification.nodes import first_stop, portions
 from bridge.verification.reference.as_given import values_of
 from bridge.verification.runners import with_outputs
 from bridge.verification.trials import Trial
@@ -82,18 +81,14 @@ def _before_it_stops(
     or the one that does not run."""
     pairs = _named(after)
 
-    def fails(count: int) -> bool:
-        try:
-            values_of(after, [value.name for _, value in pairs[:count]], trial.inputs, trial.dtype)
-        except (SourceError, NotRun):
-            return True
-        return False
+    def run(values: list[ir.Value]) -> Arrays:
+        return values_of(after, [value.name for value in values], trial.inputs, trial.dtype)
 
-    place = bisect_left(range(len(pairs) + 1), True, key=fails)
-    if not 0 < place <= len(pairs):
+    place = first_stop([value for _, value in pairs], run)
+    if place is None:
         return None
-    node, value = pairs[place - 1]
-    departs = _first_node(step, before, after, trial, limit, pairs[: place - 1])
+    node, value = pairs[place]
+    departs = _first_node(step, before, after, trial, limit, pairs[:place])
     where = torch_path(node) or node.name or "", source_line(node), (), trial.check("", 0.0).at
     return departs or Located(Origin(step, node.op_type, str(value.name), *where, math.inf))
 

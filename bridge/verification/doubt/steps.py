@@ -54,7 +54,10 @@ class Steps:
     def _read_last(self) -> dict[ir.Node, list[ir.Value]]:
         """For each node the values that nobody reads behind it."""
         readers = {
-            value: node for node in self.model.graph for value in (*read_by(node), *node.outputs) if value
+            value: node
+            for node in self.model.graph
+            for value in (*read_by(node), *node.outputs)
+            if value is not None
         }
         found: dict[ir.Node, list[ir.Value]] = {node: [] for node in self.model.graph}
         for value, node in readers.items():
