@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from bridge.verification.training.sides import ByName
 
 NAMED = (
-    "in float64 too the source computes in {} where it names that type, which bounds what is shown there; the graph "
-    "that torch exported is compared in float64 throughout"
+    "in float64 too the source computes in {} where it names that type, which bounds what is shown there; {}"
 )
+THROUGHOUT = "the graph that torch exported is compared in float64 throughout"
 OTHERWISE = "in float64 other ways were compared than the model takes, where Keras rounds: {}"
 
 
@@ -70,9 +70,7 @@ def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) ->
         wide, trained = _Wide.of(double, opened, planned), None
         found = _outputs_in_float64(wide, _rounding(opened, dtype, wide.run), dtype)
         if double.torch is not None and (named := precision(double.model.graph)) != "float64":
-            graph = _Wide.of(opened.widened, opened, planned)
-            exact = _outputs_in_float64(graph, _rounding(opened, dtype, graph.run), dtype)
-            found = found.joined(exact).joined(Verification(notes=(NAMED.format(named),)))
+            found = found.joined(_by_graph(opened, planned, dtype, named))
         if training:
             # torch steps what its weights are read from
             apart = replace(wide.built, weights=detach_from_source(wide.built.weights))
@@ -91,6 +89,17 @@ def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) ->
     return found.joined(
         Verification(trained.checks, gradients=trained.gradients, notes=trained.notes, located=located)
     )
+
+
+def _by_graph(opened: Source, planned: Plan, dtype: str, named: str) -> Verification:
+    """A module that has `named` a type, in float64 throughout by the graph that torch exported; and what to say where
+    that is none there."""
+    try:
+        graph = _Wide.of(opened.widened, opened, planned)
+        found = _outputs_in_float64(graph, _rounding(opened, dtype, graph.run), dtype)
+    except (BridgeError, NotRun) as error:
+        return Verification(notes=(NAMED.format(named, f"its graph is not compared there: {error}"),))
+    return found.joined(Verification(notes=(NAMED.format(named, THROUGHOUT),)))
 
 
 def _reasons(twins: Sequence[str]) -> str:

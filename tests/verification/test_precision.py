@@ -89,6 +89,28 @@ def test_a_precision_is_proved_and_named(make, shape, dtype, said) -> None:
         assert torch.equal(back[name], tensor)
 
 
+class Attending(nn.Module):
+    """Which becomes an operator of ours, beside a root in single precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.layer = nn.LSTM(8, 4, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.attention(x, x, x)[0].float()
+        return self.layer((y * torch.rsqrt((y * y).mean(-1, keepdim=True) + 1e-3)).to(x.dtype))[0]
+
+
+def test_operators_of_ours_are_compared_in_float64_throughout() -> None:
+    torch.manual_seed(0)
+    report = bridge.convert(
+        Attending().eval(), torch.randn(2, 3, 8), verify=bridge.Verify(float64=True)
+    ).report
+    limits = {check.leg: check.limit for check in report.checks if check.dtype == "float64"}
+    assert limits[ORT_KERAS] == 1e-10 < limits[TORCH_KERAS] < 1e-5
+
+
 @pytest.mark.parametrize("dtype", [HALF, BRAIN])
 def test_a_source_that_names_a_precision_is_proved_by_its_graph(dtype: torch.dtype) -> None:
     torch.manual_seed(0)

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from bridge.frontend.onnx.defined import define
 from bridge.frontend.onnx.names import name_sizes
 from bridge.graph.decimals import number
+from bridge.graph.functions import DOMAIN, add_functions
 from bridge.graph.rewriting import unused
 
 NARROW = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
@@ -31,6 +32,8 @@ def in_double(given: ir.Model) -> ir.Model:
     """A copy of `given` in float64. Where an operator takes or gives 32 bits only (the scales of a Resize), casts
     stand around it, or its definition in its place."""
     model = given.clone()
+    for key in [key for key, function in model.functions.items() if function.domain == DOMAIN]:
+        del model.functions[key]  # which are of any type
     name_sizes(model)  # of which a definition may need the algebra
     define(model, SINGLE_ONLY)
     held = [
@@ -45,6 +48,7 @@ def in_double(given: ir.Model) -> ir.Model:
         opsets = owner.opset_imports if isinstance(owner, ir.Function) else model.graph.opset_imports
         for node in list(owner):
             _node(node, opsets, names)
+    add_functions(model)
     return model
 
 
