@@ -215,6 +215,21 @@ def test_beside_a_sequence(exported_with, monkeypatch, stage):
     assert (found.stage, found.op, found.why) == (stage, "Softmax", FORMULA)
 
 
+def test_of_a_sequence(exported_with):
+    """Which no reproducer holds."""
+
+    def change(model: ir.Model) -> None:
+        split = next(node for node in model.graph if node.op_type == "SplitToSequence")
+        before = ir.node("Exp", [split.inputs[0]], metadata_props=dict(split.metadata_props))
+        model.graph.insert_before(split, before)
+        split.replace_input_with(0, before.outputs[0])
+
+    exported_with(change)
+    found, error = departs(Split().eval())
+    assert (found.stage, found.op) == (EXPORT, "SequenceAt")
+    assert error.reproducer is None
+
+
 def test_where_rounding_hides_the_first_node(monkeypatch):
     """The output is off by just more than the limit, and the node at fault by less."""
 
