@@ -35,7 +35,7 @@ from bridge.plan import planner
 from bridge.verification import double
 from bridge.verification.checks import Verification
 from bridge.verification.inputs.sampler import Sampler
-from bridge.verification.metrics import cast, worst_error
+from bridge.verification.metrics import Arrays, cast, worst_error
 from bridge.verification.options import Verify
 from bridge.verification.ranges import confirmed, find_ranges
 from bridge.verification.runners import keras_call
@@ -95,7 +95,7 @@ def ended(right: Source, fault: Fault) -> tuple[str, str]:
             return (LOCATED if _is_located(found, fault) else FOUND), _said(found)
         if fault.trains:
             return (MISSED, "it trains otherwise") if _learns(source) != learns else (HARMLESS, "")
-        return (MISSED, wrong) if (wrong := _difference(source, right)) else (HARMLESS, "")
+    return (MISSED, wrong) if (wrong := _difference(right, fault)) else (HARMLESS, "")
 
 
 def _proof(source: Source, trains: bool, seed: int = 0) -> Verification:
@@ -126,19 +126,21 @@ def _learns(source: Source) -> list[object]:
     return [*((variable.path, variable.trainable) for variable in variables), *numbers]
 
 
-def _difference(source: Source, right: Source) -> str:
+def _difference(right: Source, fault: Fault) -> str:
     """What other inputs in float64 show of a fault that the proof did not find."""
+    sampler = Sampler.of(simplify(right.double.model), right.double.examples)
+    inputs = [cast(sampler.draw(sampler.exported(), 5000 + k), "float64") for k in range(SAMPLES)]
+    wanted = _given(right, inputs)
+    with fault.put(right) as source:
+        error = max(map(worst_error, _given(source, inputs), wanted))
+    return f"off by {error:.1e} in float64" if error > EQUAL else ""
+
+
+def _given(source: Source, inputs: Sequence[Arrays]) -> list[Arrays]:
+    """What the Keras model of a source gives in float64."""
     with double_precision():
-        planned = planner.plan(simplify(source.double.model))
-        call = keras_call(double.build(planned).model)
-    assert right.double.torch is not None
-    sampler = Sampler.of(planned.model, right.double.examples)
-    for number in range(SAMPLES):
-        inputs = cast(sampler.draw(sampler.exported(), 5000 + number), "float64")
-        error = worst_error(call(inputs), right.double.torch(inputs))
-        if error > EQUAL:
-            return f"off by {error:.1e} in float64"
-    return ""
+        call = keras_call(double.build(planner.plan(simplify(source.double.model))).model)
+        return [call(arrays) for arrays in inputs]
 
 
 def _said(found: Verification) -> str:
