@@ -65,6 +65,7 @@ PRIVATES = {  # what of others a module reads although they keep it to themselve
     "passes.broadcast_shapes": "_broadcast _broadcast_dim",
     "frontend.torch.pt2": "_package",
     "frontend.torch.*": "_pytree",
+    "frontend.torch.widened": "_python_dispatch",
     "frontend.torch.attention": "_parameters _qkv_same_embed_dim",
     "frontend.torch.examples": "_check",
     "frontend.torch.patches": "_VF _SpectralNorm _check",

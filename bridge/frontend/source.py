@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import onnx
 import onnx_ir as ir
 
-from bridge.errors import ExportError, SourceError, imported, short_message
+from bridge.errors import ExportError, NotRun, SourceError, imported, short_message
 from bridge.files.strangers import require_model
 from bridge.frontend.asked import Asked
 from bridge.graph import structure
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from bridge.frontend.torch.ranges import Assumption
     from bridge.graph.ranges import Range
 
+
+STANDS_FOR = "in float64 the graph that torch exported stands for the module, which does not run there: {}"
+AS_IF = "in float64 the module is run as if it named no other type, since as it is it does not run there: {}"
 
 # What the proof runs: the file or model just as it was given, or the graph that torch exported.
 Given: TypeAlias = str | onnx.ModelProto | ir.Model
@@ -99,15 +102,28 @@ class Source:
 
     @cached_property
     def double(self) -> Source:
-        """The same in float64: a module exported again, or else a graph with all its numbers widened, which where
-        forward names a dtype is the one that torch exported. Raises one of `bridge`'s errors where it is none."""
+        """The same in float64: a module exported again, or else a graph with all its numbers widened. Where a module
+        names a dtype so that it does not run there, that is the one that torch exported, and the module computes as if
+        it named float64. Raises one of `bridge`'s errors where it is none."""
         if self.module is None:
             return self.widened
         try:
             return self.double_module
         except (ExportError, SourceError) as error:
-            note = f"in float64 the graph that torch exported stands for the module, which does not run there: {error}"
-            return replace(self.widened, notes=(note,))
+            throughout, reason = self._throughout, short_message(error)
+            note = STANDS_FOR if throughout is None else AS_IF
+            return replace(self.widened, torch=throughout, notes=(note.format(reason),))
+
+    @property
+    def _throughout(self) -> Torch | None:
+        """A module in float64 as if it named that wherever it names a type; None where it does not run so."""
+        assert self.module is not None
+        try:
+            throughout = self.module.double().throughout()
+            throughout(throughout.examples)
+        except (NotRun, SourceError):
+            return None
+        return throughout
 
     @cached_property
     def double_module(self) -> Source:

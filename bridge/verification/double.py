@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,14 @@ from bridge.passes import simplify
 from bridge.plan.planner import plan
 from bridge.verification import outputs
 from bridge.verification.bisect.training import first_in_training
-from bridge.verification.checks import ORT_KERAS, TORCH_KERAS, Check, Verification, all_pass
+from bridge.verification.checks import LIMIT_FLOAT64, ORT_KERAS, TORCH_KERAS, Check, Verification, all_pass
 from bridge.verification.fits import require_fit_in_float64
 from bridge.verification.inputs.odd import nudged
 from bridge.verification.inputs.sampler import Sampler
 from bridge.verification.metrics import cast
 from bridge.verification.mismatch import first_failed, first_in_float64
-from bridge.verification.precision import precision
+from bridge.verification.outputs import Rounding
+from bridge.verification.precision import precision, step_of
 from bridge.verification.reference.as_given import as_given, in_float64
 from bridge.verification.trials import Run, Trial, trials_that_run
 from bridge.verification.work import SLOWER
@@ -44,14 +45,22 @@ THROUGHOUT = "the graph that torch exported is compared in float64 throughout"
 OTHERWISE = "in float64 other ways were compared than the model takes, where Keras rounds: {}"
 
 
-def _rounding(opened: Source, dtype: str, double: Run) -> Run:
-    """What shows the rounding of a source that computes in `dtype`: itself on inputs in float64; or, of one that does
-    so in float64, `double` on inputs off by their last bit."""
+def _roundings(opened: Source, dtype: str, wide: _Wide) -> Iterator[Rounding]:
+    """What shows how a source that computes in `dtype` rounds: itself on inputs in float64; or, of one that does so in
+    float64, that on inputs off by their last bit. And of a module that names a type in float64 too, itself as if it
+    named none."""
+    named, module = wide.sampler.precision, wide.source.torch
     if dtype == "float64":
-        return lambda inputs: double(nudged(inputs))
-    source: Run = opened.torch or as_given(opened.given)[0]
-    dtypes = [numpy_type(value) for value in opened.model.graph.inputs]
-    return lambda inputs: source([x.astype(dtype) for x, dtype in zip(inputs, dtypes, strict=True)])
+        yield Rounding(lambda inputs: wide.run(nudged(inputs)))
+    else:
+        source: Run = opened.torch or as_given(opened.given)[0]
+        dtypes = [numpy_type(value) for value in opened.model.graph.inputs]
+        yield Rounding(
+            lambda inputs: source([x.astype(dtype) for x, dtype in zip(inputs, dtypes, strict=True)]),
+            step_of(named) / step_of(dtype),
+        )
+    if module is not None and named != "float64":
+        yield Rounding(module.throughout())
 
 
 def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) -> Verification:
@@ -68,15 +77,16 @@ def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) ->
     double = opened.double_module if training else opened.double
     with double_precision():
         wide, trained = _Wide.of(double, opened, planned), None
-        found = _outputs_in_float64(wide, _rounding(opened, dtype, wide.run), dtype)
-        if double.torch is not None and (named := precision(double.model.graph)) != "float64":
+        found = _outputs_in_float64(wide, _roundings(opened, dtype, wide))
+        named = precision(double.model.graph)
+        if named != "float64" and double.torch and any(c.limit > LIMIT_FLOAT64 for c in found.checks):
             found = found.joined(_by_graph(opened, planned, dtype, named))
         if training:
             # torch steps what its weights are read from
             apart = replace(wide.built, weights=detach_from_source(wide.built.weights))
             assert double.torch is not None
             trained = parity(apart, double.torch, wide.sampler)
-    if double.torch is None:
+    if not double.retraceable:
         found = found.joined(Verification(notes=double.notes))
     if wide.built.twins and dtype != "float64":
         found = found.joined(Verification(notes=(OTHERWISE.format(_reasons(wide.built.twins)),)))
@@ -96,7 +106,7 @@ def _by_graph(opened: Source, planned: Plan, dtype: str, named: str) -> Verifica
     that is none there."""
     try:
         graph = _Wide.of(opened.widened, opened, planned)
-        found = _outputs_in_float64(graph, _rounding(opened, dtype, graph.run), dtype)
+        found = _outputs_in_float64(graph, _roundings(opened, dtype, graph))
     except (BridgeError, NotRun) as error:
         return Verification(notes=(NAMED.format(named, f"its graph is not compared there: {error}"),))
     return found.joined(Verification(notes=(NAMED.format(named, THROUGHOUT),)))
@@ -135,11 +145,11 @@ class _Wide:
         return first_in_float64(self.source, self.plan, self.built, trial, failed.limit)
 
 
-def _outputs_in_float64(wide: _Wide, single: Run, dtype: str) -> Verification:
+def _outputs_in_float64(wide: _Wide, roundings: Iterable[Rounding]) -> Verification:
     leg, refused = TORCH_KERAS if wide.source.torch else ORT_KERAS, list[str]()
     budget = wide.sampler.budget(1 if wide.source.torch else SLOWER, " in float64")
     model, source = wide.built.model, wide.source
-    found = outputs.compare_double(leg, model, source, wide.run, single, dtype, wide.sampler, budget, refused)
+    found = outputs.compare_double(leg, model, source, wide.run, [*roundings], wide.sampler, budget, refused)
     checks = tuple(found)
     located = None if all_pass(checks) else wide.departed(first_failed(checks))
     return Verification(checks, notes=tuple(refused), located=located)

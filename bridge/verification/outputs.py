@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import keras
@@ -31,7 +31,7 @@ from bridge.verification.doubt.sure import Alone, elements_sure
 from bridge.verification.inputs.odd import Odd
 from bridge.verification.inputs.sampler import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, cast, error_where, worst_error
-from bridge.verification.precision import ROUNDING_FACTOR, step_of
+from bridge.verification.precision import ROUNDING_FACTOR
 from bridge.verification.runners import OnnxRuntime, keras_call
 from bridge.verification.trials import Run, Shapes, Trial, as_long_as_the_graph, trials_that_run
 from bridge.verification.work import Budget
@@ -39,6 +39,17 @@ from bridge.verification.work import Budget
 if TYPE_CHECKING:
     from bridge.frontend.source import Source
 
+
+@dataclass(frozen=True)
+class Rounding:
+    """A run of a source by which its rounding in float64 is seen: in a precision that what it computes in there is as
+    many times `finer` than."""
+
+    run: Run
+    finer: float = 1.0
+
+
+Rounded = tuple[Arrays, float]  # what such a run gives, and how much finer
 LOST = 0.5  # of the largest magnitude, by which values are off that have no digit left
 
 
@@ -91,42 +102,47 @@ def _exact(trial: Trial, doubles: dict[str, Run]) -> Iterator[tuple[str, Arrays]
 
 
 def compare_double(
-    leg: str, model: keras.Model, source: Source, double: Run, single: Run, dtype: str, sampler: Sampler,
+    leg: str, model: keras.Model, source: Source, double: Run, roundings: Sequence[Rounding], sampler: Sampler,
     budget: Budget, refused: list[str],
 ) -> Iterator[Check]:  # fmt: skip
     """A `source` in float64, which `double` runs, against the Keras model made from it, at the sizes that `trials`
-    takes, as far as the budget goes; why not at others, or not in float64, goes to `refused`. `single` runs it on them
-    in the precision `dtype`: where rounding is so large there that a part of it shows in float64 too, or in the
+    takes, as far as the budget goes; why not at others, or not in float64, goes to `refused`. Where rounding, of which
+    the first of `roundings` is the source as it is, is so large that a part of it shows in float64 too, or in the
     precision that the source names in its place, it may. What differs counts where the source is sure of it, which at
     the first sizes has to be something."""
-    call, finer, alone = keras_call(model), step_of(sampler.precision) / step_of(dtype), Alone(source)
-    shapes = Shapes.of(sampler.graph)
+    call, alone, shapes = keras_call(model), Alone(source), Shapes.of(sampler.graph)
     for place, (draw, want) in enumerate(trials_that_run(double, sampler, refused, budget)):
         trial = Trial(draw.sizes, draw.inputs, None, want, dtype="float64")
+        rounded = list[Rounded]()
         try:
-            rounded = shapes.with_ones(draw.sizes, single(draw.inputs))
-        except NotRun as error:  # where what runs it in float64 knows no bounds
-            refused.append(f"the source itself does not run at {sizes_text(draw.sizes)}: {error}")
-            continue
+            for rounding in roundings:
+                rounded.append((shapes.with_ones(draw.sizes, rounding.run(draw.inputs)), rounding.finer))
+        except NotRun as error:
+            if not rounded:  # where what runs it in float64 knows no bounds
+                refused.append(f"the source itself does not run at {sizes_text(draw.sizes)}: {error}")
+                continue
         try:
-            runs = call(draw.inputs), rounded
+            got = call(draw.inputs)
         except NotRun as error:
             yield trial.check(leg, math.inf, f"Keras does not run: {error}")
             continue
-        found = _in_double(leg, trial, *runs, finer)
+        found = _in_double(leg, trial, got, rounded)
         if not found.passed:
             known = elements_sure(alone, trial)
             if known is not None and (place or any(x.any() for x in known.decided)):
-                found = _in_double(leg, replace(trial, room=known.room), *runs, finer, known.limit)
+                found = _in_double(leg, replace(trial, room=known.room), got, rounded, known.limit)
         yield found
 
 
-def _in_double(
-    leg: str, trial: Trial, got: Arrays, rounded: Arrays, finer: float, moved: float = 0.0
-) -> Check:
-    """How far Keras, which `got` it, is off; `rounded` is the source in a precision that float64 is `finer` than.
-    Where no digit is left in that, it is no measure, but by how much the last bits of float64 have `moved` it is."""
-    off, rounding = (error_where(x, trial.onnx, trial.room) for x in (got, rounded))
+def _in_double(leg: str, trial: Trial, got: Arrays, rounded: Sequence[Rounded], moved: float = 0.0) -> Check:
+    """How far Keras, which `got` it, is off, within the least of what the source as it is `rounded` allows. Where no
+    digit is left in that, it is no measure, but by how much the last bits of float64 have `moved` it is."""
+    errors = [(error_where(arrays, trial.onnx, trial.room), finer) for arrays, finer in rounded]
+    limits = [_limit(*error, moved) for k, error in enumerate(errors) if not k or math.isfinite(error[0])]
+    off = error_where(got, trial.onnx, trial.room)
+    return Check(leg, sizes_text(trial.sizes), off, max(min(limits), LIMIT_FLOAT64), "float64")
+
+
+def _limit(rounding: float, finer: float, moved: float) -> float:
     limit = ROUNDING_FACTOR * rounding * finer if math.isfinite(rounding) else 0.0
-    limit = max(limit, min(moved, LIMIT)) if rounding > LOST else limit
-    return Check(leg, sizes_text(trial.sizes), off, max(limit, LIMIT_FLOAT64), "float64")
+    return max(limit, min(moved, LIMIT)) if rounding > LOST else limit

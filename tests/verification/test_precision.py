@@ -9,15 +9,17 @@ import keras
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir as ir
 import pytest
 import torch
 from torch import nn
 
 import bridge
 from bridge.errors import NotRun
+from bridge.frontend import source
 from bridge.report import html
 from bridge.verification.checks import GRADIENTS, ORT_KERAS, TORCH_KERAS
-from bridge.verification.outputs import _in_double
+from bridge.verification.outputs import Rounding, _in_double
 from bridge.verification.trials import Trial
 
 torch.set_num_threads(1)
@@ -109,6 +111,42 @@ def test_operators_of_ours_are_compared_in_float64_throughout() -> None:
     ).report
     limits = {check.leg: check.limit for check in report.checks if check.dtype == "float64"}
     assert limits[ORT_KERAS] == 1e-10 < limits[TORCH_KERAS] < 1e-5
+
+
+class Masked(nn.Module):
+    """Which names a type where nothing is rounded, as torch does in its own causal mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.norm = nn.MultiheadAttention(8, 2, batch_first=True), nn.LayerNorm(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
+        return self.norm(self.attention(x, x, x, attn_mask=mask)[0])
+
+
+def test_a_type_that_rounds_nothing_bounds_nothing() -> None:
+    torch.manual_seed(0)
+    report = bridge.convert(Masked().eval(), torch.randn(2, 3, 8), verify=bridge.Verify(float64=True)).report
+    exact = {(check.leg, check.limit) for check in report.checks if check.dtype == "float64"}
+    assert exact == {(TORCH_KERAS, 1e-10)}
+
+
+def test_a_fault_of_the_export_is_no_rounding(monkeypatch) -> None:
+    """Of a module that runs in float64 only as if it named no type."""
+    load = source.load_torch
+
+    def changed(*given: object) -> source.Source:
+        right = load(*given)
+        norm = next(node for node in right.model.graph if node.op_type == "LayerNormalization")
+        norm.attributes.add(ir.AttrFloat32("epsilon", 1.2e-5))
+        return right
+
+    monkeypatch.setattr(source, "load_torch", changed)
+    with pytest.raises(bridge.MismatchError) as caught:
+        bridge.convert(Masked().eval(), torch.randn(2, 3, 8), verify=bridge.Verify(float64=True))
+    assert caught.value.report.origin.stage == "export"
+    assert caught.value.report.origin.op == "LayerNormalization"
 
 
 @pytest.mark.parametrize("dtype", [HALF, BRAIN])
@@ -205,7 +243,7 @@ def test_several_precisions_are_proved_within_the_coarsest() -> None:
     module = Mixed().eval()
     result = bridge.convert(module, torch.randn(2, 8).half())
     assert result.report.verdict.startswith("proved equal in float64")
-    assert any("stands for the module" in note for note in result.report.notes)
+    assert any("as if it named no other" in note for note in result.report.notes)
     assert {str(weight.dtype) for weight in result.model.weights} == {"float16", "float32"}
     assert all(torch.equal(result.weights.to_torch()[k], v) for k, v in module.state_dict().items())
 
@@ -282,22 +320,22 @@ def test_what_single_precision_cannot_measure_is_measured_in_double(rounded, mov
     off = 5e-8 if moved < 1 else 1e-4
     want = np.ones(3)
     trial = Trial({}, [], None, [want], dtype="float64")
-    check = _in_double("leg", trial, [want + off], [want - rounded], 2.0**-29, moved)
+    check = _in_double("leg", trial, [want + off], [([want - rounded], 2.0**-29)], moved)
     assert check.passed == passes
 
 
 def test_a_size_that_single_precision_does_not_run_at_is_noted(monkeypatch):
     """The source in float64 is run by another, which knows fewer bounds."""
 
-    def rounding(opened, dtype, run):
+    def roundings(opened, dtype, wide):
         def single(inputs):
             if len(inputs[0]) > 3:
                 raise NotRun("too long")
-            return run(inputs)
+            return wide.run(inputs)
 
-        return single
+        yield Rounding(single)
 
-    monkeypatch.setattr("bridge.verification.double._rounding", rounding)
+    monkeypatch.setattr("bridge.verification.double._roundings", roundings)
     model = onnx.parser.parse_model(
         '<ir_version: 10, opset_import: ["": 23]> g (float[N] x) => (float[N] y) { y = Tanh (x) }'
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -60,15 +61,16 @@ def without_fast_paths() -> Iterator[None]:
 
 class Torch:
     """A module called as it was exported, on numpy arrays, with `NotRun` for whatever it raises; `double()` gives it in
-    float64."""
+    float64, `throughout()` that as if it named float64 wherever it names a type."""
 
     def __init__(
-        self, module: torch.nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object] | None = None
-    ):
+        self, module: torch.nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object] | None = None,
+        around: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+    ):  # fmt: skip
         import torch
 
         self._torch = torch
-        self.module = module
+        self.module, self._around = module, around
         self._leaves, self._spec = torch.utils._pytree.tree_flatten((args, kwargs or {}))
         self.examples = [array_of(x) for x in self._leaves if isinstance(x, torch.Tensor)]
 
@@ -99,6 +101,12 @@ class Torch:
             if narrow and isinstance(layer, torch.nn.RMSNorm) and layer.eps is None:
                 layer.eps = torch.finfo(torch.float32).eps
         return Torch(module.double(), args, kwargs)
+
+    def throughout(self) -> Torch:
+        """The same module, which is one in float64, computing so throughout."""
+        from bridge.frontend.torch.widened import widened
+
+        return Torch(self.module, *self.arguments, around=widened)
 
     def _doubles(self) -> Iterator[tuple[int, torch.Tensor]]:
         """The module's tensors in float64, of which a copy in their own precision is never made."""
@@ -142,7 +150,7 @@ class Torch:
         if training:
             module.eval()
         try:
-            with calling(), self._torch.no_grad():
+            with calling(), self._torch.no_grad(), self._around():
                 yield module
         finally:
             if training:
