@@ -10,6 +10,7 @@ import onnx_ir as ir
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.torch.module import Torch
 from bridge.graph.rewriting import all_nodes, input_of, is_onnx
+from bridge.verification.inputs.odd import elsewhere
 from bridge.verification.inputs.sampler import Sampler, Sizes
 from bridge.verification.metrics import Arrays
 from bridge.verification.reference.as_given import Runner
@@ -88,7 +89,7 @@ def branch_trials(
         if branches.both or budget.beyond(sizes):
             break
         budget.spend(sizes)
-        inputs = sampler.draw(sizes, number)
+        inputs = elsewhere(sampler.draw(sizes, number), number - FIRST)
         if not branches.learn(inputs):
             continue
         try:

@@ -103,6 +103,15 @@ def test_a_number_that_a_branch_is_for_is_drawn():
     assert not bridge.convert(parse(source, {})).report.notes
 
 
+@pytest.mark.parametrize("inputs", [None, -np.ones((3, 4), "float32")], ids=["random", "of one sign"])
+def test_inputs_are_found_that_take_a_branch(inputs):
+    """Of which every number is large."""
+    before = SIGN.replace("float = 0.0", "float = 3.0").replace("ReduceSum", "ReduceMin")
+    source = branches("a = MatMul (x, w)", "a = Neg (x)", inputs="", before=before)
+    options = bridge.Verify(inputs=None if inputs is None else {"x": inputs})
+    assert not bridge.convert(parse(source, {}), verify=options).report.notes
+
+
 def test_a_branch_that_no_input_takes_is_said_to_be():
     result = bridge.convert(parse(branches("a = MatMul (x, w)", "a = Neg (x)", inputs="", before=NEVER), {}))
     assert any("its then_branch is not compared" in note for note in result.report.notes)

@@ -26,6 +26,19 @@ class Odd(Enum):
 
 
 STEPPED = np.array([0.0, -0.0, 0.5, -0.5, 1.5, -1.5, 2.5, -2.5, 1.0, -1.0])  # rounded every way
+ELSEWHERE = (
+    (1, 0),
+    (-1, 0),
+    (10, 0),
+    (1, 2),
+    (1, -2),
+    (0.1, 0),
+    (100, 0),
+    (-10, 0),
+    (1, 20),
+    (1, -20),
+    (0, 0),
+)
 NUDGED = (Odd.TINY, Odd.LARGE)  # where rounding of the inputs may count, and no answer hangs on the last bit
 SCALES = {Odd.TINY: 1e-3, Odd.LARGE: 1e3}
 HALF_SCALE = 16.0  # for LARGE in float16
@@ -83,6 +96,19 @@ def _endless(drawn: np.ndarray) -> np.ndarray:
     for place, value in zip(range(0, flat.size, third), (np.nan, np.inf, -np.inf), strict=False):
         flat[place] = value
     return flat.reshape(drawn.shape)
+
+
+def elsewhere(inputs: Arrays, number: int) -> Arrays:
+    """The inputs, of which those of finite numbers are scaled and moved by their largest magnitude, each `number`
+    otherwise; negative only where they are."""
+    return [_moved(x, *ELSEWHERE[number % len(ELSEWHERE)]) for x in inputs]
+
+
+def _moved(x: np.ndarray, factor: float, shift: float) -> np.ndarray:
+    if x.dtype.kind != "f" or not x.size or not np.isfinite(x).all():
+        return x
+    moved = factor * x + shift * np.abs(x).max()
+    return np.asarray(moved if x.min() < 0 else np.abs(moved), x.dtype)
 
 
 def nudged(inputs: Arrays) -> Arrays:
