@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,6 +57,22 @@ def without_fast_paths() -> Iterator[None]:
             yield
     finally:
         mha.set_fastpath_enabled(enabled)
+
+
+def _taken(
+    condition: Any, then: Callable[..., Any], otherwise: Callable[..., Any], operands: Any = ()
+) -> Any:
+    return then(*operands) if condition else otherwise(*operands)
+
+
+def branching_plainly() -> AbstractContextManager[None]:
+    """`torch.cond` as the branch that it takes: Dynamo would compile it, and where operators are watched meanwhile no
+    other one runs in the process any more."""
+    import torch
+
+    from bridge.frontend.torch.patches import replaced
+
+    return replaced([(torch, "cond", _taken, "")])
 
 
 class Torch:
@@ -134,7 +150,7 @@ class Torch:
     def result(self, inputs: Arrays, module: torch.nn.Module | None = None) -> object:
         """What the module (or `module`) gives, in whatever mode it is in, for `inputs`."""
         args, kwargs = self.tensors(inputs)
-        with without_fast_paths():
+        with without_fast_paths(), branching_plainly():
             return (self.module if module is None else module)(*args, **kwargs)
 
     def outputs(self, inputs: Arrays, module: torch.nn.Module | None = None) -> list[torch.Tensor]:
