@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import owner_graph, unused
+from bridge.graph.rewriting import owner_graph, replace, unused
 
 
 def splice(body: ir.Graph, before: ir.Node, given: Sequence[ir.Value | None] = ()) -> list[ir.Value]:
@@ -30,6 +30,15 @@ def splice(body: ir.Graph, before: ir.Node, given: Sequence[ir.Value | None] = (
         graph.register_initializer(value)
     graph.insert_before(before, nodes)
     return outputs
+
+
+def take(node: ir.Node, holds: bool) -> None:
+    """What the branch of the If `node` holds that runs where its condition `holds`, in its place."""
+    then, other = (node.attributes.pop(name).as_graph() for name in ("then_branch", "else_branch"))
+    branch = then if holds else other
+    for old, new in zip(node.outputs, splice(branch, node), strict=True):
+        replace(old, new)
+    owner_graph(node).remove(node, safe=True)
 
 
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bridge.graph.rewriting import all_nodes, constant, input_of, is_onnx, owner_graph, replace
+from bridge.graph.rewriting import all_nodes, constant, input_of, is_onnx
 from bridge.graph.shapes import symbolic_contents
-from bridge.graph.splicing import splice
+from bridge.graph.splicing import take
 
 
 def resolve_branches(model: ir.Model) -> None:
@@ -15,8 +15,7 @@ def resolve_branches(model: ir.Model) -> None:
         node for node in all_nodes(model) if is_onnx(node, "If") and _holds(node, axes) is not None
     ]:
         for node in found:
-            holds = _holds(node, axes)
-            _put(node, node.attributes["then_branch" if holds else "else_branch"].as_graph())
+            take(node, bool(_holds(node, axes)))
 
 
 def _holds(node: ir.Node, axes: set[str]) -> bool | None:
@@ -27,10 +26,3 @@ def _holds(node: ir.Node, axes: set[str]) -> bool | None:
         return bool(known.numpy().reshape(-1)[0])
     sizes = symbolic_contents(input_of(asked, 0)) if is_onnx(asked, "Cast") else None
     return True if sizes and {str(size) for size in sizes} <= axes else None
-
-
-def _put(node: ir.Node, branch: ir.Graph) -> None:
-    """What `branch` holds in the place of `node`."""
-    for old, new in zip(node.outputs, splice(branch, node), strict=True):
-        replace(old, new)
-    owner_graph(node).remove(node, safe=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.report.report import Report
-from bridge.verification.checks import LEGS, SERVED, TRAINING
+from bridge.verification.checks import BRANCH, LEGS, SERVED, TRAINING
 
 NAMES = 5  # of parameters that do not train, in the verdict
 
@@ -76,7 +76,9 @@ def _equality(report: Report) -> str:
     sizes = len({check.sizes for check in report.checks if check.leg in LEGS})
     worst = max(check.error for check in report.checks)
     where = f"{sizes} choices of sizes" if sizes > 1 else "the exported sizes"
-    odd = len({check.values for check in report.checks if check.values and check.leg in LEGS})
+    odd = len(
+        {c.values for c in report.checks if c.values and not c.values.startswith(BRANCH) and c.leg in LEGS}
+    )
     if odd:
         where += f" and {odd} kind{'s' * (odd > 1)} of odd values"
     if sizes == 1 and any(axis.size is None for value in report.inputs for axis in value.axes):

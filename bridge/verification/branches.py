@@ -10,6 +10,7 @@ import onnx_ir as ir
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.torch.module import Torch
 from bridge.graph.rewriting import all_nodes, input_of, is_onnx
+from bridge.verification.checks import BRANCH
 from bridge.verification.inputs.odd import elsewhere
 from bridge.verification.inputs.sampler import Sampler, Sizes
 from bridge.verification.metrics import Arrays
@@ -84,7 +85,7 @@ def branch_trials(
     for trial in tried:
         branches.learn(trial.inputs)
     onnx, torch = sources
-    found = []
+    found = list[Trial]()
     for number in range(FIRST, FIRST + DRAWS):
         if branches.both or budget.beyond(sizes):
             break
@@ -96,5 +97,6 @@ def branch_trials(
             wanted, exported = None if torch is None else torch(inputs), onnx(inputs)
         except NotRun:
             continue
-        found.append(Trial(sizes, inputs, wanted, exported, dtype=sampler.precision))
+        branch = f"{BRANCH} ({len(found) + 1})"
+        found.append(Trial(sizes, inputs, wanted, exported, dtype=sampler.precision, branch=branch))
     return found, list(branches.notes())

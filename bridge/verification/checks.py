@@ -25,6 +25,7 @@ SERVED = "as converted ↔ for inference"  # Keras, of the model that `Conversio
 AFTER = (SERVED, EXPORTED)  # what is made of the model, which say nothing of its source
 
 LIMIT = 1e-5  # of the relative error of values, in any type that has no limit of its own
+BRANCH = "values for another branch"  # of an If, with a number behind it: what values are of that are not odd
 LIMITS = {"float16": 1e-2, "bfloat16": 8e-2}  # of types that round ten thousand times as much
 LIMIT_FLOAT64 = 1e-10  # where a source in less is computed in float64, to tell a wrong formula from rounding
 LIMIT_TRAINING = 1e-8  # of gradients, steps and statistics in float64

@@ -42,10 +42,11 @@ class Trial:
     odd: Odd | None = None  # what is odd about the values
     room: Arrays | None = None  # by how much each element may be off that is not compared; 0 where it is
     dtype: str = "float32"  # in which the source computes
+    branch: str = ""  # which branch the values are for, of those for one that others do not take
 
     def check(self, leg: str, error: float, failure: str = "") -> Check:
         """What one leg gave, to be held against the limit of the source's precision."""
-        values = self.odd.value if self.odd else ""
+        values = self.odd.value if self.odd else self.branch
         return Check(leg, sizes_text(self.sizes), error, limit_of(self.dtype), self.dtype, failure, values)
 
 

@@ -15,6 +15,7 @@ from keras import ops
 import bridge
 from bridge import passes
 from bridge.frontend import source
+from bridge.graph.rewriting import all_nodes
 from bridge.verification.bisect.origin import BUILD, EXPORT, FORMULA, UNKNOWN, Origin
 
 torch = pytest.importorskip("torch")
@@ -39,7 +40,7 @@ def net() -> torch.nn.Module:
 
 def set_attribute(name: str, attribute: ir.Attr) -> Callable[[ir.Model], None]:
     def change(model: ir.Model) -> None:
-        for node in model.graph:
+        for node in all_nodes(model):
             if node.op_type == name:
                 node.attributes.add(attribute)
 
@@ -228,6 +229,25 @@ def test_of_a_sequence(exported_with):
     found, error = departs(Split().eval())
     assert (found.stage, found.op) == (EXPORT, "SequenceAt")
     assert error.reproducer is None
+
+
+class Chooses(torch.nn.Module):
+    """Which watched leaves nothing behind, so that another one runs."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cond(x.sum() > 0, lambda x: torch.softmax(2 * x, -1), lambda x: torch.tanh(x), (x,))
+
+
+@pytest.mark.parametrize("stage", [EXPORT, "pass spoil", BUILD])
+def test_in_a_branch(exported_with, build_with, monkeypatch, stage):
+    if stage == EXPORT:
+        exported_with(AXIS)
+    elif stage == BUILD:
+        build_with("Softmax", lambda x, *, axis=-1: ops.softmax(x, axis=0))
+    else:
+        spoil_before(monkeypatch, AXIS)
+    found, _ = departs(Chooses().eval())
+    assert (found.stage, found.op, found.why) == (stage, "Softmax", FORMULA)
 
 
 def test_where_rounding_hides_the_first_node(monkeypatch):

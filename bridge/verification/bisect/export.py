@@ -19,6 +19,7 @@ import onnx_ir as ir
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.source import as_ir
 from bridge.graph.provenance import SCOPES, source_line, torch_path
+from bridge.graph.rewriting import constant
 from bridge.verification.bisect.origin import EXPORT, Located, Origin, handed
 from bridge.verification.bisect.single import of_node
 from bridge.verification.bisect.why import rounding_of
@@ -95,6 +96,11 @@ def _call(node: ir.Node) -> str:
     return ast.literal_eval(scopes)[-1] if scopes else str(node.outputs[0].name)
 
 
+def _fixed(node: ir.Node) -> bool:
+    """Whether it only makes a constant another one, as torch does of numbers that it has as no tensor."""
+    return all(constant(value) is not None for value in node.inputs if value is not None)
+
+
 def _looked_for(
     opened: Source, graph: ir.Model, portion: Sequence[tuple[ir.Node, ir.Value]], trial: Trial, limit: float
 ) -> list[Sought]:
@@ -113,7 +119,10 @@ def _looked_for(
             max(limit, ROUNDING_FACTOR * error) if math.isfinite(error := relative_error(y, x)) else limit,
         )
         for (node, value), x, y in zip(portion, held, moved, strict=True)
-        if isinstance(x, np.ndarray) and x.dtype.kind == "f" and (varies(x) or x.size == 1)
+        if isinstance(x, np.ndarray)
+        and x.dtype.kind == "f"
+        and varies(x)
+        and not (x.size == 1 and _fixed(node))
     ]
     by_shape: dict[tuple[int, ...], list[Sought]] = {}
     for one in sought:
