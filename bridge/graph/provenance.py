@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 import onnx_ir as ir
 
@@ -13,6 +14,7 @@ from bridge.graph.rewriting import is_onnx
 SCOPES = "pkg.torch.onnx.name_scopes"  # of a node's metadata: the modules around it, and the call it is of
 CLASSES = "pkg.torch.onnx.class_hierarchy"  # likewise, of what class each is
 TORCH = "site-packages/torch/"  # within the path of a file of torch itself
+OURS = Path(__file__).parents[1].as_posix() + "/"  # what stands in for some of that while torch traces
 NO_BUILDER = "no builder"  # in a node's meta: why it has none, where that is known before the plan
 UNKNOWN = "no builder for this operator (`bridge ops` lists what there is)"
 
@@ -32,12 +34,16 @@ def torch_classes(node: ir.Node) -> dict[str, str]:
     return dict(zip(*found, strict=False))
 
 
+def _is_between(path: str) -> bool:
+    return TORCH in path or path.startswith(OURS)
+
+
 def source_line(node: ir.Node) -> str:
-    """File and line of the innermost frame in the user's code, from torch's stack trace; of torch's own code where
-    there is no other, and not of code that it generates."""
+    """File and line of the innermost frame in the user's code, from torch's stack trace; of torch's own code, or ours,
+    where there is no other, and not of code that it generates."""
     trace = node.metadata_props.get("pkg.torch.onnx.stack_trace", "")
     frames = re.findall(r'File "([^"<][^"]*)", line (\d+)', trace)
-    frames = [frame for frame in frames if TORCH not in frame[0].replace("\\", "/")] or frames
+    frames = [frame for frame in frames if not _is_between(frame[0].replace("\\", "/"))] or frames
     return f"{frames[-1][0].rsplit('/', 1)[-1]}:{frames[-1][1]}" if frames else ""
 
 

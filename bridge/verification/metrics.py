@@ -59,7 +59,7 @@ def error_where(got: Arrays, want: Arrays, room: Arrays | None) -> float:
     if room is not None and len(got) == len(want):
         counting = [i for i, x in enumerate(room) if x.shape == got[i].shape or not x.all()]
         got, want, room = ([arrays[i] for i in counting] for arrays in (got, want, room))
-    if room is None or [x.shape for x in got] != [x.shape for x in room]:
+    if room is None or any([x.shape for x in side] != [x.shape for x in room] for side in (got, want)):
         return worst_error(got, want)
     if any(_beyond(*row) for row in zip(got, want, room, strict=True)):
         return worst_error(got, want)

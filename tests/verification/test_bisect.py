@@ -11,6 +11,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 from keras import ops
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import bridge
 from bridge import passes
@@ -229,6 +230,37 @@ def test_of_a_sequence(exported_with):
     found, error = departs(Split().eval())
     assert (found.stage, found.op) == (EXPORT, "SequenceAt")
     assert error.reproducer is None
+
+
+class Packs(torch.nn.Module):
+    """Which in torch has the sequences nowhere as the graph lays them out."""
+
+    def __init__(self, total: int | None = 4) -> None:
+        super().__init__()
+        self.lstm, self.total = torch.nn.LSTM(4, 4, batch_first=True), total
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        series, lengths = x[:, :, None] * x[:, None], torch.full((x.shape[0],), 3)
+        packed = pack_padded_sequence(series, lengths, batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=self.total)[0]
+
+
+def test_in_a_recurrent_layer_of_packed_sequences(exported_with):
+    def change(model: ir.Model) -> None:
+        node = next(node for node in model.graph if node.op_type == "LSTM")
+        for place, value in zip((1, 2), (node.inputs[2], node.inputs[1]), strict=True):
+            node.replace_input_with(place, value)
+
+    exported_with(change)
+    found, _ = departs(Packs().eval())
+    assert (found.stage, found.path, found.why) == (EXPORT, "lstm", FORMULA)
+    assert found.line.startswith("test_bisect.py:")
+
+
+def test_what_torch_gives_shorter():
+    """As long as the longest of lengths that no input gives."""
+    with pytest.raises(bridge.MismatchError, match="differ by inf"):
+        bridge.convert(Packs(None).eval(), torch.randn(3, 4))
 
 
 class Chooses(torch.nn.Module):

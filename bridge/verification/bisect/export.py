@@ -140,12 +140,14 @@ def _looked_for(
 
 
 def _first_lost(graph: ir.Model, sought: Sequence[Sought]) -> Sought | None:
-    """The first that torch has not, and that nothing is computed of that it has."""
+    """The first that torch has not, and that nothing is computed of that it has. What the graph only turns is it where
+    nothing else is: torch may lay it out otherwise."""
     fine = {one.value for one in sought if one.error <= one.floor}
     for node in reversed(list(graph.graph)):
         if any(value in fine for value in node.outputs):
             fine.update(value for value in node.inputs if value is not None)
-    return next((one for one in sought if one.value not in fine), None)
+    lost = [one for one in sought if one.value not in fine]
+    return next((one for one in lost if one.node.op_type != "Transpose"), lost[0] if lost else None)
 
 
 def _located(graph: ir.Model, first: Sought, sought: Sequence[Sought], trial: Trial) -> Located:
