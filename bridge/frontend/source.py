@@ -110,20 +110,24 @@ class Source:
         try:
             return self.double_module
         except (ExportError, SourceError) as error:
-            throughout, reason = self._throughout, short_message(error)
-            note = STANDS_FOR if throughout is None else AS_IF
-            return replace(self.widened, torch=throughout, notes=(note.format(reason),))
+            runs: Torch | None = None
+            with contextlib.suppress(NotRun, SourceError):
+                module = self.exact()
+                module(module.examples)
+                runs = module
+            note = STANDS_FOR if runs is None else AS_IF
+            return replace(self.widened, torch=runs, notes=(note.format(short_message(error)),))
 
-    @property
-    def _throughout(self) -> Torch | None:
-        """A module in float64 as if it named that wherever it names a type; None where it does not run so."""
+    def exact(self) -> Torch:
+        """A module in float64, on its own; where it does not run there, as if it named no other type. Raises
+        `SourceError` for one that cannot be copied."""
         assert self.module is not None
+        double = self.module.double()
         try:
-            throughout = self.module.double().throughout()
-            throughout(throughout.examples)
-        except (NotRun, SourceError):
-            return None
-        return throughout
+            double(double.examples)
+        except NotRun:
+            return double.throughout()
+        return double
 
     @cached_property
     def double_module(self) -> Source:

@@ -74,7 +74,9 @@ def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) ->
             raise SourceError("comparing in training needs the nn.Module itself: convert(module, args)")
         require_comparable(opened.module.module)
     require_fit_in_float64(opened)
-    double = opened.double_module if training else opened.double
+    double = opened.double
+    if training and double.torch is None:
+        double = opened.double_module  # which says why there is none
     with double_precision():
         wide, trained = _Wide.of(double, opened, planned), None
         found = _outputs_in_float64(wide, _roundings(opened, dtype, wide))

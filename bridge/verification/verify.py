@@ -249,7 +249,7 @@ def allowing_rounding(checks: list[Check], opened: Source, tried: list[Trial]) -
 def _doubles(opened: Source) -> Iterator[tuple[str, Run]]:
     """What runs a source in float64: torch where it can, then its graph, for which a module is exported once more."""
     if opened.module is not None:
-        yield "torch", opened.module.double()
+        yield "torch", opened.exact()
     yield "onnx", in_float64(as_ir(opened.double.given))
 
 
@@ -291,7 +291,7 @@ def verify_gradients(trained: Trainable, opened: Source, simple: ir.Model) -> Ve
             f"convert(module, args, verify=Verify(training=True)) compares them in float64"
         )
     require_comparable(opened.module.module)
-    double, single = opened.module.double(), opened.module.copy()
+    double, single = opened.exact(), opened.module.copy()
     wanted = exact_gradients(double, Sampler.of(simple, double.examples, opened.asked))
     sampler = Sampler.of(simple, single.examples, opened.asked)
     check = single_precision(trained, single, sampler, wanted)

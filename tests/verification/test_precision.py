@@ -132,6 +132,16 @@ def test_a_type_that_rounds_nothing_bounds_nothing() -> None:
     assert exact == {(TORCH_KERAS, 1e-10)}
 
 
+def test_training_is_compared_of_what_names_a_type(tmp_path) -> None:
+    module, x = Masked().eval(), torch.randn(2, 3, 8)
+    result = bridge.convert(module, x, verify=bridge.Verify(training=True))
+    assert {check.leg for check in result.report.checks} >= {GRADIENTS, "steps of SGD"}
+    result.save(tmp_path / "m.keras")
+    report = bridge.verify(tmp_path / "m.keras", module, x, options=bridge.Verify(training=True))
+    assert report.verified
+    assert GRADIENTS in {check.leg for check in report.checks}
+
+
 def test_a_fault_of_the_export_is_no_rounding(monkeypatch) -> None:
     """Of a module that runs in float64 only as if it named no type."""
     load = source.load_torch

@@ -103,7 +103,7 @@ class Torch:
 
     def copy(self) -> Torch:
         """The same, with a module of its own. Raises `SourceError` for one that cannot be copied."""
-        return Torch(_copied(self.module), *self.arguments)
+        return Torch(_copied(self.module), *self.arguments, around=self._around)
 
     def double(self) -> Torch:
         """The same module and examples in float64. Raises `SourceError` for a module that cannot be copied."""
@@ -150,7 +150,7 @@ class Torch:
     def result(self, inputs: Arrays, module: torch.nn.Module | None = None) -> object:
         """What the module (or `module`) gives, in whatever mode it is in, for `inputs`."""
         args, kwargs = self.tensors(inputs)
-        with without_fast_paths(), branching_plainly():
+        with without_fast_paths(), branching_plainly(), self._around():
             return (self.module if module is None else module)(*args, **kwargs)
 
     def outputs(self, inputs: Arrays, module: torch.nn.Module | None = None) -> list[torch.Tensor]:
@@ -166,7 +166,7 @@ class Torch:
         if training:
             module.eval()
         try:
-            with calling(), self._torch.no_grad(), self._around():
+            with calling(), self._torch.no_grad():
                 yield module
         finally:
             if training:
@@ -178,4 +178,4 @@ class Torch:
 
     def called_with(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Torch:
         """The same module with other examples."""
-        return Torch(self.module, args, kwargs)
+        return Torch(self.module, args, kwargs, self._around)
