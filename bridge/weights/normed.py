@@ -25,6 +25,11 @@ class Normed(Recipe):
         """The gradient hangs on the values of all, which are not here."""
 
 
+def _wide(array: np.ndarray) -> np.ndarray:
+    """In a precision in which squares and sums lose nothing that a half has, as torch computes them."""
+    return array if array.dtype.itemsize >= np.dtype(np.float32).itemsize else array.astype(np.float32)
+
+
 @dataclass(frozen=True)
 class WeightNorm(Normed, kind="weight_norm"):
     """`length * direction / |direction|`, the length taken over the axes along which `length` is 1 long. Going back,
@@ -47,13 +52,14 @@ class WeightNorm(Normed, kind="weight_norm"):
         return tuple(axis for axis, size in enumerate(self.length.shape) if size == 1) or None
 
     def _length(self, value: np.ndarray) -> np.ndarray:
-        whole = np.sqrt(np.square(value).sum(self.axes, keepdims=True))
+        whole = np.sqrt(np.square(_wide(value)).sum(self.axes, keepdims=True))
         return whole.reshape(self.length.shape)
 
     def push(self, state):
         direction = self.direction.push(state)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return direction * (self.length.push(state) / self._length(direction))
+            scale = self.length.push(state) / self._length(direction)
+            return (_wide(direction) * scale).astype(direction.dtype)
 
     def put(self, value, into):
         length, direction = self.length.push(into), self.direction.push(into)
@@ -89,15 +95,15 @@ class SpectralNorm(Normed, kind="spectral_norm"):
     def push(self, state):
         matrix = self.matrix.push(state)
         with np.errstate(all="ignore"):
-            return matrix / self._sigma(matrix, state)
+            return (_wide(matrix) / self._sigma(matrix, state)).astype(matrix.dtype)
 
     def _sigma(self, matrix, state):
-        return self.left.push(state) @ self._turned(matrix, state)
+        return _wide(self.left.push(state)) @ self._turned(_wide(matrix), state)
 
     def _turned(self, matrix, state):
         """W right."""
         rows = np.moveaxis(matrix, self.axis, 0).reshape(matrix.shape[self.axis], -1)
-        return rows @ self.right.push(state)
+        return rows @ _wide(self.right.push(state))
 
     def put(self, value, into):
         if np.array_equal(self.push(into), value, equal_nan=True):

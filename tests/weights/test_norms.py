@@ -71,6 +71,21 @@ def test_a_norm_goes_back_and_forth(norm: str, tmp_path) -> None:
     np.testing.assert_allclose(got, keras_call(trained.model)([x.numpy()])[0], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_a_norm_of_halves_is_taken_in_single_precision(norm: Callable[[nn.Module], nn.Module]) -> None:
+    """The squares of small ones are none, and their sums have few digits."""
+    torch.manual_seed(0)
+    module = norm(nn.Linear(8, 4, bias=False))
+    with torch.no_grad():
+        for parameter in module.parametrizations.weight.parameters():
+            parameter.mul_(1e-3)
+    result = bridge.convert(module.half().eval(), torch.randn(2, 8).half())
+    assert result.report.verified
+    assert all(
+        torch.equal(value, result.weights.to_torch()[name]) for name, value in module.state_dict().items()
+    )
+
+
 def test_a_direction_without_its_length_stays_in_the_graph() -> None:
     """A variable trains as a whole."""
     module = parametrizations.weight_norm(nn.Linear(4, 3))
