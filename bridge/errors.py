@@ -8,6 +8,7 @@
     ├── WeightsError        weights that do not fit, or cannot go back
     ├── OutputError         a file that cannot be written
     ├── MissingPackageError an optional package is needed and not installed
+    ├── ProcessError        the process of a model of a zoo died, or was ended by a bound on it (docs/batch.md)
     └── InternalError       a fault of bridge itself, with the stage and the node at which it arose
 
 The text of each is one line that says what, where and the way out; `UnsupportedError` has one line per refusal.
@@ -143,6 +144,11 @@ class OutputError(BridgeError):
 
 class InternalError(BridgeError):
     """A fault of `bridge` itself, not of the source or of the caller."""
+
+
+class ProcessError(BridgeError):
+    """The process of a model ended before it was done: it died, or took more time or memory than it may; or whoever
+    runs such processes is not to be reached."""
 
 
 class MissingPackageError(BridgeError):

@@ -16,7 +16,7 @@ ROOT = Path(bridge.__file__).parent
 LAW = """
     __main__
     cli | pytest_plugin
-    testing
+    testing | batch
     __init__
     diagnosis
     conversion | backend | handwritten
@@ -32,7 +32,7 @@ LAW = """
     weights | files
     keras_memory | optimizers
     graph | keras_compat
-    package
+    package | processes
     errors
 """
 SANCTIONED = {  # a report prints and judges itself
@@ -47,6 +47,8 @@ FRAMEWORKS = {
     "verification.bisect.nodes verification.bisect.saved verification.doubt.alone verification.nodes verification.outputs "
     "verification.runners verification.saved verification.training.* verification.verify",
     "jax": "keras_compat",
+    "distributed": "batch.executors",
+    "ray": "batch.executors",
     "tensorflow": "keras_compat keras_memory serving.saved_model",
     "sympy": "graph.shapes frontend.torch.ranges passes.infer_shapes passes.normal_form passes.*_shapes ops.dims "
     "verification.inputs.requirements verification.inputs.sizes",
@@ -54,7 +56,7 @@ FRAMEWORKS = {
     "h5py": "files.keras_file",
     "google": "frontend.onnx.read",
     "click": "cli.*",
-    "rich": "cli.console report.text",
+    "rich": "cli.console cli.zoo report.text",
     "jinja2": "report.html",
 }
 PRIVATES = {  # what of others a module reads although they keep it to themselves: `_name`, and Keras's source

@@ -43,6 +43,7 @@ PLAIN = {
     "InternalError",
     "MissingPackageError",
     "OutputError",
+    "ProcessError",
     "Refusal",
     "SourceError",
     "WeightsError",

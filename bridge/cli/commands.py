@@ -30,7 +30,8 @@ from bridge.cli.options import (
     sizes_option,
     trust_option,
 )
-from bridge.cli.sources import read_source
+from bridge.cli.zoo import batch
+from bridge.frontend.named import read_source
 
 if TYPE_CHECKING:
     from bridge.ops.catalogue import Entry
@@ -46,6 +47,7 @@ Exit codes:
    4  some nodes cannot be converted (one line for each)
    5  a package is missing
    6  a file cannot be written
+   7  the process of a model died, or took too long (bridge batch)
   70  a bug in bridge (--debug shows where)
 """
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -67,6 +69,9 @@ def main(context: click.Context, debug: bool) -> None:
       package.module:f   where f() does
     """
     context.obj = debug
+
+
+main.add_command(batch)
 
 
 @main.command()
@@ -168,20 +173,10 @@ def _apart(model: Path) -> Path:
 @trust_option
 @click.pass_obj
 def verify(
-    debug: bool,
-    model: Path,
-    source: str,
-    trust: bool,
-    training: bool,
-    inputs: Path | None,
-    sizes: Sequence[tuple[str, tuple[int, ...]]],
-    seed: int,
-    backends: tuple[str, ...],
-    report: Path | None,
-    quiet: bool,
-    as_json: bool,
-    bisected: bool,
-) -> None:
+    debug: bool, model: Path, source: str, trust: bool, training: bool, inputs: Path | None,
+    sizes: Sequence[tuple[str, tuple[int, ...]]], seed: int, backends: tuple[str, ...], report: Path | None,
+    quiet: bool, as_json: bool, bisected: bool,
+) -> None:  # fmt: skip
     """Load MODEL.keras in safe mode and compare it with its source at several sizes.
 
     With --bisect, what departs first is named, and written by itself into MODEL.mismatch where it is a node that can

@@ -20,6 +20,7 @@ from bridge.errors import (
     MismatchError,
     MissingPackageError,
     OutputError,
+    ProcessError,
     SourceError,
     UnsupportedError,
     WeightsError,
@@ -54,6 +55,7 @@ EXIT_CODES: dict[type[BaseException], int] = {
     UnsupportedError: 4,
     MissingPackageError: 5,
     OutputError: 6,
+    ProcessError: 7,
     Exception: 70,
     KeyboardInterrupt: 130,
 }

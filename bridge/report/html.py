@@ -12,6 +12,7 @@ import hashlib
 import html
 from importlib import resources
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 
@@ -29,7 +30,7 @@ TITLE = 1000  # characters of a title
 def render(report: Report) -> str:
     """`report` as the text of an HTML page."""
     root = tree(report)
-    return _template().render(
+    return _template("page.html.jinja").render(
         report=report,
         tree=root,
         lanes=list(lanes(report)),
@@ -49,6 +50,21 @@ def render(report: Report) -> str:
         script=_script(),
         script_hash=_hash(_script()),
         data=data(report, root),
+    )
+
+
+def render_zoo(zoo: Any, title: str) -> str:
+    """A zoo (`bridge.batch`) as the text of an HTML page, which links to the reports beside it."""
+    return _template("zoo.html.jinja").render(
+        zoo=zoo,
+        name=title,
+        level=level,
+        number=number,
+        quote=quote,
+        short=SHORT,
+        long=LONG,
+        title=TITLE,
+        style=_file("page.css") + _file("zoo.css"),
     )
 
 
@@ -129,9 +145,9 @@ def _hash(script: str) -> str:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["cut"] = cut
-    return environment.from_string(_file("page.html.jinja"))
+    return environment.from_string(_file(name))

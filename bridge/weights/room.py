@@ -29,9 +29,9 @@ def require_room(title: str, parts: Mapping[str, float], ways: str) -> None:
 
 
 def available(root: Path = ROOT) -> float:
-    """The bytes of memory that may be taken without others being pushed out, by what the system and the limits of the
-    process's groups leave; infinitely many where nothing says it."""
-    return min((_of_system(root), *_of_groups(root)))
+    """The bytes of memory that may be taken without others being pushed out, by what the system, the limits of the
+    process's groups and its own leave; infinitely many where nothing says it."""
+    return min((_of_system(root), *_of_groups(root), *_of_process(root)))
 
 
 def _of_system(root: Path) -> float:
@@ -50,6 +50,18 @@ def _of_groups(root: Path) -> Iterator[float]:
             if most.isdigit() and used.isdigit():
                 told = dict(line.split(" ", 1) for line in _read(place / "memory.stat").splitlines())
                 yield int(most) - int(used) + int(told.get(files, 0))
+
+
+def _of_process(root: Path) -> Iterator[float]:
+    """What the bound on the data of this process leaves, if there is one."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    bound, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    for line in _read(root / "proc/self/status").splitlines():
+        if line.startswith("VmData:") and bound != resource.RLIM_INFINITY:
+            yield bound - (int(line.split()[1]) << 10)
 
 
 def _read(path: Path) -> str:

@@ -43,6 +43,14 @@ def test_memory_is_endless_where_nothing_says_it(tmp_path: Path) -> None:
     assert available(tmp_path) == float("inf")
 
 
+def test_a_bound_on_the_data_of_the_process_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/status").write_text("VmSize: 9 kB\nVmData: 1000 kB\n")
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (3000 << 10, 3000 << 10))
+    assert available(tmp_path) == 2000 << 10
+
+
 WEIGHTS = 4 * (100 * 300 + 300)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -205,6 +206,8 @@ def _read_external(proto: onnx.ModelProto, path: Path, size: int) -> None:
     files = {
         name: _external_file(path, folder, name) for name in {_information(path, t).location for t in outside}
     }
+    for file in {*files.values()}:  # which no Python opens
+        sys.audit("open", os.fspath(file), "rb", os.O_RDONLY)
     total = size + sum(file.stat().st_size for file in {*files.values()} - {path.resolve()})
     if total > MAX_BYTES:
         raise SourceError(f"{path}: larger than {MAX_BYTES >> 30} GiB with its external data")

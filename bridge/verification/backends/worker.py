@@ -4,24 +4,22 @@ question that a line of its standard input asks. What frameworks print goes to s
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from bridge.errors import NotRun, short_message
 from bridge.graph import structure
+from bridge.processes import questions
 from bridge.verification.backends.arrays_on_disk import read, write
 from bridge.verification.metrics import Arrays
 
 
 def main(model: str, recursion_limit: str, outputs: str) -> None:
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     sys.setrecursionlimit(int(recursion_limit))
     run: Callable[[Arrays], Arrays] | None = None
-    for line in sys.stdin:
-        question, failure = json.loads(line), ""
+    for question, answers in questions():
+        failure = ""
         try:
             run = run or _loaded(model, list(map(tuple, json.loads(outputs))))
             write(Path(question["outputs"]), run(read(Path(question["inputs"]))))

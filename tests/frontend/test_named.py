@@ -10,7 +10,7 @@ import pytest
 
 import bridge
 from bridge.cli import console
-from bridge.cli.sources import read_source
+from bridge.frontend.named import read_source
 
 MODEL = """
 import beside_{n}

@@ -1,4 +1,4 @@
-"""SOURCE of the command line as `bridge.convert` takes it: the model, its example inputs, its dynamic shapes."""
+"""SOURCE of the command line, and of a zoo, as `bridge.convert` takes it: model, example inputs, dynamic shapes."""
 
 from __future__ import annotations
 
