@@ -44,7 +44,7 @@ def load_saved(path: str | os.PathLike[str]) -> Conversion:
         WeightsError: the weight map belongs to another model.
         MissingPackageError: the Keras backend is not installed.
 
-    Example:
+    Examples:
         >>> bridge.load("model.keras").weights.to_torch()
     """
     require_keras()
@@ -86,7 +86,7 @@ def convert(
         MismatchError: the proof failed; carries the report, and the first node that departs by itself.
         MissingPackageError: torch, onnxruntime or the Keras backend is needed and not installed.
 
-    Example:
+    Examples:
         >>> result = bridge.convert(module, torch.randn(1, 3, 224, 224), verify=bridge.Verify(float64=True))
         >>> print(result.report)
     """
@@ -154,7 +154,7 @@ def inspect(
         SourceError, ExportError: the source cannot be read or exported.
         MissingPackageError: torch or the Keras backend is needed and not installed.
 
-    Example:
+    Examples:
         >>> print(bridge.inspect("model.onnx"))
     """
     require_keras()
@@ -190,7 +190,7 @@ def verify_saved(
         WeightsError: the weight map belongs to another model.
         MissingPackageError: torch, onnxruntime or the Keras backend is needed and not installed.
 
-    Example:
+    Examples:
         >>> bridge.verify("model.keras", module, args, options=bridge.Verify(sizes={"batch": (1, 64)}))
     """
     require_keras()

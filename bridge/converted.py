@@ -28,7 +28,7 @@ class Conversion:
         weights: the `WeightMap`: which torch parameters every Keras variable is made of, forwards and backwards.
         report: the `Report`: what became what, and what comparing the two found.
 
-    Example:
+    Examples:
         >>> result = bridge.convert(module, args)
         >>> result.save("model.keras")
         >>> module.load_state_dict(result.weights.to_torch())
@@ -51,7 +51,7 @@ class Conversion:
         Raises:
             OutputError: a file cannot be written there.
 
-        Example:
+        Examples:
             >>> bridge.convert(module, args).save("model.keras")
         """
         saving.save(Path(path), self.model, self.weights, self.report)
@@ -68,7 +68,7 @@ class Conversion:
         Raises:
             MismatchError: the two differ; carries the report.
 
-        Example:
+        Examples:
             >>> result.for_inference().save("served.keras")
         """
         from bridge.serving.inference import for_inference
@@ -91,7 +91,7 @@ class Conversion:
             OutputError: something is there already, or it cannot be written.
             MismatchError: it gives something else; nothing is written then.
 
-        Example:
+        Examples:
             >>> result.for_inference().export("models/net/1")
         """
         from bridge.serving.saved_model import export
@@ -107,7 +107,7 @@ class Conversion:
         Raises:
             UnsupportedError: a layer cannot be written, such as one that somebody else registered.
 
-        Example:
+        Examples:
             >>> print(result.to_source())
         """
         from bridge.source.writing import to_source
@@ -127,7 +127,7 @@ class Conversion:
             UnsupportedError: as `to_source`.
             OutputError: a file cannot be written there.
 
-        Example:
+        Examples:
             >>> result.save_source("net.py")
         """
         from bridge.source.writing import save_source
@@ -152,7 +152,7 @@ class Conversion:
         Raises:
             SourceError: the model is no causal decoder, or does not run at `max_length`.
 
-        Example:
+        Examples:
             >>> result.generator(max_length=64, end=2).generate([[1, 5, 9]])
         """
         from bridge.generation import generator

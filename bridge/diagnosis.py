@@ -49,7 +49,7 @@ def bisect(
         SourceError, ExportError, UnsupportedError, MissingPackageError: as `convert` does.
         OutputError: the folder cannot be written.
 
-    Example:
+    Examples:
         >>> bridge.bisect(module, args, folder="reproducer").origin
     """
     given, watch = (source, args, kwargs, dynamic_shapes), Stopwatch(progress, source)

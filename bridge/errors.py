@@ -54,7 +54,7 @@ def _shortened(line: str) -> str:
 class BridgeError(Exception):
     """Base of all errors of this package; no line of the text is endless or holds what a terminal would act on.
 
-    Example:
+    Examples:
         >>> try:
         ...     bridge.convert("model.onnx")
         ... except bridge.BridgeError as error:
@@ -101,7 +101,7 @@ class UnsupportedError(BridgeError):
     Attributes:
         refusals: one `Refusal` for each (or its text, where a report says so), found before anything is built.
 
-    Example:
+    Examples:
         >>> try:
         ...     bridge.convert("model.onnx")
         ... except bridge.UnsupportedError as error:
@@ -120,7 +120,7 @@ class MismatchError(BridgeError):
         report: the `Report`, which says on which leg, at which sizes and from which node on.
         reproducer: that node by itself, where it can be run so: `save(folder)` writes it; else None.
 
-    Example:
+    Examples:
         >>> try:
         ...     bridge.convert("model.onnx")
         ... except bridge.MismatchError as error:

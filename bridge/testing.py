@@ -37,7 +37,7 @@ class ModelsDiffer(AssertionError):
     Attributes:
         report: the `Report`, whose `origin` says where they depart first.
 
-    Example:
+    Examples:
         >>> try:
         ...     assert_equal_models("model.keras", module, args)
         ... except ModelsDiffer as error:
@@ -74,7 +74,7 @@ def assert_equal_models(
         ModelsDiffer: the two differ, an `AssertionError` that says where first.
         BridgeError: as `bridge.verify` does.
 
-    Example:
+    Examples:
         >>> assert_equal_models("model.keras", module, args)
     """
     from bridge.diagnosis import verify_located

@@ -46,6 +46,17 @@ def test_open_gives_model_map_and_report(digits) -> None:
     np.testing.assert_allclose(np.asarray(again.model(args[0].numpy())), want, atol=1e-5)
 
 
+def test_a_model_that_keras_trained_is_read(tmp_path: Path) -> None:
+    """Its optimizer, loss and metrics are of training, and nothing asks for them."""
+    module = torch.nn.Linear(3, 2)
+    result = bridge.convert(module, torch.randn(4, 3), verify=False)
+    result.model.compile("adam", "mse", metrics=["mae"])
+    result.model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    weight = bridge.load(result.save(tmp_path / "trained.keras")).weights.to_torch()["weight"]
+    assert torch.equal(weight, result.weights.to_torch()["weight"])
+    assert not torch.equal(weight, module.weight)
+
+
 def test_a_later_process_brings_the_weights_back(digits, tmp_path: Path) -> None:
     path, module, _ = digits
     out = tmp_path / "back.pt"

@@ -55,7 +55,7 @@ def test_every_public_name_says_what_it_takes_and_gives_and_shows_how():
     assert documented.keys() >= {"Conversion.save", "Report.from_json", "WeightMap.to_torch", "convert"}
     for name, thing in documented.items():
         text = inspect.getdoc(thing)
-        assert name in PLAIN or "Example:\n    >>> " in text, name
+        assert name in PLAIN or "Examples:\n    >>> " in text, name
         if callable(thing) and not isinstance(thing, type):
             signature = inspect.signature(thing)
             taken = set(signature.parameters) - {"self"}

@@ -50,7 +50,7 @@ def convert_zoo(
         SourceError: the toml is no zoo.
         OutputError: the folder cannot be written, or holds something else.
 
-    Example:
+    Examples:
         >>> with concurrent.futures.ThreadPoolExecutor(4) as executor:
         ...     print(convert_zoo("zoo.toml", "out", executor=executor).counts)
     """

@@ -76,7 +76,7 @@ def transfer(source: object, target: Target, *, prefix: str = "", inputs: object
             are equal, each named on both sides; nothing is changed then.
         MismatchError: the two give other outputs on the same inputs; the target has its own weights again.
 
-    Example:
+    Examples:
         >>> weights = bridge.transfer(module.encoder, [keras_lstm, keras_dense])
     """
     state = state_of(source, prefix)

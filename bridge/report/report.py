@@ -46,7 +46,7 @@ class Report:
         modules: the class of every torch module by its path, as far as nodes came of it.
         command: the command line that made it; empty where a program did.
 
-    Example:
+    Examples:
         >>> report = bridge.convert(module, args).report
         >>> print(report.verdict)
         >>> report.save("report.html")
@@ -88,6 +88,7 @@ class Report:
 
     @property
     def verified(self) -> bool:
+        """Whether the model was compared with its source, and every comparison is within its limit."""
         return self.compared and all_pass(self.checks)
 
     @property
@@ -155,7 +156,7 @@ class Report:
         Returns:
             The text, its lines parted by newlines.
 
-        Example:
+        Examples:
             >>> print(report.to_text(color=True))
         """
         from bridge.report import text
@@ -168,7 +169,7 @@ class Report:
         Returns:
             The page, to be written in UTF-8.
 
-        Example:
+        Examples:
             >>> Path("report.html").write_text(report.to_html(), encoding="utf-8")
         """
         from bridge.report.html import render
@@ -181,7 +182,7 @@ class Report:
         Returns:
             The Markdown.
 
-        Example:
+        Examples:
             >>> Path(os.environ["GITHUB_STEP_SUMMARY"]).write_text(report.to_markdown(), encoding="utf-8")
         """
         from bridge.report.markdown import render
@@ -195,7 +196,7 @@ class Report:
         Returns:
             The JSON, indented.
 
-        Example:
+        Examples:
             >>> json.loads(report.to_json())["checks"]
         """
         told = {name: getattr(self, name) for name in TOLD}
@@ -216,7 +217,7 @@ class Report:
         Raises:
             SourceError: it is no report, or one of another format.
 
-        Example:
+        Examples:
             >>> Report.from_json(Path("report.json").read_text(encoding="utf-8")).verified
         """
         try:
@@ -242,7 +243,7 @@ class Report:
         Raises:
             OutputError: the suffix is another one, or the file cannot be written; nothing is left half-written.
 
-        Example:
+        Examples:
             >>> report.save("report.html")
         """
         path = Path(path)

@@ -30,6 +30,7 @@ def render(report: Report, *, width: int = WIDTH, color: bool = False, full: boo
         file=file,
         width=width,
         force_terminal=color,
+        force_jupyter=False,  # where rich would show the text, and give none
         color_system=system,
         highlight=False,
         legacy_windows=False,

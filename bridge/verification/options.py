@@ -38,7 +38,7 @@ class Verify:
         SourceError: `backends` names what is none.
         MissingPackageError: one of them is not installed.
 
-    Example:
+    Examples:
         >>> bridge.convert(module, args, verify=bridge.Verify(training=True, sizes={"time": (5, 80)}))
     """
 
@@ -70,7 +70,7 @@ class Verify:
         Returns:
             What to compare; None where nothing is.
 
-        Example:
+        Examples:
             >>> Verify.of(True) == Verify()
             True
         """

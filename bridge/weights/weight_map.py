@@ -42,7 +42,7 @@ class WeightMap:
     `state` holds every entry of the state_dict the conversion started from, converted or not, so that what no
     variable shows (an unused parameter, `num_batches_tracked`) comes back as it was.
 
-    Example:
+    Examples:
         >>> result.model.fit(x, y)
         >>> module.load_state_dict(result.weights.to_torch())
     """
@@ -107,7 +107,7 @@ class WeightMap:
             WeightsError: a recipe cannot be run backwards (`one_way`), or one parameter has become unlike in several
                 variables.
 
-        Example:
+        Examples:
             >>> np.savez("weights.npz", **result.weights.pull())
         """
         if self.one_way:
@@ -136,7 +136,7 @@ class WeightMap:
             WeightsError: an entry is missing, unknown or does not fit, or a recipe cannot be run backwards; nothing
                 is changed then.
 
-        Example:
+        Examples:
             >>> result.weights.push(dict(np.load("weights.npz")))
         """
         if self.one_way:
@@ -188,7 +188,7 @@ class WeightMap:
                 variables.
             MissingPackageError: torch is not installed.
 
-        Example:
+        Examples:
             >>> module.load_state_dict(bridge.load("model.keras").weights.to_torch())
         """
         imported("torch", "a state_dict", "torch")
@@ -209,7 +209,7 @@ class WeightMap:
             WeightsError: an entry is missing, unknown or does not fit, or a recipe cannot be run backwards; nothing
                 is changed then.
 
-        Example:
+        Examples:
             >>> result.weights.load_torch(torch.load("newer.pt"))
         """
         self.push({name: _numbers(name, value) for name, value in state_dict.items()})
@@ -238,7 +238,7 @@ class WeightMap:
         Raises:
             WeightsError: the two do not fit, with all that does not; or Keras has nothing that takes the same steps.
 
-        Example:
+        Examples:
             >>> result.model.compile(result.weights.optimizer_from_torch(optimizer), loss)
         """
         from bridge.weights import moments
@@ -263,7 +263,7 @@ class WeightMap:
         Raises:
             WeightsError: the two do not fit; nothing is changed then.
 
-        Example:
+        Examples:
             >>> module.load_state_dict(result.weights.to_torch())
             >>> result.weights.optimizer_to_torch(result.model.optimizer, optimizer)
         """
@@ -277,7 +277,7 @@ class WeightMap:
         Returns:
             For each variable its layer, the attribute below it, whether it trains and its recipe, in types of JSON.
 
-        Example:
+        Examples:
             >>> json.dumps(result.weights.to_json())
         """
         return [

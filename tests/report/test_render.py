@@ -24,6 +24,12 @@ AMPLIFIED = (
 )
 
 
+def test_the_text_is_the_same_in_a_notebook(monkeypatch):
+    plain = REPORT.to_text()
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert REPORT.to_text() == plain
+
+
 @pytest.mark.parametrize("report", [REPORT, TRAINED, FAILED, REFUSED, PLANNED])
 def test_json_round_trip(report):
     assert Report.from_json(report.to_json()) == report
