@@ -52,6 +52,8 @@ def batch(
     FOLDER gets the files of every model, index.html with all of them, and zoo.json. A second run converts what failed
     or has changed. The exit code is 0 if all are converted, or else the lowest one that a model would end with.
     """
+    if address is not None and (executor == "local" or workers is not None):
+        raise click.UsageError("--address is of a dask or ray that runs already, which has its own workers")
     with finishing(debug) as stderr:
         with engine(executor, workers, address) as running, _following(stderr, quiet) as progress:
             done = convert_zoo(zoo, output, executor=running, again=again, progress=progress)

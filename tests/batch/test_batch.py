@@ -168,6 +168,33 @@ def test_a_zoo_ends_to_end_and_goes_on(zoo, run, tmp_path):
     assert not _is_finished(job, good, _digest)
 
 
+OPTIONS = """
+channels_last = true
+seed = 3
+float64 = true
+sizes = { N = [2, 3] }
+inputs = "x.npz"
+backends = ["torch"]
+dynamic_shapes = [{ 0 = "n" }, { cache = { 2 = "past + n" } }]
+"""
+
+
+def test_options_are_those_of_convert(zoo, monkeypatch):
+    asked = mock.Mock()
+    monkeypatch.setattr(bridge, "convert", asked)
+    for job in jobs(zoo(models("good.onnx") + OPTIONS + models("refused.onnx", verify="false"))):
+        child._converted(job)
+    full, plain = asked.call_args_list
+    assert full.args == ("good.onnx", None)
+    assert full.kwargs == {
+        "dynamic_shapes": ({0: "n"}, {"cache": {2: "past + n"}}),
+        "channels_last": True,
+        "dequantize": False,
+        "verify": bridge.Verify({"N": [2, 3]}, "x.npz", 3, True, False, ("torch",)),
+    }
+    assert plain.kwargs["verify"] is False
+
+
 class Reproduced:
     def save(self, folder):
         folder.mkdir()

@@ -110,6 +110,7 @@ def test_version(run):
             ["verify", "model.keras", "model.onnx"],
             "Say what the model was made from: --against mymodel.py:make",
         ),
+        (["batch", "zoo.toml", "-o", "out", "--address", "tcp://head:1"], "--address is of a dask or ray"),
         (["transmute"], "No such command 'transmute'"),
     ],
 )
