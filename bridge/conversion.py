@@ -15,11 +15,13 @@ from bridge.converted import Conversion
 from bridge.errors import MismatchError, MissingPackageError, SourceError, installing
 from bridge.frontend.asked import Asked
 from bridge.frontend.source import Source, load_source
+from bridge.graph import structure
 from bridge.passes import simplify
 from bridge.report.report import Report
 from bridge.stages import Progress, Stopwatch
 from bridge.summary import summarize, summarize_model, summarize_plan
 from bridge.verification.options import BACKENDS, Verify
+from bridge.weights.blueprint import Blueprint, draw
 from bridge.weights.weight_map import detach_from_source
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ def convert(
     report = made.report(watch)
     if made.found is not None:
         _require_verified(made.opened.title, report, made.found)
-    return Conversion(made.built.model, detach_from_source(made.built.weights), report)
+    return Conversion(made.built.model, detach_from_source(made.built.weights), report, made.blueprint())
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,13 @@ class Attempt:
     planned: Plan
     built: Built
     found: Verification | None
+
+    def blueprint(self) -> Blueprint:
+        """The graph that was built, without the numbers of the weights."""
+        places = self.opened.outputs or structure.listed(len(self.planned.graph.outputs))
+        outputs = [structure.name(place) for place in places]
+        names = [x.name for x in self.built.model.inputs]
+        return draw(self.planned.model, names, outputs, self.planned.signature_perms)
 
     def report(self, watch: Stopwatch) -> Report:
         return summarize(self.opened, self.planned, self.built, self.found, watch.told)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge import saving
 from bridge.report.report import Report
+from bridge.weights.blueprint import Blueprint
 from bridge.weights.weight_map import WeightMap
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Conversion:
             `channels_last=True`.
         weights: the `WeightMap`: which torch parameters every Keras variable is made of, forwards and backwards.
         report: the `Report`: what became what, and what comparing the two found.
+        blueprint: the graph that the model was built of, for `export`; None of a model that is another one since.
 
     Examples:
         >>> result = bridge.convert(module, args)
@@ -37,6 +39,7 @@ class Conversion:
     model: keras.Model
     weights: WeightMap
     report: Report
+    blueprint: Blueprint | None = field(default=None, repr=False)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model as one `.keras` file, which plain Keras loads, and the weight map beside it, from which
@@ -54,7 +57,7 @@ class Conversion:
         Examples:
             >>> bridge.convert(module, args).save("model.keras")
         """
-        saving.save(Path(path), self.model, self.weights, self.report)
+        saving.save(Path(path), self.model, self.weights, self.report, self.blueprint)
         return Path(path)
 
     def for_inference(self) -> Conversion:
@@ -75,28 +78,47 @@ class Conversion:
 
         return Conversion(*for_inference(self.model, self.weights, self.report))
 
-    def export(self, path: str | os.PathLike[str]) -> Report:
-        """Write a SavedModel for TensorFlow Serving, in the fastest of its forms: with the weights as constants, as
-        variables, or compiled. From disk it is compared with this model.
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        format: str | None = None,
+        *,
+        precision: str | None = None,
+        calibration: Iterable[Any] | None = None,
+    ) -> Report:
+        """Write the model for another runtime, which loads it from disk and is compared with this model as it is now;
+        docs/export.md.
 
         Args:
-            path: of the folder, which is not there yet.
+            path: of the file, or of the folder of a SavedModel, which is not there yet.
+            format: "onnx", "openvino" (`.xml` with its `.bin`), "litert" (`.tflite`, built-in operators only) or
+                "saved_model" (for TensorFlow Serving, in the fastest of its forms); without it the ending of `path`
+                says it, and a path without one is a SavedModel.
+            precision: of the weights, if not their own: "float16" for OpenVINO and LiteRT, "int8" for LiteRT, which
+                then computes with integers.
+            calibration: for "int8", inputs as the model will be given: for each an array, a list of arrays or a dict of
+                them by the names of the inputs. The comparison is at them.
 
         Returns:
-            The report with that comparison, and the times of the forms among its notes. In the signature
-            `serving_default` inputs and outputs have the names that they have there.
+            The report with that comparison. Inputs and outputs have the names that they have there.
 
         Raises:
-            SourceError: Keras does not run on TensorFlow.
+            SourceError: what is asked for does not go together, or needs Keras on TensorFlow.
+            UnsupportedError: what the format cannot say: the layer, the torch module, and a format that can.
+            WeightsError: variables of the model are others than it was built with.
+            MissingPackageError: the runtime is not installed.
             OutputError: something is there already, or it cannot be written.
             MismatchError: it gives something else; nothing is written then.
 
         Examples:
+            >>> result.export("net.onnx")
             >>> result.for_inference().export("models/net/1")
         """
-        from bridge.serving.saved_model import export
+        from bridge.serving.formats import export
+        from bridge.serving.written import Made
 
-        return export(self.model, Path(path), self.report)
+        made = Made(self.model, self.weights, self.report, self.blueprint, precision, calibration)
+        return export(made, Path(path), format)
 
     def to_source(self) -> str:
         """The model as source: what one would write for it in Keras, a function for every torch module; docs/source.md.

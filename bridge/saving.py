@@ -1,7 +1,8 @@
 """A conversion on disk: the `.keras` file, which plain Keras loads, and the weight map beside it.
 
     m.keras          the model; needs nothing of ours
-    m.bridge.npz     the recipes, what no variable holds (unused entries, both halves of a sum), and the report
+    m.bridge.npz     the recipes, what no variable holds (unused entries, both halves of a sum), the report, and the
+                     graph without the numbers of its weights
 
 With both, the way back to torch is open in a later process without the ONNX file or the module.
 """
@@ -15,7 +16,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 import onnx_ir as ir
@@ -25,9 +26,10 @@ from bridge.files.archives import BROKEN, read_arrays, read_json, reading, requi
 from bridge.files.atomic import flush_to_disk, move, private_folder, require_file
 from bridge.files.keras_file import require_harmless
 from bridge.report.report import Report
+from bridge.weights.blueprint import Blueprint
 from bridge.weights.entry import Entry, Row
 from bridge.weights.memory import placeholder
-from bridge.weights.recipes import Recipe
+from bridge.weights.recipes import Recipe, Written
 from bridge.weights.soundness import require_sound
 from bridge.weights.weight import State, Weight
 from bridge.weights.weight_map import WeightMap, in_order
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 HEADER = "header"
+GRAPH = "graph"  # of the model, if it was built of one that is known
+MAX_GRAPH = 1 << 30  # bytes of its constants: a message holds two gigabytes
 PREVIOUS = "previous/"  # before the names of a map's arrays
 MARK = b"bridge:"  # in a `.keras` archive's comment, before what its map is known by
 
@@ -53,6 +57,7 @@ class Header(TypedDict):
     parameters: list[str]
     read: list[str]
     aliases: dict[str, str]
+    graph: NotRequired[dict[str, list[Written]]]  # of each weight in the graph its recipe
 
 
 def map_path(path: Path) -> Path:
@@ -60,7 +65,9 @@ def map_path(path: Path) -> Path:
     return path.with_suffix(".bridge.npz")
 
 
-def save(path: Path, model: keras.Model, weights: WeightMap, report: Report) -> None:
+def save(
+    path: Path, model: keras.Model, weights: WeightMap, report: Report, blueprint: Blueprint | None = None
+) -> None:
     """Write the model and its map, as one step: whenever it ends, the old two or the new two are there.
 
     Both are made in a folder of their own. A map that fits the old model and the new one stands beside them while the
@@ -73,8 +80,12 @@ def save(path: Path, model: keras.Model, weights: WeightMap, report: Report) -> 
         new, map_, both = room / path.name, room / "map.npz", room / "both.npz"
         mark = secrets.token_hex(16)
         _write_model(new, model, mark)
-        header = json.dumps(_header(weights, report, mark)).encode()
-        arrays: dict[str, Any] = {HEADER: np.frombuffer(header, np.uint8)}
+        header = _header(weights, report, mark)
+        arrays: dict[str, Any] = {}
+        if blueprint is not None and blueprint.nbytes < MAX_GRAPH:
+            header["graph"] = blueprint.to_json()
+            arrays[GRAPH] = np.frombuffer(blueprint.to_bytes(), np.uint8)
+        arrays[HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
         arrays |= {f"state/{name}": weights.state.values[name] for name in weights.kept}
         np.savez(map_, **arrays)
         old: dict[str, Any] = {f"{PREVIOUS}{name}": array for name, array in _map_of(path).items()}
@@ -143,15 +154,22 @@ def _header(weights: WeightMap, report: Report, mark: str) -> Header:
     }
 
 
-def load(path: Path) -> tuple[keras.Model, WeightMap, Report]:
+def load(path: Path) -> tuple[keras.Model, WeightMap, Report, Blueprint | None]:
     """Read what `save` wrote. Raises `SourceError` for a file that is missing or not what it should be, and
     `WeightsError` for a map that belongs to another model."""
     model = load_keras(path)
     header, arrays = _read_map(path)
     with reading(map_path(path), "a weight map"):
         weights = _weight_map(path, model, header, arrays)
+        blueprint = _blueprint(header, arrays, weights.state)
         require_printable(read_json(header["report"]))
-    return model, weights, _report(path, header["report"])
+    return model, weights, _report(path, header["report"]), blueprint
+
+
+def _blueprint(header: Header, arrays: dict[str, np.ndarray], state: State) -> Blueprint | None:
+    if GRAPH not in arrays:
+        return None
+    return Blueprint.read(arrays[GRAPH].tobytes(), header.get("graph", {}), state)
 
 
 def _report(path: Path, text: str) -> Report:

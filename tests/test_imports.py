@@ -49,7 +49,9 @@ FRAMEWORKS = {
     "jax": "keras_compat",
     "distributed": "batch.executors",
     "ray": "batch.executors",
-    "tensorflow": "keras_compat keras_memory serving.saved_model",
+    "tensorflow": "keras_compat keras_memory serving.*",
+    "openvino": "serving.as_openvino",
+    "ai_edge_litert": "serving.as_litert",
     "sympy": "graph.shapes frontend.torch.ranges passes.infer_shapes passes.normal_form passes.*_shapes ops.dims "
     "verification.inputs.requirements verification.inputs.sizes",
     "safetensors": "files.checkpoints",
@@ -75,6 +77,7 @@ PRIVATES = {  # what of others a module reads although they keep it to themselve
     "frontend.torch.refusals": "_update_var_to_range",
     "frontend.torch.registry": "_constants _export _internal _materialize_cpp_cia_ops _opset_version _registration",
     "frontend.torch.untranslated": "_dispatching _internal",
+    "serving.litert_ops": "keras.src",
     "verification.*": "_BatchNorm _InstanceNorm _VF _python_dispatch _pytree _schema",
 }
 

@@ -7,7 +7,6 @@ whatever the frameworks print is kept away: stderr has progress and errors, stdo
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -17,13 +16,18 @@ from typing import TYPE_CHECKING
 import click
 
 from bridge.cli.console import Commands, answer, check_writable, finishing, say
+from bridge.cli.exporting import exported
+from bridge.cli.operators import aligned
 from bridge.cli.options import (
     SourceType,
     backends_option,
+    calibration_option,
     file_type,
     folder_type,
+    format_option,
     inputs_option,
     json_option,
+    precision_option,
     quiet_option,
     report_option,
     seed_option,
@@ -34,7 +38,6 @@ from bridge.cli.zoo import batch
 from bridge.frontend.named import read_source
 
 if TYPE_CHECKING:
-    from bridge.ops.catalogue import Entry
     from bridge.report.report import Report
     from bridge.stages import Progress
 
@@ -82,6 +85,14 @@ main.add_command(batch)
 @click.option(
     "--source", "written", type=file_type, metavar="FILE.py", help="Write the model as Keras source too."
 )
+@click.option(
+    "--export",
+    "other",
+    type=folder_type,
+    metavar="PATH",
+    help="Write it for another runtime too: bridge export --help.",
+)
+@format_option
 @report_option
 @click.option(
     "--verify/--no-verify", default=True, help="Compare torch, onnxruntime and Keras (the default)."
@@ -101,9 +112,10 @@ main.add_command(batch)
 @trust_option
 @click.pass_obj
 def convert(
-    debug: bool, source: str, trust: bool, output: Path, written: Path | None, report: Path | None, inputs: Path | None,
-    sizes: Sequence[tuple[str, tuple[int, ...]]], seed: int, channels_last: bool, dequantize: bool,
-    verify: bool, float64: bool, training: bool, backends: tuple[str, ...], quiet: bool, as_json: bool,
+    debug: bool, source: str, trust: bool, output: Path, written: Path | None, other: Path | None, form: str | None,
+    report: Path | None, inputs: Path | None, sizes: Sequence[tuple[str, tuple[int, ...]]], seed: int,
+    channels_last: bool, dequantize: bool, verify: bool, float64: bool, training: bool,
+    backends: tuple[str, ...], quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Convert SOURCE to a .keras file and prove that it computes the same.
 
@@ -134,7 +146,7 @@ def convert(
         result.save(output)
         if written is not None:
             result.save_source(written)
-        return result.report
+        return result.report if other is None else exported(result, other, form)
 
     answer(work, debug, report, quiet, as_json, _apart(output))
 
@@ -248,27 +260,34 @@ def weights(debug: bool, model: Path, to_torch: Path | None, from_torch: Path | 
 @main.command()
 @click.argument("model", type=file_type, metavar="MODEL.keras")
 @click.option(
-    "-o",
-    "--output",
-    type=folder_type,
-    required=True,
-    metavar="FOLDER",
-    help="The folder to write, a new one.",
+    "-o", "--output", type=folder_type, required=True, metavar="PATH", help="The file or folder to write."
 )
+@format_option
+@precision_option
+@calibration_option
 @report_option
 @quiet_option
 @json_option
 @click.pass_obj
-def export(debug: bool, model: Path, output: Path, report: Path | None, quiet: bool, as_json: bool) -> None:
-    """Write MODEL.keras, made for inference, as a SavedModel for TensorFlow Serving, in the fastest of its forms.
+def export(
+    debug: bool, model: Path, output: Path, form: str | None, precision: str | None, calibration: Path | None,
+    report: Path | None, quiet: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Write MODEL.keras for another runtime, which then loads it and is compared with the model.
 
-    Needs the weight map that `bridge convert` wrote beside the model. What is written is compared with the model.
+    \b
+    FILE.onnx     ONNX
+    FILE.xml      OpenVINO, with its weights in FILE.bin
+    FILE.tflite   LiteRT, of built-in operators only
+    FOLDER        a SavedModel for TensorFlow Serving, made for inference, in the fastest of its forms
+
+    Needs the weight map that `bridge convert` wrote beside the model.
     """
 
     def work(progress: Progress) -> Report:
         import bridge
 
-        return bridge.load(model).for_inference().export(output)
+        return exported(bridge.load(model), output, form, precision, calibration)
 
     answer(work, debug, report, quiet, as_json)
 
@@ -313,31 +332,5 @@ def ops(debug: bool, as_json: bool, as_markdown: bool) -> None:
         elif as_json:
             text = json.dumps([asdict(entry) for entry in catalogue()], indent=2)
         else:
-            text = _aligned(catalogue())
+            text = aligned(catalogue())
     say(text)
-
-
-def _aligned(entries: Sequence[Entry]) -> str:
-    """A table in columns, each as wide as it has to be."""
-    rows = [
-        (
-            entry.family,
-            entry.operator if entry.domain == "ai.onnx" else f"{entry.domain}.{entry.operator}",
-            entry.layout,
-            short(entry.becomes),
-        )
-        for entry in entries
-    ]
-    rows = [("family", "operator", "order of axes", "becomes"), *rows]
-    widths = [max(map(len, column)) for column in zip(*rows[1:], strict=True)]
-    cells = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
-    return "\n".join("  ".join(row).rstrip() for row in cells)
-
-
-def short(layers: Sequence[str]) -> str:
-    """`Conv1D, Conv2D, Conv3D` as `Conv1D/2D/3D`."""
-    ranks: dict[str, list[str]] = {}
-    for layer in layers:
-        rank = re.search(r"[123]D", layer)
-        ranks.setdefault(layer.replace(rank[0], "{}") if rank else layer, []).append(rank[0] if rank else "")
-    return ", ".join(name.format("/".join(found)) for name, found in ranks.items())

@@ -77,3 +77,18 @@ backends_option = click.option(
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+format_option = click.option(
+    "--format",
+    "form",
+    metavar="FORMAT",
+    help="Where the ending of the path does not say it: saved_model, onnx, openvino, litert.",
+)
+precision_option = click.option(
+    "--precision", metavar="PRECISION", help="Of the weights: float16 (OpenVINO, LiteRT) or int8 (LiteRT)."
+)
+calibration_option = click.option(
+    "--calibration",
+    type=file_type,
+    metavar="FILE",
+    help="For int8: examples of the inputs, .npz (arrays by name) or .npy, along the first axis.",
+)

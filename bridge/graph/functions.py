@@ -68,6 +68,39 @@ def _cell(op: str) -> str:
 }}"""
 
 
+_JOINED = {  # as exporters write it
+    1: [
+        "one = Constant <value_ints = [1]> ()",
+        "Yj = Squeeze (Yt, one)",
+        "Y = Transpose <perm = [1, 0, 2]> (Yj)",
+    ],
+    2: [
+        "Yb = Transpose <perm = [0, 2, 1, 3]> (Yt)",
+        "joined = Constant <value_ints = [0, 0, -1]> ()",
+        "Yj = Reshape (Yb, joined)",
+        "Y = Transpose <perm = [1, 0, 2]> (Yj)",
+        "side_0 = Constant <value_int = 0> ()",
+        "side_1 = Constant <value_int = 1> ()",
+    ],
+}
+_LAST = {1: "Identity (h_0)", 2: "Concat <axis = 1> (h_0, h_1)"}
+
+
+def _stacked(kind: str, directions: int) -> list[str]:
+    """The states that a layer starts from, with the directions on an axis."""
+    if directions == 1:
+        return [f"{kind}0 = Unsqueeze ({kind}0_0, zero)"]
+    lifted = [f"{kind}0_{side}_u = Unsqueeze ({kind}0_{side}, zero)" for side in (0, 1)]
+    return [*lifted, f"{kind}0 = Concat <axis = 0> ({kind}0_0_u, {kind}0_1_u)"]
+
+
+def _apart(kind: str, directions: int) -> list[str]:
+    """The final states of each direction."""
+    if directions == 1:
+        return [f"{kind}_0 = Squeeze ({kind}_all, zero)"]
+    return [f"{kind}_{side} = Gather <axis = 0> ({kind}_all, side_{side})" for side in (0, 1)]
+
+
 def _recurrent(layer: RecurrentOp) -> str:
     op, directions, given_state = layer.mode, layer.directions, layer.given_state
     sides = range(directions)
@@ -78,22 +111,15 @@ def _recurrent(layer: RecurrentOp) -> str:
     finals = [f"{kind}_{side}" for side in sides for kind in kinds]
     lines = ["Xt = Transpose <perm = [1, 0, 2]> (X)", "zero = Constant <value_ints = [0]> ()"]
     for kind in kinds if given_state else ():
-        lines += [f"{kind}0_{side}_u = Unsqueeze ({kind}0_{side}, zero)" for side in sides]
-        lines.append(f"{kind}0 = Concat <axis = 0> ({', '.join(f'{kind}0_{side}_u' for side in sides)})")
+        lines += _stacked(kind, directions)
     initial = [f"{kind}0" if given_state else "" for kind in kinds]
     passed = ", ".join(f"{name}: {kind} = @{name}" for name, kind in attributes.items())
     outputs = ", ".join(f"{kind}_all" for kind in kinds)
     lines.append(f"Yt, {outputs} = {op} <{passed}> (Xt, W, R, B, lens, {', '.join(initial)}{peepholes})")
-    lines += [
-        "Yb = Transpose <perm = [2, 0, 1, 3]> (Yt)",
-        "joined = Constant <value_ints = [0, 0, -1]> ()",
-        "Y = Reshape (Yb, joined)",
-    ]
+    lines += _JOINED[directions]
     for kind in kinds:
-        rows = ", ".join(f"{kind}_{side}_u" for side in sides)
-        lines.append(f"{rows} = Split <axis = 0, num_outputs = {directions}> ({kind}_all)")
-        lines += [f"{kind}_{side} = Squeeze ({kind}_{side}_u, zero)" for side in sides]
-    lines.append(f"last = Concat <axis = 1> ({', '.join(f'h_{side}' for side in sides)})")
+        lines += _apart(kind, directions)
+    lines.append(f"last = {_LAST[directions]}")
     body = "\n".join(lines)
     return f"""
 {layer.name} <{", ".join(attributes)}>

@@ -46,3 +46,9 @@ def label(path: Path) -> str:
     """As a report calls it: `states.cell[0]`, and `output` of one without a name."""
     text = "".join(f".{key}" if isinstance(key, str) else f"[{key}]" for key in path).removeprefix(".")
     return text if text and text[0] != "[" else f"output{text}"
+
+
+def name(path: Path) -> str:
+    """As an output is called that has one name: `states_cell_0`, `output_1` of a list, `output` of one alone."""
+    text = "_".join(map(str, path))
+    return f"output_{text}" if text.isdigit() else text or "output"

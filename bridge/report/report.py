@@ -84,7 +84,7 @@ class Report:
     @property
     def compared(self) -> bool:
         """Whether the model was compared with its source."""
-        return any(check.leg not in AFTER for check in self.checks)
+        return any(not check.leg.startswith(AFTER) for check in self.checks)
 
     @property
     def verified(self) -> bool:

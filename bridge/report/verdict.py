@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.report.report import Report
-from bridge.verification.checks import BRANCH, LEGS, SERVED, TRAINING
+from bridge.verification.checks import AFTER, BRANCH, LEGS, SERVED, TRAINING
 
 NAMES = 5  # of parameters that do not train, in the verdict
 
@@ -74,7 +74,7 @@ def _equality(report: Report) -> str:
     if not report.compared:
         return "planned, not built" if not report.backend else "converted, not compared"
     sizes = len({check.sizes for check in report.checks if check.leg in LEGS})
-    worst = max(check.error for check in report.checks)
+    worst = max(check.error for check in report.checks if not check.leg.startswith(AFTER))
     where = f"{sizes} choices of sizes" if sizes > 1 else "the exported sizes"
     odd = len(
         {c.values for c in report.checks if c.values and not c.values.startswith(BRANCH) and c.leg in LEGS}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import keras
 import numpy as np
@@ -24,23 +24,28 @@ if TYPE_CHECKING:
     from bridge.report.records import Axis
     from bridge.report.report import Report
 
+Trial: TypeAlias = tuple[str, str, Arrays]  # sizes, what is odd about the values, and the inputs
 # Of the numbers drawn, by what is odd about them
 SCALES = {"": 1.0, "large numbers": 30.0, "tiny numbers": 1e-3}
 # Of the first free axis and of others, where the model was compared at no sizes
 ROWS, SIDES = 2, (32, 64, 128, 256)
 
 
-def checks(model: keras.Model, leg: str, served: Run, report: Report) -> Iterator[Check]:
-    """What `model`, of which `report` is, gives against what is `served` in its place: one for each of the sizes in the
-    report, and for each scale of the numbers at the last. Raises `SourceError` where the model itself does not run."""
-    whole = flat_call(model)
-    for text, values, inputs in trials(model, report):
+def checks(
+    model: keras.Model, leg: str, served: Run, report: Report, precision: str | None = None,
+    tried: Iterable[Trial] | None = None,
+) -> Iterator[Check]:  # fmt: skip
+    """What `model`, of which `report` is, gives against what is `served` in its place, with weights in that `precision`
+    where they are not its own: one for each of the sizes in the report, and for each scale of the numbers at the last;
+    or for each of those `tried`. Raises `SourceError` where the model itself does not run."""
+    whole, dtype = flat_call(model), precision or report.dtype
+    for text, values, inputs in trials(model, report) if tried is None else tried:
         try:
             want, moved = whole(inputs), whole(nudged(inputs))
         except NotRun as error:
             raise SourceError(f"the model does not run at {text}: {error}") from error
-        limit = max(limit_of(report.dtype), ROUNDING_FACTOR * worst_error(moved, want))
-        yield Check(leg, text, worst_error(served(inputs), want), limit, report.dtype, values=values)
+        limit = max(limit_of(dtype), ROUNDING_FACTOR * worst_error(moved, want))
+        yield Check(leg, text, worst_error(served(inputs), want), limit, dtype, values=values)
 
 
 def require_equal(report: Report, found: Sequence[Check]) -> None:
@@ -51,7 +56,7 @@ def require_equal(report: Report, found: Sequence[Check]) -> None:
         raise MismatchError(f"{report.source}: {told.first_mismatch}", told)
 
 
-def trials(model: keras.Model, report: Report) -> Iterator[tuple[str, str, Arrays]]:
+def trials(model: keras.Model, report: Report) -> Iterator[Trial]:
     """Inputs, with their sizes and what is odd about their values in words."""
     tried = _compared(report) or _first_that_runs(model, report)
     odd = [(list(tried)[-1], values) for values in SCALES if values]

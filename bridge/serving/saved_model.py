@@ -1,28 +1,24 @@
-"""A TensorFlow SavedModel: the fastest of several forms of a model, compared with it from disk."""
+"""A TensorFlow SavedModel: the fastest of several forms of a model."""
 
 from __future__ import annotations
 
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from bridge.errors import OutputError, SourceError
-from bridge.files.atomic import move, private_folder
+from bridge.errors import SourceError
 from bridge.keras_compat import ITEMSIZE
-from bridge.layers.generation import named
-from bridge.serving.proof import checks, flat, require_equal, trials
-from bridge.verification.checks import EXPORTED
+from bridge.serving.proof import flat, trials
+from bridge.serving.written import Made, Written, output_names
 from bridge.verification.metrics import Arrays
 
 if TYPE_CHECKING:
-    from bridge.report.report import Report
     from bridge.verification.trials import Run
 
 SIGNATURE = "serving_default"  # as TensorFlow Serving calls it
@@ -32,55 +28,47 @@ PLAIN, FROZEN, XLA = "plain", "frozen", "XLA"
 Function = Callable[..., Any]
 
 
-def export(model: keras.Model, path: Path, report: Report) -> Report:
-    """Write the SavedModel of `model`, of which `report` is, and return that with what was compared and measured.
+def write(made: Made, path: Path) -> Written:
+    """The SavedModel, and what TensorFlow makes of it.
 
     The weights are constants of it (`frozen`), so that TensorFlow computes once what hangs on them alone; or, where
     they do not fit into a graph or are faster so, variables (`plain`). Where no axis is free it
-    may be compiled (`XLA`).
-
-    Raises `SourceError` without TensorFlow as Keras's backend, `OutputError` where something is at `path` already or it
-    cannot be written, `MismatchError` where it gives something else.
+    may be compiled (`XLA`). Raises `SourceError` without TensorFlow as Keras's backend.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise SourceError(
-            f"a SavedModel is written with TensorFlow, and Keras runs on {keras.backend.backend()}: save the model as "
-            f".keras, and export it with KERAS_BACKEND=tensorflow"
-        )
-    if path.exists() or path.is_symlink():
-        raise OutputError(f"{path}: there is something already; a SavedModel is a new folder")
+    require_tensorflow("a SavedModel")
+    made_of = forms(made.model)
+    seconds = _measured(made_of, next(trials(made.model, made.report))[2])
+    fastest = min(seconds, key=lambda name: seconds[name])
+    save(path, made_of[fastest], made.model if fastest == PLAIN or FROZEN not in made_of else None)
+    return Written([path], _loaded(made, path), (_note(seconds, fastest),))
+
+
+def save(path: Path, serve: Function, model: keras.Model | None = None) -> None:
+    """Write what is served, with the `model` whose variables it reads, if it does."""
     import tensorflow as tf
 
-    made = forms(model)
-    seconds = _measured(made, next(trials(model, report))[2])
-    fastest = min(seconds, key=lambda name: seconds[name])
     module = tf.Module()
-    module.serve = made[fastest]
-    if fastest == PLAIN or FROZEN not in made:
-        module.model = model  # which has the variables
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    module.serve, module.model = serve, model
     # What is served has no gradients; those of SiLU and its kin hang on variables, which a frozen form has not
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    with private_folder(path) as room:
-        tf.saved_model.save(module, str(room / path.name), {SIGNATURE: module.serve}, options)
-        found = tuple(checks(model, EXPORTED, _loaded(model, room / path.name), report))
-        told = replace(
-            report, checks=(*report.checks, *found), notes=(*report.notes, _note(seconds, fastest))
+    tf.saved_model.save(module, str(path), {SIGNATURE: serve}, options)
+
+
+def require_tensorflow(title: str) -> None:
+    """Raise `SourceError` where Keras's backend is another one."""
+    if keras.backend.backend() != "tensorflow":
+        raise SourceError(
+            f"{title} is written with TensorFlow, and Keras runs on {keras.backend.backend()}: save the model as "
+            f".keras, and export it with KERAS_BACKEND=tensorflow; or export it as 'onnx', which every backend writes"
         )
-        require_equal(told, found)
-        move((room / path.name, path))
-    return told
 
 
 def forms(model: keras.Model) -> dict[str, Function]:
     """The model as functions of TensorFlow with named inputs and outputs, by the names of the forms."""
-    return {name: _served(model, form) for name, form in _bare_forms(model).items()}
+    return {name: served(model, form) for name, form in bare_forms(model).items()}
 
 
-def _bare_forms(model: keras.Model) -> dict[str, Function]:
+def bare_forms(model: keras.Model) -> dict[str, Function]:
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -128,11 +116,11 @@ def _measured(forms: dict[str, Function], inputs: Arrays) -> dict[str, float]:
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def _served(model: keras.Model, form: Function) -> Function:
+def served(model: keras.Model, form: Function) -> Function:
     """`form` with named inputs and outputs."""
     import tensorflow as tf
 
-    names = _names(model)
+    names = output_names(model)
 
     @tf.function(input_signature=_specs(model), autograph=False)
     def serve(*tensors: Any) -> dict[str, Any]:
@@ -142,24 +130,16 @@ def _served(model: keras.Model, form: Function) -> Function:
     return serve
 
 
-def _names(model: keras.Model) -> Sequence[str]:
-    """Of the outputs, in the order in which Keras lists them; those of a list by their number."""
-    names = {id(y): f"output_{name}" if name.isdigit() else name for name, y in named(model.output)}
-    return [names[id(y)] for y in model.outputs]
-
-
-def _loaded(model: keras.Model, path: Path) -> Run:
+def _loaded(made: Made, path: Path) -> Run:
     """What is on disk, as a function of arrays."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))  # which holds its variables
-    names = [x.name for x in model.inputs], _names(model)
 
     def run(inputs: Arrays) -> Arrays:
-        found = loaded.signatures[SIGNATURE](
-            **{name: tf.constant(x) for name, x in zip(names[0], inputs, strict=True)}
-        )
-        return [np.asarray(found[name]) for name in names[1]]
+        given = {name: tf.constant(x) for name, x in zip(made.inputs, inputs, strict=True)}
+        found = loaded.signatures[SIGNATURE](**given)
+        return [np.asarray(found[name]) for name in made.outputs]
 
     return run
 

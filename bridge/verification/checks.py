@@ -20,13 +20,17 @@ GRADIENTS, STEPS, STATISTICS = "gradients", "steps of SGD", "running statistics"
 DROPOUT = "dropout rates"  # training
 TRAINING = (GRADIENTS, STEPS, STATISTICS, DROPOUT)
 BACK = "weights back to torch"
-EXPORTED = "as converted ↔ SavedModel"  # of `Conversion.export`
+EXPORTED = "as converted ↔ {}"  # of `Conversion.export`, with the name of the format
 SERVED = "as converted ↔ for inference"  # Keras, of the model that `Conversion.for_inference` makes
-AFTER = (SERVED, EXPORTED)  # what is made of the model, which say nothing of its source
+AFTER = "as converted ↔ "  # begins the legs of what is made of the model, which say nothing of its source
 
 LIMIT = 1e-5  # of the relative error of values, in any type that has no limit of its own
 BRANCH = "values for another branch"  # of an If, with a number behind it: what values are of that are not odd
-LIMITS = {"float16": 1e-2, "bfloat16": 8e-2}  # of types that round ten thousand times as much
+LIMITS = {  # of types that round ten thousand times as much, and of weights in as many bits
+    "float16": 1e-2,
+    "bfloat16": 8e-2,
+    "int8": 0.2,
+}
 LIMIT_FLOAT64 = 1e-10  # where a source in less is computed in float64, to tell a wrong formula from rounding
 LIMIT_TRAINING = 1e-8  # of gradients, steps and statistics in float64
 

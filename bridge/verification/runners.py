@@ -39,8 +39,8 @@ class OnnxRuntime:
         folder = str(Path(model).resolve().parent) if isinstance(model, str) else None
         if isinstance(model, ir.Model):
             light, self._weights = without_weights(model)
-            _fit_masks(light)
-            _forget_shapes(light)
+            fit_masks(light)
+            forget_shapes(light)
             serialised = ir.to_proto(light).SerializeToString()
         elif isinstance(model, str):
             serialised = read_mapped(Path(model)).SerializeToString()
@@ -108,7 +108,7 @@ def _readable(graph: ir.Graph, value: ir.Value) -> ir.Value:
     return cast.outputs[0]
 
 
-def _forget_shapes(model: ir.Model) -> None:
+def forget_shapes(model: ir.Model) -> None:
     """onnxruntime finds shapes by itself. Those that were inferred take two sizes for one where a graph adds them, and
     it does not run where one of them is 1 and the other is not."""
     kept = set(model.graph.outputs)
@@ -118,7 +118,7 @@ def _forget_shapes(model: ir.Model) -> None:
                 value.shape = None
 
 
-def _fit_masks(model: ir.Model) -> None:
+def fit_masks(model: ir.Model) -> None:
     """The masks of Attention as onnxruntime reads them like ONNX: with a row for each query."""
     for node in [node for node in model.graph if is_onnx(node, "Attention")]:
         mask = node.inputs[3] if len(node.inputs) > 3 else None

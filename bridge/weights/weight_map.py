@@ -114,17 +114,7 @@ class WeightMap:
             raise WeightsError(
                 f"cannot go back to torch: {', '.join(self.one_way)} were folded into other weights"
             )
-        state = {
-            name: np.array(value) if name in self.kept else np.empty(value.shape, value.dtype)
-            for name, value in self.state.values.items()
-        }
-        for entry in self:
-            if entry.recipe.invertible:  # what does not train otherwise is as it was
-                entry.pull(state)
-        require_together(self, self.parted, state)
-        for alias, name in self.state.aliases.items():
-            state[alias] = state[name]
-        return state
+        return values_held(self)
 
     def push(self, state: Mapping[str, np.ndarray]) -> None:
         """Fill every variable from arrays named as in the state_dict; all or nothing.
@@ -303,6 +293,20 @@ def split_by_parameters(weights: WeightMap) -> Iterator[WeightMap]:
         parts.update((name, merged) for each in merged for name in each.recipe.names)
     for part in {id(part): part for part in parts.values()}.values():
         yield WeightMap(part, weights.state.only({name for entry in part for name in entry.recipe.names}))
+
+
+def values_held(weights: WeightMap) -> dict[str, np.ndarray]:
+    """As `WeightMap.pull`, where there may be parameters that go one way only, which are as they were."""
+    values, aliases = weights.state.values, weights.state.aliases
+    state = {
+        name: np.array(value) if name in weights.kept else np.empty(value.shape, value.dtype)
+        for name, value in values.items()
+    }
+    for entry in weights:
+        if entry.recipe.invertible:  # what does not train otherwise is as it was
+            entry.pull(state)
+    require_together(weights, weights.parted, state)
+    return state | {alias: state[name] for alias, name in aliases.items()}
 
 
 def seen_unchanged(weights: WeightMap) -> bool:
