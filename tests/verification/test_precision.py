@@ -357,20 +357,24 @@ def test_a_size_that_single_precision_does_not_run_at_is_noted(monkeypatch):
 class Attends(nn.Module):
     """Attention whose scores leave the range of a half where its inputs are large."""
 
-    def __init__(self, whole: bool, dropout: float = 0.0) -> None:
+    def __init__(self, whole: bool, dropout: float = 0.0, masked: bool = False) -> None:
         super().__init__()
+        self.masked = masked
         self.whole = nn.MultiheadAttention(16, 2, batch_first=True, dropout=dropout) if whole else None
         self.packed = nn.Linear(16, 48)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.whole is not None:
-            return self.whole(x, x, x, need_weights=False)[0]
+            mask = torch.zeros(x.shape[:2], dtype=torch.bool) if self.masked else None
+            return self.whole(x, x, x, mask, need_weights=False)[0]
         parts = (part.unflatten(-1, (2, 8)).transpose(1, 2) for part in self.packed(x).chunk(3, -1))
         return nn.functional.scaled_dot_product_attention(*parts)
 
 
 @pytest.mark.parametrize(
-    "attends", [Attends(True), Attends(True, 0.3), Attends(False)], ids=["layer", "dropout", "function"]
+    "attends",
+    [Attends(True), Attends(True, 0.3), Attends(True, 0.3, masked=True), Attends(False)],
+    ids=["layer", "dropout", "mask", "function"],
 )
 def test_attention_in_half_is_finite_where_torch_is(attends: nn.Module, tmp_path) -> None:
     torch.manual_seed(0)

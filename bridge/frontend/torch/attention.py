@@ -11,6 +11,7 @@ import torch
 
 from bridge.frontend.torch.notes import Note
 
+HALVES = (torch.float16, torch.bfloat16)
 REPLACED = (
     "a causal MultiHeadAttention with dropout has -1e9 for a score that it masks, where torch has minus infinity: the "
     "two differ where all scores that a query may look at are below that"
@@ -74,7 +75,8 @@ def _is_plain(module: torch.nn.MultiheadAttention) -> bool:
 def attention(original: Callable[..., torch.Tensor]):
     """torch's own attention if the exporter knows it; else its arithmetic, with the dropout between softmax and values.
     The result is contiguous in either, as in all decompositions of it, so that a reshape of it is traced as a copy.
-    One row of a mask for all queries is repeated, as onnxruntime wants it."""
+    One row of a mask for all queries is repeated, as onnxruntime wants it. The scores of halves are taken in single
+    precision, as torch's kernels do: they leave the range of a half."""
 
     def run(
         query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
@@ -88,14 +90,17 @@ def attention(original: Callable[..., torch.Tensor]):
         if enable_gqa:
             groups = query.shape[-3] // key.shape[-3]
             key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
-        scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+        size, given = query.shape[-1], query.dtype
+        if given in HALVES:
+            query, key = query.float(), key.float()
+        scores = query @ key.transpose(-2, -1) * (size**-0.5 if scale is None else scale)
         if is_causal:
             ones = torch.ones_like(scores, dtype=torch.int32)
             attn_mask = ones.cumsum(-1) <= ones.cumsum(-2)
         if attn_mask is not None:
             added = attn_mask.dtype != torch.bool
             scores = scores + attn_mask if added else scores.masked_fill(~attn_mask, -torch.inf)
-        weights = scores.softmax(-1)
+        weights = scores.softmax(-1).to(given)
         return (
             torch.ops.bridge.dropout(weights, float(dropout_p), "dropout") if dropout_p else weights
         ) @ value
