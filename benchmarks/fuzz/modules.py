@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils._pytree import tree_leaves
 
 import bridge
 from benchmarks.fuzz import parts
@@ -128,9 +129,11 @@ class Module:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                made.module(*made.args, **made.kwargs)
+                results = made.module(*made.args, **made.kwargs)
             except (RuntimeError, ValueError) as error:  # as where torch has no kernel in this precision
                 return Outcome(INVALID, str(error))
+            if not all(torch.isfinite(x).any() for x in tree_leaves(results) if isinstance(x, torch.Tensor)):
+                return Outcome(INVALID, "torch gives no number")
             return outcome(lambda: self._converted(made), made.source, self.form.read)
 
     def _converted(self, made: Made) -> bridge.Conversion:

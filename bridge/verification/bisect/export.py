@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ import onnx_ir as ir
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.source import as_ir
 from bridge.graph.provenance import SCOPES, source_line, torch_path
-from bridge.graph.rewriting import constant
 from bridge.verification.bisect.origin import EXPORT, Located, Origin, handed
 from bridge.verification.bisect.single import of_node
 from bridge.verification.bisect.why import rounding_of
@@ -34,6 +34,7 @@ from bridge.verification.trials import varies
 
 if TYPE_CHECKING:
     from bridge.frontend.source import Source
+    from bridge.frontend.torch.module import Torch
     from bridge.verification.trials import Trial
 
 SAMPLES = 16  # numbers of an array that are looked at before all of them
@@ -80,12 +81,12 @@ def first_in_export(opened: Source, trial: Trial, limit: float) -> Located | Non
 
 def _handed_on(graph: ir.Model) -> list[tuple[ir.Node, ir.Value]]:
     """The values that calls hand on, with their nodes."""
-    call_of = {node: _call(node) for node in graph.graph}
+    call_of, fed = {node: _call(node) for node in graph.graph}, _fed(graph)
     return [
         (node, value)
         for node in graph.graph
         for value in node.outputs
-        if not isinstance(value.type, ir.SequenceType | ir.OptionalType)
+        if value in fed and not isinstance(value.type, ir.SequenceType | ir.OptionalType)
         if value.is_graph_output() or any(call_of.get(user) != call_of[node] for user in value.consumers())
     ]
 
@@ -96,47 +97,54 @@ def _call(node: ir.Node) -> str:
     return ast.literal_eval(scopes)[-1] if scopes else str(node.outputs[0].name)
 
 
-def _fixed(node: ir.Node) -> bool:
-    """Whether it only makes a constant another one, as torch does of numbers that it has as no tensor."""
-    return all(constant(value) is not None for value in node.inputs if value is not None)
+def _fed(graph: ir.Model) -> set[ir.Value]:
+    """The values that hang on an input. Of constants alone the graph may make what torch has nowhere, such as the parts
+    of a packed weight: what reads them is what can be compared."""
+    fed = set(graph.graph.inputs)
+    for node in graph.graph:
+        if any(value in fed for value in given_to(node)):
+            fed.update(node.outputs)
+    return fed
 
 
 def _looked_for(
     opened: Source, graph: ir.Model, portion: Sequence[tuple[ir.Node, ir.Value]], trial: Trial, limit: float
 ) -> list[Sought]:
-    """Those of a portion that are numbers and vary, each with what of torch comes nearest."""
+    """Those of a portion that are numbers and vary, each with what of torch comes nearest, and with the floor that the
+    rounding of that sets: what the last bits of the inputs move it by."""
+    assert opened.torch is not None
+    arrays = values_of(graph, [str(value.name) for _, value in portion], trial.inputs, trial.dtype)
+    sought = [
+        Sought(node, value, x, limit)
+        for (node, value), x in zip(portion, arrays, strict=True)
+        if isinstance(x, np.ndarray) and x.dtype.kind == "f" and varies(x)
+    ]
+    _look(opened.torch, trial.inputs, sought)
+    away = [one for one in sought if one.error > limit and one.nearest is not None]
+    moved = [Sought(one.node, one.value, one.nearest, 0.0) for one in away if one.nearest is not None]
+    if moved:
+        _look(opened.torch, nudged(trial.inputs), moved)
+    for one, other in zip(away, moved, strict=True):
+        if math.isfinite(other.error):
+            one.floor = max(limit, ROUNDING_FACTOR * other.error)
+    for one in sought:
+        one.array = np.empty(0)  # which has been looked for
+    return sought
+
+
+def _look(reference: Torch, inputs: Arrays, sought: Sequence[Sought]) -> None:
+    """Look for `sought` among all that torch computes of `inputs`."""
     from bridge.verification.bisect.seen_by_torch import watch
 
-    names = [str(value.name) for _, value in portion]
-    held, moved = (
-        values_of(graph, names, inputs, trial.dtype) for inputs in (trial.inputs, nudged(trial.inputs))
-    )
-    sought = [
-        Sought(
-            node,
-            value,
-            x,
-            max(limit, ROUNDING_FACTOR * error) if math.isfinite(error := relative_error(y, x)) else limit,
-        )
-        for (node, value), x, y in zip(portion, held, moved, strict=True)
-        if isinstance(x, np.ndarray)
-        and x.dtype.kind == "f"
-        and varies(x)
-        and not (x.size == 1 and _fixed(node))
-    ]
-    by_shape: dict[tuple[int, ...], list[Sought]] = {}
+    by_shape = defaultdict[tuple[int, ...], list[Sought]](list)
     for one in sought:
-        by_shape.setdefault(one.array.shape, []).append(one)
+        by_shape[one.array.shape].append(one)
 
     def see(array: np.ndarray) -> None:
         for one in by_shape.get(array.shape, ()):
             one.look_at(array)
 
-    assert opened.torch is not None
-    watch(opened.torch, trial.inputs, see)
-    for one in sought:
-        one.array = np.empty(0)  # which has been looked for
-    return sought
+    watch(reference, inputs, see)
 
 
 def _first_lost(graph: ir.Model, sought: Sequence[Sought]) -> Sought | None:
@@ -150,9 +158,21 @@ def _first_lost(graph: ir.Model, sought: Sequence[Sought]) -> Sought | None:
     return next((one for one in lost if one.node.op_type != "Transpose"), lost[0] if lost else None)
 
 
+def _nodes_of(graph: ir.Model, call: str) -> list[ir.Node]:
+    """The nodes of a call, and those that make what it is given of constants alone."""
+    fed, found = _fed(graph), [node for node in graph.graph if _call(node) == call]
+    looked_at = list(found)
+    while looked_at:
+        read = (value for value in looked_at.pop().inputs if value is not None and value not in fed)
+        new = [node for value in read if (node := value.producer()) is not None and node not in found]
+        found += new
+        looked_at += new
+    return found
+
+
 def _located(graph: ir.Model, first: Sought, sought: Sequence[Sought], trial: Trial) -> Located:
-    node, call = first.node, _call(first.node)
-    of_call = [other for other in graph.graph if _call(other) == call]
+    node = first.node
+    of_call = _nodes_of(graph, _call(node))
     errors = {one.value: one.error for one in sought} | dict.fromkeys(graph.graph.inputs, 0.0)
     read = dict.fromkeys(v for other in of_call for v in given_to(other) if v.producer() not in of_call)
     shown = with_outputs(graph, [first.value.name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -40,7 +41,9 @@ class Evaluator:
         feeds = dict(zip(self._inputs, inputs, strict=True))
         with calling(), np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of numpy, where an array is empty
-            return [np.asarray(output) for output in self._evaluator.run(None, feeds)]
+            results: Sequence[Any] = self._evaluator.run(None, feeds)
+        made: list[Any] = [x if isinstance(x, list) else np.asarray(x) for x in results]  # a list is a sequence
+        return made
 
 
 class NodeByNode(Evaluator):
