@@ -95,8 +95,7 @@ def verify_float64(opened: Source, planned: Plan, dtype: str, training: bool) ->
     if trained is None:
         return found
     if dtype == "float32" and opened.module is not None:
-        check = _float32_gradients(opened.module.copy(), opened, planned, trained.wanted)
-        found = found.joined(Verification((check,)))
+        found = found.joined(_float32_gradients(opened.module.copy(), opened, planned, trained.wanted))
     located = first_in_training(trained.checks, double, wide.built)
     return found.joined(
         Verification(trained.checks, gradients=trained.gradients, notes=trained.notes, located=located)
@@ -157,12 +156,14 @@ def _outputs_in_float64(wide: _Wide, roundings: Iterable[Rounding]) -> Verificat
     return Verification(checks, notes=tuple(refused), located=located)
 
 
-def _float32_gradients(module: Torch, opened: Source, planned: Plan, wanted: ByName) -> Check:
+def _float32_gradients(module: Torch, opened: Source, planned: Plan, wanted: ByName) -> Verification:
     """Those of a model that is built once more, because it is trained, as `module` is."""
     from bridge.verification.training.parity import single_precision
 
     sampler = Sampler.of(planned.model, module.examples, opened.asked, opened.model)
-    return single_precision(build(planned), module, sampler, wanted)
+    built = build(planned)
+    check = single_precision(built, module, sampler, wanted)
+    return Verification((check,), located=first_in_training([check], opened, built))
 
 
 def float64_too(opened: Source, planned: Plan, dtype: str) -> Verification:

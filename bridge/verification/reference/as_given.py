@@ -41,8 +41,10 @@ class Evaluator:
         feeds = dict(zip(self._inputs, inputs, strict=True))
         with calling(), np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of numpy, where an array is empty
-            results: Sequence[Any] = self._evaluator.run(None, feeds)
-        made: list[Any] = [x if isinstance(x, list) else np.asarray(x) for x in results]  # a list is a sequence
+            results: Any = self._evaluator.run(None, feeds)
+        made: list[Any] = [
+            x if isinstance(x, list) else np.asarray(x) for x in results
+        ]  # a list is a sequence
         return made
 
 
