@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bridge.converted import Conversion
     from bridge.diagnosis import bisect
     from bridge.handwritten.transfer import transfer
+    from bridge.layers import reset_states
     from bridge.report.report import Report
     from bridge.verification.options import Verify
     from bridge.weights.weight_map import WeightMap
@@ -45,6 +46,7 @@ _LAZY = {
     "load": "bridge.conversion",
     "Report": "bridge.report.report",
     "Verify": "bridge.verification.options",
+    "reset_states": "bridge.layers",
     "WeightMap": "bridge.weights.weight_map",
     "transfer": "bridge.handwritten.transfer",
     "verify": "bridge.conversion",
@@ -73,6 +75,7 @@ __all__ = [
     "convert",
     "inspect",
     "load",
+    "reset_states",
     "transfer",
     "verify",
 ]

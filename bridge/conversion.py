@@ -61,6 +61,8 @@ def convert(
     dynamic_shapes: object = None,
     channels_last: bool = False,
     dequantize: bool = False,
+    stateful: bool = False,
+    batch_size: int | None = None,
     verify: bool | Verify = True,
     progress: Progress | None = None,
 ) -> Conversion:
@@ -76,6 +78,10 @@ def convert(
             has them first; the report's notes say which. Otherwise its signature is torch's own.
         dequantize: make of a file that computes with integers the model of numbers that it stands for, which can be
             trained. The proof is about that model; the report's notes say how far it is from the integers.
+        stateful: a model that takes pieces of a sequence, of any length, and goes on from the state of the last call
+            until `bridge.reset_states(model)`. It is proved to give what the source gives for the whole sequence.
+        batch_size: of how many sequences at once a stateful model keeps the state; otherwise as many as the example
+            has, or 1.
         verify: compare torch, onnxruntime and Keras at several sizes; a `Verify` says at which inputs and what else.
         progress: called with the name of each stage as it is entered.
 
@@ -93,11 +99,28 @@ def convert(
         >>> print(result.report)
     """
     given, watch = (source, args, kwargs, dynamic_shapes), Stopwatch(progress, source)
-    made = attempt(watch, given, Verify.of(verify), channels_last=channels_last, dequantize=dequantize)
+    form = Form(channels_last, dequantize, stateful, batch_size)
+    made = attempt(watch, given, Verify.of(verify), form)
     report = made.report(watch)
     if made.found is not None:
         _require_verified(made.opened.title, report, made.found)
     return Conversion(made.built.model, detach_from_source(made.built.weights), report, made.blueprint())
+
+
+@dataclass(frozen=True)
+class Form:
+    """What kind of model is made of a source, as `convert` takes it."""
+
+    channels_last: bool = False
+    dequantize: bool = False
+    stateful: bool = False
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and not (self.stateful and self.batch_size > 0):
+            raise SourceError(
+                f"batch_size={self.batch_size}: a positive number of sequences, beside stateful=True alone"
+            )
 
 
 @dataclass(frozen=True)
@@ -120,14 +143,17 @@ class Attempt:
         return summarize(self.opened, self.planned, self.built, self.found, watch.told)
 
 
-def attempt(
-    watch: Stopwatch, given: Arguments, options: Verify | None, *, channels_last: bool = False,
-    dequantize: bool = False,
-) -> Attempt:  # fmt: skip
+def attempt(watch: Stopwatch, given: Arguments, options: Verify | None, form: Form | None = None) -> Attempt:
     """The whole path, compared as `options` say; raises as `convert` does, but for `MismatchError`."""
     require_keras()
-    opened = _opened(watch, given, options, dequantize)
-    planned = _planned(opened, watch, channels_last)
+    form = form or Form()
+    if form.stateful and options is not None and options.training:
+        raise SourceError(
+            "training is not compared with a model that keeps its state: convert without stateful, which has the same "
+            "weights and is trained as torch trains"
+        )
+    opened = _opened(watch, given, options, form)
+    planned = _planned(opened, watch, form.channels_last)
     from bridge.build.builder import build, raised_recursion_limit
     from bridge.verification.fits import require_fit
 
@@ -149,12 +175,14 @@ def inspect(
     kwargs: Mapping[str, object] | None = None,
     *,
     dynamic_shapes: object = None,
+    stateful: bool = False,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Plan a conversion without building anything: what would become what, and every refusal.
 
     Args:
-        source, args, kwargs, dynamic_shapes, progress: as `convert` takes them.
+        source, args, kwargs, dynamic_shapes, stateful, batch_size, progress: as `convert` takes them.
 
     Returns:
         A report with a row for each node, and in `refusals` a line for each that cannot be built.
@@ -168,7 +196,8 @@ def inspect(
     """
     require_keras()
     watch = Stopwatch(progress, source)
-    opened = _opened(watch, (source, args, kwargs, dynamic_shapes))
+    form = Form(stateful=stateful, batch_size=batch_size)
+    opened = _opened(watch, (source, args, kwargs, dynamic_shapes), form=form)
     return summarize_plan(opened, _planned(opened, watch), watch.told)
 
 
@@ -209,10 +238,10 @@ def verify_saved(
             f"{path} computes in the precision that it was saved in: convert(source, verify=Verify(float64=True)) "
             f"compares in float64"
         )
-    from bridge.verification.saved import outputs_of, require_made_from
+    from bridge.verification.saved import as_kept, outputs_of, require_made_from
 
     model = saving.load_keras(Path(path))
-    opened = _opened(watch, (source, args, kwargs, dynamic_shapes), options)
+    opened = as_kept(model, _opened(watch, (source, args, kwargs, dynamic_shapes), options))
     simple = _simplified(opened, watch)
     require_made_from(path, model, opened, simple)
     with watch.stage("compare"):
@@ -250,14 +279,16 @@ def require_keras() -> None:
 
 
 def _opened(
-    watch: Stopwatch, source: Arguments, options: Verify | None = None, dequantize: bool = False
+    watch: Stopwatch, source: Arguments, options: Verify | None = None, form: Form | None = None
 ) -> Source:
     """The source, and what is asked of the inputs of its proof."""
     asked = None if options is None else Asked.of(options.inputs, options.sizes, options.seed)
     with watch.stage("export"):
         from bridge.verification.ranges import confirmed
 
-        watch.opened = opened = confirmed(load_source(*source, asked, dequantize))
+        form = form or Form()
+        opened = confirmed(load_source(*source, asked, form.dequantize))
+        watch.opened = opened = opened.keeping_state(form.batch_size) if form.stateful else opened
     return opened
 
 

@@ -119,6 +119,11 @@ def counts_while_running() -> bool:
     return keras.backend.backend() != "jax"
 
 
+def forgets_states() -> bool:
+    """Whether what Keras compiles, such as `predict`, forgets the state of its recurrent layers."""
+    return keras.backend.backend() == "jax"
+
+
 def copies_arrays() -> bool:
     """Whether a tensor of an array is a copy, in memory that the backend never gives back."""
     return keras.backend.backend() == "tensorflow"
@@ -331,15 +336,3 @@ def largest_bytes(model: keras.Model) -> int:
         value for step in found.values() for node in step._inbound_nodes for value in node.output_tensors
     ]
     return max(math.prod(size or 1 for size in value.shape) * ITEMSIZE for value in values)
-
-
-def count_elements(config: Config) -> int:
-    """How many elements the variables of a saved model have, by its config alone: none of them is allocated."""
-    from keras.src.backend.common import global_state
-
-    with keras.StatelessScope(initialize_variables=False):
-        try:
-            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-            return sum(math.prod(variable.shape) for variable in model.variables)
-        finally:
-            global_state.set_global_attribute("uninitialized_variables", [])

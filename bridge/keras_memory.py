@@ -7,6 +7,7 @@ saves or loads. `tests/test_keras_memory.py` fails where it no longer does.
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import mmap
 import zipfile
@@ -16,7 +17,7 @@ from typing import IO, Any
 import keras
 import numpy as np
 
-from bridge.keras_compat import copies_arrays
+from bridge.keras_compat import Config, all_layers, copies_arrays
 
 LARGE = 1 << 20  # bytes of an array for which a copy is worth avoiding
 # Of a mapping that a process has for itself and no child of it writes into, where systems tell them apart
@@ -124,3 +125,38 @@ def weights_read_one_by_one(opened: Callable[[zipfile.ZipFile, str], IO[bytes]])
         yield
     finally:
         saving_lib.is_memory_sufficient, saving_lib.H5IOStore = asked, store  # type: ignore[misc]
+
+
+def count_elements(config: Config) -> int:
+    """How many elements the variables of a saved model have, with those of the states that it keeps between calls, by
+    its config alone: none of them is allocated."""
+    from keras.src.backend.common import global_state
+
+    config = copy.deepcopy(config)
+    keeping = set(_without_states(config))  # which Keras does not make without values
+    with keras.StatelessScope(initialize_variables=False):
+        try:
+            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+            kept = sum(math.prod(variable.shape) for variable in model.variables)
+            return kept + _count_states(model, keeping)
+        finally:
+            global_state.set_global_attribute("uninitialized_variables", [])
+
+
+def _without_states(config: Any) -> Iterator[str]:
+    """Take away that recurrent layers are to keep their states; the names of those that were."""
+    if isinstance(config, dict):
+        if config.get("stateful"):
+            config["stateful"] = False
+            yield str(config.get("name"))
+        config = list(config.values())
+    for part in config if isinstance(config, list) else ():
+        yield from _without_states(part)
+
+
+def _count_states(model: keras.Model, keeping: set[str]) -> int:
+    layers = all_layers(model)
+    given = (x for layer in layers for node in layer._inbound_nodes for x in node.input_tensors)
+    batch = max((x.shape[0] or 1 for x in given if x.shape), default=1)
+    sizes = (keras.tree.flatten(layer.state_size) for layer in layers if layer.name in keeping)
+    return int(batch * sum(size for some in sizes for size in some))

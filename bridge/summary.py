@@ -58,7 +58,7 @@ def summarize(
         **_source(opened),
         **_keras(built.model, opened, verification is not None),
         **_compared(found),
-        **_ends(opened, found, flows.outputs),
+        **_ends(opened, found, flows.outputs, planned.model if opened.stateful else opened.model),
         notes=(*told, *found.notes),
         rows=tuple(_row(made, found, reads) for made, reads in zip(built.made, flows.reads, strict=True)),
         variables=variables(built.weights),
@@ -128,9 +128,15 @@ def _source(opened: Source) -> Fields:
     }
 
 
-def _ends(opened: Source, found: Verification = NOTHING, givers: Sequence[int | None] = ()) -> Fields:
-    """The inputs, with what they were given, and the outputs, with the rows that give them."""
-    drawn = (replace(v, drawn=found.drawn.get(v.name, "")) for v in inputs(opened.model))
+def _ends(
+    opened: Source,
+    found: Verification = NOTHING,
+    givers: Sequence[int | None] = (),
+    model: ir.Model | None = None,
+) -> Fields:
+    """The inputs, those of `model` where it is not the source's own, with what they were given, and the outputs, with
+    the rows that give them."""
+    drawn = (replace(v, drawn=found.drawn.get(v.name, "")) for v in inputs(model or opened.model))
     given = zip_longest(outputs(opened), givers)
     return {"inputs": tuple(drawn), "outputs": tuple(replace(v, row=row) for v, row in given)}
 
@@ -172,11 +178,12 @@ def variables(weights: WeightMap) -> tuple[Variable, ...]:
 def of_model(model: keras.Model) -> Fields:
     """What there is to say of a Keras model by itself."""
     from bridge.build.as_code import as_code
+    from bridge.layers import without_frames
 
     custom = [layer for layer in model.layers if _is_custom(layer)]
     return {
         "trainable": _count(model.trainable_variables),
-        "non_trainable": _count(model.non_trainable_variables),
+        "non_trainable": _count(without_frames(model)),
         "custom_layers": tuple(layer.name for layer in custom),
         "custom_reasons": {layer.name: _why_custom(layer) for layer in custom},
         "layers": {layer.name: as_code(layer) for layer in model.layers},

@@ -45,7 +45,7 @@ FRAMEWORKS = {
     "onnxruntime": "graph.session",
     "keras": "testing layers.* optimizers.* ops.* build.* keras_compat keras_memory files.keras_file saving serving.* source.* summary generation backend conversion converted "
     "verification.bisect.nodes verification.bisect.saved verification.doubt.alone verification.nodes verification.outputs "
-    "verification.runners verification.saved verification.training.* verification.verify",
+    "verification.pieces verification.runners verification.saved verification.training.* verification.verify",
     "jax": "keras_compat",
     "distributed": "batch.executors",
     "ray": "batch.executors",

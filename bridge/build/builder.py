@@ -18,6 +18,7 @@ from bridge.graph import structure
 from bridge.graph.ranges import FREE, Ranges
 from bridge.keras_compat import channels_last
 from bridge.keras_memory import handed_over, weights_to_come
+from bridge.layers import Past
 from bridge.ops.contract import Plan, Tensor
 from bridge.ops.dims import require_size
 from bridge.weights.entry import Entry
@@ -107,7 +108,10 @@ def _fill(layers: Iterable[PendingLayer], dtype: str | None) -> list[Entry]:
     layers = list(layers)
     entries = [entry for pending in layers for entry in _filled(pending, dtype)]
     filled = {id(entry.variable) for entry in entries}
-    variables = (variable for pending in layers for variable in pending.layer.variables)
+    filling = (
+        pending.layer for pending in layers if not isinstance(pending.layer, Past)
+    )  # which has frames alone
+    variables = (variable for layer in filling for variable in layer.variables)
     left = [v.path for v in variables if id(v) not in filled and "seed_generator" not in v.path]
     if left:
         raise ValueError(f"variables that no weight fills: {', '.join(left)}")

@@ -27,6 +27,7 @@ from bridge.cli.options import (
     format_option,
     inputs_option,
     json_option,
+    pieces_options,
     precision_option,
     quiet_option,
     report_option,
@@ -34,6 +35,7 @@ from bridge.cli.options import (
     sizes_option,
     trust_option,
 )
+from bridge.cli.tables import aligned
 from bridge.cli.zoo import batch
 from bridge.frontend.named import read_source
 
@@ -104,6 +106,7 @@ main.add_command(batch)
 @click.option(
     "--dequantize", is_flag=True, help="A file of integers as the model of numbers that they stand for."
 )
+@pieces_options
 @click.option("--float64", is_flag=True, help="Compare torch and Keras in double precision too.")
 @click.option("--training", is_flag=True, help="Compare gradients and steps of training too.")
 @backends_option
@@ -114,8 +117,8 @@ main.add_command(batch)
 def convert(
     debug: bool, source: str, trust: bool, output: Path, written: Path | None, other: Path | None, form: str | None,
     report: Path | None, inputs: Path | None, sizes: Sequence[tuple[str, tuple[int, ...]]], seed: int,
-    channels_last: bool, dequantize: bool, verify: bool, float64: bool, training: bool,
-    backends: tuple[str, ...], quiet: bool, as_json: bool,
+    channels_last: bool, dequantize: bool, stateful: bool, batch_size: int | None, verify: bool, float64: bool,
+    training: bool, backends: tuple[str, ...], quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Convert SOURCE to a .keras file and prove that it computes the same.
 
@@ -140,6 +143,8 @@ def convert(
             dynamic_shapes=given[2],
             channels_last=channels_last,
             dequantize=dequantize,
+            stateful=stateful,
+            batch_size=batch_size,
             verify=verify and Verify(dict(sizes), inputs, seed, float64, training, backends),
             progress=progress,
         )
@@ -209,19 +214,25 @@ def verify(
 
 @main.command()
 @click.argument("source")
+@pieces_options
 @report_option
 @quiet_option
 @json_option
 @trust_option
 @click.pass_obj
-def inspect(debug: bool, source: str, trust: bool, report: Path | None, quiet: bool, as_json: bool) -> None:
+def inspect(
+    debug: bool, source: str, trust: bool, stateful: bool, batch_size: int | None, report: Path | None, quiet: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Say what would become what, and what would be refused; build nothing."""
 
     def work(progress: Progress) -> Report:
         given = read_source(source, trust)
         from bridge import inspect
 
-        return inspect(*given[:2], dynamic_shapes=given[2], progress=progress)
+        return inspect(
+            *given[:2], dynamic_shapes=given[2], stateful=stateful, batch_size=batch_size, progress=progress
+        )
 
     answer(work, debug, report, quiet, as_json)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -92,3 +93,19 @@ calibration_option = click.option(
     metavar="FILE",
     help="For int8: examples of the inputs, .npz (arrays by name) or .npy, along the first axis.",
 )
+
+
+def pieces_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`--stateful` and `--batch-size`."""
+    many = click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Of how many sequences at once --stateful keeps the state.",
+    )
+    keeping = click.option(
+        "--stateful",
+        is_flag=True,
+        help="A model that takes pieces of a sequence and goes on from the last one.",
+    )
+    return keeping(many(command))

@@ -44,7 +44,7 @@ FOREIGN = {
 def require_harmless(path: Path) -> None:
     """Raise one of `archives.BROKEN` if the file is no `.keras` file, or could do anything but compute, or takes much
     more room than it weighs."""
-    from bridge.keras_compat import count_elements
+    from bridge.keras_memory import count_elements
 
     with open_measured(path) as archive:
         for name in archive.namelist():

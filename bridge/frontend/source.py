@@ -20,6 +20,7 @@ from bridge.errors import ExportError, NotRun, SourceError, imported, short_mess
 from bridge.files.strangers import require_model
 from bridge.frontend.asked import Asked
 from bridge.graph import structure
+from bridge.graph.frames import STATEFUL, Wanted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,6 +78,21 @@ class Source:
     integers: Given | None = None  # the file, where `given` is the model of numbers that it stands for
     # With its example as it was given, where its batch is guessed and to be confirmed
     unrepeated: Torch | None = None
+    stateful: Wanted | None = (
+        None  # where the model is to take pieces of a sequence, and go on from call to call
+    )
+
+    def __post_init__(self) -> None:
+        if self.stateful is not None:  # for the passes
+            self.model.meta[STATEFUL] = self.stateful
+
+    def keeping_state(self, batch_size: int | None) -> Source:
+        """The same, as a model that keeps its state between calls, of so many sequences at once or as its example."""
+        given, example = self.examples or (), dict[str, int]()
+        for value, array in zip(self.model.graph.inputs, given, strict=bool(given)):
+            for dim, size in zip(value.shape or (), array.shape, strict=False):
+                example.setdefault(str(dim), size)
+        return replace(self, stateful=Wanted(batch_size, example))
 
     @property
     def module(self) -> Torch | None:
@@ -98,7 +114,8 @@ class Source:
         args, kwargs = self.unrepeated.arguments
         traced = load_torch(self.unrepeated.module, args, kwargs, {})
         self.asked.require(traced.model.graph.inputs)
-        return replace(traced, notes=(*traced.notes, STAYS.format(OTHERWISE)), asked=self.asked)
+        told = (*traced.notes, STAYS.format(OTHERWISE))
+        return replace(traced, notes=told, asked=self.asked, stateful=self.stateful)
 
     @cached_property
     def double(self) -> Source:
@@ -135,7 +152,8 @@ class Source:
         assert self.module is not None
         double = self.module.double()
         args, kwargs = double.arguments
-        return replace(load_torch(double.module, args, kwargs, self.dynamic_shapes), asked=self.asked)
+        traced = load_torch(double.module, args, kwargs, self.dynamic_shapes)
+        return replace(traced, asked=self.asked, stateful=self.stateful)
 
     @property
     def widened(self) -> Source:

@@ -17,6 +17,8 @@ each and for the output -> y, and the weights of each head (batch, heads, querie
 w transposed, for one w. `Parameter` is a parameter as a tensor. `StopGradient` is x, and nothing behind it trains.
 `WeightNorm` and `SpectralNorm` are torch's, of a direction and its length, of a matrix and the two sides of its norm.
 `Log1p`, `Expm1`, `LogSigmoid`, `LogAddExp` and `Atan2` are what their names say, over the whole range of a number.
+`Past` is x with what stood in front of the piece: of the first, which onnxruntime runs, `frames` times `fill`. A layer
+that is `stateful` starts from the state of the last piece likewise.
 `FeatureDropout` is torch's Dropout1d/2d/3d; `AlphaDropout` and `FeatureAlphaDropout` keep mean and variance.
 
 Projections in standard ONNX: with u = o * tanh(c) and h = Wr u, the recurrence R h is (R Wr) u, an ordinary LSTM
@@ -37,6 +39,7 @@ from bridge.graph.rewriting import all_nodes, is_onnx
 
 DOMAIN = "bridge"
 OPSET = 23  # of ONNX's own operators, in these bodies and in every graph that the passes see
+STATEFUL = "stateful"  # of a layer: what onnxruntime knows nothing of
 EXTRA = {"LSTM": {"input_forget": "int"}, "GRU": {"linear_before_reset": "int"}, "RNN": {}}
 COMMON = {
     "hidden_size": "int",
@@ -122,7 +125,7 @@ def _recurrent(layer: RecurrentOp) -> str:
     lines.append(f"last = {_LAST[directions]}")
     body = "\n".join(lines)
     return f"""
-{layer.name} <{", ".join(attributes)}>
+{layer.name} <{", ".join((*attributes, STATEFUL))}>
 (X, W, R, B, lens{peepholes}{"".join(f", {name}" for name in given)}) => (Y, {", ".join(finals)}, last)
 {{ {body} }}"""
 
@@ -135,7 +138,7 @@ _PROJECT = """
 
 _LSTMP = (
     """
-LSTMP <hidden_size, direction> (X, W, R, B, lens, P) => (Y, Y_h, Y_c)
+LSTMP <hidden_size, direction, stateful> (X, W, R, B, lens, P) => (Y, Y_h, Y_c)
 {
     R_u = MatMul (R, P)
     Y_u, Y_u_h, Y_c = LSTM <hidden_size: int = @hidden_size, direction: string = @direction> (X, W, R_u, B, lens)
@@ -145,7 +148,7 @@ LSTMP <hidden_size, direction> (X, W, R, B, lens, P) => (Y, Y_h, Y_c)
 
 _LSTMP_FROM = (
     """
-LSTMPFrom <hidden_size, direction> (X, W, R, B, lens, P, h0, c0) => (Y, Y_h, Y_c)
+LSTMPFrom <hidden_size, direction, stateful> (X, W, R, B, lens, P, h0, c0) => (Y, Y_h, Y_c)
 {
     zero = Constant <value_int = 0> ()
     one = Constant <value_int = 1> ()
@@ -230,6 +233,17 @@ SpectralNorm <perm> (w, u, v) => (y)
     along = MatMul (rows, v)  sigma = MatMul (u, along)  y = Div (w, sigma)
 }"""
 
+_PAST = """
+Past <axis, frames, fill> (x) => (y)
+{
+    zero = Constant <value_ints = [0]> ()
+    count = Constant <value_int: int = @frames> ()  before = Unsqueeze (count, zero)
+    pads = Concat <axis = 0> (before, zero)
+    place = Constant <value_int: int = @axis> ()  axes = Unsqueeze (place, zero)
+    number = Constant <value_float: float = @fill> ()  filler = CastLike (number, x)
+    y = Pad (x, pads, filler, axes)
+}"""
+
 _SILU = """
 Silu (x) => (y) { s = Sigmoid (x)  y = Mul (x, s) }"""
 
@@ -297,8 +311,8 @@ MultiHeadAttention <heads, dropout, is_causal> (q, k, v, wq, wk, wv, wo, bq, bk,
 }"""
 
 _SMALL = (
-    *_FORMULAS, _MULTI_HEAD, _LINEAR, _SILU, *_DROPOUTS, _TIED_EMBEDDING, _TIED_PROJECTION, _PARAMETER, _STOP_GRADIENT,
-    _WEIGHT_NORM, _SPECTRAL_NORM,
+    *_FORMULAS, _MULTI_HEAD, _LINEAR, _PAST, _SILU, *_DROPOUTS, _TIED_EMBEDDING, _TIED_PROJECTION, _PARAMETER,
+    _STOP_GRADIENT, _WEIGHT_NORM, _SPECTRAL_NORM,
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from bridge.layers.control_flow import If, Shared
 from bridge.layers.generation import Cache, Generator
 from bridge.layers.loading import load_model
 from bridge.layers.loops import Loop, Scan
+from bridge.layers.pieces import Past, reset_states, stateful_layers, without_frames
 from bridge.layers.recurrent import ACTIVATIONS, Cell, Function, Recurrent, function
 from bridge.optimizers.rules import TorchAdam, TorchRMSprop, TorchSGD
 from bridge.optimizers.schedules import CosineAnnealing
@@ -20,6 +21,7 @@ __all__ = [
     "Generator",
     "If",
     "Loop",
+    "Past",
     "Recurrent",
     "Scan",
     "Shared",
@@ -28,4 +30,7 @@ __all__ = [
     "TorchSGD",
     "function",
     "load_model",
+    "reset_states",
+    "stateful_layers",
+    "without_frames",
 ]

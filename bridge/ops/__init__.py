@@ -11,6 +11,7 @@ from bridge.ops import (  # noqa: F401
     indexing,
     linear,
     normalization,
+    pieces,
     pooling,
     quantized,
     recurrent,

@@ -18,7 +18,7 @@ from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import GATES, LAYERS, RECURRENT, STATES
 from bridge.graph.shapes import Dim
 from bridge.keras_compat import Config, may_use_cudnn
-from bridge.ops.contract import Site, Step, Tensor
+from bridge.ops.contract import Refused, Site, Step, Tensor
 from bridge.ops.recurrent_node import NATIVE, Node, by_path, side_weights
 from bridge.ops.registry import op
 from bridge.weights.weight import Weight
@@ -72,6 +72,8 @@ def _run(site: Site, node: Node, x, w, r, b, lens, p, states, projection: Weight
     common["return_state"] = last_is_state or any(site.used(1 + i) for i in range(count))
     if node.direction == "reverse":
         common["go_backwards"] = True
+    if node.stateful:
+        common["stateful"] = True
     call: Config = {}
     if lens is not None:
         call["mask"] = _inside(x, lens)
@@ -115,6 +117,8 @@ def _started(states, lens):
 
 def _run_with_tensors(site: Site, node: Node, x, w, r, b, lens, p, states):
     """Weights that the graph computes or is given: a registered layer that takes them as inputs."""
+    if node.stateful:
+        raise Refused("in pieces, its weights are computed, and Keras's stateful layers have their own")
     given = [value for value in (w, r, b, lens, p) if value is not None]
     layer = site.layer(
         layers.Recurrent,
@@ -171,10 +175,10 @@ def lstm(
     *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
     input_forget=0,
+    stateful=0,
 ):  # fmt: skip
-    node = Node(
-        "LSTM", hidden_size, direction, activations, activation_alpha, activation_beta, clip, input_forget
-    )
+    node = Node("LSTM", hidden_size, direction, activations, activation_alpha, activation_beta, clip, input_forget,
+                stateful=stateful)  # fmt: skip
     return _run(site, node, x, w, r, b, lens, p, states)
 
 
@@ -184,9 +188,10 @@ def gru(
     site: Site, x, w: Weight | Tensor, r: Weight | Tensor, b: Weight | Tensor | None = None, lens=None, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
     linear_before_reset=0,
+    stateful=0,
 ):  # fmt: skip
     node = Node("GRU", hidden_size, direction, activations, activation_alpha, activation_beta, clip,
-                linear_before_reset=linear_before_reset)  # fmt: skip
+                linear_before_reset=linear_before_reset, stateful=stateful)  # fmt: skip
     return _run(site, node, x, w, r, b, lens, None, states)
 
 
@@ -195,8 +200,11 @@ def gru(
 def rnn(
     site: Site, x, w: Weight | Tensor, r: Weight | Tensor, b: Weight | Tensor | None = None, lens=None, *states,
     hidden_size, direction="forward", activations=None, activation_alpha=None, activation_beta=None, clip=None,
+    stateful=0,
 ):  # fmt: skip
-    node = Node("RNN", hidden_size, direction, activations, activation_alpha, activation_beta, clip)
+    node = Node(
+        "RNN", hidden_size, direction, activations, activation_alpha, activation_beta, clip, stateful=stateful
+    )
     return _run(site, node, x, w, r, b, lens, None, states)
 
 
@@ -214,10 +222,11 @@ def _lengths_and_state(step: Step) -> str | None:
     makes=(keras.layers.RNN, keras.layers.Bidirectional),
 )
 def lstmp(
-    site: Site, x, w: Weight, r: Weight, b: Weight, lens, p: Weight, *states, hidden_size, direction="forward"
+    site: Site, x, w: Weight, r: Weight, b: Weight, lens, p: Weight, *states, hidden_size, direction="forward",
+    stateful=0,
 ):  # fmt: skip
     """torch's projected LSTM, in ONNX's layout: X (time, batch, input), Y (time, directions, batch, projection)."""
-    node = Node("LSTM", hidden_size, direction)
+    node = Node("LSTM", hidden_size, direction, stateful=stateful)
     given = [state[side] for side in range(node.directions) for state in states]
     y, *finals, _ = _run(site, node, ops.transpose(x, (1, 0, 2)), w, r, b, lens, None, given, projection=p)
     if site.used(0):

@@ -47,6 +47,7 @@ class Node:
     clip: float | None = None
     input_forget: int = 0
     linear_before_reset: int = 0
+    stateful: int = 0
 
     @property
     def directions(self) -> int:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from bridge.graph.functions import add_functions
 from bridge.passes.cancel_inverses import cancel_inverses
 from bridge.passes.common import drop_functions, drop_unused, inline, lift_constants, name_values
+from bridge.passes.cut_padding import cut_padding
 from bridge.passes.fuse_activation import fuse_activation
 from bridge.passes.fuse_cells import fuse_cells
 from bridge.passes.fuse_linear import fuse_linear
@@ -20,6 +21,7 @@ from bridge.passes.fuse_normalization import fuse_normalization
 from bridge.passes.fuse_pad import fuse_pad
 from bridge.passes.infer_and_fold import infer_and_fold
 from bridge.passes.infer_shapes import infer_shapes
+from bridge.passes.keep_state import keep_state
 from bridge.passes.lower_recurrent import lower_recurrent
 from bridge.passes.remove_identities import remove_identities
 from bridge.passes.scans_to_layers import scans_to_layers
@@ -46,6 +48,7 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
     unroll_loops,  # those left that run a few times
     scatter_to_where,  # numbers written where a mask is true; before anything reads how many there are
     fuse_pad,  # a convolution and its padding are one; needs the amounts
+    cut_padding,  # what of it is cut off again
     fuse_activation,  # written in single steps; needs the numbers folded
     fuse_normalization,  # as are these; needs the sizes
     lower_recurrent,  # ONNX's recurrent nodes become ours; needs W, R and B whole
@@ -58,6 +61,7 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
     share_kernels,  # a matrix that is several layers' kernel; needs Linear, and its readers alone
     simplify_reshapes,  # reshapes in their plainest form, so that no axis has to move; needs Linear
     remove_identities,  # what the others left between nodes
+    keep_state,  # of a model that is to take pieces of a sequence; needs every layer as it will be built
     drop_unused,  # the nodes nobody reads any more
     name_values,  # what the others made in several graphs
     drop_functions,  # last: the bodies of those of our operators that no node became

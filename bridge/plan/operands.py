@@ -54,7 +54,7 @@ def _nests(node: ir.Node) -> bool:
 
 def _step(node: ir.Node) -> Step | Refusal:
     operator = find(node.domain, node.op_type)
-    if operator is None:
+    if operator is None or NO_BUILDER in node.meta:
         return refusal(node, NESTED if _nests(node) and NO_BUILDER not in node.meta else "")
     reasons: list[str] = []
     operands = tuple(_operands(node, operator, reasons))

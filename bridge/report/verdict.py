@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.report.report import Report
-from bridge.verification.checks import AFTER, BRANCH, LEGS, SERVED, TRAINING
+from bridge.verification.checks import AFTER, BRANCH, LEGS, PIECES, SERVED, TRAINING
 
 NAMES = 5  # of parameters that do not train, in the verdict
 
@@ -53,8 +53,9 @@ def repeat(report: Report) -> str:
     options = [f"seed={report.seed}"]
     options += ["training=True"] if training else ["float64=True"] if double else []
     options += [f"backends={report.backends}"] if report.backends else []
+    form = "…, stateful=True" if any(check.leg == PIECES for check in report.checks) else "…"
     served = ".for_inference()" if any(check.leg == SERVED for check in report.checks) else ""
-    return f"bridge.convert({report.source}, …, verify=bridge.Verify({', '.join(options)})){served}"
+    return f"bridge.convert({report.source}, {form}, verify=bridge.Verify({', '.join(options)})){served}"
 
 
 def _lost_training(report: Report) -> str:
@@ -85,6 +86,8 @@ def _equality(report: Report) -> str:
         where += " only: the source ran at no other"
     if report.backends:
         where += f", on {', '.join(report.backends)}"
+    if any(check.leg == PIECES for check in report.checks):
+        where += ", and in pieces of a sequence"
     if any(check.leg in TRAINING for check in report.checks):
         where += ", in training too"
     if report.unvaried:

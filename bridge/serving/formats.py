@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bridge.errors import NotRun, OutputError, SourceError, UnsupportedError, WeightsError
 from bridge.files.atomic import move, private_folder
+from bridge.layers import stateful_layers
 from bridge.serving import as_litert, as_onnx, as_openvino, saved_model
 from bridge.serving.proof import checks, require_equal
 from bridge.serving.written import Made, Written
@@ -50,6 +51,11 @@ FORMATS = {
 
 def export(made: Made, path: Path, format: str | None = None) -> Report:
     """As `Conversion.export`, of its parts."""
+    if stateful_layers(made.model):
+        raise SourceError(
+            "what other runtimes run starts anew with each call, and this model keeps the state of a sequence; export one "
+            "that was converted without stateful"
+        )
     chosen, report = _chosen(format or guessed(path), path, made), made.report
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ GRADIENTS, STEPS, STATISTICS = "gradients", "steps of SGD", "running statistics"
 DROPOUT = "dropout rates"  # training
 TRAINING = (GRADIENTS, STEPS, STATISTICS, DROPOUT)
 BACK = "weights back to torch"
+PIECES = "whole sequence ↔ Keras in pieces"  # of a model that keeps its state between calls
 EXPORTED = "as converted ↔ {}"  # of `Conversion.export`, with the name of the format
 SERVED = "as converted ↔ for inference"  # Keras, of the model that `Conversion.for_inference` makes
 AFTER = "as converted ↔ "  # begins the legs of what is made of the model, which say nothing of its source

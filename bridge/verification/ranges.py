@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from bridge.errors import ExportError, NotRun, SourceError
+from bridge.graph.frames import STATEFUL, Pieces
 from bridge.graph.ranges import FREE, Range, Ranges
 from bridge.graph.shapes import shape_of
 from bridge.passes.settle_branches import SEVERAL
@@ -87,6 +88,9 @@ def find_ranges(opened: Source, simple: ir.Model) -> None:
         refused = _ranges([a for a, beyond in found.items() if beyond is Beyond.REFUSED], base, {})
         tables = _both(tables, {name: Range(1, sizes.high) for name, sizes in refused.items()})
     told, enforced = _both(told, tables), _both(enforced, tables)
+    if isinstance(pieces := simple.meta.get(STATEFUL), Pieces):
+        whole = {pieces.time: pieces.sizes}
+        told, enforced = _both(told, whole), _both(enforced, whole)
     for model in (opened.model, simple):
         Ranges(told, enforced).enter(model)
 

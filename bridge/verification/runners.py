@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -21,6 +22,7 @@ from bridge.graph.recurrent import RECURRENT
 from bridge.graph.rewriting import Emitter, all_nodes, input_of, is_onnx
 from bridge.graph.session import session
 from bridge.keras_compat import being_compared, outputs_as_made, to_numpy
+from bridge.layers import reset_states
 from bridge.verification.metrics import Arrays
 from bridge.verification.weights_apart import without_weights
 
@@ -170,14 +172,35 @@ def ordered(arrays: Arrays, perms: Sequence[Perm]) -> Arrays:
 def keras_outputs(model: keras.Model, inputs: Arrays) -> Iterator[tuple[int, np.ndarray]]:
     """The outputs of a Keras model, each with its place among them, one after the other as they are made. Raises
     `NotRun`."""
-    with calling(), being_compared():
+    with calling(), being_compared(), from_the_start(model):
         for place, output in outputs_as_made(model, inputs):
             yield place, to_numpy(output)
 
 
+@contextlib.contextmanager
+def from_the_start(model: keras.Model) -> Iterator[None]:
+    """Of a model that keeps its state between calls none from before, and none left behind."""
+    reset_states(model)
+    try:
+        yield
+    finally:
+        reset_states(model)
+
+
 def keras_call(model: keras.Model, outputs: Sequence[structure.Path] = ()) -> Callable[[Arrays], Arrays]:
-    """A Keras model as a function of numpy arrays. `outputs` say where in what the model gives each output is; where
-    left out, in a list. Raises `NotRun`."""
+    """A Keras model as a function of numpy arrays, every time from the start. `outputs` say where in what the model
+    gives each output is; where left out, in a list. Raises `NotRun`."""
+    going_on = keras_going_on(model, outputs)
+
+    def call(inputs: Arrays) -> Arrays:
+        with from_the_start(model):
+            return going_on(inputs)
+
+    return call
+
+
+def keras_going_on(model: keras.Model, outputs: Sequence[structure.Path] = ()) -> Callable[[Arrays], Arrays]:
+    """The same, from the state of the call before."""
     places = outputs or structure.listed(len(model.outputs))
 
     def call(inputs: Arrays) -> Arrays:

@@ -11,6 +11,7 @@ from bridge.frontend.source import Source
 from bridge.graph import structure
 from bridge.graph.shapes import shape_of
 from bridge.keras_compat import largest_bytes
+from bridge.layers import stateful_layers
 from bridge.passes.bounds import MAX_VALUE_BYTES
 
 if TYPE_CHECKING:
@@ -35,6 +36,17 @@ def outputs_of(path: object, model: keras.Model, source: Source) -> list[keras.K
     if len(found) != len(model.outputs) or any(isinstance(part, dict | list | tuple) for part in found):
         raise SourceError(f"{path} gives other outputs than its source: it was not made from it")
     return found
+
+
+def as_kept(model: keras.Model, source: Source) -> Source:
+    """The source of a model that keeps its state between calls likewise, of as many sequences: the size of an axis that
+    is free in the source."""
+    if not stateful_layers(model):
+        return source
+    pairs = zip(model.inputs, source.model.graph.inputs, strict=False)
+    sizes = (pair for x, value in pairs for pair in zip(x.shape, shape_of(value), strict=False))
+    fixed = (size for size, dim in sizes if isinstance(size, int) and not isinstance(dim, int))
+    return source.keeping_state(next(fixed, None))
 
 
 def _require_same_inputs(path: object, model: keras.Model, source: ir.Model) -> None:

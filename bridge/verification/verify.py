@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from bridge.errors import BridgeError, NotRun, SourceError
 from bridge.frontend.source import as_ir
-from bridge.keras_compat import rounds_double
+from bridge.keras_compat import forgets_states, rounds_double
 from bridge.verification import outputs
 from bridge.verification.backends.process import BackendProcess
 from bridge.verification.branches import branch_trials
@@ -25,9 +25,16 @@ from bridge.verification.inputs.sampler import Sampler, sizes_text
 from bridge.verification.metrics import Arrays, worst_error
 from bridge.verification.mismatch import failed_leg, first_mismatch, require_kernels
 from bridge.verification.nodes import node_errors, node_trials
+from bridge.verification.pieces import checks_in_pieces
 from bridge.verification.precision import precision
 from bridge.verification.reference.as_given import Evaluator, Runner, as_given, in_float64
-from bridge.verification.runners import OnnxRuntime, in_order, keras_call, onnxruntime_at
+from bridge.verification.runners import (
+    OnnxRuntime,
+    in_order,
+    keras_call,
+    keras_going_on,
+    onnxruntime_at,
+)
 from bridge.verification.trials import Run, Trial, odd_trials, smallest_sizes, trials, values_drawn, varies
 from bridge.weights.memory import same_bits
 from bridge.weights.weight_map import seen_unchanged, split_by_parameters
@@ -50,6 +57,9 @@ Trials = tuple[list[Trial], list[str], Runner]
 AMPLIFIES = (
     "the network amplifies rounding: {} was allowed to be off by what rounding makes of the source itself"
 )
+FORGETS = (
+    "what Keras compiles on jax, such as predict, forgets the state of its recurrent layers: call the model"
+)
 SINGLE = "the source computes in float64; Keras on {} rounds it to float32, and keeps it with KERAS_BACKEND=tensorflow"
 
 
@@ -59,6 +69,8 @@ def verify_conversion(opened: Source, planned: Plan, built: Built, options: Veri
     trials, (graph, perms) = trials_of(opened, planned.model), (planned.model.graph, planned.signature_perms)
     orders = [[perms.get(value) for value in side] for side in (graph.inputs, graph.outputs)]
     found = _in_own_precision(opened, planned, built, trials, orders)
+    going_on = in_order(keras_going_on(built.model, opened.outputs), *orders)
+    found = _in_pieces(found, built.model, going_on, opened, planned.model, trials)
     if found.verified and options.backends:
         found = found.joined(_on_backends(built.model, options.backends, opened, trials[0], found, orders))
     if found.verified and opened.integers is not None:
@@ -72,6 +84,19 @@ def verify_conversion(opened: Source, planned: Plan, built: Built, options: Veri
         return found
     first = failed_leg(found.checks) + (f"; first at {found.located.origin}" if found.located else "")
     return replace(found, first_mismatch="; ".join((first, *opened.departs)))
+
+
+def _in_pieces(
+    found: Verification, model: keras.Model, going_on: Run, opened: Source, simple: ir.Model, trials: Trials
+) -> Verification:
+    """With what a model that keeps its state gives for sequences in pieces, once it is equal for the whole."""
+    if not found.verified:
+        return found
+    tried, _, reference = trials
+    checks = checks_in_pieces(model, going_on, simple, opened.torch or reference, tried, found.checks)
+    made = tuple(checks)
+    told = (FORGETS,) if made and forgets_states() else ()
+    return found.joined(Verification(made, notes=told))
 
 
 def _departs(checks: Sequence[Check]) -> bool:
@@ -103,9 +128,11 @@ def verify_model(
 ) -> Verification:
     """The outputs of a Keras model, of whose making nothing is known, compared to those of its source, of which
     `simple` is the simplified graph; on other `backends` too."""
-    tried, refused, _ = trials_of(opened, simple)
+    tried, refused, reference = trials_of(opened, simple)
     call = keras_call(model, opened.outputs)
     found = _judged(list(outputs.checks(call, tried)), tried, opened, Compared(call), refused)
+    going_on = keras_going_on(model, opened.outputs)
+    found = _in_pieces(found, model, going_on, opened, simple, (tried, refused, reference))
     if found.verified and backends:
         found = found.joined(_on_backends(model, backends, opened, tried, found))
     return found if found.verified else replace(found, first_mismatch=failed_leg(found.checks))

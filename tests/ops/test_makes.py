@@ -92,6 +92,7 @@ IMAGES = "float[N, 8, 4] a, float[N, 8, 8, 4] b, float[N, 8, 8, 8, 4] c, float[N
     "BatchNormalization (b, s, o, m, v)", "GroupNormalization <num_groups = 2> (b, s, o)",
     "InstanceNormalization (b, s, o)",
 ]  # fmt: skip
+PIECES = "float[2, T, 4] x", "", ["bridge.Past <axis = 1, frames = 2, fill = 0.0> (x)"]
 SEQUENCES = "float[N, T, 4] x, int64[N, T] ids, int64[N, 3] places, bool yes, bool go, int64 count, float[N, 4] s", (
     "float[4, 6] w, float[6] b, float[4] g, float[9, 4] table, float[9, 2, 3] blocks, float[9] numbers, float[4, 4] e, float[4] z"
 ), [
@@ -148,6 +149,7 @@ GRAPHS = [
     *(recurrent(layer) for layer in (*LAYERS, *CELLS)),
     *(projected(directions) for directions in (1, 2)),
     IMAGES,
+    PIECES,
     SEQUENCES,
     SIZES,
 ]

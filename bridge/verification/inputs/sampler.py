@@ -11,7 +11,9 @@ import numpy as np
 import onnx_ir as ir
 
 from bridge.frontend.asked import Asked
-from bridge.graph.ranges import Range, Ranges
+from bridge.graph.frames import STATEFUL, Pieces
+from bridge.graph.ranges import FREE, Range, Ranges
+from bridge.graph.shapes import shape_of
 from bridge.passes.bounds import ROOM, Room
 from bridge.verification import work
 from bridge.verification.inputs.odd import Odd, odd_draws
@@ -69,8 +71,11 @@ class Sampler:
         asked = asked or Asked()
         if not asked.sized:
             examples = asked.arrays(model.graph.inputs, {}) or examples
-        room = None if examples or asked.sizes or asked.sized else model.meta.get(ROOM)
         ranges = Ranges.of(model).told
+        if isinstance(pieces := model.meta.get(STATEFUL), Pieces) and examples:
+            steps = {**ranges, pieces.time: ranges.get(pieces.time, FREE) & pieces.sizes}
+            examples = [_fitted(x, y, steps) for x, y in zip(examples, model.graph.inputs, strict=True)]
+        room = None if examples or asked.sizes or asked.sized else model.meta.get(ROOM)
         computed = precision(model.graph, source)
         return cls(model.graph, slots(model.graph, examples), examples, asked, ranges, room, computed)
 
@@ -163,6 +168,14 @@ class Sampler:
     def _drawn(self, sizes: Sizes, number: int) -> Draw:
         inputs = self.draw(sizes, number)
         return Draw(solve(self.inputs, inputs) if self.asked.sized else sizes, inputs)
+
+
+def _fitted(array: np.ndarray, value: ir.Value, ranges: Mapping[str, Range]) -> np.ndarray:
+    """An example of as many rows and frames as a model takes in pieces: some of them again, or fewer."""
+    for axis, dim in enumerate(shape_of(value)):
+        size = dim if isinstance(dim, int) else ranges.get(str(dim), FREE).nearest(array.shape[axis])
+        array = np.take(array, np.arange(size), axis, mode="wrap")
+    return array
 
 
 def _differ(sizes: Sizes, base: Sizes) -> bool:
