@@ -35,7 +35,6 @@ from bridge.cli.options import (
     sizes_option,
     trust_option,
 )
-from bridge.cli.tables import aligned
 from bridge.cli.zoo import batch
 from bridge.frontend.named import read_source
 

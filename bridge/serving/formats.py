@@ -53,8 +53,8 @@ def export(made: Made, path: Path, format: str | None = None) -> Report:
     """As `Conversion.export`, of its parts."""
     if stateful_layers(made.model):
         raise SourceError(
-            "what other runtimes run starts anew with each call, and this model keeps the state of a sequence; export one "
-            "that was converted without stateful"
+            "what other runtimes run starts anew with each call, and this model keeps the state of a sequence; export "
+            "one that was converted without stateful"
         )
     chosen, report = _chosen(format or guessed(path), path, made), made.report
     try:
