@@ -234,14 +234,11 @@ SpectralNorm <perm> (w, u, v) => (y)
 }"""
 
 _PAST = """
-Past <axis, frames, fill> (x) => (y)
-{
-    zero = Constant <value_ints = [0]> ()
-    count = Constant <value_int: int = @frames> ()  before = Unsqueeze (count, zero)
-    pads = Concat <axis = 0> (before, zero)
-    place = Constant <value_int: int = @axis> ()  axes = Unsqueeze (place, zero)
-    number = Constant <value_float: float = @fill> ()  filler = CastLike (number, x)
-    y = Pad (x, pads, filler, axes)
+Past <axis, frames, fill> (x) => (y) {
+    zero = Constant <value_ints = [0]> ()  count = Constant <value_int: int = @frames> ()
+    place = Constant <value_int: int = @axis> ()  number = Constant <value_float: float = @fill> ()
+    before = Unsqueeze (count, zero)  pads = Concat <axis = 0> (before, zero)  axes = Unsqueeze (place, zero)
+    filler = CastLike (number, x)  y = Pad (x, pads, filler, axes)
 }"""
 
 _SILU = """
