@@ -11,6 +11,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
 import keras
@@ -45,6 +46,13 @@ def channels_last() -> Iterator[None]:
         yield
     finally:
         keras.config.set_image_data_format(before)
+
+
+def functions_of_backend() -> ModuleType:
+    """Where the functions lie that layers and `keras.ops` call on the backend."""
+    from keras.src import backend
+
+    return backend
 
 
 @contextlib.contextmanager

@@ -77,7 +77,6 @@ PRIVATES = {  # what of others a module reads although they keep it to themselve
     "frontend.torch.refusals": "_update_var_to_range",
     "frontend.torch.registry": "_constants _export _internal _materialize_cpp_cia_ops _opset_version _registration",
     "frontend.torch.untranslated": "_dispatching _internal",
-    "serving.litert_ops": "keras.src",
     "verification.*": "_BatchNorm _InstanceNorm _VF _python_dispatch _pytree _schema",
 }
 

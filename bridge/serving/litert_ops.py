@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from bridge.keras_compat import functions_of_backend
+
 Tensors = Sequence[Any]  # of TensorFlow
 Step = Callable[
     [Tensors, Tensors], tuple[Tensors, Tensors]
@@ -206,9 +208,7 @@ PATCHES: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
 @contextlib.contextmanager
 def in_litert_operators() -> Iterator[None]:
     """Inside, what layers compute on TensorFlow's backend is made of what LiteRT has."""
-    from keras.src import backend
-
-    places = []
+    backend, places = functions_of_backend(), []
     for path, patch in PATCHES.items():
         where, _, name = path.rpartition(".")
         places.append((operator.attrgetter(where)(backend) if where else backend, name, patch))

@@ -240,10 +240,15 @@ def test_a_folder_of_other_things_is_left_alone(zoo, run, tmp_path):
     assert "holds other things than a zoo" in err
 
 
+def heeding() -> None:
+    """As in the foreground: what runs behind a shell is started deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupted_it_ends_what_runs_and_writes_what_is_done(zoo, tmp_path):
     toml = zoo(models("nets.py:crash", "nets.py:slow"))
     command = [sys.executable, "-m", "bridge", "batch", toml, "-o", tmp_path / "out", "--workers", "2", "-q"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, preexec_fn=heeding) as process:
         end = time.monotonic() + 60
         while not (tmp_path / "out/zoo.json").exists() or statuses(tmp_path / "out")["nets.crash"] != "died":
             assert time.monotonic() < end

@@ -39,6 +39,7 @@ def workers():
         yield pool
 
 
+@pytest.mark.slow
 def test_a_case_takes_no_other_with_it(workers):
     ended = {seed: outcome.kind for seed, outcome, _ in workers.outcomes(range(6))}
     assert ended == {0: EQUAL, 1: CRASHED, 2: HUNG, 3: CRASHED, 4: EQUAL, 5: EQUAL}

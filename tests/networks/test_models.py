@@ -124,7 +124,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("tensorflow", MODELS),
         ("torch", MODELS),
-        ("jax", MODELS[::6]),  # which compiles every loop first
+        ("jax", MODELS[::10]),  # which compiles every loop first
         pytest.param("jax", MODELS, marks=pytest.mark.slow),
     ],
     ids=["tensorflow", "torch", "some-jax", "jax"],

@@ -474,7 +474,7 @@ print("proved on", keras.backend.backend())
 
 
 @pytest.mark.parametrize("name", ["small", *(pytest.param(n, marks=pytest.mark.slow) for n in SHORT + LONG)])
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("backend", [pytest.param("jax", marks=pytest.mark.slow), "torch"])
 def test_training_is_proved_on_every_backend(backend: str, name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", ELSEWHERE, name],
