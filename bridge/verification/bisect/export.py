@@ -76,7 +76,7 @@ def first_in_export(opened: Source, trial: Trial, limit: float) -> Located | Non
     except (SourceError, NotRun):
         return None
     first = _first_lost(graph, sought)
-    return None if first is None else _located(graph, first, sought, trial)
+    return None if first is None else _located(opened, graph, first, sought, trial)
 
 
 def _handed_on(graph: ir.Model) -> list[tuple[ir.Node, ir.Value]]:
@@ -128,7 +128,7 @@ def _looked_for(
         if math.isfinite(other.error):
             one.floor = max(limit, ROUNDING_FACTOR * other.error)
     for one in sought:
-        one.array = np.empty(0)  # which has been looked for
+        one.array, one.nearest = np.empty(0), None  # of what has been looked for
     return sought
 
 
@@ -170,7 +170,9 @@ def _nodes_of(graph: ir.Model, call: str) -> list[ir.Node]:
     return found
 
 
-def _located(graph: ir.Model, first: Sought, sought: Sequence[Sought], trial: Trial) -> Located:
+def _located(
+    opened: Source, graph: ir.Model, first: Sought, sought: Sequence[Sought], trial: Trial
+) -> Located:
     node = first.node
     of_call = _nodes_of(graph, _call(node))
     errors = {one.value: one.error for one in sought} | dict.fromkeys(graph.graph.inputs, 0.0)
@@ -181,5 +183,8 @@ def _located(graph: ir.Model, first: Sought, sought: Sequence[Sought], trial: Tr
         first.error, first.floor, handed(read, errors.get),
         tuple(str(other.outputs[0].name) for other in of_call), rounding=rounding_of(shown, trial.inputs),
     )  # fmt: skip
+    assert opened.torch is not None
+    first.array, first.error = values_of(graph, [first.value.name], trial.inputs, trial.dtype)[0], math.inf
+    _look(opened.torch, trial.inputs, [first])
     wanted: Arrays = [] if first.nearest is None else [first.nearest]
     return Located(origin, of_node(graph, node, trial, wanted))
