@@ -234,7 +234,10 @@ class _Probe:
         self._known: dict[tuple[tuple[str, int], ...], Beyond] = {}
 
     def beyond(self, assumption: Assumption) -> Beyond:
-        """The worst that there is: a branch before a refusal before nothing."""
+        """The worst that there is: a branch before a refusal before nothing. A graph that departs at the example's own
+        sizes is wrong, which the proof says, and where."""
+        if self._at(self._sampler.exported()) is Beyond.BRANCH:
+            return Beyond.EQUAL
         found = {self._at(sizes) for sizes in self._outside(assumption)}
         return next((what for what in (Beyond.BRANCH, Beyond.REFUSED) if what in found), Beyond.EQUAL)
 

@@ -263,6 +263,21 @@ def test_what_torch_gives_shorter():
         bridge.convert(Packs(None).eval(), torch.randn(3, 4))
 
 
+class Asks(torch.nn.Module):
+    """Whose trace takes for granted that there are several rows."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.softmax(2 * x, -1)
+        return y + 0 if x.shape[0] != 1 else y
+
+
+def test_a_wrong_graph_is_no_other_branch(exported_with):
+    exported_with(AXIS)
+    with pytest.raises(bridge.MismatchError) as caught:
+        bridge.convert(Asks().eval(), torch.randn(3, 4), dynamic_shapes=({0: "batch"},))
+    assert (caught.value.report.origin.stage, caught.value.report.origin.op) == (EXPORT, "Softmax")
+
+
 class Chooses(torch.nn.Module):
     """Which watched leaves nothing behind, so that another one runs."""
 
