@@ -22,7 +22,7 @@ from bridge.graph.recurrent import RECURRENT
 from bridge.graph.rewriting import Emitter, all_nodes, input_of, is_onnx
 from bridge.graph.session import session
 from bridge.keras_compat import being_compared, outputs_as_made, to_numpy
-from bridge.layers import reset_states
+from bridge.layers import reset_states, stateful_layers
 from bridge.verification.metrics import Arrays
 from bridge.verification.weights_apart import without_weights
 
@@ -191,6 +191,8 @@ def keras_call(model: keras.Model, outputs: Sequence[structure.Path] = ()) -> Ca
     """A Keras model as a function of numpy arrays, every time from the start. `outputs` say where in what the model
     gives each output is; where left out, in a list. Raises `NotRun`."""
     going_on = keras_going_on(model, outputs)
+    if not stateful_layers(model):
+        return going_on
 
     def call(inputs: Arrays) -> Arrays:
         with from_the_start(model):
