@@ -166,10 +166,13 @@ def hushed(debug: bool) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def progress_bar(stderr: TextIO, quiet: bool) -> Iterator[Progress]:
-    """The stages as they are entered, on a terminal's stderr; gone when done."""
+def bar(
+    stderr: TextIO, quiet: bool, text: str = "{task.description}", behind: bool = False
+) -> Iterator[Callable[[str, int, int], None] | None]:
+    """How far it is, on a terminal's stderr: told by a description, how many are done, and of how many; gone when done.
+    None where nothing is shown. The `text` of the description stands before the bar, or `behind` it."""
     if quiet or not stderr.isatty():
-        yield lambda stage: None
+        yield None
         return
     from rich.console import Console
     from rich.progress import (
@@ -181,20 +184,28 @@ def progress_bar(stderr: TextIO, quiet: bool) -> Iterator[Progress]:
         TimeElapsedColumn,
     )
 
-    from bridge.stages import STAGES
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description:9}"),
-        BarColumn(24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
+    told, counted = TextColumn(text, markup=False), (BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (SpinnerColumn(), *counted, told) if behind else (SpinnerColumn(), told, *counted)
     with Progress(
         *columns, console=Console(file=stderr), transient=True, redirect_stdout=False, redirect_stderr=False
-    ) as bar:
-        task = bar.add_task("reading", total=len(STAGES))
-        yield lambda stage: bar.update(task, description=stage, completed=STAGES.index(stage))
+    ) as shown:
+        task = shown.add_task("", total=None)
+        yield lambda description, done, total: shown.update(
+            task, description=description, completed=done, total=total
+        )
+
+
+@contextlib.contextmanager
+def progress_bar(stderr: TextIO, quiet: bool) -> Iterator[Progress]:
+    """The stages as they are entered."""
+    with bar(stderr, quiet, "{task.description:9}") as shown:
+        if shown is None:
+            yield lambda stage: None
+            return
+        from bridge.stages import STAGES
+
+        shown("reading", 0, len(STAGES))
+        yield lambda stage: shown(stage, STAGES.index(stage), len(STAGES))
 
 
 def show(report: Report) -> None:

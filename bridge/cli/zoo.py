@@ -16,7 +16,7 @@ from bridge import errors
 from bridge.batch import convert_zoo
 from bridge.batch.executors import ENGINES, engine
 from bridge.batch.outcomes import STATUSES
-from bridge.cli.console import EXIT_CODES, finishing, say
+from bridge.cli.console import EXIT_CODES, bar, finishing, say
 from bridge.cli.options import file_type, folder_type, json_option, quiet_option
 
 if TYPE_CHECKING:
@@ -73,32 +73,16 @@ def _code(error: str) -> int:
 
 @contextlib.contextmanager
 def _following(stderr: TextIO, quiet: bool) -> Iterator[Callable[[Zoo, Outcome], None] | None]:
-    """How far it is, and the model that ended last, on a terminal's stderr; gone when done."""
-    if quiet or not stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-
-    told = TextColumn("{task.description}", markup=False)
-    columns = (SpinnerColumn(), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), told)
-    with Progress(
-        *columns, console=Console(file=stderr), transient=True, redirect_stdout=False, redirect_stderr=False
-    ) as bar:
-        task = bar.add_task("", total=None)
+    """How many models ended, and the one that did last."""
+    with bar(stderr, quiet, behind=True) as shown:
+        if shown is None:
+            yield None
+            return
 
         def tell(zoo: Zoo, latest: Outcome) -> None:
             done = len(zoo.outcomes) - zoo.counts.get("waiting", 0)
             counts = ", ".join(f"{number} {status}" for status, number in zoo.counts.items())
-            text = f"{counts}; {errors.readable(latest.name)} {latest.status}"
-            bar.update(task, total=len(zoo.outcomes), completed=done, description=text)
+            shown(f"{counts}; {errors.readable(latest.name)} {latest.status}", done, len(zoo.outcomes))
 
         yield tell
 
