@@ -6,11 +6,11 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bridge.errors import Refusal, SourceError, UnsupportedError, calling, imported, short_message
+from bridge.errors import Refusal, SourceError, UnsupportedError, imported, short_message
 from bridge.serving.litert_ops import in_litert_operators
 from bridge.serving.saved_model import FROZEN, bare_forms, require_tensorflow, save, served
 from bridge.serving.written import Made, Written
@@ -18,7 +18,6 @@ from bridge.serving.written import Made, Written
 if TYPE_CHECKING:
     from bridge.serving.proof import Trial
     from bridge.verification.metrics import Arrays
-    from bridge.verification.trials import Run
 
 TITLE = "a LiteRT file"
 OTHERS = "'onnx', 'openvino' or 'saved_model'"
@@ -37,16 +36,7 @@ def write(made: Made, path: Path) -> Written:
     except Exception as error:
         raise UnsupportedError([f"LiteRT does not load this model: {short_message(error)}"]) from error
     tried = None if samples is None else list(_trials(samples))
-    return Written([path], _run(runner, made), trials=tried)
-
-
-def _run(runner: Any, made: Made) -> Run:
-    def call(arrays: Arrays) -> Arrays:
-        with calling():
-            found = runner(**dict(zip(made.inputs, arrays, strict=True)))
-            return [np.array(found[name]) for name in made.outputs]
-
-    return call
+    return Written([path], made.by_names(lambda given: runner(**given)), trials=tried)
 
 
 def _converted(made: Made, samples: list[Arrays] | None, folder: Path) -> bytes:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from bridge.errors import Refusal, UnsupportedError, calling, imported, short_message
+from bridge.errors import Refusal, UnsupportedError, imported, short_message
 from bridge.graph.functions import DOMAIN
 from bridge.graph.recurrent import RECURRENT
 from bridge.graph.rewriting import all_nodes
@@ -18,8 +16,6 @@ from bridge.serving.written import Made, Written
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from bridge.verification.metrics import Arrays
-    from bridge.verification.trials import Run
 
 TITLE = "OpenVINO IR"
 LENGTHS = 4  # the input of a recurrent layer that says how long each sequence is
@@ -47,7 +43,7 @@ def write(made: Made, path: Path) -> Written:
             f"OpenVINO does not take this model: {short_message(error)}; export it as 'onnx' or 'saved_model'"
         )
         raise UnsupportedError([reason]) from error
-    return Written([path.with_suffix(".bin"), path], _run(compiled, made), (NOTE,))
+    return Written([path.with_suffix(".bin"), path], made.by_names(compiled), (NOTE,))
 
 
 def _refusals(model: ir.Model) -> Iterator[Refusal]:
@@ -62,12 +58,3 @@ def _refusals(model: ir.Model) -> Iterator[Refusal]:
 
 def _given(node: ir.Node, place: int) -> bool:
     return place < len(node.inputs) and node.inputs[place] is not None
-
-
-def _run(compiled: Any, made: Made) -> Run:
-    def call(arrays: Arrays) -> Arrays:
-        with calling():
-            found = compiled(dict(zip(made.inputs, arrays, strict=True)))
-            return [np.array(found[name]) for name in made.outputs]
-
-    return call

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.errors import SourceError, WeightsError
+import numpy as np
+
+from bridge.errors import SourceError, WeightsError, calling
 from bridge.layers.generation import named
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from bridge.report.report import Report
     from bridge.serving.proof import Trial
+    from bridge.verification.metrics import Arrays
     from bridge.verification.trials import Run
     from bridge.weights.blueprint import Blueprint
     from bridge.weights.weight_map import WeightMap
@@ -38,6 +41,16 @@ class Made:
     @property
     def outputs(self) -> list[str]:
         return output_names(self.model)
+
+    def by_names(self, runtime: Callable[[dict[str, np.ndarray]], Mapping[str, Any]]) -> Run:
+        """What is written as a function of arrays, of a `runtime` that takes and gives them by their names."""
+
+        def run(arrays: Arrays) -> Arrays:
+            with calling():
+                found = runtime(dict(zip(self.inputs, arrays, strict=True)))
+                return [np.array(found[name]) for name in self.outputs]
+
+        return run
 
     def graph(self, title: str) -> Blueprint:
         """The graph that the model was built of. Raises `SourceError` where there is none, and `WeightsError` where it
