@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 def as_taken(opened: Source, trial: Trial) -> Source | None:
     """`opened` with the branch that runs at `trial` in the place of each If; None where it has none. Raises
     `SourceError` or `NotRun` where its graph does not run."""
-    given = as_ir(opened.given).clone()
+    given = as_ir(opened.given)
     if not _choices(given):
         return None
+    given = given.clone()
     while choices := _choices(given):
         names = [input_of(node, 0).name for node in choices]
         conditions = values_of(given, names, trial.inputs, trial.dtype)

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from bridge.errors import NotRun, SourceError
 from bridge.frontend.source import as_ir
 from bridge.graph.provenance import SCOPES, source_line, torch_path
-from bridge.verification.bisect.origin import EXPORT, Located, Origin, handed
+from bridge.verification.bisect.origin import EXPORT, Located, Origin, handed, with_makers
 from bridge.verification.bisect.single import of_node
 from bridge.verification.bisect.why import rounding_of
 from bridge.verification.doubt.steps import given_to
@@ -160,14 +160,8 @@ def _first_lost(graph: ir.Model, sought: Sequence[Sought]) -> Sought | None:
 
 def _nodes_of(graph: ir.Model, call: str) -> list[ir.Node]:
     """The nodes of a call, and those that make what it is given of constants alone."""
-    fed, found = _fed(graph), [node for node in graph.graph if _call(node) == call]
-    looked_at = list(found)
-    while looked_at:
-        read = (value for value in looked_at.pop().inputs if value is not None and value not in fed)
-        new = [node for value in read if (node := value.producer()) is not None and node not in found]
-        found += new
-        looked_at += new
-    return found
+    fed = _fed(graph)
+    return with_makers((node for node in graph.graph if _call(node) == call), lambda value: value not in fed)
 
 
 def _located(

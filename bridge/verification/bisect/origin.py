@@ -22,6 +22,19 @@ class Handed:
     error: float | None
 
 
+def with_makers(nodes: Iterable[ir.Node], follows: Callable[[ir.Value], bool]) -> list[ir.Node]:
+    """Some nodes, and those that make what they are given, as far back as `follows` says of a value."""
+    found = list(nodes)
+    looked_at = list(found)
+    while looked_at:
+        read = [value for value in looked_at.pop().inputs if value is not None and follows(value)]
+        makers = dict.fromkeys(value.producer() for value in read)
+        new = [maker for maker in makers if maker is not None and maker not in found]
+        found += new
+        looked_at += new
+    return found
+
+
 def handed(given: Iterable[ir.Value], error: Callable[[ir.Value], float | None]) -> tuple[Handed, ...]:
     """Of the values `given`, with the `error` of each."""
     return tuple(Handed(str(value.name), error(value)) for value in given)

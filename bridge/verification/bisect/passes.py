@@ -17,7 +17,7 @@ from bridge.frontend.source import Given, as_ir
 from bridge.graph.functions import add_functions
 from bridge.graph.provenance import source_line, torch_path
 from bridge.passes import simplifying
-from bridge.verification.bisect.origin import RAISED, Located, Origin, handed
+from bridge.verification.bisect.origin import RAISED, Located, Origin, handed, with_makers
 from bridge.verification.bisect.single import of_node
 from bridge.verification.bisect.why import rounding_of
 from bridge.verification.doubt.steps import given_to
@@ -143,15 +143,10 @@ def _located(
 def _put_in(node: ir.Node, before: ir.Model) -> tuple[str, ...]:
     """Its own output, and those of the nodes that a graph did not have `before` and it is computed of, any of which may
     be what is wrong."""
-    known, found, looked_at = (
-        {value.name for other in before.graph for value in other.outputs},
-        [node],
-        [node],
-    )
-    while looked_at:
-        makers = [value.producer() for value in looked_at.pop().inputs if value is not None]
-        new = [maker for maker in makers if maker is not None and maker.outputs[0].name not in known]
-        fresh = [maker for maker in dict.fromkeys(new) if maker not in found]
-        found += fresh
-        looked_at += fresh
-    return tuple(str(one.outputs[0].name) for one in found)
+    known = {value.name for other in before.graph for value in other.outputs}
+
+    def is_new(value: ir.Value) -> bool:
+        maker = value.producer()
+        return maker is not None and maker.outputs[0].name not in known
+
+    return tuple(str(one.outputs[0].name) for one in with_makers([node], is_new))
