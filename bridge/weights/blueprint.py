@@ -4,6 +4,7 @@ and come back by the recipes of its variables."""
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -130,9 +131,11 @@ def draw(
 
 def _forget_origin(model: ir.Model) -> None:
     """Of the code that a node comes from stays the path of its torch module, as its name."""
-    names: set[str | None] = set()
+    names, counts = set[str | None](), Counter[str]()
     for node in all_nodes(model):
-        node.name = unused(torch_path(node) or node.op_type.lower(), names)
+        name = torch_path(node) or node.op_type.lower()
+        counts[name] += 1
+        node.name = unused(name if counts[name] == 1 else f"{name}_{counts[name]}", names)
         names.add(node.name)
     owners: list[ir.Model | ir.Graph | ir.Node | ir.Value] = [
         model,
