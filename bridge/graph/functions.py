@@ -39,7 +39,7 @@ from bridge.graph.rewriting import all_nodes, is_onnx
 
 DOMAIN = "bridge"
 OPSET = 23  # of ONNX's own operators, in these bodies and in every graph that the passes see
-STATEFUL = "stateful"  # of a layer: what onnxruntime knows nothing of
+KEEPS_STATE = "stateful"  # of a layer: what onnxruntime knows nothing of
 EXTRA = {"LSTM": {"input_forget": "int"}, "GRU": {"linear_before_reset": "int"}, "RNN": {}}
 COMMON = {
     "hidden_size": "int",
@@ -125,7 +125,7 @@ def _recurrent(layer: RecurrentOp) -> str:
     lines.append(f"last = {_LAST[directions]}")
     body = "\n".join(lines)
     return f"""
-{layer.name} <{", ".join((*attributes, STATEFUL))}>
+{layer.name} <{", ".join((*attributes, KEEPS_STATE))}>
 (X, W, R, B, lens{peepholes}{"".join(f", {name}" for name in given)}) => (Y, {", ".join(finals)}, last)
 {{ {body} }}"""
 

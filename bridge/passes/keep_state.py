@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from bridge.errors import SourceError
 from bridge.graph.frames import STATEFUL, Frames, Pieces, Unstreamed, Wanted, Whole
-from bridge.graph.functions import DOMAIN
+from bridge.graph.functions import DOMAIN, KEEPS_STATE
 from bridge.graph.provenance import NO_BUILDER
 from bridge.graph.rewriting import Emitter, constant, input_of, is_onnx, read_inside, replace
 from bridge.graph.shapes import rank, shape_of, symbolic_contents
@@ -235,7 +235,7 @@ class _Walk:
                 node.meta[NO_BUILDER] = (
                     "in pieces, a layer keeps the state of one sequence, and it is called on two"
                 )
-            node.attributes["stateful"] = ir.AttrInt64("stateful", 1)
+            node.attributes[KEEPS_STATE] = ir.AttrInt64(KEEPS_STATE, 1)
         kept: Kept = {}
         for node, frames in self.padding:
             if NO_BUILDER not in node.meta:
