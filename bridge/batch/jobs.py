@@ -184,7 +184,7 @@ def _require_known(given: Mapping[str, object], known: Collection[str], where: s
     for key in given:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
-            meant = f"; did you mean {near[0]}?" if near else ""
+            meant = f"; did you mean {near[0]}?" if near else "."
             raise SourceError(f"{where}: nothing is called {key!r}{meant} It takes {', '.join(known)}")
 
 
